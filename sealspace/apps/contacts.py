@@ -20,7 +20,7 @@ from capabilities.capability_errors import CapabilityError, InvalidJson
 from capabilities.frozen import frozen
 from capabilities.principals import Principal, same_principal
 from capabilities.resources import SpaceId
-from capabilities.sign_ins import MAX_LIFE_S
+from capabilities.sign_ins import is_session
 from capabilities.strict_json import StrictRecord, parse_json, shaped
 from capabilities.tokens import Delegation, parse_delegation, verify_delegation
 from encryption_network.canonical_json import canonical_bytes
@@ -368,16 +368,15 @@ def _signed_in_key(token: str, owner: str) -> Principal | None:
 
 
 def _is_sign_in(delegation: Delegation, owner: str) -> bool:
-    """Return whether a delegation is one that an owner signs for a session of their own.
+    """Return whether a delegation is a sign-in of the owner's that may change the list.
 
-    A grant to somebody else could have the right to write the document. Only a key that may also
-    decrypt with the owner's network, and is not valid longer than a sign-in, counts.
+    A grant to somebody else could have the same rights, except for the one to read the owner's
+    capabilities, which no client grants. So only a session (IP2) counts.
     """
-    if delegation.parents or not same_principal(delegation.delegator, owner):
+    if delegation.issued_at is None or not same_principal(delegation.delegator, owner):
         return False
-    if delegation.issued_at is None or delegation.expires_at is None:
-        return False
-    if delegation.expires_at - delegation.issued_at > MAX_LIFE_S:
+    # The node knows when it was registered. The life from its own issue time is checked here.
+    if not is_session(delegation, registered_at=delegation.issued_at):
         return False
     needed = (
         space_capability(space_of(owner, CONTACTS_SPACE), "kv", CONTACTS_PATH, KV_PUT),

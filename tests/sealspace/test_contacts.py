@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from relay import Answer, relay_before
 from tests_support import fuzzed
 
-from capabilities.abilities import DECRYPT, KV_PUT
+from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_PUT
 from capabilities.cacao import header_bytes, header_text
 from capabilities.principals import Principal, did_key
 from capabilities.signatures import Ed25519Signer
@@ -386,8 +386,8 @@ async def test_SH9_a_list_that_the_owner_did_not_make(
 
 
 async def test_SH9_a_grant_that_is_no_sign_in_proves_nothing(bench: Any) -> None:
-    """SH9: a key with a wallet's grant to write there, but not to decrypt, or for too long, cannot
-    sign the list."""
+    """SH9: a key with a wallet's grant cannot sign the list, even if the grant includes writing
+    there and decrypting."""
     owner, wallet = await bench.owner()
     space = owner.kv(CONTACTS_SPACE).space.text
     write, decrypt = (
@@ -395,11 +395,11 @@ async def test_SH9_a_grant_that_is_no_sign_in_proves_nothing(bench: Any) -> None
         allow(network_of_owner(owner.session.owner).text, DECRYPT),
     )
     eve = Ed25519Signer(b"\x66" * 32)
-    for rights, ttl_s, counts in (
-        ([write], 3600.0, False),
-        ([decrypt], 3600.0, False),
-        ([write, decrypt], 31 * 86_400.0, False),
-        ([write, decrypt], 3600.0, True),
+    for rights, ttl_s in (
+        ([write], 3600.0),
+        ([decrypt], 3600.0),
+        ([write, decrypt], 31 * 86_400.0),
+        ([write, decrypt], 3600.0),
     ):
         grant = await owner.delegations.delegate(eve.did, rights, ttl_s=ttl_s, wallet=wallet)
         statement = contacts_statement(ContactList().with_contact("bob", EVE), owner.session.owner)
@@ -409,12 +409,47 @@ async def test_SH9_a_grant_that_is_no_sign_in_proves_nothing(bench: Any) -> None
                 sign_statement(STATEMENT_TYPE, statement, eve), max_bytes=MAX_RECORD_BYTES
             ),
         }
-        plaintext = canonical_bytes(record)
-        if counts:
-            assert read_contacts(plaintext, owner.session.owner).did_of("bob") == EVE
-        else:
-            with pytest.raises(ContactsInvalid, match="not signed by a sign-in of yours"):
-                read_contacts(plaintext, owner.session.owner)
+        with pytest.raises(ContactsInvalid, match="not signed by a sign-in of yours"):
+            read_contacts(canonical_bytes(record), owner.session.owner)
+
+
+async def test_SH9_what_makes_a_sign_in(bench: Any) -> None:
+    """SH9: the message of a wallet is a sign-in only with all three rights, to the DID URL of the
+    key, and for 30 days at most."""
+    owner, wallet = await bench.owner()
+    space = owner.kv(CONTACTS_SPACE).space.text
+    eve, now = Ed25519Signer(b"\x66" * 32), bench.clock.now()
+    rights = [
+        allow(f"{space}/capabilities", CAPABILITIES_READ),
+        allow(f"{space}/kv", KV_PUT),
+        allow(network_of_owner(owner.session.owner).text, DECRYPT),
+    ]
+    statement = contacts_statement(ContactList().with_contact("bob", EVE), owner.session.owner)
+    signed = parse_json(sign_statement(STATEMENT_TYPE, statement, eve), max_bytes=MAX_RECORD_BYTES)
+
+    def read(uri: str, ttl_s: float, without: int | None) -> ContactList:
+        proof = sign_message(
+            wallet_of(wallet),
+            bench.entropy,
+            domain="localhost",
+            uri=uri,
+            issued_at=now,
+            expires_at=now + ttl_s,
+            capabilities=[one for place, one in enumerate(rights) if place != without],
+        )
+        record: JsonObject = {"proof": proof, "signed": signed}
+        return read_contacts(canonical_bytes(record), owner.session.owner)
+
+    assert read(eve.did_url, 3600, None).did_of("bob") == EVE
+    for uri, ttl_s, without in (
+        (eve.did, 3600, None),
+        (eve.did_url, 31 * 86_400, None),
+        (eve.did_url, 3600, 0),
+        (eve.did_url, 3600, 1),
+        (eve.did_url, 3600, 2),
+    ):
+        with pytest.raises(ContactsInvalid, match="not signed by a sign-in of yours"):
+            read(uri, ttl_s, without)
 
 
 async def test_SH9_a_sign_in_by_another_wallet_proves_nothing(bench: Any) -> None:
@@ -423,6 +458,7 @@ async def test_SH9_a_sign_in_by_another_wallet_proves_nothing(bench: Any) -> Non
     owner, wallet = await bench.owner()
     space = owner.kv(CONTACTS_SPACE).space.text
     rights = [
+        allow(f"{space}/capabilities", CAPABILITIES_READ),
         allow(f"{space}/kv", KV_PUT),
         allow(network_of_owner(owner.session.owner).text, DECRYPT),
     ]
