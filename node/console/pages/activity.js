@@ -1,8 +1,9 @@
 import { fill, h, icon, pageHead } from "../elements.js";
+import { contactNames } from "../parts/contact_names.js";
 import { openDialog } from "../parts/dialog.js";
 import { emptyState, failure, loading } from "../parts/states.js";
 import { nameBefore, quoted } from "../parts/quoted.js";
-import { copyField, download, facts, say, shortened, time } from "../parts/values.js";
+import { copyField, download, facts, say, time } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
 import { activity as words } from "../texts_activity.js";
 import { hex, sha256, utf8 } from "../wire/bytes.js";
@@ -26,6 +27,7 @@ const COPY = /^vault\/secrets\/shared\/(?:[^/]+\/){1,2}[\w-]{43}\/(?:scoped\/(?=
 
 /**
  * @import { Client } from "../wire/client.js"
+ * @import { ContactNames } from "../parts/contact_names.js"
  * @import { Fetch, Receipt } from "../wire/receipts.js"
  * @typedef {{ id: string, atMicros: number, ground: string, who: string, secrets: string[], name: string | undefined, receipt: Receipt | null, fetch: Fetch | null }} Row a release,
  *   or a fetch of a copy; `secrets`: those that it can be about; `name`: what the app calls itself
@@ -33,6 +35,7 @@ const COPY = /^vault\/secrets\/shared\/(?:[^/]+\/){1,2}[\w-]{43}\/(?:scoped\/(?=
 
 /** @param {import("../app.js").Context} context */
 export function render({ client, signal }) {
+  const contacts = contactNames(client);
   const body = h("div", { class: "stack" });
   const save = h("button", { disabled: true }, words.downloadAll);
   loading(body, () => rowsOf(client, signal), ({ rows, isAll }) => {
@@ -40,9 +43,9 @@ export function render({ client, signal }) {
     const receipts = rows.flatMap(({ receipt }) => receipt ?? []);
     save.disabled = !receipts.length;
     save.addEventListener("click", () => download(utf8(JSON.stringify(receipts, null, 1)), words.allFile));
-    return content(client, rows, isAll);
+    return content(client, rows, isAll, contacts);
   }, { signal });
-  return h("div", { class: "page" }, pageHead(words, save), body);
+  return h("div", { class: "page" }, pageHead(words, save), body, contacts.problem);
 }
 
 /** Read all pages of a list. @template T @param {(after: string | null) => Promise<{ found: T[], after: string | null }>} read @param {AbortSignal} signal @returns {Promise<{ found: T[], isAll: boolean }>} */
@@ -146,14 +149,14 @@ function secretsOf(receipt, confined, granted) {
   return [...new Set(left)].sort();
 }
 
-/** @param {Row} row */
-const toWhom = (row) => (isOthers(row) ? shortened(row.who, 18, 6) : words.you);
+/** @param {ContactNames} contacts @param {Row} row */
+const toWhom = (contacts, row) => (isOthers(row) ? contacts.label(row.who) : h("span", { class: "mono", title: row.who }, words.you));
 
 /** @param {Row} row */
 const whatFor = (row) => (row.secrets.length ? row.secrets.join(words.or) : isOthers(row) ? words.notNamed : "–");
 
-/** @param {Client} client @param {Row[]} rows @param {boolean} isAll */
-function content(client, rows, isAll) {
+/** @param {Client} client @param {Row[]} rows @param {boolean} isAll @param {ContactNames} contacts */
+function content(client, rows, isAll, contacts) {
   const find = h("input", { type: "search", placeholder: words.find, "aria-label": words.find, on: { input: () => draw() } });
   const who = h("select", { "aria-label": words.who, on: { change: () => draw() } },
     h("option", { value: "others" }, words.others), h("option", { value: "all" }, words.everybody));
@@ -165,9 +168,9 @@ function content(client, rows, isAll) {
     key: ({ id }) => id, columns: [
       { title: words.columns.time, cell: ({ atMicros }) => time(atMicros / 1e6) },
       { title: words.columns.why, wide: true, cell: (row) => h("span", { class: `chip ${row.ground === "attested" ? "good" : row.ground === "off" ? "warn" : ""}` }, words.grounds[row.ground] ?? row.ground, machineOf(row)) },
-      { title: words.columns.secret, cell: (row) => [h("span", { title: whatFor(row) }, whatFor(row)), h("span", { class: "narrow" }, row.fetch && `${words.grounds.fetched} · `, nameBefore(row.name), toWhom(row))] },
-      { title: words.columns.to, wide: true, cell: (row) => [nameBefore(row.name), h("span", { class: "mono", title: row.who }, toWhom(row))] },
-      { title: words.open, quiet: true, cell: (row) => h("button", { "aria-label": (row.receipt ? words.openOf : words.openFetch)(new Date(row.atMicros / 1000).toISOString()), on: { click: () => (row.receipt ? open(client, row, row.receipt) : openFetch(row, /** @type {Fetch} */ (row.fetch))) } }, words.open) },
+      { title: words.columns.secret, cell: (row) => [h("span", { title: whatFor(row) }, whatFor(row)), h("span", { class: "narrow" }, row.fetch && `${words.grounds.fetched} · `, nameBefore(row.name), toWhom(contacts, row))] },
+      { title: words.columns.to, wide: true, cell: (row) => [nameBefore(row.name), toWhom(contacts, row)] },
+      { title: words.open, quiet: true, cell: (row) => h("button", { "aria-label": (row.receipt ? words.openOf : words.openFetch)(new Date(row.atMicros / 1000).toISOString()), on: { click: () => (row.receipt ? open(client, row, row.receipt, contacts) : openFetch(row, /** @type {Fetch} */ (row.fetch), contacts)) } }, words.open) },
     ] });
   const clear = h("button", { on: { click: () => { find.value = ""; who.value = "all"; since.value = "0"; draw(); find.focus(); } } }, words.clear);
   const none = emptyState({ icon: "search", title: words.noneTitle, text: words.none, actions: [clear] });
@@ -175,7 +178,7 @@ function content(client, rows, isAll) {
     const asked = find.value.trim().toLowerCase();
     const earliest = since.value === "0" ? 0 : Date.now() / 1000 - Number(since.value);
     const shown = rows.filter((row) => (who.value === "all" || isOthers(row)) && row.atMicros / 1e6 >= earliest &&
-      `${row.name ?? ""} ${row.who} ${row.secrets.join(" ")}`.toLowerCase().includes(asked));
+      `${row.name ?? ""} ${contacts.nameOf(row.who)} ${row.who} ${row.secrets.join(" ")}`.toLowerCase().includes(asked));
     table.element.hidden = shown.length === 0;
     none.hidden = shown.length > 0;
     table.show(shown);
@@ -186,20 +189,20 @@ function content(client, rows, isAll) {
     h("section", { class: "panel flush" }, table.element, none), count];
 }
 
-/** @param {Row} row @param {Fetch} fetch */
-const openFetch = (row, { reader, path, version, hour, etag }) => openDialog(words.fetch, () => h("div", { class: "stack" }, facts([
+/** @param {Row} row @param {Fetch} fetch @param {ContactNames} contacts */
+const openFetch = (row, { reader, path, version, hour, etag }, contacts) => openDialog(words.fetch, () => h("div", { class: "stack" }, facts([
   [words.columns.time, time(row.atMicros / 1e6)],
   [words.hour, time(hour)],
   [words.columns.why, words.groundTexts.fetched],
   [words.columns.secret, whatFor(row)],
-  [words.columns.to, copyField(reader, words.columns.to)],
+  [words.columns.to, contacts.whole(reader, words.columns.to)],
   [words.path, copyField(path, words.path)],
   [words.version, version ? String(version) : words.notKept],
   [words.digest, copyField(etag, words.digest)],
 ]), h("p", { class: "dim small" }, words.fetchUnsigned)));
 
-/** @param {Client} client @param {Row} row @param {Receipt} receipt */
-function open(client, row, receipt) {
+/** @param {Client} client @param {Row} row @param {Receipt} receipt @param {ContactNames} contacts */
+function open(client, row, receipt, contacts) {
   return openDialog(words.release, () => {
     const verdict = h("div", { "aria-live": "polite" });
     const check = async () => {
@@ -218,7 +221,7 @@ function open(client, row, receipt) {
       [words.columns.time, time(receipt.atMicros / 1e6)],
       [words.columns.why, [words.groundTexts[receipt.ground] ?? receipt.ground, machineOf(row)]],
       [words.columns.secret, isOthers(row) && !row.secrets.length ? words.notNamedText : whatFor(row)],
-      [words.columns.to, isOthers(row) ? [nameBefore(row.name), copyField(receipt.invoker, words.columns.to)] : words.you],
+      [words.columns.to, isOthers(row) ? [nameBefore(row.name), contacts.whole(receipt.invoker, words.columns.to)] : words.you],
       [words.grants, receipt.chain.length ? receipt.chain.map((cid) => h("div", {}, copyField(cid))) : words.ownRight],
     ]), verdict, h("div", { class: "actions" },
       h("button", { on: { click: async () => download(canonicalBytes(/** @type {any} */ (receipt)), `${await digestOf(receipt)}.json`) } }, words.download), button));

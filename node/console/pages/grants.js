@@ -1,6 +1,7 @@
 import { fill, h, icon, pageHead } from "../elements.js";
 import { backendsPanel } from "../parts/backends.js";
 import { buildLabels } from "../parts/builds.js";
+import { contactNames } from "../parts/contact_names.js";
 import { openDialog } from "../parts/dialog.js";
 import { codeName, codeOf } from "../parts/grant_code.js";
 import { checkField, form } from "../parts/form.js";
@@ -32,14 +33,15 @@ const CHIPS = /** @type {Record<string, string>} */ ({ active: "good", revoked: 
 export function render(context) {
   const { client, signal } = context;
   const body = h("div", { class: "stack" });
+  const contacts = contactNames(client);
   const load = async () => {
     const all = await wire.list(client);
     return { all, names: await wire.appNames(client, all) };
   };
-  loading(body, load, ({ all, names }) => grantsPanel(context, all, names), { signal });
+  loading(body, load, ({ all, names }) => grantsPanel(context, all, names, contacts), { signal });
   return h("div", { class: "page" },
     pageHead(words),
-    body, backendsPanel(context));
+    body, contacts.problem, backendsPanel(context, contacts));
 }
 
 /** The ids of all grants that depend on a grant, directly or indirectly. @param {Grant[]} all @param {Grant} grant */
@@ -56,8 +58,8 @@ function restingOn(all, { cid }) {
 /** @param {Grant} grant */
 const chip = ({ standing }) => h("span", { class: `chip ${CHIPS[standing] ?? ""}` }, Object.hasOwn(words.words, standing) ? words.words[standing] : standing);
 
-/** @param {import("../app.js").Context} context @param {Grant[]} first @param {Map<string, string>} names */
-function grantsPanel({ client, signal, parameters }, first, names) {
+/** @param {import("../app.js").Context} context @param {Grant[]} first @param {Map<string, string>} names @param {import("../parts/contact_names.js").ContactNames} contacts */
+function grantsPanel({ client, signal, parameters }, first, names, contacts) {
   const { owner, grants: held } = client.session;
   const isHere = (/** @type {Grant} */ { cid }) => held.some((one) => one.cid === cid);
   let all = first;
@@ -74,7 +76,11 @@ function grantsPanel({ client, signal, parameters }, first, names) {
     return known;
   };
   const otherSide = (/** @type {Grant} */ one) => (one.direction === "received" ? one.delegator : one.delegate);
-  const whoIs = (/** @type {Grant} */ one) => (isHere(one) ? words.thisBrowser : otherSide(one) === owner ? words.you : shortened(otherSide(one), 14, 6));
+  const whoIs = (/** @type {Grant} */ one) => {
+    const did = otherSide(one);
+    if (isHere(one) || did === owner) return h("span", { class: "mono", title: did }, isHere(one) ? words.thisBrowser : words.you);
+    return contacts.label(did, shortened(did, 14, 6));
+  };
 
   const find = h("input", { type: "search", placeholder: words.find, "aria-label": words.find, value: parameters.get("find") ?? "", on: { input: () => draw() } });
   const options = (/** @type {[string, string][]} */ named) => named.map(([value, name]) => h("option", { value }, name));
@@ -91,13 +97,13 @@ function grantsPanel({ client, signal, parameters }, first, names) {
   };
   const table = virtualTable({ label: words.title, widths: "minmax(0, 1fr) minmax(0, 2.2fr) 7rem 6.5rem 5.5rem", narrowWidths: "minmax(0, 1fr) auto auto", rowHeightPx: 56, narrowRowHeightPx: 134,
     key: (one) => `${one.direction} ${one.cid}`, columns: [
-      { title: words.columns.who, cell: (one) => [nameBefore(names.get(one.cid)), h("span", { class: "mono", title: otherSide(one) }, whoIs(one)), codeLabel(one)] },
+      { title: words.columns.who, cell: (one) => [nameBefore(names.get(one.cid)), whoIs(one), codeLabel(one)] },
       { title: words.columns.what, below: true, cell: (one) => [h("span", { title: textOf(one) }, what(one)), one.expiresAt && h("span", { class: "narrow" }, words.ends, " ", time(one.expiresAt))] },
       { title: words.columns.until, wide: true, cell: (one) => (one.expiresAt ? time(one.expiresAt) : words.noEnd) },
       { title: words.columns.standing, cell },
       { title: words.details, quiet: true, cell: (one) => h("button", { "aria-label": words.detailsOf(shortened(otherSide(one)), shortened(one.cid, 8, 6)), on: { click: () => open(one.cid) } }, words.details) },
     ] });
-  const isAsked = (/** @type {Grant} */ one) => `${names.get(one.cid) ?? ""} ${otherSide(one)} ${one.cid} ${textOf(one)}`.toLowerCase().includes(find.value.trim().toLowerCase());
+  const isAsked = (/** @type {Grant} */ one) => `${names.get(one.cid) ?? ""} ${contacts.nameOf(otherSide(one))} ${otherSide(one)} ${one.cid} ${textOf(one)}`.toLowerCase().includes(find.value.trim().toLowerCase());
   const clear = () => { if (!all.some(isAsked)) find.value = ""; standing.value = ALL; draw(); find.focus(); };
   const none = h("div", {});
 
@@ -180,9 +186,9 @@ function grantsPanel({ client, signal, parameters }, first, names) {
       update();
       return h("div", { class: "stack" }, facts([
         [words.columns.standing, now],
-        [words.columns.who, isHere(one) ? words.thisBrowser : copyField(one.delegate, words.columns.who)],
+        [words.columns.who, isHere(one) ? words.thisBrowser : contacts.whole(one.delegate, words.columns.who)],
         name && [words.calls, quoted(name)],
-        [words.from, one.delegator === owner ? words.you : [mine.dids.has(one.delegator) && h("div", {}, words.yourSignIn), copyField(one.delegator, words.from)]],
+        [words.from, one.delegator === owner ? words.you : [mine.dids.has(one.delegator) && h("div", {}, words.yourSignIn), contacts.whole(one.delegator, words.from)]],
         [words.columns.what, h("ul", { class: "rights", role: "list" }, grantWords(one.rights, owner).map(({ resources, said }) => h("li", { title: resources }, said)))],
         run && [builds.programs, run.programs.map((rule) => h("div", {}, [rule.wasmSha256, rule.project].map((text) => text && h("div", {}, quoted(text, { mono: true, most: 200 }))), buildLabels({ programs: [rule] })))],
         run && [builds.terms, copyField(canonicalText(run), builds.terms)],

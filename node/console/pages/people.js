@@ -1,5 +1,6 @@
 // People and teams: who has copies of which secrets.
 import { fill, h, icon, pageHead } from "../elements.js";
+import { contactNames } from "../parts/contact_names.js";
 import { personOf } from "../parts/copies.js";
 import { openDialog } from "../parts/dialog.js";
 import { form, textField } from "../parts/form.js";
@@ -25,6 +26,7 @@ export const needsSession = true;
 /** @param {import("../app.js").Context} context */
 export function render({ client, signal }) {
   const body = h("div", { class: "stack" });
+  const contacts = contactNames(client);
   /** @type {Share[]} */
   let all = [];
   const reload = () => loading(body, async () => (all = await shares(client)), content, { signal });
@@ -39,7 +41,7 @@ export function render({ client, signal }) {
 
   /** @param {Share} share with a person alone */
   const person = ({ folder, expiresAt, secrets: held }) => h("li", { class: "row spread wraps", data: { did: folder.did } },
-    h("div", {}, personOf(folder), h("span", { class: "dim small" }, ` ${words.until} `, expiresAt === null ? words.noEnd : time(expiresAt)),
+    h("div", {}, personOf(folder, contacts), h("span", { class: "dim small" }, ` ${words.until} `, expiresAt === null ? words.noEnd : time(expiresAt)),
       h("p", { class: "small" }, held.length ? held.map(({ label }) => label).join(", ") : words.nothingYet)),
     h("div", { class: "row" }, h("button", { "aria-label": people.shareWith(folder.did), on: { click: () => shareMore([folder.did], null) } }, people.shareMore),
       h("button", { class: "danger", "aria-label": people.endAll(shortened(folder.did, 18, 6)), on: { click: () => end(people.endAll(shortened(folder.did, 18, 6)), { secrets: null, did: folder.did, team: null }) } }, words.end)));
@@ -51,7 +53,7 @@ export function render({ client, signal }) {
     const secretRow = (/** @type {SecretName} */ one) => h("li", { class: "row spread" }, h("code", {}, one.label),
       h("button", { class: "danger", "aria-label": words.endTitle(one.label, words.theTeam(team)), on: { click: () => end(words.endTitle(one.label, words.theTeam(team)), { secrets: [one], did: null, team }) } }, words.end));
     const memberRow = (/** @type {Share} */ { folder, expiresAt }) => h("li", { class: "row spread", data: { did: folder.did } },
-      h("div", {}, h("span", { class: "mono", title: folder.did }, shortened(folder.did, 18, 6)), h("span", { class: "dim small" }, ` ${words.until} `, expiresAt === null ? words.noEnd : time(expiresAt))),
+      h("div", {}, contacts.label(folder.did), h("span", { class: "dim small" }, ` ${words.until} `, expiresAt === null ? words.noEnd : time(expiresAt))),
       h("button", { class: "danger", "aria-label": people.removeTitle(shortened(folder.did, 18, 6), team), on: { click: () => end(people.removeTitle(shortened(folder.did, 18, 6), team), { secrets: null, did: folder.did, team }) } }, people.remove));
     return h("section", { class: "panel stack", "aria-label": words.theTeam(team) }, h("div", { class: "row spread" }, h("h2", {}, team), h("div", { class: "row" },
       h("button", { on: { click: () => addMember(team) } }, people.addMember), h("button", { on: { click: () => shareMore(dids, team) } }, people.shareMore))),
@@ -103,7 +105,7 @@ export function render({ client, signal }) {
 
   reload();
   return h("div", { class: "page" }, pageHead(people, h("div", { class: "row" }, h("button", { class: "primary", on: { click: () => shareMore(null, null) } }, icon("plus"), people.shareNew),
-    h("button", { on: { click: () => addMember(null) } }, people.newTeam))), body, youPanel(client));
+    h("button", { on: { click: () => addMember(null) } }, people.newTeam))), body, contacts.problem, youPanel(client));
 }
 
 /** What others need to share with you. @param {Client} client */

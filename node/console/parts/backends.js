@@ -19,8 +19,8 @@ import { signedByOwner } from "./wallet_choices.js";
  * @typedef {{ label: string, entry: Withdrawal }} Choice
  */
 
-/** @param {import("../app.js").Context} context */
-export function backendsPanel({ client, signal }) {
+/** @param {import("../app.js").Context} context @param {import("./contact_names.js").ContactNames} contacts */
+export function backendsPanel({ client, signal }, contacts) {
   const body = h("section", { class: "panel flush", "aria-label": words.backends });
   const load = async () => {
     const found = await wire.list(client).catch((error) => {
@@ -33,7 +33,7 @@ export function backendsPanel({ client, signal }) {
     if (!found.length) return emptyState({ icon: "backend", title: words.noBackends, text: words.noBackendsText });
     const table = virtualTable({ label: words.backends, widths: "minmax(0, 2fr) minmax(0, 1fr) minmax(0, 1fr) 5.5rem", narrowWidths: "minmax(0, 1fr) 6.5rem auto",
       key: (one) => one.did, columns: [
-        { title: words.backendColumns.who, cell: (one) => [nameBefore(names.get(one.did)), h("span", { class: "mono", title: one.did }, shortened(one.did, 18, 6))] },
+        { title: words.backendColumns.who, cell: (one) => [nameBefore(names.get(one.did)), contacts.label(one.did)] },
         { title: words.backendColumns.last, cell: (one) => time(one.lastAt) },
         { title: words.backendColumns.releases, wide: true, cell: (one) => one.releases },
         { title: words.details, quiet: true, cell: (one) => h("button", { "aria-label": words.backendOf(shortened(one.did)), on: { click: () => open(client, one, names.get(one.did)) } }, words.details) },

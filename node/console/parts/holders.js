@@ -7,6 +7,7 @@ import { appNames, approvesCode, DECRYPT, GET, gives, list, machineOf, readersOf
 import { networkOf } from "../wire/secrets.js";
 import { rootOf } from "../wire/session.js";
 import { buildLabels } from "./builds.js";
+import { contactNames } from "./contact_names.js";
 import { nameBefore, quoted } from "./quoted.js";
 import { failure } from "./states.js";
 import { shortened, time } from "./values.js";
@@ -80,18 +81,19 @@ function means({ mayOpen, mayRead, code, machine }) {
   return code ? words.mayOpen : words.hasGrant;
 }
 
-/** @param {{ did: string, name?: string, from?: string, until: string | null, programs?: Rule[] }} holder @param {string} says by what the holder may open it */
-const item = ({ did, name, from, until, programs = [] }, says) => h("li", { data: { did } }, nameBefore(name), h("a", { href: `#/grants?find=${encodeURIComponent(did)}`, title: did, class: "mono" }, shortened(did, 18, 6)),
-  h("span", { class: "dim small" }, ` ${says}`, from ? [", ", words.passedOn, " ", h("span", { title: from, class: "mono" }, shortened(from, 18, 6))] : null, until ? [", ", words.ends, " ", time(until)] : null, buildLabels({ programs })));
+/** @param {{ did: string, name?: string, from?: string, until: string | null, programs?: Rule[] }} holder @param {string} says by what the holder may open it @param {import("./contact_names.js").ContactNames} contacts */
+const item = ({ did, name, from, until, programs = [] }, says, contacts) => h("li", { data: { did } }, nameBefore(name), h("a", { href: `#/grants?find=${encodeURIComponent(did)}`, title: did, class: "mono" }, contacts.label(did)),
+  h("span", { class: "dim small" }, ` ${says}`, from ? [", ", words.passedOn, " ", contacts.label(from)] : null, until ? [", ", words.ends, " ", time(until)] : null, buildLabels({ programs })));
 
 /** A short list of those who may open a secret, with links to the grants. @param {Client} client @param {string} path */
 export function holders(client, path) {
   const body = h("div", { "aria-live": "polite" }, words.holdersLoading);
+  const contacts = contactNames(client);
   const load = async () => {
     try {
       const { found, copies, sessions, network } = await holdersOf(client, path);
       const isForeign = network !== null && rootOf(network) !== client.session.owner;
-      const items = [...copies.map((one) => item(one, words.hasCopy(one.team))), ...found.map((one) => item(one, means(one)))];
+      const items = [...copies.map((one) => item(one, words.hasCopy(one.team), contacts)), ...found.map((one) => item(one, means(one), contacts))];
       const place = isForeign ? [words.otherNetwork, quoted(network, { mono: true })] : network === null ? words.noNetwork : !items.length && words.noHolders;
       fill(body, items.length > 0 && h("ul", { class: "holders", role: "list" }, items), h("p", { class: "dim small" }, words.notListed), place && h("p", { class: "dim small" }, place),
         sessions > 0 && h("p", { class: "dim small" }, words.ownToo(sessions)));
@@ -101,5 +103,5 @@ export function holders(client, path) {
     }
   };
   load();
-  return h("section", { class: "stack tight", "aria-label": words.holders }, h("h3", {}, words.holders), body);
+  return h("section", { class: "stack tight", "aria-label": words.holders }, h("h3", {}, words.holders), body, contacts.problem);
 }

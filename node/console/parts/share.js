@@ -4,6 +4,7 @@ import { sharing as words } from "../texts_sharing.js";
 import { principalOf } from "../wire/did.js";
 import { folderOf, shares } from "../wire/shares.js";
 import { isTeam, plan, share, unshare, writersOf } from "../wire/sharing.js";
+import { contactNames } from "./contact_names.js";
 import { personOf } from "./copies.js";
 import { openDialog } from "./dialog.js";
 import { form, textField } from "./form.js";
@@ -80,6 +81,7 @@ export async function confirmEnd(title, run) {
 /** The dialog that shares one secret, and ends its sharing. @param {Client} client @param {SecretName} secret */
 export function shareSecret(client, secret) {
   const body = h("div", { class: "stack tight" });
+  const contacts = contactNames(client);
   /** @type {Share[]} */
   let all = [];
   const has = (/** @type {Share} */ { secrets }) => secrets.some(({ path }) => path === secret.path);
@@ -93,7 +95,7 @@ export function shareSecret(client, secret) {
     const { did, team } = folder;
     const whom = team === null ? shortened(did, 18, 6) : words.theTeam(team);
     const end = async () => { if (await confirmEnd(words.endTitle(secret.label, whom), () => unshare(client, { secrets: [secret], did: team === null ? did : null, team }))) reload(); };
-    return h("li", { class: "row spread", data: { did } }, h("div", {}, personOf(folder), h("span", { class: "dim small" }, ` ${words.until} `, expiresAt === null ? words.noEnd : time(expiresAt))),
+    return h("li", { class: "row spread", data: { did } }, h("div", {}, personOf(folder, contacts), h("span", { class: "dim small" }, ` ${words.until} `, expiresAt === null ? words.noEnd : time(expiresAt))),
       h("button", { type: "button", class: "danger", "aria-label": words.endTitle(secret.label, whom), on: { click: end } }, words.end));
   }
 
@@ -118,7 +120,7 @@ export function shareSecret(client, secret) {
       });
     } });
     reload();
-    return h("div", { class: "stack" }, body, h("p", { class: "dim small" }, words.lead, " ", h("a", { href: "#/people" }, words.toPeople)), made.element);
+    return h("div", { class: "stack" }, body, contacts.problem, h("p", { class: "dim small" }, words.lead, " ", h("a", { href: "#/people" }, words.toPeople)), made.element);
   }, { mayClose: () => made.mayClose() });
 }
 

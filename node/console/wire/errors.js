@@ -5,12 +5,12 @@
 /**
  * An error with a stable `code`: wallet-absent, wallet-failed, wallet-rejected, wallet-other-chain,
  * wallet-account-changed, session-expired, spaces-not-hosted, node-unreachable, node-changed, node-failure,
- * malformed-answer, not-found, space-not-found, not-authorised, revoked, conflict, duplicate, too-large,
+ * malformed-answer, not-found, not-modified, space-not-found, not-authorised, revoked, conflict, duplicate, too-large,
  * quota-exceeded, rate-limited, aborted, transfer-broken, batch-incomplete, envelope-broken, label-mismatch,
  * runner-unreachable, runner-unusable, runner-refused, runner-changed, payload-broken, network-not-found,
  * network-not-active, network-key-changed, descriptor-unsigned, decrypt-refused,
  * answer-untrusted, receipt-invalid, manifest-invalid, phrase-invalid, passkey-unavailable, browser-too-old,
- * storage-unavailable, invalid-input, refused.
+ * storage-unavailable, contacts-invalid, invalid-input, refused.
  */
 export class ConsoleError extends Error {
   /** @param {string} code @param {string} message @param {{ hint?: string, details?: Details, cause?: unknown }} [more] */
@@ -29,6 +29,7 @@ export class ConsoleError extends Error {
 const MAX_TEXT_CHARS = 2000;
 /** @type {{[status: number]: string}} */
 const BY_STATUS = {
+  304: "not-modified",
   402: "quota-exceeded",
   404: "not-found",
   409: "duplicate",

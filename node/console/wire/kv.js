@@ -94,9 +94,11 @@ async function conditional(client, wanted, sent) {
   return requireSuccess(answer);
 }
 
-/** @param {Client} client @param {string} space @param {string} key @param {{ maxBytes?: number, version?: number }} [more] `version`: number of a former value @returns {Promise<Value>} */
-export async function get(client, space, key, { maxBytes = MAX_VALUE_BYTES, version } = {}) {
-  const headers = { "x-tinycloud-max-response-bytes": String(maxBytes), ...(version === undefined ? {} : { [VERSION]: String(version) }) };
+/** @param {Client} client @param {string} space @param {string} key @param {{ maxBytes?: number, version?: number, ifNoneMatch?: string }} [more] `version`: number of a former value;
+ * `ifNoneMatch`: version that is known, for which ConsoleError `not-modified` is thrown @returns {Promise<Value>} */
+export async function get(client, space, key, { maxBytes = MAX_VALUE_BYTES, version, ifNoneMatch } = {}) {
+  const headers = { "x-tinycloud-max-response-bytes": String(maxBytes), ...(version === undefined ? {} : { [VERSION]: String(version) }),
+    ...(ifNoneMatch === undefined ? {} : { "If-None-Match": ifNoneMatch }) };
   const answer = await client.invoke([row(client, space, key, "get")], { headers, repeatable: true, maxBytes });
   // A node without versions ignores the header, and returns the current value (M56).
   if (version !== undefined && answer.headers.get(VERSION) !== String(version)) throw malformed(answer.asked, "it is another version");

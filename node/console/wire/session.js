@@ -221,7 +221,7 @@ export async function sessionToken(session, { aud, capabilities, proofs = [], fa
 // --- the rights of a session -----------------------------------------------------------------------------------------
 
 /** @param {Capability} held @param {Capability} wanted */
-function covers(held, wanted) {
+export function covers(held, wanted) {
   if (held.ability !== wanted.ability) return false;
   if (held.resource === wanted.resource) return true;
   if (!held.resource.startsWith("tinycloud:")) return false;

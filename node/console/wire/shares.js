@@ -67,9 +67,10 @@ export const copyPath = (folder, { path }) => folder.path + path.slice(ALL.lengt
 /**
  * Read a delegation without a proof, and verify its signature.
  * @param {string} token untrusted
- * @returns {Promise<{ iss: string, aud: string, expiresAt: number | null, att: any } | null>} null: it is another token, or the signature is wrong
+ * @returns {Promise<{ iss: string, aud: string, issuedAt: number | null, expiresAt: number | null, att: any } | null>} `issuedAt`: null for a key's token;
+ *   null: it is another token, or the signature is wrong
  */
-async function signedBy(token) {
+export async function signedBy(token) {
   if (token.includes(".")) {
     const [head, body, signature] = token.split(".");
     const json = (/** @type {string} */ part) => strictJson(text(/** @type {Bytes} */ (fromBase64url(part))));
@@ -78,7 +79,7 @@ async function signedBy(token) {
     if (json(head).alg !== "EdDSA" || !key || !bytes || nbf !== undefined || prf?.length !== 0 || !Number.isFinite(exp)) return null;
     const verifier = await crypto.subtle.importKey("raw", key, "Ed25519", false, ["verify"]);
     if (!(await crypto.subtle.verify("Ed25519", verifier, bytes, utf8(`${head}.${body}`)))) return null;
-    return { iss: principalOf(iss), aud, expiresAt: exp, att };
+    return { iss: principalOf(iss), aud, issuedAt: null, expiresAt: exp, att };
   }
   const { h, p, s } = decodeCbor(/** @type {Bytes} */ (fromBase64(token.replaceAll("-", "+").replaceAll("_", "/"))));
   const { aud, iat, iss, nonce, domain, version: _, exp, statement, resources = [], ...others } = p;
@@ -89,7 +90,7 @@ async function signedBy(token) {
   const { att, prf } = strictJson(text(/** @type {Bytes} */ (fromBase64url(recap.slice("urn:recap:".length)))));
   const expiresAt = exp === undefined ? null : Date.parse(exp) / 1000;
   if (prf?.length !== 0 || Number.isNaN(expiresAt) || !statement?.endsWith(recapSentence(att))) return null;
-  return recoverAddress(siweText(message), s.s) === address.toLowerCase() ? { iss: principalOf(iss), aud, expiresAt, att } : null;
+  return recoverAddress(siweText(message), s.s) === address.toLowerCase() ? { iss: principalOf(iss), aud, issuedAt: Date.parse(iat) / 1000, expiresAt, att } : null;
 }
 
 /**
