@@ -1,6 +1,7 @@
 // People and teams: who has copies of which secrets.
 import { fill, h, icon, pageHead } from "../elements.js";
 import { contactNames } from "../parts/contact_names.js";
+import { contactsPanel } from "../parts/contacts_panel.js";
 import { personOf } from "../parts/copies.js";
 import { openDialog } from "../parts/dialog.js";
 import { form, textField } from "../parts/form.js";
@@ -26,7 +27,7 @@ export const needsSession = true;
 /** @param {import("../app.js").Context} context */
 export function render({ client, signal }) {
   const body = h("div", { class: "stack" });
-  const contacts = contactNames(client);
+  let contacts = contactNames(client);
   /** @type {Share[]} */
   let all = [];
   const reload = () => loading(body, async () => (all = await shares(client)), content, { signal });
@@ -67,9 +68,9 @@ export function render({ client, signal }) {
   }
 
   /** @param {string | null} team null: a new one */
-  function addMember(team) {
+  async function addMember(team) {
     const name = textField({ name: "team", label: people.team, hint: people.teamHint, mono: true, check: (said) => (isTeam(said.trim()) ? "" : people.teamBad) });
-    const did = personField(client);
+    const did = await personField(client, contacts);
     return asking(team === null ? people.newTeam : people.addMember, [...(team === null ? [name] : []), did, daysField()], (said) => ({ secrets: [], dids: [said.did], team: team ?? said.team.trim(), days: said.days }));
   }
 
@@ -81,17 +82,17 @@ export function render({ client, signal }) {
       if (missing !== undefined) return people.missing(missing.slice(0, 200));
       return split(said).length && split(said).every((one) => isShareable(/** @type {SecretName} */ (stored.get(one)))) ? "" : people.namesBad;
     } });
-    return asking(people.shareMore, [...(dids ? [] : [personField(client)]), named, daysField()],
+    return asking(people.shareMore, [...(dids ? [] : [await personField(client, contacts)]), named, daysField()],
       (said) => ({ secrets: split(said.names).flatMap((one) => stored.get(one) ?? []), dids: dids ?? [said.did], team, days: said.days }));
   }
 
-  /** @param {string} what @param {import("../parts/form.js").Field[]} fields @param {(said: Record<string, string>) => Parameters<typeof confirmShare>[1]} asked */
+  /** @param {string} what @param {import("../parts/form.js").Field[]} fields @param {(said: Record<string, string>) => Parameters<typeof confirmShare>[2]} asked */
   function asking(what, fields, asked) {
     /** @type {ReturnType<typeof form>} */
     let made;
     return openDialog(what, (close) => {
       made = form({ fields, action: words.next, cancel: close, submit: async (said) => {
-        const { agreed } = await confirmShare(client, asked(said));
+        const { agreed } = await confirmShare(client, contacts, asked(said));
         agreed.then((isDone) => {
           if (!isDone) return;
           close();
@@ -105,7 +106,7 @@ export function render({ client, signal }) {
 
   reload();
   return h("div", { class: "page" }, pageHead(people, h("div", { class: "row" }, h("button", { class: "primary", on: { click: () => shareMore(null, null) } }, icon("plus"), people.shareNew),
-    h("button", { on: { click: () => addMember(null) } }, people.newTeam))), body, contacts.problem, youPanel(client));
+    h("button", { on: { click: () => addMember(null) } }, people.newTeam))), body, contactsPanel(client, signal, () => { contacts = contactNames(client); reload(); }), youPanel(client));
 }
 
 /** What others need to share with you. @param {Client} client */

@@ -8,7 +8,8 @@ import { copyField, shortened } from "./values.js";
  * @property {(did: string, short?: string) => HTMLElement} label a DID in short, and `name (did)` once the list was read
  * @property {(did: string, label: string) => import("../elements.js").Child} whole the same with the whole DID, to copy
  * @property {(did: string) => string} nameOf empty: it is no contact, or the list was not read yet
- * @property {() => Promise<Map<string, string>>} ready names by DID; none if the list could not be read
+ * @property {(said: string) => string} didOf the DID of a contact's name; another text without the blanks around it
+ * @property {() => Promise<string[]>} ready the names; none if the list could not be read
  */
 
 /** @param {import("../wire/client.js").Client} client @returns {ContactNames} */
@@ -16,7 +17,7 @@ export function contactNames(client) {
   const problem = h("p", { class: "dim small", role: "status", hidden: true });
   /** @type {Map<string, string>} */
   const names = new Map();
-  /** @type {Promise<Map<string, string>> | null} */
+  /** @type {Promise<string[]> | null} */
   let reading = null;
   const load = async () => {
     try {
@@ -27,7 +28,7 @@ export function contactNames(client) {
       fill(problem, unreadable(error));
       problem.hidden = false;
     }
-    return names;
+    return [...names.values()];
   };
   const ready = () => (reading ??= load());
   const label = (/** @type {string} */ did, short = shortened(did, 18, 6)) => {
@@ -40,5 +41,6 @@ export function contactNames(client) {
     ready().then(() => names.has(did) && fill(name, h("strong", { class: "mono" }, names.get(did)), " "));
     return [name, copyField(did, what)];
   };
-  return { problem, label, whole, nameOf: (did) => names.get(did) ?? "", ready };
+  return { problem, label, whole, nameOf: (did) => names.get(did) ?? "", ready,
+    didOf: (said) => [...names].find(([, name]) => name === said.trim())?.[0] ?? said.trim() };
 }

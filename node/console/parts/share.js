@@ -14,6 +14,7 @@ import { signedByOwner } from "./wallet_choices.js";
 
 /**
  * @import { Client } from "../wire/client.js"
+ * @import { ContactNames } from "./contact_names.js"
  * @import { SecretName } from "../wire/secrets.js"
  * @import { Share } from "../wire/shares.js"
  */
@@ -21,9 +22,18 @@ import { signedByOwner } from "./wallet_choices.js";
 const DAY_S = 86_400;
 const MAX_DAYS = 365;
 
-/** A field for the DID of a person. @param {Client} client @param {string[]} [known] */
-export const personField = ({ session }, known = []) => textField({ name: "did", label: words.person, hint: words.personHint, mono: true, suggestions: known,
-  check: (said) => (!folderOf(null, said.trim()) ? words.personBad : principalOf(said.trim()) === session.owner ? words.personYou : "") });
+/** @param {Client} client @param {ContactNames} contacts @param {string} said a DID, or the name of a contact @returns {string} the error; empty: it is a person */
+function wrongPerson({ session }, contacts, said) {
+  const did = contacts.didOf(said);
+  if (/^[a-z][a-z0-9_-]*$/.test(did)) return words.noContact;
+  if (!folderOf(null, did)) return words.personBad;
+  return principalOf(did) === session.owner ? words.personYou : "";
+}
+
+/** A field for a person: a DID, or the name of a contact. @param {Client} client @param {ContactNames} contacts */
+export async function personField(client, contacts) {
+  return textField({ name: "did", label: words.person, hint: words.personHint, mono: true, suggestions: await contacts.ready(), check: (said) => wrongPerson(client, contacts, said) });
+}
 
 /** A field for the number of days that a new right lasts. */
 export const daysField = () => textField({ name: "days", label: words.days, hint: words.daysHint, value: String(MAX_DAYS),
@@ -31,11 +41,11 @@ export const daysField = () => textField({ name: "days", label: words.days, hint
 
 /**
  * Show what sharing takes, and share once the owner agrees. A wallet signs once for each new right.
- * @param {Client} client @param {{ secrets: SecretName[], dids: string[], team: string | null, days: string }} asked
+ * @param {Client} client @param {ContactNames} contacts @param {{ secrets: SecretName[], dids: string[], team: string | null, days: string }} asked `dids`, or names of contacts
  * @returns {Promise<{ agreed: Promise<boolean> }>} once the dialog is open; `agreed`: whether it is shared
  */
-export async function confirmShare(client, { secrets, dids, team, days }) {
-  const asked = dids.map((did) => ({ secrets, did: principalOf(did.trim()), team, expiresS: Number(days) * DAY_S }));
+export async function confirmShare(client, contacts, { secrets, dids, team, days }) {
+  const asked = dids.map((did) => ({ secrets, did: principalOf(contacts.didOf(did)), team, expiresS: Number(days) * DAY_S }));
   /** @type {import("../wire/sharing.js").Plan[]} */
   const plans = [];
   for (const one of asked) plans.push(await plan(client, one));
@@ -48,7 +58,7 @@ export async function confirmShare(client, { secrets, dids, team, days }) {
   };
   const closed = openDialog(words.confirmTitle, (close) => form({ action: words.share, cancel: close, fields: [], intro: [
     h("p", {}, words.compare), plans.map((one) => facts([
-      [words.person, copyField(one.folder.did, words.person)],
+      [words.person, contacts.whole(one.folder.did, words.person)],
       [words.fingerprint, copyField(one.fingerprint, words.fingerprint)],
       [words.gets, one.secrets.length ? one.secrets.map(({ label }) => label).join(", ") : words.nothingYet],
       one.isNew && [words.ends, time(one.endsAt)],
@@ -79,7 +89,7 @@ export async function confirmEnd(title, run) {
 }
 
 /** The dialog that shares one secret, and ends its sharing. @param {Client} client @param {SecretName} secret */
-export function shareSecret(client, secret) {
+export async function shareSecret(client, secret) {
   const body = h("div", { class: "stack tight" });
   const contacts = contactNames(client);
   /** @type {Share[]} */
@@ -99,10 +109,10 @@ export function shareSecret(client, secret) {
       h("button", { type: "button", class: "danger", "aria-label": words.endTitle(secret.label, whom), on: { click: end } }, words.end));
   }
 
-  const whom = textField({ name: "whom", label: words.whom, hint: words.whomHint, mono: true, check: (said) => {
+  const whom = textField({ name: "whom", label: words.whom, hint: words.whomHint, mono: true, suggestions: await contacts.ready(), check: (said) => {
     const team = teamIn(said);
     if (team !== null) return isTeam(team) && all.some(({ folder }) => folder.team === team) ? "" : words.noTeam;
-    return !folderOf(null, said.trim()) ? words.personBad : principalOf(said.trim()) === client.session.owner ? words.personYou : "";
+    return wrongPerson(client, contacts, said);
   } });
   const days = daysField();
   /** @type {ReturnType<typeof form>} */
@@ -111,7 +121,7 @@ export function shareSecret(client, secret) {
     made = form({ fields: [whom, days], action: words.next, cancel: close, submit: async (said) => {
       const team = teamIn(said.whom);
       const dids = team === null ? [said.whom] : all.filter(({ folder }) => folder.team === team).map(({ folder }) => folder.did);
-      const { agreed } = await confirmShare(client, { secrets: [secret], dids, team, days: said.days });
+      const { agreed } = await confirmShare(client, contacts, { secrets: [secret], dids, team, days: said.days });
       agreed.then((isDone) => {
         if (!isDone) return;
         whom.input.value = "";

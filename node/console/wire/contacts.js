@@ -32,6 +32,8 @@ const MOST_TRIES = 32; // while other clients change the list
 const RESERVED = ["all", "anybody", "did", "everybody", "everyone", "file", "me", "nobody", "none", "owner", "self", "team", "url", "you"];
 /** Where a client's cache has the list that was read last. */
 const CACHED = "contacts";
+/** Where it has the reading that is under way. */
+const READING = "contacts-reading";
 
 /** @param {string} why @param {unknown} [cause] */
 const invalid = (why, cause) => new ConsoleError("contacts-invalid", `the list of contacts ${why}`, { cause, details: { text: `The list of contacts ${why}.` } });
@@ -141,10 +143,18 @@ async function opened(client, stored) {
 }
 
 /**
- * Read the list. A list that this page has read before takes one request if it is unchanged, and an older one is refused (SH11).
+ * Read the list; several parts of a page share one request. A list that this page has read before takes one request if it is unchanged, and an older one is refused (SH11).
  * @param {Client} client @returns {Promise<Stored>} ConsoleError `contacts-invalid` if it is not a list that the owner signed
  */
-export async function read(client) {
+export function read(client) {
+  /** @type {Promise<Stored>} */
+  const reading = client.cache.get(READING) ?? readNow(client).finally(() => client.cache.delete(READING));
+  client.cache.set(READING, reading);
+  return reading;
+}
+
+/** @param {Client} client @returns {Promise<Stored>} */
+async function readNow(client) {
   /** @type {Stored} */
   const known = client.cache.get(CACHED) ?? { contacts: [], serial: 0, etag: "" };
   const value = await kv.get(client, spaceOf(client.session), PATH, { maxBytes: MAX_ENVELOPE_BYTES, ifNoneMatch: known.etag || undefined }).catch((error) => {
