@@ -11,7 +11,7 @@ from embedded_node import EmbeddedNode
 from node_js import Scripts
 
 from capabilities.abilities import DECRYPT, KV_PUT
-from capabilities.clock_and_entropy import SystemClock
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.principals import Principal, did_key
 from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json, JsonObject, parse_json
@@ -36,7 +36,7 @@ from sealspace.documents.contact_list import (
 from sealspace.documents.signed_statements import sign_statement
 from sealspace.encryption import envelope_bytes
 from sealspace.errors import ContactsInvalid
-from sealspace.session import key_session, network_of_owner
+from sealspace.session import key_session, network_of_owner, sign_message
 from sealspace.wallets import new_wallet
 
 BOB = "did:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
@@ -269,6 +269,60 @@ def test_SH9_a_grant_that_is_no_sign_in_proves_nothing(
     assert [one is not None for one in expected] == [True, True, *[False] * 5]
     answers = judged(shared_scripts, [(one, did) for one in cases])
     assert answers == [one or "contacts-invalid" for one in expected]
+
+
+def test_SH9_a_message_of_another_wallet_proves_nothing(
+    shared_scripts: Scripts, wallet: BrowserWallet
+) -> None:
+    """SH9: another wallet's message about the owner's space and network is no sign-in of the
+    owner; the same message of the owner's wallet is."""
+    did = wallet.signer.did
+    space = f"tinycloud:{did.removeprefix('did:')}:{CONTACTS_SPACE}"
+    rights = (allow(f"{space}/kv", KV_PUT), allow(network_of_owner(did).text, DECRYPT))
+    signed = sign_statement(STATEMENT_TYPE, contacts_statement(FOUND, did), EVE.signer)
+    now = SystemClock().now()
+    cases: list[tuple[bytes, str]] = []
+    for signer in (wallet.signer, new_wallet()):
+        proof = sign_message(
+            signer,
+            SystemEntropy(),
+            domain="localhost",
+            uri=EVE.did,
+            issued_at=now,
+            expires_at=now + 3600,
+            capabilities=rights,
+        )
+        record: JsonObject = {
+            "proof": proof,
+            "signed": parse_json(signed, max_bytes=MAX_RECORD_BYTES),
+        }
+        cases.append((canonical_bytes(record), did))
+    expected = [as_the_sdk(*one) for one in cases]
+    assert [one is not None for one in expected] == [True, False]
+    assert judged(shared_scripts, cases) == [expected[0], "contacts-invalid"]
+
+
+def test_SH9_the_plaintext_is_canonical_and_bounded(shared_scripts: Scripts) -> None:
+    """SH9: a plaintext with a blank or a fraction in it is not the canonical one, and one that is
+    too long is refused before it is parsed."""
+    phrase = key_session(bytes(range(32)))
+    record = sign_contacts(FOUND, phrase, now=0)
+    plaintexts = [
+        record.replace(b'"proof":', b'"proof": '),
+        record.replace(b'"serial":1', b'"serial":1.0'),
+        b"x" * (MAX_RECORD_BYTES + 1),
+    ]
+    said = in_page(
+        shared_scripts,
+        """
+        const { readRecord } = await at("contacts");
+        const refused = (one) => caught(() => readRecord(Uint8Array.from(one), given.owner));
+        return Promise.all(given.plaintexts.map(async (one) => (await refused(one)).message));
+        """,
+        {"owner": phrase.owner, "plaintexts": [list(one) for one in plaintexts]},
+    )
+    malformed = "the list of contacts cannot be parsed"
+    assert said == [malformed, malformed, "the list of contacts is too long"]
 
 
 def test_lists_of_the_sdk_open_in_the_console_and_the_reverse(
