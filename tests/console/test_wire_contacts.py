@@ -10,7 +10,7 @@ from console_wire import in_page
 from embedded_node import EmbeddedNode
 from node_js import Scripts
 
-from capabilities.abilities import DECRYPT, KV_PUT
+from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_PUT
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.principals import Principal, did_key
 from capabilities.strict_base64 import encode_url
@@ -234,8 +234,8 @@ def test_SH9_lists_are_judged_as_the_sdk_judges_them(
 def test_SH9_a_grant_that_is_no_sign_in_proves_nothing(
     shared_scripts: Scripts, node: EmbeddedNode, browser: Browser, wallet: BrowserWallet
 ) -> None:
-    """SH9: a key with a wallet's grant to write the list, but not to decrypt, or for too long, or
-    elsewhere, cannot sign the list."""
+    """SH9: a key with a wallet's grant cannot sign the list, even if the grant includes writing
+    there and decrypting."""
 
     async def made(owner: Client) -> tuple[str, list[bytes]]:
         did = owner.session.owner
@@ -266,31 +266,42 @@ def test_SH9_a_grant_that_is_no_sign_in_proves_nothing(
 
     did, cases = own(browser, node, wallet, made)
     expected = [as_the_sdk(one, did) for one in cases]
-    assert [one is not None for one in expected] == [True, True, *[False] * 5]
+    assert expected == [None] * 7
     answers = judged(shared_scripts, [(one, did) for one in cases])
     assert answers == [one or "contacts-invalid" for one in expected]
 
 
-def test_SH9_a_message_of_another_wallet_proves_nothing(
-    shared_scripts: Scripts, wallet: BrowserWallet
-) -> None:
-    """SH9: another wallet's message about the owner's space and network is no sign-in of the
-    owner; the same message of the owner's wallet is."""
+def test_SH9_what_makes_a_sign_in(shared_scripts: Scripts, wallet: BrowserWallet) -> None:
+    """SH9: a message is a sign-in only by the owner's wallet, with all three rights, to the DID URL
+    of the key, and for 30 days at most."""
     did = wallet.signer.did
     space = f"tinycloud:{did.removeprefix('did:')}:{CONTACTS_SPACE}"
-    rights = (allow(f"{space}/kv", KV_PUT), allow(network_of_owner(did).text, DECRYPT))
+    rights = (
+        allow(f"{space}/capabilities", CAPABILITIES_READ),
+        allow(f"{space}/kv", KV_PUT),
+        allow(network_of_owner(did).text, DECRYPT),
+    )
     signed = sign_statement(STATEMENT_TYPE, contacts_statement(FOUND, did), EVE.signer)
     now = SystemClock().now()
+    url, month_s = EVE.signer.did_url, 30 * 86_400
     cases: list[tuple[bytes, str]] = []
-    for signer in (wallet.signer, new_wallet()):
+    for signer, uri, ttl_s, held in (
+        (wallet.signer, url, month_s, rights),
+        (new_wallet(), url, 3600, rights),
+        (wallet.signer, EVE.did, 3600, rights),
+        (wallet.signer, url, month_s + 2, rights),
+        (wallet.signer, url, 3600, rights[1:]),
+        (wallet.signer, url, 3600, rights[:2]),
+        (wallet.signer, url, 3600, (rights[0], rights[2])),
+    ):
         proof = sign_message(
             signer,
             SystemEntropy(),
             domain="localhost",
-            uri=EVE.did,
+            uri=uri,
             issued_at=now,
-            expires_at=now + 3600,
-            capabilities=rights,
+            expires_at=now + ttl_s,
+            capabilities=held,
         )
         record: JsonObject = {
             "proof": proof,
@@ -298,8 +309,8 @@ def test_SH9_a_message_of_another_wallet_proves_nothing(
         }
         cases.append((canonical_bytes(record), did))
     expected = [as_the_sdk(*one) for one in cases]
-    assert [one is not None for one in expected] == [True, False]
-    assert judged(shared_scripts, cases) == [expected[0], "contacts-invalid"]
+    assert [one is not None for one in expected] == [True, *[False] * 6]
+    assert judged(shared_scripts, cases) == [one or "contacts-invalid" for one in expected]
 
 
 def test_SH9_the_plaintext_is_canonical_and_bounded(shared_scripts: Scripts) -> None:

@@ -2,7 +2,7 @@
 
 import { base64, base64url, text, utf8 } from "./bytes.js";
 import { canonicalBytes, canonicalText, isObject, strictJson } from "./canonical_json.js";
-import { addressOf, canonicalNetwork, fromBase58, isDid, networkId, principalOf, spaceId } from "./did.js";
+import { addressOf, canonicalNetwork, didUrl, fromBase58, isDid, networkId, principalOf, spaceId } from "./did.js";
 import { decrypt, encrypt, ensureNetwork } from "./encryption.js";
 import { parseEnvelope } from "./envelope.js";
 import { ConsoleError } from "./errors.js";
@@ -65,21 +65,24 @@ const labelOf = (session) => utf8(`tinycloud.vault:${spaceOf(session)}:contacts`
 const hasExactly = (value, members) => isObject(value) && Object.keys(value).sort().join() === members.join();
 
 /**
- * Return the session key that an owner signed in. A grant to somebody else could include the document, so only a key that
- * may also decrypt with the owner's network, for no longer than a sign-in, counts (SH9).
+ * Return the session key that an owner signed in. A grant to somebody else could have the same rights, except for the one to
+ * read the owner's capabilities, which no client grants. So only a session (IP2) counts (SH9).
  * @param {string} token untrusted; its signature is verified @param {string} owner DID @returns {Promise<string | null>} null: it is no sign-in of the owner
  */
 async function signedInKey(token, owner) {
   const signed = await signedBy(token).catch(() => null); // another kind of token
   if (!signed || signed.iss !== owner || signed.issuedAt === null || signed.expiresAt === null) return null;
   if (!(signed.expiresAt - signed.issuedAt <= MAX_SIGN_IN_S) || !isObject(signed.att)) return null;
+  const key = principalOf(signed.aud);
+  if (signed.hasFacts || !key.startsWith("did:key:") || signed.aud !== didUrl(key)) return null; // a policy, or a grant to a DID
   const held = Object.entries(signed.att).flatMap(([resource, abilities]) =>
     Object.entries(abilities).flatMap(([ability, caveats]) => (canonicalText(caveats) === "[{}]" ? [{ resource, ability }] : [])));
   const needed = [
     { resource: `${spaceId(owner, SPACE)}/kv/${PATH}`, ability: "tinycloud.kv/put" },
     { resource: networkId(owner), ability: "tinycloud.encryption/decrypt" },
   ];
-  return needed.every((one) => held.some((right) => covers(right, one))) ? principalOf(signed.aud) : null;
+  const readsRights = held.some(({ resource, ability }) => ability === "tinycloud.capabilities/read" && resource.startsWith("tinycloud:") && rootOf(resource) === owner);
+  return readsRights && needed.every((one) => held.some((right) => covers(right, one))) ? key : null;
 }
 
 /** @param {any} stated verified to be signed for this owner @param {string} owner DID @returns {List} */

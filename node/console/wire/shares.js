@@ -67,7 +67,7 @@ export const copyPath = (folder, { path }) => folder.path + path.slice(ALL.lengt
 /**
  * Read a delegation without a proof, and verify its signature.
  * @param {string} token untrusted
- * @returns {Promise<{ iss: string, aud: string, issuedAt: number | null, expiresAt: number | null, att: any } | null>} `issuedAt`: null for a key's token;
+ * @returns {Promise<{ iss: string, aud: string, issuedAt: number | null, expiresAt: number | null, att: any, hasFacts: boolean } | null>} `issuedAt`: null for a key's token;
  *   null: it is another token, or the signature is wrong
  */
 export async function signedBy(token) {
@@ -79,7 +79,7 @@ export async function signedBy(token) {
     if (json(head).alg !== "EdDSA" || !key || !bytes || nbf !== undefined || prf?.length !== 0 || !Number.isFinite(exp)) return null;
     const verifier = await crypto.subtle.importKey("raw", key, "Ed25519", false, ["verify"]);
     if (!(await crypto.subtle.verify("Ed25519", verifier, bytes, utf8(`${head}.${body}`)))) return null;
-    return { iss: principalOf(iss), aud, issuedAt: null, expiresAt: exp, att };
+    return { iss: principalOf(iss), aud, issuedAt: null, expiresAt: exp, att, hasFacts: false };
   }
   const { h, p, s } = decodeCbor(/** @type {Bytes} */ (fromBase64(token.replaceAll("-", "+").replaceAll("_", "/"))));
   const { aud, iat, iss, nonce, domain, version: _, exp, statement, resources = [], ...others } = p;
@@ -90,7 +90,7 @@ export async function signedBy(token) {
   const { att, prf } = strictJson(text(/** @type {Bytes} */ (fromBase64url(recap.slice("urn:recap:".length)))));
   const expiresAt = exp === undefined ? null : Date.parse(exp) / 1000;
   if (prf?.length !== 0 || Number.isNaN(expiresAt) || !statement?.endsWith(recapSentence(att))) return null;
-  return recoverAddress(siweText(message), s.s) === address.toLowerCase() ? { iss: principalOf(iss), aud, issuedAt: Date.parse(iat) / 1000, expiresAt, att } : null;
+  return recoverAddress(siweText(message), s.s) === address.toLowerCase() ? { iss: principalOf(iss), aud, issuedAt: Date.parse(iat) / 1000, expiresAt, att, hasFacts: resources.length > 1 } : null;
 }
 
 /**
