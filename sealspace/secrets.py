@@ -499,28 +499,23 @@ class Secrets:
         return await self.rollback(name, None, scope=scope)
 
     async def delete(
-        self,
-        name: str,
-        *,
-        scope: str | None = None,
-        purge: bool = False,
-        if_match: str | None = None,
+        self, name: str, *, scope: str | None = None, purge: bool = False, if_match: str = ""
     ) -> None:
         """Delete a secret.
 
         The deletion is durable when the call returns. The node keeps the versions of the secret for
         a time, for `restore`. With `purge` it deletes them too, also those of a secret that was
-        deleted before.
+        deleted before. With `if_match`, only this version of the envelope is deleted.
 
         Raises:
             NotFound: there is no such secret; it was deleted already or never existed.
             InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
-            NotGranted, NodeRefused, TransportError: the request failed.
+            NotGranted, PreconditionFailed, NodeRefused, TransportError: the request failed.
         """
         with self._about(parse_secret_name(name, scope=scope)) as secret:
-            removed_etag = await self._kv.delete(secret.path, if_match=if_match, purge=purge)
-            # With `purge`, it is no error if only kept versions were left to delete. Without it,
-            # nothing was deleted: the node answers 200, but names no removed value.
+            etag = if_match or None
+            removed_etag = await self._kv.delete(secret.path, if_match=etag, purge=purge)
+            # With `purge`, only kept versions may be left. Without it, nothing was deleted then.
             if removed_etag is None and not purge:
                 raise NotFound(200, "already deleted", asked=f"deleting the secret {secret.label}")
 

@@ -231,7 +231,7 @@ export const node = {
   release: "Who may open secrets",
   mode: "Attestation",
   modes: /** @type {Record<string, string>} */ ({
-    delegates: "Programs have to prove their code; owners in person do not.",
+    delegates: "Programs have to prove their code. Owners in person, machine tokens and CI jobs do not.",
     everyone: "All callers have to prove their code, including owners.",
     off: "Callers do not have to prove their code.",
   }),

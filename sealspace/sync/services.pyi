@@ -656,23 +656,18 @@ class Secrets:
         """
 
     def delete(
-        self,
-        name: str,
-        *,
-        scope: str | None = None,
-        purge: bool = False,
-        if_match: str | None = None,
+        self, name: str, *, scope: str | None = None, purge: bool = False, if_match: str = ""
     ) -> None:
         """Delete a secret.
 
         The deletion is durable when the call returns. The node keeps the versions of the secret for
         a time, for `restore`. With `purge` it deletes them too, also those of a secret that was
-        deleted before.
+        deleted before. With `if_match`, only this version of the envelope is deleted.
 
         Raises:
             NotFound: there is no such secret; it was deleted already or never existed.
             InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
-            NotGranted, NodeRefused, TransportError: the request failed.
+            NotGranted, PreconditionFailed, NodeRefused, TransportError: the request failed.
         """
 
     def list(self, *, scope: str | None = None) -> tuple[str, ...]:

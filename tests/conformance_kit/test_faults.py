@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from conformance_kit.faults import FAULTS
 from conformance_kit.line_faults import Fault
+from patience import PATIENCE_S
 from sealspace_conformance.catalogue import run_groups
 from sealspace_conformance.groups.vectors import cases
 from sealspace_conformance.report import FAILED
@@ -24,5 +25,5 @@ def test_number_of_faults() -> None:
 def test_a_fault_is_noticed(node_url: str, fault: Fault) -> None:
     """A row fails that names the fault. The same row passes without it (`test_nodes.py`)."""
     with fault.present():
-        run, _ = asyncio.run(run_groups(node_url, only=[fault.group]))
+        run, _ = asyncio.run(run_groups(node_url, only=[fault.group], timeout_s=PATIENCE_S))
     assert fault.asked in {row.asked for row in run.rows if row.verdict == FAILED}

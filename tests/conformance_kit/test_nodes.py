@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from engines import is_on_postgresql
+from patience import PATIENCE_S
 from sealspace_conformance.__main__ import main
 from sealspace_conformance.catalogue import GROUPS, run_groups
 from sealspace_conformance.report import FAILED, NOT_APPLICABLE, PASSED, Row
@@ -19,7 +20,7 @@ FEWEST_ROWS = 700
 
 
 def rows_of(url: str, *only: str) -> list[Row]:
-    run, is_node = asyncio.run(run_groups(url, only=only))
+    run, is_node = asyncio.run(run_groups(url, only=only, timeout_s=PATIENCE_S))
     assert is_node
     return run.rows
 
