@@ -197,35 +197,6 @@ async def test_the_receipt_proves_the_result(
     assert not run.is_about(salt=salt, input=None, output=document.replace(b"0x", b"0X"))
 
 
-async def test_RN263_the_output_of_a_task_that_failed(
-    stage: RunnerStage, developer: Party, requester: Party
-) -> None:
-    """RN263, TK9: the requester gets the output of a failed application if all secrets are theirs,
-    and the receipt is about it. Otherwise it is about nothing."""
-    version, app = await published(stage, "secret-1-missing", traps=True)
-    await requester.grant(version, RESULT, callers=Owner())
-    task = await requester.done(app)
-    assert (task["state"], task["cause"]["code"]) == ("FAILED", "guest-trap")
-    assert (task["stdout"], task["stderr"]) == ("secret-1-missing", "secret-1-missing")
-    assert not {"output", "outputFormat"} & task.keys()
-    async with stage.http.get(f"{stage.url}/start") as got:
-        start = await got.read()
-
-    async def is_about(task: dict[str, Any], stdout: bytes) -> bool:
-        run = await verify_run(canonical_bytes(task["receipt"]), start, stage.inspector)
-        salt = decode_url(task["salt"])
-        assert salt is not None and run.stated["status"] == "failed"
-        return run.is_about(salt=salt, input=None, output=stdout)
-
-    assert await is_about(task, b"secret-1-missing") and not await is_about(task, b"")
-    await developer.put(secret_of(app), APP_VALUE)
-    await developer.grant(version, secret_of(app))
-    task = await requester.done(app)
-    assert task["cause"]["code"] == "guest-trap"
-    assert not {"stdout", "stderr", "output"} & task.keys()
-    assert await is_about(task, b"")
-
-
 async def test_without_a_grant_of_the_developer(
     stage: RunnerStage, developer: Party, requester: Party, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from backend_desk import Desk
 from backend_site import serving
 from guest_programs import guest
 from https_service import Service, https_service
-from runner_stage import ECHO, ENVIRONMENT, RunnerStage, failing, runner_stage
+from runner_stage import ECHO, ENVIRONMENT, RunnerStage, runner_stage
 
 from capabilities.signatures import Ed25519Signer
 from runner.calls import service as calls_service
@@ -332,20 +332,6 @@ async def test_a_call_that_cannot_start(
     assert called.status != 0
     assert called.err.count("(runner-busy); trying again in 0 s") == 2
     assert "runner-busy: The runner is busy" in called.err
-
-
-async def test_RN263_the_output_of_a_program_that_failed(
-    desk: Desk, stage: RunnerStage, tmp_path: Path
-) -> None:
-    """RN263: `runner call` prints the output of a program that failed, before the error."""
-    owner = await with_secret(desk)
-    await desk.run("project", "publish", "fails", program(tmp_path, failing("it", "guest-exit")))
-    call = ("runner", "call", stage.url, f"{owner}/fails", "--input", "-")
-    ran = await desk.run(*call, given="no such city")
-    assert ran.status != 0 and ran.out == "no such city", ran
-    assert "it failed" in ran.err and "guest-exit" in ran.err
-    shown = json.loads((await desk.run(*call, "--json", given="no such city")).out)
-    assert (shown["output"], shown["outputFormat"]) == ("no such city", "Text")
 
 
 async def test_next_steps_of_refused_calls(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import wasmtime
 from aiohttp import web
 from backend_desk import Desk
 from relay import Answer, relay_before
-from runner_stage import RunnerStage, runner_stage
+from runner_stage import RunnerStage, failing, runner_stage
 from task_programs import ResultKey, reporting
 
 from capabilities.strict_json import Json
@@ -197,8 +197,8 @@ async def test_the_output_of_a_task_that_failed(
     document = canonical_bytes(output | {"sha256": sha256(forged).hexdigest()})
     escaped = document.replace(b'"', b'\\"')
     text = (_PRINTING % (len(document), escaped)).decode()
-    failing = text.replace("(i32.const 8))))", "(i32.const 8))) unreachable)")
-    (tmp_path / "app.wasm").write_bytes(wasmtime.wat2wasm(failing))
+    broken = text.replace("(i32.const 8))))", "(i32.const 8))) unreachable)")
+    (tmp_path / "app.wasm").write_bytes(wasmtime.wat2wasm(broken))
     answer = await desk.run("project", "publish", "liar", "app.wasm", "--json")
     app = json.loads(answer.out)["project"]
     await put(desk, wallet_secret(RESULT_KEY_NAME), ResultKey().secret)
@@ -224,6 +224,21 @@ async def test_the_output_of_a_task_that_failed(
         assert refused.status != 0, refused
         assert "the receipt is about another task, request or result" in refused.err
         assert not (tmp_path / "result").exists()
+
+
+async def test_RN263_the_output_of_a_call_that_failed(
+    desk: Desk, stage: RunnerStage, tmp_path: Path
+) -> None:
+    """RN263: `runner call` prints the output of a program that failed, before the error."""
+    await desk.log_in("--space", "public")
+    (tmp_path / "fails.wasm").write_bytes(wasmtime.wat2wasm(failing("it", "guest-exit")))
+    answer = await desk.run("project", "publish", "exits", "fails.wasm", "--json")
+    call = ("runner", "call", stage.url, json.loads(answer.out)["project"], "--input", "-")
+    ran = await desk.run(*call, given="no such city")
+    assert ran.status != 0 and ran.out == "no such city", ran
+    assert "it failed" in ran.err and "guest-exit" in ran.err
+    shown = json.loads((await desk.run(*call, "--json", given="no such city")).out)
+    assert (shown["output"], shown["outputFormat"]) == ("no such city", "Text")
 
 
 async def test_the_receipt_of_a_run_is_not_that_of_a_task(
