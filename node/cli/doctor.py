@@ -10,7 +10,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,7 +38,6 @@ from sealspace.wire.token_line import TOKEN_VARIABLE
 from sealspace.wire.transport import Answer, Request, Transport, TransportSettings
 from spaces.store.durable import FREE_SPACE, low_space
 
-from ..config.faults import SeveralFaults
 from ..config.loading import ENVIRONMENT_PREFIX
 from ..config.tree import Store
 from ..processes.clock_check import check_clock
@@ -170,8 +169,10 @@ def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
                 )
         config = config_from(config_file, {"store__data": data}, starts=True)
     except NodeError as error:
-        faults = error.faults if isinstance(error, SeveralFaults) else [error]
-        for fault in faults:
+        faults: Sequence[NodeError] = ()
+        if isinstance(error, ConfigurationError):
+            faults = error.faults
+        for fault in faults or [error]:
             yield Diagnosis(
                 name="settings", severity="wrong", text=fault.message, next_step=fault.hint
             )

@@ -1,6 +1,5 @@
 """Command-line options that several commands share."""
 
-import asyncio
 import os
 from collections.abc import Callable, Mapping
 from functools import partial, wraps
@@ -119,6 +118,8 @@ def _refuse_other_store(settings_file: Path, config: Config) -> None:
 
 def _was_moved(folder: Path) -> bool:
     """Return whether the store in a folder was moved into a database (ST12)."""
+    import asyncio  # the supervisor starts the others before it imports this
+
     from spaces.space_errors import SpaceError, StoreMoved  # needs the extra `node`
     from spaces.store.lmdb.engine import read_lmdb
 

@@ -1,24 +1,9 @@
 """The faults of a node's settings, which are reported together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sealspace.service.command_errors import ConfigurationError
-
-
-class SeveralFaults(ConfigurationError):
-    """Several settings are faulty.
-
-    Attributes:
-        faults: the error about each of them.
-    """
-
-    def __init__(self, faults: Sequence[ConfigurationError]) -> None:
-        super().__init__(
-            "; ".join(fault.message for fault in faults),
-            hint="; ".join(dict.fromkeys(fault.hint for fault in faults)),
-        )
-        self.faults = tuple(faults)
 
 
 class Faults(list[ConfigurationError]):
@@ -29,14 +14,16 @@ class Faults(list[ConfigurationError]):
         """Record the fault that is raised in the `with` block, and go on behind it."""
         try:
             yield
-        except SeveralFaults as error:
-            self += error.faults
         except ConfigurationError as error:
-            self.append(error)
+            self += error.faults or [error]
 
     def require_none(self) -> None:
         """Raise an exception if any faults were recorded."""
         if len(self) == 1:
             raise self[0]
         if self:
-            raise SeveralFaults(self)
+            raise ConfigurationError(
+                "; ".join(fault.message for fault in self),
+                hint="; ".join(dict.fromkeys(fault.hint for fault in self)),
+                faults=self,
+            )

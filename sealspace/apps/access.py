@@ -7,6 +7,7 @@ TEE. It also names those who can replace the secret. What could not be fetched i
 answer is then incomplete.
 
 Example:
+    await client.secrets().put("API_KEY", "open sesame")
     access = await client.access.of("API_KEY")
     for reader in access.readers:
         print(reader.kind, reader.did, reader.state)

@@ -5,8 +5,8 @@ encryption network, and signed by a session key of the owner. So neither the nod
 may write to the space can put a name there.
 
 Example:
-    await client.contacts.add("alice", "did:pkh:eip155:1:0x…")
-    did = await client.contacts.did("alice")
+    await client.contacts.add("alice", friend.session.did)
+    assert await client.contacts.did("alice") == friend.session.did
     assert [one.name for one in await client.contacts.list()] == ["alice"]
 """
 

@@ -3,8 +3,8 @@
 Only the owner chooses these names. A name is unique in the list, and so is a DID.
 
 Example:
-    found = ContactList().with_contact("alice", "did:key:z6Mk…")
-    assert found.did_of("alice") == "did:key:z6Mk…"
+    found = ContactList().with_contact("alice", friend.session.did)
+    assert found.did_of("alice") == friend.session.did
 """
 
 import re

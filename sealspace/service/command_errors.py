@@ -4,6 +4,8 @@ Each has a message and a next step for the person at the terminal. Neither conta
 token.
 """
 
+from collections.abc import Sequence
+
 from ..errors import SealspaceError
 
 
@@ -18,9 +20,19 @@ class NodeError(SealspaceError):
 
 
 class ConfigurationError(NodeError):
-    """A setting is unknown, has the wrong type or contradicts another setting."""
+    """A setting is unknown, has the wrong type or contradicts another setting.
+
+    Attributes:
+        faults: the error about each setting, if several are faulty.
+    """
 
     code = "configuration-invalid"
+
+    def __init__(
+        self, message: str, *, hint: str, faults: Sequence["ConfigurationError"] = ()
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.faults = tuple(faults)
 
 
 class ForeignDistribution(NodeError):

@@ -56,7 +56,7 @@ NOT_HERE = {"documents.node_evidence", "documents.iexec_results"}
 
 
 # Read by the others alone.
-WITHOUT = {"documents.manifest_reading", "documents.secret_names"}
+WITHOUT = {"apps.readers", "documents.manifest_reading", "documents.secret_names"}
 
 
 def examples() -> dict[str, str]:
