@@ -323,9 +323,11 @@ class _Judge:
             return None
         if self._obstructs_owner(policies) and not self._terms_unknown():
             return None  # a machine token is never judged by evidence
+        # A policy of the node may require evidence, and a machine token has none.
+        is_undecided = self._terms_unknown()
         if isinstance(stated, MachineGrant):
-            reader = self._described(grant, "token", stated.name)
-            return self._with_fetch(reader._replace(policies=policies), grant, "now")
+            reader = self._described(grant, "token", stated.name)._replace(policies=policies)
+            return self._with_fetch(reader, grant, "undecided" if is_undecided else "now")
         if stated.key != self._facts.exchange_key:  # the owner trusts another node
             return None
         claims = [f"iss = {stated.issuer}"]
@@ -333,7 +335,7 @@ class _Judge:
             claims.append(f"{claim} = {' or '.join(str(value) for value in values)}")
         reader = self._described(grant, "ci", stated.name)
         reader = reader._replace(policies=policies, claims=tuple(claims))
-        return self._with_fetch(reader, grant, "id_token")
+        return self._with_fetch(reader, grant, "undecided" if is_undecided else "id_token")
 
     def _state(self, grant: _Grant, policies: Sequence[Policy]) -> State:
         """Return when the node releases a key for a grant."""
@@ -414,17 +416,14 @@ class _Judge:
 
     def _has_owner_list(self, grant: _Grant) -> bool:
         """Return whether the owner named code for a grant, as step 5 of the gate requires."""
-        terms = self._facts.terms
         network_policy = self._facts.network_policy
         if network_policy is not None and network_policy.is_allow_list:
             return True
         for one in self._decrypt_grants(grant):
             if any(policy.is_allow_list for policy in one.policies) and self._is_statement(one):
                 return True
-        if terms is None:
-            return True
-        replaces = terms.node_policy_suffices and terms.node_policy
-        return replaces or terms.attestation == "off"
+        # Where a policy of the node may replace the list, `_state` has answered already.
+        return self._mode() == "off"
 
     def _decrypt_grants(self, grant: _Grant) -> Iterator[_Grant]:
         """Yield the delegations through which a recipient got the right to decrypt."""

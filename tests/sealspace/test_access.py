@@ -258,6 +258,33 @@ async def test_a_grant_that_begins_later(world: AccessWorld) -> None:
     assert set(broken.unread) == {one.cid for one in facts.records}
 
 
+@pytest.mark.parametrize("is_published", [True, False])
+async def test_conditions_of_the_node_that_are_not_known(
+    world: AccessWorld, is_published: bool
+) -> None:
+    """Nobody is named as able to read now if the node has a policy that it does not publish, or its
+    conditions could not be fetched."""
+    await world.make_token(random.Random(1))
+    await world.trust(random.Random(1))
+    owner = world.owner
+    info, terms = await owner.info(), await owner.release_terms()
+    facts = Facts(
+        owner=owner.session.owner,
+        secret=world.rights[0].resource,
+        network=owner.encryption.network(),
+        network_policy=None,
+        terms=replace(terms, node_policy=True) if is_published else None,
+        exchange_key=info.oidc_did,
+        node=info.node_id,
+        in_tee=True,
+        records=[one async for one in owner.delegations.query(direction="granted", tokens=True)],
+        copies={},
+        now=world.bench.clock.now(),
+    )
+    states = {one.kind: one.state for one in readers_of(facts).readers}
+    assert states == dict.fromkeys(("owner", "session", "token", "ci"), "undecided")
+
+
 async def test_last_reads(world: AccessWorld) -> None:
     """A row has the time when its grant last gave the current value, and a copy's fetch counts."""
     person = world.parties[0]
