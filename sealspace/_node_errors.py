@@ -497,6 +497,20 @@ class LabelMismatch(EncryptionError):
     default_hint = "ask the owner to store the secret again: the envelope was moved or copied"
 
 
+class PlaceMismatch(EncryptionError):
+    """The decrypted value was sealed for another place than the one where it is stored."""
+
+    code = "place-mismatch"
+    default_hint = (
+        "do not use the value: somebody stored the envelope of another secret here. Tell the"
+        " owner, who can see who wrote it and store the right value again"
+    )
+    default_step = (
+        "do not use the value: somebody stored the envelope of another secret here. The owner sees"
+        " who wrote it: sealspace activity; and stores the right value: sealspace secret put NAME"
+    )
+
+
 class DecryptDenied(EncryptionError):
     """The node refused a decrypt request.
 

@@ -69,6 +69,7 @@
         ├── DescriptorUnsigned         the node did not sign the network's key
         ├── InvalidEnvelope
         ├── LabelMismatch              the envelope belongs to another path
+        ├── PlaceMismatch              the value belongs to another place
         ├── DecryptDenied              the node does not release the key (refusal)
         ├── InvalidResponse
         ├── ResponseBindingMismatch    (field)

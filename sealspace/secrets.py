@@ -22,21 +22,14 @@ Example:
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import field
-from typing import Any
-
-import msgspec
 
 from capabilities.abilities import DECRYPT, KV_GET
-from capabilities.capability_errors import CapabilityError
-from capabilities.frozen import frozen
 from capabilities.principals import same_principal
 from capabilities.resources import SpaceId
-from capabilities.strict_base64 import decode_standard, decode_url, encode_standard, encode_url
-from capabilities.strict_json import parse_json, shaped
 from encryption_network.envelope import InlineEnvelope, parse_envelope
 from encryption_network.network_errors import EncryptionError as NetworkLibraryError
 
+from .documents.places import place_of
 from .documents.secret_names import (
     OWN_FOLDER,
     PROTECTED_NETWORK,
@@ -54,24 +47,31 @@ from .documents.secret_names import (
     parse_secret_name,
     secret_at,
 )
+from .documents.secret_payloads import (
+    MAX_SECRET_BYTES,
+    Generated,
+    Secret,
+    read_payload,
+    secret_payload,
+)
 from .encryption import Encryption, ReceiverKey, envelope_bytes
 from .errors import (
     InvalidEnvelope,
     InvalidSecretName,
     InvalidSecretPayload,
-    InvalidSecretValue,
     NotFound,
     NotGranted,
     SealspaceError,
     SpaceNotFound,
 )
 from .kv import Kv, Value
-from .session import DEFAULT_NETWORK, capability, iso_time, network_of_owner, space_capability
+from .session import DEFAULT_NETWORK, capability, network_of_owner, space_capability
 from .wire.caller import Caller
 from .wire.token_line import about_token
 from .wire.values import KeptVersion
 
 __all__ = [
+    "MAX_SECRET_BYTES",
     "PROTECTED_NETWORK",
     "PROTECTED_PREFIX",
     "SECRETS_SPACE",
@@ -91,13 +91,9 @@ __all__ = [
     "secret_at",
 ]
 
-MAX_SECRET_BYTES = 1024 * 1024
-"""Longest plaintext of a secret as JSON; bytes may take up three quarters of it."""
-
 _MAX_ENVELOPE_BYTES = 2 * MAX_SECRET_BYTES
 """Limit for a stored envelope: the plaintext in base64, and the members around it."""
 
-_BASE64 = "base64"
 _AT_ONCE = 8
 """Number of secrets that one call opens concurrently."""
 
@@ -107,50 +103,6 @@ VAULT_METADATA = {
     "x-vault-content-type": "application/json",
 }
 """Metadata of every secret's envelope."""
-
-
-@frozen
-class Generated:
-    """Metadata of a generated secret (EN26).
-
-    The metadata is encrypted together with the value of the secret.
-
-    Attributes:
-        type: the type of secret that was generated: `hex32`, `password:64`.
-        at: RFC 3339 text.
-        tag: authentication tag, 32 bytes; only the runner that made it can verify it.
-    """
-
-    type: str
-    at: str
-    tag: bytes = field(repr=False)
-
-
-@frozen
-class Secret:
-    """A decrypted secret.
-
-    Attributes:
-        value: text, or bytes if bytes were stored.
-        created_at: RFC 3339 text, as the writer stated it; a second put does not keep it.
-        updated_at: RFC 3339 text, as the writer stated it.
-        etag: version of the stored envelope, for `if_match` of `Secrets.put`.
-        generated: statements of the runner that made it; None if they are missing or malformed.
-    """
-
-    value: str | bytes = field(repr=False)
-    created_at: str
-    updated_at: str
-    etag: str
-    generated: Generated | None = None
-
-
-class _Payload(msgspec.Struct, rename="camel", kw_only=True):
-    value: str
-    encoding: Any = msgspec.UNSET
-    created_at: str
-    updated_at: str
-    generated: Any = msgspec.UNSET
 
 
 class Secrets:
@@ -236,7 +188,7 @@ class Secrets:
             NotGranted, NodeRefused, TransportError: the request failed.
         """
         with self._about(writable_name(name, scope)) as secret:
-            sealed = await self._sealed(secret, secret_payload(value, now=self._caller.clock.now()))
+            sealed = await self._sealed(secret, self._payload(secret, value))
             # The envelope is stored as plain text, not as JSON, as other clients do it.
             return await self._kv.put(secret.path, sealed, if_absent=if_absent, if_match=if_match)
 
@@ -259,9 +211,7 @@ class Secrets:
             SealspaceError: as `put`.
         """
         with self._about(parse_secret_name(name, scope=scope)) as secret:
-            sealed = await self._sealed(
-                secret, secret_payload(value, generated, now=self._caller.clock.now())
-            )
+            sealed = await self._sealed(secret, self._payload(secret, value, generated))
             return await self._kv.put(secret.path, sealed, if_absent=True)
 
     async def put_many(
@@ -293,7 +243,7 @@ class Secrets:
         payloads: dict[SecretName, bytes] = {}
         for secret, value in values.items():
             named = writable_name(secret.name, secret.scope)._replace(folder=self._folder)
-            payloads[named] = secret_payload(value, now=self._caller.clock.now())
+            payloads[named] = self._payload(named, value)
         return {secret.path: await self._sealed(secret, body) for secret, body in payloads.items()}
 
     async def get(
@@ -552,6 +502,16 @@ class Secrets:
     def _named(self, name: str, scope: str | None) -> SecretName:
         return parse_secret_name(name, scope=scope)._replace(folder=self._folder)
 
+    def _payload(
+        self, secret: SecretName, value: object, generated: Generated | None = None
+    ) -> bytes:
+        return secret_payload(
+            value,
+            generated,
+            place=place_of(self._space, secret.path),
+            now=self._caller.clock.now(),
+        )
+
     async def _sealed(self, secret: SecretName, payload: bytes) -> str:
         envelope = await self._encryption.encrypt(
             payload,
@@ -572,7 +532,7 @@ class Secrets:
         if envelope.aad or self._key:
             label = secret_label(self._space, secret)
         opened = await self._encryption.decrypt(envelope, expected_label=label, receiver=receiver)
-        return read_payload(opened, stored.etag)
+        return read_payload(opened, stored.etag, place=place_of(self._space, secret.path))
 
     def _envelope_of(self, secret: SecretName, stored: bytes) -> InlineEnvelope:
         try:
@@ -616,43 +576,6 @@ def secret_label(space: SpaceId, secret: SecretName) -> bytes:
     return f"tinycloud.vault:{space.text}:{secret.vault_key}".encode()
 
 
-def secret_payload(value: object, generated: Generated | None = None, *, now: float) -> bytes:
-    """Encode the plaintext of a secret (EN26).
-
-    Errors contain no part of the value.
-    """
-    at = iso_time(now)
-    payload = _Payload(value="", created_at=at, updated_at=at)
-    if isinstance(value, str):
-        payload.value = value
-    elif isinstance(value, bytes | bytearray | memoryview):
-        payload.value = encode_standard(bytes(value))
-        payload.encoding = _BASE64
-    else:
-        raise InvalidSecretValue(
-            f"a secret must be text or bytes, not {type(value).__name__}; nothing was sent"
-        )
-    if generated is not None:
-        payload.generated = {
-            "type": generated.type,
-            "at": generated.at,
-            "tag": encode_url(generated.tag),
-        }
-    try:
-        encoded = msgspec.json.encode(payload)
-    except ValueError:
-        raise InvalidSecretValue(
-            "the secret's text cannot be written as UTF-8: it contains a lone surrogate"
-        ) from None
-    if len(encoded) > MAX_SECRET_BYTES:
-        raise InvalidSecretValue(
-            f"the secret is too long: the limit is {MAX_SECRET_BYTES} bytes",
-            hint="encrypt the data, store the encrypted data as a value, and store the"
-            " encryption key as a secret",
-        )
-    return encoded
-
-
 def writable_name(name: str, scope: str | None) -> SecretName:
     """Parse a secret's name, and reject names reserved for runners (RN140, RN216).
 
@@ -672,49 +595,3 @@ def writable_name(name: str, scope: str | None) -> SecretName:
             hint="choose another name, or run: sealspace runner generate URL NAME",
         )
     return secret
-
-
-def read_payload(plaintext: bytes, etag: str) -> Secret:
-    """Parse the plaintext of a secret (EN26).
-
-    Errors contain no part of the plaintext.
-    """
-    try:
-        payload = shaped(parse_json(plaintext, max_bytes=MAX_SECRET_BYTES), _Payload)
-    except CapabilityError:
-        # The cause is left out, because a parser's error may quote the plaintext.
-        raise InvalidSecretPayload(
-            "the secret's plaintext is not a JSON object, or lacks a member"
-        ) from None
-    if payload.encoding is msgspec.UNSET:  # the value is text
-        return Secret(
-            value=payload.value,
-            created_at=payload.created_at,
-            updated_at=payload.updated_at,
-            etag=etag,
-            generated=_generated_of(payload.generated),
-        )
-    data = None
-    if payload.encoding == _BASE64:
-        data = decode_standard(payload.value)
-    # The encoded text is not returned instead: it would pass for the value, with other bytes.
-    if data is None:
-        raise InvalidSecretPayload(
-            "the secret's bytes are damaged, or their encoding is unknown to this client"
-        )
-    return Secret(
-        value=data, created_at=payload.created_at, updated_at=payload.updated_at, etag=etag
-    )
-
-
-def _generated_of(stated: object) -> Generated | None:
-    """Parse the member `generated` of a plaintext.
-
-    Returns None if the member is missing or malformed.
-    """
-    match stated:
-        case {"type": str(kind), "at": str(at), "tag": str(text)}:
-            tag = decode_url(text)
-            if tag is not None:
-                return Generated(type=kind, at=at, tag=tag)
-    return None

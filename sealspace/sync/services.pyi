@@ -27,11 +27,11 @@ from sealspace.documents.manifests import DelegationTarget
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.run_grants import RunStatement
 from sealspace.documents.secret_names import SecretName, SharedFolder
+from sealspace.documents.secret_payloads import Generated, Secret
 from sealspace.documents.signed_statements import StatementSigner
 from sealspace.encryption import ReceiverKey
 from sealspace.kv import Page, SignedUrl
 from sealspace.receipts import CopyFetch, KeyRelease, ReceiptPage
-from sealspace.secrets import Generated, Secret
 from sealspace.session import Grant
 from sealspace.spaces import SpaceEntry
 from sealspace.sql import Changes, Rows, SqlValue, Statement

@@ -335,14 +335,20 @@ async def test_a_secret_is_stored_as_other_clients_store_it(bench) -> None:
 
 
 async def test_what_is_sealed_of_a_secret(bench) -> None:
-    """Three members are sealed, to the default network of the space's owner, under the secret's own
-    label (EN26)."""
+    """Value, times and place are sealed, to the default network of the space's owner, under the
+    secret's own label (EN26, EN45)."""
     client, wallet = await bench.owner()
     await client.secrets().put("API_KEY", "value")
     envelope = await client.secrets().envelope("API_KEY")
     said = json.loads(await client.encryption.decrypt(envelope))
     now = said["createdAt"]
-    assert {"value": "value", "createdAt": now, "updatedAt": now} == said
+    assert {"value": "value", "createdAt": now, "updatedAt": now, "place": said["place"]} == said
+    assert said["place"] == {
+        "owner": wallet.did,
+        "space": client.kv("secrets").space.text,
+        "path": "vault/secrets/API_KEY",
+        "form": "secret",
+    }
     assert bench.clock.now() == datetime.fromisoformat(now).timestamp()
     assert envelope.network_text == f"urn:tinycloud:encryption:{wallet.did}:default"
     label = f"tinycloud.vault:tinycloud:{wallet.did.removeprefix('did:')}:secrets:secrets/API_KEY"

@@ -169,6 +169,7 @@ CODES = {
     "NoSuchContact": "no-such-contact",
     "NotShared": "not-shared",
     "NotSignedIn": "not-signed-in",
+    "PlaceMismatch": "place-mismatch",
     "PreconditionFailed": "precondition-failed",
     "ProvenanceInvalid": "provenance-invalid",
     "QuotaExceeded": "quota-exceeded",

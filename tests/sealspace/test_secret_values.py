@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capabilities.resources import parse_space_id
 from sealspace.client import SignIn
 from sealspace.delegations import allow
+from sealspace.documents.places import place_of
+from sealspace.documents.secret_payloads import MAX_SECRET_BYTES, read_payload
 from sealspace.encryption import envelope_bytes
 from sealspace.errors import (
     InvalidSecretName,
@@ -21,7 +24,9 @@ from sealspace.errors import (
     PreconditionFailed,
     SealspaceError,
 )
-from sealspace.secrets import MAX_SECRET_BYTES, Secret, read_payload
+from sealspace.secrets import Secret
+
+PLACE = place_of(parse_space_id("tinycloud:key:z6MkA:secrets"), "vault/secrets/A")
 
 
 async def sealed(client, name: str, payload: Mapping[str, object] | bytes) -> None:
@@ -50,7 +55,7 @@ async def test_what_is_sealed_of_bytes(bench) -> None:
     said = json.loads(await client.encryption.decrypt(await client.secrets().envelope("A")))
     assert base64.b64encode(b"\x00\xff").decode() == said["value"]
     assert said["encoding"] == "base64"
-    assert {"value", "encoding", "createdAt", "updatedAt"} == set(said)
+    assert {"value", "encoding", "createdAt", "updatedAt", "place"} == set(said)
     with pytest.raises(InvalidSecretPayload) as refused:
         await client.secrets().get_text("A")
     assert said["value"] not in str(refused.value)
@@ -112,9 +117,14 @@ async def test_further_members_do_no_harm(bench) -> None:
     times = {"createdAt": "2026-01-01T00:00:00.000Z", "updatedAt": "2026-01-02T00:00:00.000Z"}
     await sealed(client, "A", {"value": "text", "more": [1], **times})
     version = await client.secrets().version("A")
-    assert Secret(
-        "text", times["createdAt"], times["updatedAt"], version
-    ) == await client.secrets().read("A")
+    expected = Secret(
+        value="text",
+        created_at=times["createdAt"],
+        updated_at=times["updatedAt"],
+        etag=version,
+        is_bound=False,
+    )
+    assert expected == await client.secrets().read("A")
 
 
 async def test_many_at_once(bench) -> None:
@@ -248,6 +258,6 @@ async def test_another_network_than_the_default_one(bench) -> None:
 def test_fuzz_payloads(plaintext: bytes) -> None:
     """Any plaintext is parsed as a secret or refused with an error that does not contain it."""
     try:
-        assert isinstance(read_payload(plaintext, ""), Secret)
+        assert isinstance(read_payload(plaintext, "", place=PLACE), Secret)
     except InvalidSecretPayload as error:
         assert error.__cause__ is None

@@ -24,6 +24,8 @@ from relay import Answer, relay_before
 from tests_support import FixedClock
 from trust_settings import trusting_config
 
+from capabilities.strict_base64 import encode_standard
+from encryption_network.envelope import encode_envelope
 from encryption_network.pins import NetworkPin
 from encryption_network.policy import Policy
 from node.config.tree import Config, Hosting
@@ -42,6 +44,7 @@ from sealspace.errors import (
     SealspaceError,
     TransportError,
 )
+from sealspace.secrets import parse_secret_name, secret_label
 from sealspace.session import Session, decode_session, key_session, mint
 from sealspace.wallets import wallet_from_keystore
 from sealspace.wire.portable import decode_portable
@@ -602,6 +605,18 @@ async def _moved(world: World) -> None:
     await owner.secrets().put("A", "1")
     moved = await owner.kv("secrets").get("vault/secrets/A")
     await owner.kv("secrets").put("vault/secrets/B", moved.body)
+    await owner.secrets().get("B")
+
+
+@cause(errors.PlaceMismatch)
+async def _relabelled(world: World) -> None:
+    """The label is not authenticated, so the attacker changes it."""
+    owner = await world.owner()
+    await owner.secrets().put("A", "1")
+    stored = await owner.secrets().envelope("A")
+    label = secret_label(owner.kv("secrets").space, parse_secret_name("B"))
+    moved = replace(stored, aad=encode_standard(label))
+    await owner.kv("secrets").put("vault/secrets/B", encode_envelope(moved))
     await owner.secrets().get("B")
 
 

@@ -32,9 +32,11 @@ from capabilities.tokens import Invocation
 from encryption_network.envelope import encode_envelope, seal_envelope
 from encryption_network.networks import NetworkRecord, decode_network
 from sealspace.documents import iexec_names
+from sealspace.documents.places import place_of
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.secret_names import SECRETS_SPACE, SecretName
-from sealspace.secrets import VAULT_METADATA, secret_label, secret_payload
+from sealspace.documents.secret_payloads import secret_payload
+from sealspace.secrets import VAULT_METADATA, secret_label
 from sealspace.session import mint, network_of_owner, space_capability
 from spaces.documents.network_rows import network_row_key
 from spaces.store.contract import Record, read_row
@@ -298,7 +300,7 @@ async def push_secret(
     envelope = encode_envelope(
         seal_envelope(
             grant.network,
-            secret_payload(value, now=services.now()),
+            secret_payload(value, place=place_of(space, secret.path), now=services.now()),
             services.entropy,
             aad=secret_label(space, secret),
             metadata=VAULT_METADATA,
