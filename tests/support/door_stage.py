@@ -10,6 +10,7 @@ Example:
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -138,13 +139,26 @@ class DoorCaller:
         return hvac.Client(url=self.url, token=self.token)
 
     async def raw(self, text: str) -> bytes:
-        """Send bytes as they are, and return the answer."""
+        """Send bytes as they are, and return the answer.
+
+        The connection is closed after the answer. A server that refused a body keeps the connection
+        open for some seconds more, to discard what the client still sends.
+        """
         host, port = self.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(text.encode("latin-1"))
-        answer = await reader.read()
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            line = await reader.readline()
+            if not line:  # the connection ended
+                break
+            head += line
+        length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)\r\n", head)
+        body = b""
+        if length is not None and not text.startswith("HEAD "):
+            body = await reader.readexactly(int(length[1]))
         writer.close()
-        return answer
+        return head + body
 
 
 @asynccontextmanager

@@ -312,7 +312,7 @@ async def test_the_beginning_of_a_list_request_has_a_time_limit() -> None:
     app = web.Application()
     bound = create_server(("127.0.0.1", 0))
     port = bound.getsockname()[1]
-    limits = replace(PATIENT, head_s=AT_ONCE_S)
+    limits = replace(PATIENT, head_s=0.2)
     async with listening(app, bound, limits, reads_list=True):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"LIS")
