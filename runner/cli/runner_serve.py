@@ -8,7 +8,6 @@ import ctypes
 import gc
 import re
 import signal
-import ssl
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -22,22 +21,26 @@ import click
 from aiohttp import web
 
 from capabilities.limits import counted_address, forwarded_client, is_in_networks
-from sealspace.cli.options.paths import FOLDER, NEW_FOLDER, file_option, read_named
+from sealspace.cli.options.paths import FOLDER, NEW_FOLDER, file_option
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_lines, repeatable_option
 from sealspace.client import Client, TransportSettings
 from sealspace.errors import BackendAnswerInvalid
 from sealspace.service.command_errors import ConfigurationError
-from sealspace.service.listening_socket import bind_socket, url_of
+from sealspace.service.listening_socket import bind_socket, server_tls, url_of
 from sealspace.service.open_files import raise_file_limit
 from tee_backend.backend import Backend
-from tee_backend.backend.key import KeyFile, backend_seed
+from tee_backend.backend.key import backend_seed
 from tee_backend.backend.publishing import BackendSurface, SurfaceRequest
-from tee_backend.evidence.dstack import DstackSource
-from tee_backend.evidence.evidence_errors import EvidenceSourceError
-from tee_backend.evidence.simulated import PlatformFolderError, SimulatedSource
-from tee_backend.evidence.source import EvidenceSource, KeySource
-from tee_backend.evidence.tsm import TsmSource
+from tee_backend.cli.quote_sources import (
+    KEY_KINDS,
+    QUOTE_KINDS,
+    key_source,
+    platform_errors,
+    quote_source,
+    read_compose,
+)
+from tee_backend.evidence.source import EvidenceSource
 from tee_backend.listener import ConnectionLimits, listening
 from tee_backend.outbound import Outbound
 
@@ -64,8 +67,6 @@ _LARGE_BYTES = 256 * 1024
 # During a call, the event loop reacquires the interpreter lock up to ten times. By default each of
 # them may take 5 ms while another thread encodes or hashes a program's output.
 _SWITCH_S = 0.0005
-_MAX_COMPOSE_BYTES = 64 * 1024
-_EXAMPLE_COMPOSE = "services:\n  example:\n    image: sealspace-example\n"
 _PRICE = click.IntRange(0, 10**9)
 # As browsers write an origin (RN235): any other spelling would never match.
 _ORIGIN = re.compile(
@@ -108,7 +109,7 @@ def _network(text: str) -> str:
 @click.option(
     "--key",
     "key_kind",
-    type=click.Choice(["platform", "file"]),
+    type=click.Choice(KEY_KINDS),
     default="platform",
     help="Source of the runner's key: the platform's key service, or a file in the data folder.",
 )
@@ -151,7 +152,7 @@ def _network(text: str) -> str:
     "--evidence",
     "--quotes",
     "quotes",
-    type=click.Choice(["dstack", "tsm", "simulated"]),
+    type=click.Choice(QUOTE_KINDS),
     default="dstack",
     help="Source of quotes: a guest agent, the kernel, or the platform in the --simulate folder.",
 )
@@ -198,17 +199,8 @@ def serve(**options: Any) -> None:
     if node is None:
         raise click.UsageError("missing option --node URL: the node where owners make their grants")
     given = SimpleNamespace(**options)
-    try:
+    with platform_errors(given.platform_folder):
         asyncio.run(_serve(node, given))
-    except PlatformFolderError as error:
-        raise ConfigurationError(
-            error.detail, hint=f"sealspace backend simulate {given.platform_folder}"
-        ) from None
-    except EvidenceSourceError as error:
-        raise ConfigurationError(
-            f"this machine cannot produce quotes: {error.detail}",
-            hint="for a trial, add --simulate FOLDER",
-        ) from None
 
 
 async def _serve(node: str, given: SimpleNamespace) -> None:
@@ -220,7 +212,7 @@ async def _serve(node: str, given: SimpleNamespace) -> None:
         # By default glibc raises this threshold when the first large answer is freed, and then
         # keeps the memory of later ones: 57 MiB of 81 in a measurement.
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-    tls = _tls(given.tls_certificate, given.tls_key)
+    tls = server_tls(given.tls_certificate, given.tls_key)
     limits = ConnectionLimits()
     _allow_open_files(limits.max_connections + _OTHER_FILES)  # before any child inherits the limit
     async with _application(node, given) as app:
@@ -258,63 +250,14 @@ def _allow_open_files(wanted: int) -> None:
 
 def _platform(given: SimpleNamespace) -> tuple[EvidenceSource, str | None]:
     """Choose the runner's source of quotes, and read the runner's compose file."""
-    compose: str | None = None
-    if given.compose_file is not None:
-        data = read_named(given.compose_file, most_bytes=_MAX_COMPOSE_BYTES)
-        if len(data) <= _MAX_COMPOSE_BYTES:
-            with suppress(UnicodeDecodeError):
-                compose = data.decode()
-        if compose is None:
-            raise ConfigurationError(
-                f"{given.compose_file} is not a compose file",
-                hint=f"pass a UTF-8 text file of at most {_MAX_COMPOSE_BYTES} bytes",
-            )
-    if given.platform_folder is not None:
-        if compose is None:
-            compose = _EXAMPLE_COMPOSE
-        return SimulatedSource.load(given.platform_folder, compose=compose), compose
-    if given.loopback_ca is not None:
+    compose = read_compose(given.compose_file)
+    if given.platform_folder is None and given.loopback_ca is not None:
         # Its certificates let this machine answer in the name of any host (RN111).
         raise click.UsageError(
             "--loopback-ca is allowed only with --simulate: on a real platform, the operator could"
             " impersonate any host"
         )
-    if given.quotes == "simulated":
-        raise click.UsageError(
-            "missing option --simulate FOLDER: the folder of the simulated platform"
-        )
-    if given.quotes == "dstack":
-        return DstackSource.find(), compose
-    return TsmSource(), compose
-
-
-def _keys(given: SimpleNamespace, source: EvidenceSource) -> KeySource:
-    """Return the source of the runner's keys.
-
-    The source is a key file or the platform's key service.
-    """
-    if given.key_kind == "file":
-        return KeyFile(given.folder / "backend.key")
-    if not isinstance(source, KeySource):
-        raise ConfigurationError("the platform has no key service", hint="add --key file")
-    return source
-
-
-def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """Read the TLS certificate and its key. Returns None if both are None."""
-    if certificate is None and key is None:
-        return None
-    if certificate is None or key is None:
-        raise click.UsageError("--tls-certificate and --tls-key must be given together")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(certificate, key, password="")  # not None: never prompts
-    except (OSError, ValueError):
-        raise ConfigurationError(
-            f"{certificate} and {key} are not a TLS certificate and the matching private key",
-            hint="pass a certificate and its private key, both in PEM and without a password",
-        ) from None
-    return context
+    return quote_source(given.quotes, given.platform_folder, compose)
 
 
 @asynccontextmanager
@@ -325,7 +268,7 @@ async def _application(node: str, given: SimpleNamespace) -> AsyncIterator[web.A
     """
     source, compose = _platform(given)
     folder = given.folder
-    keys = _keys(given, source)
+    keys = key_source(given.key_kind, folder, source)
     if not can_judge_patterns():  # RN210: such a runner would refuse the callers of some grants
         raise ConfigurationError(
             "cannot judge callers by the patterns in grants: the library google-re2 is missing",

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import socket
+import ssl
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
@@ -45,6 +46,32 @@ def bind_socket(host: str, port: int, *, command: str = _SERVE, hint: str = "") 
             raise _unusable(host, port, error, command, hint) from None
         closing.pop_all()  # the socket stays open for the caller
     return bound
+
+
+def server_tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """Read a server's TLS certificate and its private key.
+
+    Returns None if both are None.
+
+    Raises:
+        ConfigurationError: only one is given, or they are not a certificate and its key.
+    """
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise ConfigurationError(
+            "--tls-certificate and --tls-key must be given together",
+            hint="pass both: --tls-certificate FILE --tls-key FILE",
+        )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key, password="")  # not None: never prompts
+    except (OSError, ValueError):
+        raise ConfigurationError(
+            f"{certificate} and {key} are not a TLS certificate and the matching private key",
+            hint="pass a certificate and its private key, both in PEM and without a password",
+        ) from None
+    return context
 
 
 def begin_to_listen(bound: socket.socket, backlog: int) -> None:

@@ -6,9 +6,8 @@ import os
 import re
 import signal
 import socket
-import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +25,7 @@ from sealspace.client import Client
 from sealspace.errors import InvalidInput
 from sealspace.private_files import replace_file
 from sealspace.service.command_errors import ConfigurationError
-from sealspace.service.listening_socket import bind_socket, url_of
+from sealspace.service.listening_socket import bind_socket, server_tls, url_of
 
 from ..door.cache import Cache
 from ..door.door import Door
@@ -34,6 +33,8 @@ from ..door.locked_memory import lock_memory
 from ..door.mounts import DEFAULT_MOUNT, Mount, mounts_of
 from ..door.rendering import read_all, require_in_memory, write_files
 from ..listener import LIST_METHOD, ConnectionLimits, listening
+from .door_backend import own_backend, require_owners
+from .quote_sources import KEY_KINDS, QUOTE_KINDS, platform_errors
 
 _MAX_CONNECTIONS = 256
 _PER_CLIENT = 128
@@ -101,6 +102,48 @@ def _roles(
     help="Serve values up to this age, with a warning, while the node does not answer. Default:"
     " never.",
 )
+@click.option(
+    "--data",
+    "folder",
+    type=NEW_FOLDER,
+    help="Run as a backend that proves its code to the node, and read what owners grant to it. Its"
+    " grants and its key are kept in this folder. Needs --node, and mounts with owner=DID.",
+)
+@click.option(
+    "--evidence",
+    "quotes",
+    type=click.Choice(QUOTE_KINDS),
+    default="dstack",
+    show_default=True,
+    help="With --data: source of quotes: a guest agent, the kernel, or the platform in the"
+    " --simulate folder.",
+)
+@click.option(
+    "--simulate",
+    "platform_folder",
+    type=NEW_FOLDER,
+    help="With --data: folder of a simulated platform; by default the real platform is used.",
+)
+@click.option(
+    "--key",
+    "key_kind",
+    type=click.Choice(KEY_KINDS),
+    default="platform",
+    show_default=True,
+    help="With --data: source of the door's key: the platform's key service, or a file in the data"
+    " folder.",
+)
+@file_option("--compose", "compose_file", help="With --data: compose file to publish.")
+@repeatable_option(
+    "--secret",
+    "secrets",
+    metavar="NAME",
+    help="With --data: a secret that the door asks owners for, NAME or SCOPE/NAME, as `sealspace"
+    " backend grant` shows it. Can be repeated.",
+)
+@click.option(
+    "--name", default="Door", show_default=True, help="With --data: display name for owners."
+)
 @flag_option(
     "--write",
     "is_writable",
@@ -140,15 +183,25 @@ def door(**options: Any) -> None:
     A caller's token stands for a grant: that of --token-file for your session, or for the machine
     token in SEALSPACE_TOKEN. Other callers log in at auth/approle with a machine token, or at
     auth/jwt and auth/kubernetes with an ID token, and read what these may read.
+
+    With --data, the door is a backend in a trust domain: it publishes its evidence at its address.
+    Owners run `sealspace backend grant URL`, and --token-file gets a token for their grants.
     """
     given = SimpleNamespace(**options)
     mounts = mounts_of(given.mounts or [DEFAULT_MOUNT])
-    given.tls = _tls(given.tls_certificate, given.tls_key)
+    given.tls = server_tls(given.tls_certificate, given.tls_key)
     _require_private(given)
     keep_out_of_core_dumps()
+    if given.folder is not None:
+        require_owners(mounts, is_writable=given.is_writable)
+    with platform_errors(given.platform_folder):
+        _run(given, mounts)
+
+
+def _run(given: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
     if given.render_folder is not None:
         require_in_memory(given.render_folder)
-        asyncio.run(_render(given.render_folder, mounts))
+        asyncio.run(_render(given, mounts))
         return
     if not lock_memory():
         tell(
@@ -158,10 +211,17 @@ def door(**options: Any) -> None:
     asyncio.run(_serve(given, mounts))
 
 
-async def _render(folder: Path, mounts: Mapping[str, Mount]) -> None:
+async def _render(given: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
     """Write the secrets of the mounts to files."""
-    async with owner_home().client() as client:
-        files = await read_all(client, mounts)
+    folder: Path = given.render_folder
+    async with AsyncExitStack() as stack:
+        if given.folder is None:
+            client = await stack.enter_async_context(owner_home().client())
+            files = await read_all(client, mounts)
+        else:
+            client = await stack.enter_async_context(_client(given))
+            own = await stack.enter_async_context(own_backend(_node(), given))
+            files = await read_all(client, mounts, backend=own.backend)
     try:
         write_files(folder, files)
     except OSError as error:
@@ -178,8 +238,12 @@ async def _serve(given: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     clock = SystemClock()
     cache = Cache(fresh_s=given.cache_s, stale_s=given.stale_s, clock=clock)
-    async with _client(given) as client:
+    async with _client(given) as client, AsyncExitStack() as stack:
         await client.info()  # a wrong address, or another node than the session's, is an error now
+        own = None
+        if given.folder is not None:
+            own = await stack.enter_async_context(own_backend(_node(), given))
+            own.backend.watch()
         door_ = Door(
             client,
             mounts,
@@ -188,12 +252,15 @@ async def _serve(given: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
             clock=clock,
             entropy=SystemEntropy(),
             is_writable=given.is_writable,
+            backend=None if own is None else own.backend,
         )
         with _bound(given) as (bound, address), _token_file(given.token_file, door_):
             limits = ConnectionLimits(
                 max_connections=_MAX_CONNECTIONS, connections_per_client=_PER_CLIENT
             )
-            app = door_.application(list_method=LIST_METHOD)
+            app = door_.application(
+                list_method=LIST_METHOD, surface=None if own is None else own.surface
+            )
             async with listening(app, bound, limits, tls=given.tls, reads_list=True):
                 print_lines(f"listening on {address}", err=True)
                 tell(
@@ -203,10 +270,22 @@ async def _serve(given: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
                 await stopped.wait()
 
 
+def _node() -> str:
+    """Return the address of the node, which a backend needs."""
+    node = shared().node
+    if node is None:
+        raise click.UsageError("missing option --node URL: the node where owners make their grants")
+    return node
+
+
 @asynccontextmanager
 async def _client(given: SimpleNamespace) -> AsyncIterator[Client]:
     """Yield a client of the node, with the door's own session if it has a token file."""
     home = owner_home()
+    if given.folder is not None:
+        async with Client(_node()) as client:
+            yield client
+        return
     if given.token_file is not None:
         async with home.client() as client:
             yield client
@@ -297,20 +376,3 @@ def _remove_unused(path: Path) -> None:
             trial.connect(str(path))
         except ConnectionRefusedError:
             path.unlink()
-
-
-def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """Read the TLS certificate and its key. Returns None if both are None."""
-    if certificate is None and key is None:
-        return None
-    if certificate is None or key is None:
-        raise click.UsageError("--tls-certificate and --tls-key must be given together")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(certificate, key, password="")  # not None: never prompts
-    except (OSError, ValueError):
-        raise ConfigurationError(
-            f"{certificate} and {key} are not a TLS certificate and the matching private key",
-            hint="pass a certificate and its private key, both in PEM and without a password",
-        ) from None
-    return context

@@ -18,6 +18,8 @@ from sealspace import __version__
 from sealspace.client import Client
 from sealspace.errors import SealspaceError
 
+from ..backend import Backend
+from ..backend.publishing import BackendSurface
 from .api_answers import ApiAnswer, plain_response, refusal_response
 from .api_requests import ApiRequest, read_request
 from .cache import Cache
@@ -71,6 +73,8 @@ class Door:
         clock: source of the time.
         entropy: source of the tokens.
         is_writable: whether an owner's session may write.
+        backend: the door itself as a program that proves its code; its own grant then stands for
+            what owners grant to this program. None: it stands for the session of the client.
     """
 
     def __init__(
@@ -83,8 +87,10 @@ class Door:
         clock: Clock,
         entropy: Entropy,
         is_writable: bool = False,
+        backend: Backend | None = None,
     ) -> None:
         self._client = client
+        self._backend = backend
         self._mounts = mounts
         self._clock = clock
         self._grants = DoorGrants(cache, clock=clock, entropy=entropy)
@@ -108,8 +114,13 @@ class Door:
             ("sys/capabilities-self", "write"): self._capabilities,
         }
 
-    def application(self, *, list_method: str) -> web.Application:
-        """Return the application, for a listener that passes on LIST as `list_method`."""
+    def application(
+        self, *, list_method: str, surface: BackendSurface | None = None
+    ) -> web.Application:
+        """Return the application, for a listener that passes on LIST as `list_method`.
+
+        With a surface, it also publishes the evidence of the door's backend.
+        """
 
         async def handle(source: web.Request) -> web.Response:
             try:
@@ -121,14 +132,20 @@ class Door:
                 return refusal_response(refusal_of(error))
 
         app = web.Application()
+        if surface is not None:
+            surface.mount(app)
         # One handler for everything: aiohttp's router would decode the path.
         app.router.add_route("*", "/{path:.*}", handle)
         return app
 
     def add_own_grant(self) -> str:
-        """Return a token that stands for the session of the door's client."""
-        ends_at = self._client.session.expires_at
-        grant = self._grants.add(self._client, path=OWN_PATH, role="", ends_at=ends_at)
+        """Return a token that stands for the session of the door's client, or for its backend."""
+        ends_at = None
+        if self._backend is None:
+            ends_at = self._client.session.expires_at
+        grant = self._grants.add(
+            self._client, path=OWN_PATH, role="", ends_at=ends_at, backend=self._backend
+        )
         return grant.token
 
     async def _response(self, request: ApiRequest) -> web.Response:

@@ -5,19 +5,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from capabilities.abilities import KV_GET, satisfies
 from capabilities.clock_and_entropy import Clock, Entropy
-from capabilities.principals import same_principal
+from capabilities.principals import Principal, same_principal
+from capabilities.resources import SpaceResource
 from capabilities.strict_base64 import encode_url
 from sealspace.client import Client
+from sealspace.documents.secret_names import SECRETS_SPACE, SecretName, secret_at
 from sealspace.errors import NotGranted
-from sealspace.secrets import Secrets
-from sealspace.session import iso_time
+from sealspace.secrets import Secret, Secrets
+from sealspace.session import iso_time, space_of
 from sealspace.wire.token_line import MachineToken, token_of
 
+from ..backend import Backend
 from .api_requests import token_digest
 from .cache import Cache
 from .door_errors import TOO_MANY, DoorRefusal
-from .kinds import MACHINE, OWNER, RECEIVER, Kind
+from .kinds import BACKEND, MACHINE, OWNER, RECEIVER, Kind
 from .limits import MAX_GRANTS, REQUESTS_PER_MINUTE, Allowance, Turns
 from .mounts import Mount
 
@@ -41,6 +45,7 @@ class DoorGrant:
         began_at: epoch seconds of the login.
         ends_at: epoch seconds at which the grant ends; None: it has no end.
         machine: the machine token; None for an owner's session.
+        backend: the program that proves its code; None for other grants.
         requests: how many requests may reach the node.
         turns: how many requests may wait for the node.
         writes: how often it wrote.
@@ -56,6 +61,7 @@ class DoorGrant:
     machine: MachineToken | None
     requests: Allowance
     turns: Turns
+    backend: Backend | None = None
     writes: int = 0
     _received: dict[str, Secrets] = field(default_factory=dict)
 
@@ -69,6 +75,8 @@ class DoorGrant:
 
     def kind_at(self, mount: Mount) -> Kind:
         """Return what the grant may do at a mount."""
+        if self.backend is not None:
+            return BACKEND
         if self.machine is not None:
             return MACHINE
         return OWNER if self._is_own(mount) else RECEIVER
@@ -93,6 +101,42 @@ class DoorGrant:
             received = await self.client.sharing.received(str(mount.owner), team=mount.team)
             self._received[mount.name] = received
         return received
+
+    async def read(self, mount: Mount, secret: SecretName, version: int | None) -> Secret:
+        """Read a secret, or one version of it.
+
+        Raises:
+            SealspaceError: as `Secrets.read`, `Backend.open_secret` or `secrets_at`.
+            EvidenceSourceError: the platform of a backend makes no quote.
+        """
+        if self.backend is not None:
+            owner = _granting_owner(mount)
+            return await self.backend.open_secret(owner, secret.name, scope=secret.scope)
+        secrets = await self.secrets_at(mount)
+        return await secrets.read(secret.name, scope=secret.scope, version=version)
+
+    def named_secrets(self, mount: Mount) -> tuple[SecretName, ...]:
+        """Return the secrets that a machine token, or a backend's live grants, name one by one."""
+        if self.backend is None:
+            assert self.machine is not None
+            return self.machine.secrets
+        space = space_of(_granting_owner(mount), SECRETS_SPACE)
+        found: dict[SecretName, None] = {}  # each once, in the order of the grants
+        for held in self.backend.grants:
+            if held.state != "live":
+                continue
+            for one in held.grant.capabilities:
+                resource = one.resource
+                if (
+                    isinstance(resource, SpaceResource)
+                    and resource.space == space
+                    and resource.service == "kv"
+                    and satisfies(one.ability, KV_GET)
+                ):
+                    secret = secret_at(resource.path or "")
+                    if secret is not None:
+                        found[secret] = None
+        return tuple(found)
 
     def forget_received(self, mount: Mount) -> None:
         """Look for the share of a mount again at the next request."""
@@ -144,7 +188,19 @@ class DoorGrant:
         }
 
     def _metadata(self) -> Mapping[str, str]:
+        if self.backend is not None:
+            return {"backend": self.backend.did, "role": self.role}
         return {"owner": self.client.session.owner, "role": self.role}
+
+
+def _granting_owner(mount: Mount) -> Principal:
+    """Return the owner of a mount's secrets, whom a backend's mount has to name."""
+    if mount.owner is None:
+        raise NotGranted(
+            f"the mount {mount.name} names no owner, and a backend has grants of any owners",
+            hint=f"start the door with --mount {mount.name}={mount.form},owner=DID",
+        )
+    return mount.owner
 
 
 class DoorGrants:
@@ -230,8 +286,12 @@ class DoorGrants:
         role: str,
         ends_at: float | None,
         credential: bytes | None = None,
+        backend: Backend | None = None,
     ) -> DoorGrant:
-        """Draw a token for a grant."""
+        """Draw a token for a grant.
+
+        With a backend, the grant stands for all grants that the backend holds.
+        """
         now = self._clock.now()
         grant = DoorGrant(
             client=client,
@@ -241,7 +301,8 @@ class DoorGrants:
             role=role,
             began_at=now,
             ends_at=ends_at,
-            machine=token_of(client.session),
+            machine=None if backend is not None else token_of(client.session),
+            backend=backend,
             requests=Allowance(REQUESTS_PER_MINUTE, "requests with this grant", self._clock),
             turns=Turns(),
         )

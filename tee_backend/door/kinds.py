@@ -9,7 +9,8 @@ class Kind:
 
     Attributes:
         name: for answers and messages.
-        lists_all: whether the node lists names for it; otherwise it lists the names in its token.
+        lists_all: whether the node lists names for it; otherwise the door lists the names in
+            its token or its grants.
         has_versions: whether it reads earlier values.
         writes: whether it writes with `--write`.
     """
@@ -28,3 +29,6 @@ OWNER = Kind(name="session", lists_all=True, has_versions=True, writes=True)
 
 RECEIVER = Kind(name="shared", lists_all=True, has_versions=False, writes=False)
 """An owner's session, at mounts of secrets that another owner shares."""
+
+BACKEND = Kind(name="backend", lists_all=False, has_versions=False, writes=False)
+"""The grants of a door that proves its code, at mounts of the owners who granted."""

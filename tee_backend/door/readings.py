@@ -1,7 +1,7 @@
 """Reading of secrets for the callers of a door (DR7, DR8, DR15)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -25,10 +25,11 @@ from sealspace.secrets import Secret
 from sealspace.session import iso_time
 from sealspace.wire.values import KeptVersion
 
+from ..evidence.evidence_errors import EvidenceSourceError
 from .cache import Cache, Kept
 from .door_errors import NODE_AWAY, DoorRefusal, refusal_of
 from .door_grants import DoorGrant, DoorGrants
-from .kinds import RECEIVER
+from .kinds import BACKEND, RECEIVER
 from .limits import NODE_S, STALE_AFTER_S
 from .mounts import Mount
 
@@ -93,8 +94,7 @@ class Readings:
             return newest
 
         async def fetch() -> Reading:
-            secrets = await grant.secrets_at(mount)
-            read = await secrets.read(secret.name, scope=secret.scope, version=version)
+            read = await grant.read(mount, secret, version)
             number = version
             if number is None:
                 number = await self._number_of(grant, mount, secret, read)
@@ -115,9 +115,9 @@ class Readings:
         except InvalidInput as error:
             raise refusal_of(error) from None
         shows_scopes = mount.scope is None and not folder
-        if grant.machine is not None:
-            await self._require_own(grant, mount)
-            return _names_in_token(grant, scope, shows_scopes=shows_scopes)
+        if not grant.kind_at(mount).lists_all:
+            named = await self._named_secrets(grant, mount)
+            return _names_of(named, scope, shows_scopes=shows_scopes)
 
         async def fetch() -> tuple[str, ...]:
             secrets = await grant.secrets_at(mount)
@@ -164,6 +164,10 @@ class Readings:
                     f"no response from the node within {NODE_S:.0f} s; next: try again, and read a"
                     " value back before you repeat a write",
                 ) from error
+            except EvidenceSourceError as error:
+                raise DoorRefusal(
+                    NODE_AWAY, f"the platform proves no code: {error.detail}; next: {error.hint}"
+                ) from error
             except SealspaceError as error:
                 if _is_over(error):
                     self._end(grant, mount)
@@ -171,8 +175,8 @@ class Readings:
 
     def _end(self, grant: DoorGrant, mount: Mount) -> None:
         """End a grant that the node refuses from now on."""
-        if grant.kind_at(mount) is RECEIVER:
-            # What ended is the share of another owner, which a new one may follow.
+        if grant.kind_at(mount) in (BACKEND, RECEIVER):
+            # What ended is the grant or the share of one owner, which a new one may follow.
             grant.forget_received(mount)
         else:
             self._grants.end(grant)  # later requests with its token do not reach the node
@@ -201,10 +205,15 @@ class Readings:
             return max(1, int(parse_rfc3339(read.updated_at)))
         return 1
 
-    async def _require_own(self, grant: DoorGrant, mount: Mount) -> None:
-        """Refuse a mount of another owner to a machine token, without a request to the node."""
+    async def _named_secrets(self, grant: DoorGrant, mount: Mount) -> tuple[SecretName, ...]:
+        """Return the secrets that a grant names, without a request to the node.
+
+        A mount of another owner is refused to a machine token.
+        """
         try:
-            await grant.secrets_at(mount)
+            if grant.machine is not None:
+                await grant.secrets_at(mount)
+            return grant.named_secrets(mount)
         except SealspaceError as error:
             raise refusal_of(error) from error
 
@@ -288,12 +297,13 @@ def _is_away(refusal: DoorRefusal) -> bool:
     return isinstance(refusal.__cause__, TransportError | NodeFailure | TimeoutError)
 
 
-def _names_in_token(grant: DoorGrant, scope: str | None, *, shows_scopes: bool) -> tuple[str, ...]:
-    """List the secrets of a machine token, in the way in which the node lists names."""
-    assert grant.machine is not None
+def _names_of(
+    secrets: Iterable[SecretName], scope: str | None, *, shows_scopes: bool
+) -> tuple[str, ...]:
+    """List the names of secrets in the way in which the node lists names."""
     names = []
     folders = set()
-    for one in grant.machine.secrets:
+    for one in secrets:
         if one.scope == scope:
             names.append(one.name)
         elif shows_scopes and one.scope is not None:

@@ -14,6 +14,7 @@ from sealspace.client import Client
 from sealspace.errors import InvalidInput
 from sealspace.private_files import sync_folder
 
+from ..backend import Backend
 from .cache import Cache
 from .door_errors import DoorRefusal
 from .door_grants import DoorGrant, DoorGrants
@@ -26,8 +27,10 @@ _MOUNT_TABLE = Path("/proc/self/mountinfo")
 _FILE_MODE = 0o400
 
 
-async def read_all(client: Client, mounts: Mapping[str, Mount]) -> dict[str, bytes]:
-    """Read all secrets of mounts with a client's own session.
+async def read_all(
+    client: Client, mounts: Mapping[str, Mount], *, backend: Backend | None = None
+) -> dict[str, bytes]:
+    """Read all secrets of mounts with a client's own session, or with the grants of a backend.
 
     Returns:
         Path below the folder, `MOUNT/NAME` or `MOUNT/SCOPE/NAME`, to the secret's bytes.
@@ -37,7 +40,8 @@ async def read_all(client: Client, mounts: Mapping[str, Mount]) -> dict[str, byt
     clock = SystemClock()
     cache = Cache(fresh_s=0, stale_s=0, clock=clock)
     grants = DoorGrants(cache, clock=clock, entropy=SystemEntropy())
-    grant = grants.add(client, path="auth/token/door", role="", ends_at=client.session.expires_at)
+    ends_at = client.session.expires_at if backend is None else None
+    grant = grants.add(client, path="auth/token/door", role="", ends_at=ends_at, backend=backend)
     readings = Readings(grants, cache, clock)
     found: dict[str, bytes] = {}
     for mount in mounts.values():

@@ -1,0 +1,107 @@
+"""A door that is a backend: it proves its code, and reads what owners grant to it (DR18)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+from capabilities.frozen import frozen
+from capabilities.strict_json import Json, JsonObject
+from sealspace.client import Client
+from sealspace.errors import BackendAnswerInvalid, InvalidInput
+from sealspace.secrets import parse_secret_label
+from sealspace.service.command_errors import ConfigurationError
+from sealspace.session import key_session
+
+from ..backend import Backend
+from ..backend.grant_folder import GrantFolder
+from ..backend.key import backend_seed
+from ..backend.publishing import BackendSurface
+from ..door.limits import NODE_S
+from ..door.mounts import Mount
+from .quote_sources import key_source, quote_source, read_compose
+
+_APP_ID = "sealspace.door"
+_PATIENCE_S = NODE_S / 2
+"""Seconds for which evidence waits for a node that asks for a later retry, within a request."""
+
+
+@frozen
+class OwnBackend:
+    """The backend of a door, and the routes at which owners find it."""
+
+    backend: Backend
+    surface: BackendSurface
+
+
+def require_owners(mounts: Mapping[str, Mount], *, is_writable: bool) -> None:
+    """Check that a backend can serve the mounts, which have to name their owners.
+
+    Raises:
+        InvalidInput: a mount names no owner, or a team; or the door shall write.
+    """
+    if is_writable:
+        raise InvalidInput(
+            "a door with --data only reads", hint="leave out --write, or leave out --data"
+        )
+    for mount in mounts.values():
+        if mount.owner is None or mount.team is not None:
+            raise InvalidInput(
+                f"the mount {mount.name} needs owner=DID and no team with --data: a backend reads"
+                " what owners grant to it",
+                hint=f"--mount {mount.name}={mount.form},owner=DID",
+            )
+
+
+@asynccontextmanager
+async def own_backend(node: str, given: SimpleNamespace) -> AsyncIterator[OwnBackend]:
+    """Open the backend of a door, and close it on exit.
+
+    Args:
+        node: address of the node.
+        given: the options of the command.
+    Raises:
+        EvidenceSourceError: the platform makes no quotes.
+        ConfigurationError: the options cannot be published.
+        KeepingError: the key or the folder cannot be used.
+    """
+    compose = read_compose(given.compose_file)
+    source, compose = quote_source(given.quotes, given.platform_folder, compose)
+    keys = key_source(given.key_kind, given.folder, source)
+    # In a thread: the key service may block.
+    seed = await asyncio.to_thread(backend_seed, keys)
+    client = Client(node, session=key_session(seed))
+    folder = GrantFolder(given.folder, client.session.did)
+    async with Backend(client, source, folder=folder, patience_s=_PATIENCE_S) as backend:
+        try:
+            surface = BackendSurface(
+                source,
+                did=backend.did,
+                manifest=_manifest(given.name, given.secrets),
+                compose=compose,
+                on_grant=backend.accept,
+                signers=lambda: backend.signers,
+            )
+        except (BackendAnswerInvalid, ValueError) as error:
+            raise ConfigurationError(
+                f"cannot publish this door: {error}", hint="choose a short --name"
+            ) from None
+        yield OwnBackend(backend=backend, surface=surface)
+
+
+def _manifest(name: str, labels: tuple[str, ...]) -> JsonObject:
+    """Return the manifest of a door, which asks for secrets.
+
+    Raises:
+        InvalidInput: a label names no secret, or two scopes have a secret of the same name.
+    """
+    secrets: dict[str, Json] = {}
+    for label in labels:
+        secret = parse_secret_label(label)
+        if secret.name in secrets:
+            raise InvalidInput(
+                f"--secret names {secret.name} twice",
+                hint="a door asks for one secret of each name; owners may grant more",
+            )
+        secrets[secret.name] = True if secret.scope is None else {"scope": secret.scope}
+    return {"app_id": _APP_ID, "name": name, "defaults": False, "secrets": secrets}
