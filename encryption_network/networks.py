@@ -228,6 +228,40 @@ def private_key(record: NetworkRecord, keyring: Keyring) -> bytes:
     return scalar
 
 
+def is_sealed_by(record: NetworkRecord, keyring: Keyring) -> bool:
+    """Return whether every sealed private key of a network opens with a keyring.
+
+    A key that opens but does not match its public key is damaged, and counts as not opened.
+    """
+    try:
+        private_key(record, keyring)
+    except RequestError:
+        return False
+    return True
+
+
+def resealed(
+    record: NetworkRecord, *, former: Keyring, new: Keyring, entropy: Entropy
+) -> NetworkRecord | None:
+    """Seal every private key of a network under a new root secret (RK5).
+
+    Args:
+        record: sealed by either keyring.
+        former: the keys of the root secret that is replaced.
+        new: the keys of the root secret that replaces it.
+        entropy: called for 12 bytes (the seal's nonce) for each private key.
+    Returns:
+        The record with nothing else changed; None if it is sealed by `new` already.
+    Raises:
+        RequestError: `key-backend`, neither keyring opens it, or the private key does not match the
+            public key.
+    """
+    if is_sealed_by(record, new):
+        return None
+    scalar = private_key(record, former)
+    return replace(record, sealed_private_key=new.seal(scalar, entropy))
+
+
 # Each entry is a sealed private key, followed by the public key that belongs to it. A sealed key is
 # authenticated and cannot change, so they always match. The cache contains no secrets: the scalar
 # is decrypted for each use.

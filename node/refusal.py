@@ -109,6 +109,11 @@ REFUSALS = {
     "session-not-bound": "",
     # The challenge's nonce was used before.
     "challenge-used": "",
+    # The operator is replacing the node's root secret, or has replaced it, and this process still
+    # has the former one (RK4).
+    "root-secret-replaced": (
+        "the node's root secret was replaced; its operator must restart the node with the new one"
+    ),
     # The encryption network does not exist on this node.
     "network-unknown": "",
     # No document with this digest is stored.

@@ -9,8 +9,9 @@ from capabilities.frozen import frozen
 from encryption_network.keyring import Keyring
 from spaces.grants.delegations import Delegations
 from spaces.grants.hosting import HostingPolicy
+from spaces.space_errors import StoreFull
 from spaces.sql.databases import Databases
-from spaces.store.contract import Store
+from spaces.store.contract import Check, Record, Store
 from spaces.values.quota import QuotaPolicy
 from spaces.values.value_storage import Values
 from tee_backend.attestation.trust_root import TrustRoot
@@ -33,6 +34,8 @@ class Services:
 
     Attributes:
         databases: the SQL databases; None if the store is a database server (SQ2).
+        root_secret_check: requires the root secret to be the one that this process started with;
+            None if the store was too full to record the secret.
     """
 
     config: Config
@@ -40,6 +43,7 @@ class Services:
     entropy: Entropy
     store: Store
     keyring: Keyring
+    root_secret_check: Check | None
     store_id: bytes
     delegations: Delegations
     values: Values
@@ -62,6 +66,31 @@ class Services:
     def now(self) -> float:
         """Return the time in epoch seconds."""
         return self.clock.now()
+
+    @property
+    def sealing_checks(self) -> tuple[Check, ...]:
+        """Conditions of every commit that stores something sealed by the root secret (RK4).
+
+        The commit fails if the root secret is being replaced or was replaced.
+
+        Raises:
+            StoreFull: the store had no space for the record of the root secret at the start.
+        """
+        if self.root_secret_check is None:
+            raise StoreFull(
+                "the store had no space at the start to record its root secret; free space, then"
+                " restart the node"
+            )
+        return (self.root_secret_check,)
+
+    def has_present_secret(self, root_secret: Record | None) -> bool:
+        """Return whether the root secret is still the one that this process started with (RK4).
+
+        `root_secret` is the row under `ROOT_SECRET_KEY`.
+        """
+        if self.root_secret_check is None or root_secret is None:
+            return self.root_secret_check is None and root_secret is None
+        return root_secret.stamp == self.root_secret_check.stamp
 
     @property
     def quota(self) -> QuotaPolicy:

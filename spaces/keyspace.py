@@ -7,8 +7,9 @@ order is numeric order.
 
     key                             row
     ─────────────────────────────── ──────────────────────────────────────────────────────────────
-    "m" name                        schema, identity (node DID, store id), release record, canary,
-                                    lease of the housekeeping, stamp of the orphan sweep, the folder
+    "m" name                        schema, identity (node DID, store id), number and check value of
+                                    the root secret, release record, canary, lease of the
+                                    housekeeping, stamp of the orphan sweep, the folder
                                     that a restored store was in, head of the audit chain, the
                                     operator's withdrawals, the location of bodies, how far the
                                     audit chain was exported and pruned, the positions of scans
@@ -95,6 +96,7 @@ _DIGEST_BYTES = 32
 
 SCHEMA_KEY = b"mschema"
 IDENTITY_KEY = b"midentity"
+ROOT_SECRET_KEY = b"mroot-secret"  # a database key
 RELEASE_RECORD_KEY = b"mrelease"
 CANARY_KEY = b"mcanary"
 REPLAY_FLOOR_KEY = b"mclaim-floor"

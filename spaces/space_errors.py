@@ -143,6 +143,35 @@ class WrongSecret(StartRefused):
         self.recorded = recorded
 
 
+class SecretReplaced(StartRefused):
+    """The root secret is a former one of this store.
+
+    Attributes:
+        number: of the former root secret.
+    """
+
+    code = "secret-replaced"
+
+    def __init__(self, *, number: int, replaced_on: str, present: int) -> None:
+        super().__init__(
+            f"this is root secret number {number} of the store, which was replaced on"
+            f" {replaced_on}; the store needs root secret number {present}"
+        )
+        self.number = number
+
+
+class RotationUnfinished(StartRefused):
+    """The replacement of the store's root secret was begun and is not finished."""
+
+    code = "rotation-unfinished"
+
+    def __init__(self, *, number: int, begun_on: str) -> None:
+        super().__init__(
+            f"root secret number {number} of the store is being replaced since {begun_on}, and the"
+            " replacement is not finished"
+        )
+
+
 class BodiesElsewhere(StartRefused):
     """The store's large values are not in the configured location.
 

@@ -64,7 +64,6 @@ from spaces.archive.restoring import (
 from spaces.documents.evidence import evidence_row_key
 from spaces.documents.network_rows import network_row_key
 from spaces.grants.replay_records import RESTORE_WAIT
-from spaces.identity import recorded_identity
 from spaces.keyspace import (
     EVIDENCE_PREFIX,
     HOSTING_MODE_KEY,
@@ -87,7 +86,7 @@ from ..processes.launch import StartRefusal, end_with_parent, own_program
 from ..storage.objects import stored_objects
 from ..storage.stores import longest_life_s, recorded_text, rows_of
 from .config import settings_for_backup
-from .opened_store import opened_store, own_secret
+from .opened_store import opened_store, own_keyring, own_secret
 from .settings import configured, where_options
 
 _MAX_AHEAD_S = 86_400
@@ -158,9 +157,8 @@ async def _back_up(config: Config, file: Path, passphrase: str | None) -> Backup
                     "the root secret comes from the platform and cannot be exported",
                     hint="make the backup without --with-secret",
                 )
-            sealed = seal_secret(
-                own_secret(config, await recorded_identity(store)), passphrase, SystemEntropy()
-            )
+            secret = await own_secret(config, store)
+            sealed = seal_secret(secret, passphrase, SystemEntropy())
         try:
             objects = await stored_objects(config, store)
             with backup_file(file) as stream, progress(None, "backup") as show:
@@ -517,7 +515,7 @@ async def _check(config: Config, opens: bool) -> Checked:
         readers = dict(_READERS)
         if opens:
             # The reader of networks is replaced by one that also opens each network's key.
-            keyring = Keyring(own_secret(config, await recorded_identity(store)))
+            keyring = await own_keyring(config, store)
 
             def opened_network(value: bytes) -> NetworkRecord:
                 record = decode_network(value)

@@ -54,6 +54,11 @@ admin = LazyGroup(
             },
             "node",
         ),
+        "root": Row(
+            module="node.cli.root_commands",
+            summary="Show or replace the root secret.",
+            extra="node",
+        ),
         "migrate-store": Row(
             module="node.cli.migrate",
             summary="Move the store into a database, or from a database into a folder.",

@@ -10,14 +10,15 @@ from functools import wraps
 from typing import Any, TypeVar
 
 from encryption_network.keyring import Keyring
-from sealspace.service.command_errors import NodeError, SecretUnusable, StoreMisused
-from spaces.identity import Identity
-from spaces.space_errors import SpaceError, StoreLocked, StoreMoved
+from encryption_network.network_errors import RecordError
+from sealspace.service.command_errors import NodeError, StoreMisused
+from spaces.space_errors import SpaceError, StartRefused, StoreLocked, StoreMoved
 from spaces.store.contract import Store
 from spaces.store.lmdb.engine import connect_lmdb
 
 from ..config.tree import Config
-from ..platform.root_secret import STORE_FOLDER_NAME, load_root_secret, wrong_secret_hint
+from ..platform.root_secret import STORE_FOLDER_NAME, load_root_secret
+from ..storage.root_secrets import opened_keyring
 from ..storage.stores import open_read_only, open_store, start_refused, store_location
 from .settings import configured
 
@@ -98,21 +99,30 @@ def on_store(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     return run
 
 
-def own_secret(config: Config, identity: Identity | None) -> bytes:
+async def own_secret(config: Config, store: Store) -> bytes:
     """Load the root secret of a store.
 
-    Raises SecretUnusable if the secret belongs to another node than the store.
+    Raises:
+        SecretUnusable: the configured secret cannot be loaded.
+        StoreMisused: it is not the present root secret of the store (RK2).
     """
     secret = load_root_secret(config, None)  # None: there is a store, so no secret may be made
-    if identity is None:
-        return secret
-    secret_did = Keyring(secret).node_did
-    if secret_did != identity.node_did:
-        raise SecretUnusable(
-            f"the store belongs to {identity.node_did}, but the root secret to {secret_did}",
-            hint=wrong_secret_hint(config, identity.node_did),
-        )
+    await _keyring_of(config, store, secret)
     return secret
+
+
+async def own_keyring(config: Config, store: Store) -> Keyring:
+    """Return the keys of a store; raises the errors of `own_secret`."""
+    return await _keyring_of(config, store, load_root_secret(config, None))
+
+
+async def _keyring_of(config: Config, store: Store, secret: bytes) -> Keyring:
+    try:
+        return await opened_keyring(store, Keyring(secret))
+    except StartRefused as error:
+        raise start_refused(config, error) from error
+    except RecordError as error:
+        raise StoreMisused(f"the store cannot be read: {error}", hint="restore a backup") from error
 
 
 def as_node_error(error: SpaceError, config: Config, *, what: str, hint: str) -> NodeError:

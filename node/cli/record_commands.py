@@ -9,7 +9,6 @@ from capabilities.audit_export import MAX_ENTRY_BYTES, verify_export
 from capabilities.capability_errors import AuditChainBroken, InvalidIdentifier
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.resources import NetworkId, parse_network_id
-from encryption_network.keyring import Keyring
 from encryption_network.network_errors import ReceiptError
 from encryption_network.receipt import parse_receipt
 from sealspace.cli.lazy import Verbs
@@ -22,13 +21,12 @@ from sealspace.service.command_errors import AuditRefuted, ConfigurationError
 from spaces.audit.audit_chain import Chain, exported_lines, seal_batch
 from spaces.audit.pruning import note_exported, read_pruning
 from spaces.documents.receipt_rows import stored_receipts
-from spaces.identity import recorded_identity
 from spaces.keyspace import document_key
 from spaces.store.contract import Store
 
 from ..config.tree import Config
 from ..storage.objects import started_id
-from .opened_store import on_store, own_secret
+from .opened_store import on_store, own_keyring
 
 
 @click.group(cls=Verbs)
@@ -118,7 +116,7 @@ async def _chain(config: Config, store: Store) -> Chain:
 
     They are the DID of the node, the id of its store, and a function that signs.
     """
-    keyring = Keyring(own_secret(config, await recorded_identity(store)))
+    keyring = await own_keyring(config, store)
     return Chain(
         node_did=keyring.node_did,
         store_id=await started_id(store),

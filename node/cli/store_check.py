@@ -16,7 +16,7 @@ from ..config.tree import Config
 from ..release_terms import loosened, recorded_release
 from ..storage.objects import location_text, open_bucket
 from ..storage.stores import refuse_unsafe_copy
-from .opened_store import has_store, opened_store, own_secret
+from .opened_store import has_store, opened_store, own_keyring
 
 
 def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
@@ -58,6 +58,8 @@ async def check_store(config: Config) -> str:
                 ) from error
             await refuse_unsafe_copy(config, store)
             await _check_large_values(config, store, identity)
+            if identity is not None and record is not None:
+                await own_keyring(config, store)  # raises an error for another store's secret
             wait = await restore_wait(store, SystemClock.now())
     except StoreMisused as error:
         if error.code == StoreMoved.code:
@@ -68,7 +70,6 @@ async def check_store(config: Config) -> str:
         raise
     if identity is None or record is None:  # the first start has not finished
         return "new"
-    own_secret(config, identity)  # raises an error if the secret belongs to another store
     difference = loosened(config.release, record)
     if difference is not None:
         raise StoreMisused(difference, hint="sealspace admin release show")

@@ -12,7 +12,7 @@ from aiohttp import web
 from capabilities.frozen_struct import FrozenStruct
 from encryption_network.network_errors import EncryptionError
 from spaces.grants.replay_records import restore_wait
-from spaces.keyspace import CANARY_KEY, SCHEMA_KEY
+from spaces.keyspace import CANARY_KEY, ROOT_SECRET_KEY, SCHEMA_KEY
 from spaces.space_errors import SpaceError
 from spaces.store.contract import Commit, Put, Refused, read_row
 from spaces.store.durable import low_space
@@ -35,7 +35,8 @@ class Readiness(FrozenStruct, omit_defaults=True):
         own_quotes: `untried`, `ok` or the code of the last failure to get the node's own quote in
             this worker; omitted outside a trust domain. It does not affect `ready`, because values
             and secrets are served without it (AT44).
-        closed: why the node refuses all reads and writes, and until when (BK5).
+        closed: why the node must get no requests: it refuses all reads and writes for some minutes
+            after a restore (BK5), or its root secret was replaced (RK4).
         degraded: what does not work although the node is ready.
     """
 
@@ -93,7 +94,7 @@ async def _run_checks(services: Services) -> Readiness:
     # This reads the store again, which would fail if a check has failed. The states above report
     # that failure.
     if is_ready:
-        closed = await restore_wait(services.store, services.now())
+        closed = await _reason_to_be_closed(services)
     # The message does not contain the folder's path, because everyone may read this answer.
     degraded = low_space(services.config.data, name="the data folder")
     return Readiness(
@@ -107,6 +108,14 @@ async def _run_checks(services: Services) -> Readiness:
         closed=closed or None,
         degraded=degraded or None,
     )
+
+
+async def _reason_to_be_closed(services: Services) -> str:
+    """Return why a proxy must send no requests to this node, or "" if there is no reason."""
+    root_secret = await read_row(services.store, ROOT_SECRET_KEY)
+    if not services.has_present_secret(root_secret):  # this process has a former secret (RK4)
+        return "the root secret was replaced; the node must be restarted with the new one"
+    return await restore_wait(services.store, services.now())
 
 
 async def _state(checked: Awaitable[object], limit_s: float | None = None) -> str:

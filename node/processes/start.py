@@ -7,6 +7,7 @@ served before.
 
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.clock_and_entropy import Clock, Entropy
@@ -21,10 +22,10 @@ from spaces.grants.hosting import HostingPolicy
 from spaces.grants.replay_records import restore_wait
 from spaces.identity import ensure_identity
 from spaces.keyspace import HOSTING_MODE_KEY, RELEASE_RECORD_KEY, WITHDRAWALS_KEY
-from spaces.space_errors import RecordDamaged, StartRefused, StoreFull, WrongSecret
+from spaces.space_errors import RecordDamaged, StartRefused, StoreFull
 from spaces.sql.database_rows import DATABASES_FOLDER
 from spaces.sql.databases import Databases
-from spaces.store.contract import ABSENT, Commit, Put, Store, commit_puts, read_row
+from spaces.store.contract import ABSENT, Check, Commit, Put, Store, commit_puts, read_row
 from spaces.store.lmdb.engine import socket_path_for
 from spaces.values.value_storage import Values
 
@@ -39,7 +40,6 @@ from ..document_cache import DocumentCache
 from ..logs import tell_operator
 from ..platform.admin_key import load_admin_key
 from ..platform.own_quotes import quote_queue
-from ..platform.root_secret import wrong_secret_hint
 from ..rates import Rates
 from ..release_terms import (
     configured_record,
@@ -50,6 +50,7 @@ from ..release_terms import (
 )
 from ..services import Services
 from ..storage.objects import claim_objects, open_objects
+from ..storage.root_secrets import opened_keyring, record_root_secret
 from ..storage.stores import recorded_text, refuse_unsafe_copy, start_refused
 from .keeper_launch import SQL_SOCKET
 
@@ -67,6 +68,7 @@ async def claim_store(
     """Check that the store matches the root secret and the configuration.
 
     Args:
+        keyring: derived from the configured root secret alone.
         again: this process replaces one of a node that has started. A release record that has
             become stricter than the configuration meanwhile is then no reason to stop, because
             releases are decided by the record.
@@ -80,7 +82,8 @@ async def claim_store(
     """
     if not again:
         await refuse_unsafe_copy(config, store)
-    store_id = await _claim_rows(config, store, keyring, entropy, again=again)
+    claimed = await _claim_rows(config, store, keyring, clock, entropy, again=again)
+    store_id = claimed.store_id
     objects = open_objects(config)
     if not again:
         await claim_objects(config, store, objects, store_id=store_id)
@@ -89,7 +92,8 @@ async def claim_store(
         clock=clock,
         entropy=entropy,
         store=store,
-        keyring=keyring,
+        keyring=claimed.keyring,
+        root_secret_check=claimed.root_secret_check,
         store_id=store_id,
         delegations=Delegations(store, max_bytes=config.store.delegation_cache_bytes),
         values=Values(store, objects, entropy, kept=_kept_versions(config.store)),
@@ -140,15 +144,25 @@ def _databases(config: Config) -> Databases | None:
     )
 
 
-async def _claim_rows(
-    config: Config, store: Store, keyring: Keyring, entropy: Entropy, *, again: bool
-) -> bytes:
-    """Check the store's identity and key-release policy when a process starts.
+class _Claimed(NamedTuple):
+    """The keys of a store, the condition that they are the present ones, and the store's id."""
 
-    The first start writes both. Return the store's id.
+    keyring: Keyring
+    root_secret_check: Check | None
+    store_id: bytes
+
+
+async def _claim_rows(
+    config: Config, store: Store, offered: Keyring, clock: Clock, entropy: Entropy, *, again: bool
+) -> _Claimed:
+    """Check the store's root secret, identity and key-release policy when a process starts.
+
+    The first start writes them. `offered` is derived from the configured root secret alone.
     """
     try:
+        keyring = await opened_keyring(store, offered)
         identity = await ensure_identity(store, node_did=keyring.node_did, entropy=entropy)
+        root_secret_check = await record_root_secret(store, keyring, now=clock.now())
         if not again:
             await _claim_release_record(config, store)
             # The row exists from the first start on, so that a commit can check its stamp (RC21).
@@ -156,8 +170,6 @@ async def _claim_rows(
                 nothing = encode_withdrawals(NOTHING_WITHDRAWN)
                 await commit_puts(store, Put(WITHDRAWALS_KEY, nothing, expect=ABSENT))
             await _record_hosting_mode(store, config.hosting.mode)
-    except WrongSecret as error:
-        raise StoreMisused(str(error), hint=wrong_secret_hint(config, error.recorded)) from error
     except StartRefused as error:
         raise start_refused(config, error) from error
     except (RecordDamaged, RecordError) as error:
@@ -165,7 +177,9 @@ async def _claim_rows(
             f"the store cannot be read: {error}",
             hint="start the version of sealspace that wrote the store, or restore a backup",
         ) from error
-    return identity.store_id
+    return _Claimed(
+        keyring=keyring, root_secret_check=root_secret_check, store_id=identity.store_id
+    )
 
 
 async def _record_hosting_mode(store: Store, mode: str) -> None:

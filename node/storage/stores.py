@@ -12,12 +12,20 @@ from shlex import quote
 from sealspace.service.command_errors import BesideOriginal, ConfigurationError, StoreMisused
 from spaces.identity import recorded_identity
 from spaces.keyspace import HOSTING_MODE_KEY, RESTORED_KEY
-from spaces.space_errors import SpaceError, StartRefused, StoreMoved
+from spaces.space_errors import (
+    RotationUnfinished,
+    SecretReplaced,
+    SpaceError,
+    StartRefused,
+    StoreMoved,
+    WrongSecret,
+)
 from spaces.store.contract import Store, read_row
 from spaces.store.lmdb.engine import open_lmdb, read_lmdb
 from spaces.store.lmdb.snapshots import LmdbRows, RowSource
 
 from ..config.tree import Config
+from ..platform.root_secret import wrong_secret_hint
 
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
@@ -52,10 +60,22 @@ def rows_of(config: Config, store: Store) -> RowSource:
 
 
 def start_refused(config: Config, error: StartRefused) -> StoreMisused:
-    """Return the error for a store that this node cannot use (ST12).
+    """Return the error for a store that this node cannot use (ST12, RK2).
 
-    The store was moved or has a different schema version.
+    The store was moved, has a different schema version, or needs another root secret.
     """
+    if isinstance(error, WrongSecret):
+        return StoreMisused(str(error), hint=wrong_secret_hint(config, error.recorded))
+    if isinstance(error, SecretReplaced):
+        hint = (
+            "use the present root secret: serve --secret-file FILE, or the settings secret.file,"
+            " secret.value or secret.platform_path; if the command admin root rotate was"
+            " interrupted, run it again"
+        )
+        return StoreMisused(str(error), hint=hint, code=error.code)
+    if isinstance(error, RotationUnfinished):
+        hint = "run sealspace admin root rotate again, with the same options, to finish it"
+        return StoreMisused(str(error), hint=hint, code=error.code)
     if not isinstance(error, StoreMoved):
         return StoreMisused(str(error), hint="start the version of sealspace that wrote the store")
     if config.is_shared:

@@ -25,7 +25,12 @@ EXIT_STATUSES: Mapping[int, tuple[str, ...]] = {
         "another Python distribution or module uses one of sealspace's package names",
         "foreign-distribution",
     ),
-    4: ("the root secret cannot be used", "secret-unusable"),
+    4: (
+        "the root secret cannot be used, was replaced, or is being replaced",
+        "secret-unusable",
+        "secret-replaced",
+        "rotation-unfinished",
+    ),
     5: (
         (
             "the store belongs to another node or version, was moved, is a copy whose original"

@@ -40,6 +40,7 @@ from ..keyspace import (
     RELEASE_RECORD_KEY,
     REPLAY_FLOOR_KEY,
     RESTORED_KEY,
+    ROOT_SECRET_KEY,
     SCHEMA_KEY,
     SCHEMA_VERSION,
     SPACE16_IN_KEY,
@@ -61,6 +62,7 @@ from ..keyspace import (
     x16,
 )
 from ..lease import check_lease
+from ..root_secret_row import check_root_secret_row
 from ..space_errors import RecordDamaged
 from ..sql.database_rows import DATABASE_ROWS
 from ..store.contract import Record, counter_of
@@ -326,6 +328,7 @@ _CHECKS: Mapping[bytes, RowCheck] = {
     b"O": _decoded(override_of),
     SCHEMA_KEY: _schema,
     IDENTITY_KEY: _decoded(identity_of),
+    ROOT_SECRET_KEY: _decoded(check_root_secret_row),
     CANARY_KEY: _of_lengths(len(CANARY_KEY), 8),
     REPLAY_FLOOR_KEY: _expired_minutes,
     LEASE_KEY: _decoded(check_lease),

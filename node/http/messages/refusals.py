@@ -496,6 +496,14 @@ _ATTESTATION = {
         hint="try again shortly",
         retry_after_s=1,
     ),
+    "root-secret-replaced": ErrorResponse(
+        status=503,
+        title="The node's root secret was replaced",
+        hint="the node's operator must restart the node with the new root secret; try again later",
+        body="message",
+        retry_after_s=30,
+        is_expected=True,
+    ),
     "own-quotes-busy": ErrorResponse(
         status=503,
         title="Too many requests are waiting for the node's own quote",

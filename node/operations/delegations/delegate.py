@@ -32,8 +32,9 @@ from spaces.grants.retention import (
     delegation_usage_keys,
 )
 from spaces.grants.revocations import marker_keys, markers_of
+from spaces.keyspace import ROOT_SECRET_KEY
 from spaces.space_errors import TooManyDelegations
-from spaces.store.contract import Check, Commit, Record, ReplayRecord, check_of
+from spaces.store.contract import Commit, Record, ReplayRecord, check_of
 
 from ...refusal import Refusal
 from ...services import Services
@@ -74,27 +75,31 @@ def _network_commit(
     """Return a commit that creates an encryption network.
 
     The commit is empty if no network is needed, or if it exists already. `records` are the rows of
-    the network and of the owner's admission; they are empty if no network is needed.
+    the network, of the owner's admission and of the root secret; they are empty if no network is
+    needed.
 
     In mode `permit`, only an admitted owner gets a network, and the commit fails if the owner's
     admission has changed.
     """
     if network is None:
         return Commit()
-    row, admission = records
+    row, admission, root_secret = records
     owner, entropy = delegation.delegator, services.entropy
     needs_admission = services.hosting.needs_admission(owner)
     if row is not None or (needs_admission and not is_admitted(admission)):
         return Commit()
+    # A network that is sealed by a former root secret could never be opened.
+    if not services.has_present_secret(root_secret):
+        raise Refusal("root-secret-replaced")
     record = create_network(
         network, now=now, keyring=services.keyring, entropy=entropy, claimed=False
     )
     audit = AuditRecord(
         at=now, action="network.created", actor=owner, subject=network.text, token=delegation.cid
     )
-    checks: tuple[Check, ...] = ()
+    checks = services.sealing_checks
     if needs_admission:
-        checks = (check_of(admission_key(owner), admission),)
+        checks += (check_of(admission_key(owner), admission),)
     return Commit(
         puts=(network_put(network, encode_network(record)), audit.put(entropy)), checks=checks
     )
@@ -299,7 +304,11 @@ async def _read_state(
     network = _network_to_create(services, delegation)
     network_keys: tuple[bytes, ...] = ()
     if network is not None:
-        network_keys = (network_row_key(network), admission_key(delegation.delegator))
+        network_keys = (
+            network_row_key(network),
+            admission_key(delegation.delegator),
+            ROOT_SECRET_KEY,
+        )
     marks = marker_keys(contents)
     hosting_keys = wanted.keys()
     snapshot = await services.store.read([*marks, *counters, *hosting_keys, *network_keys])

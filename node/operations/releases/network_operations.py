@@ -38,6 +38,7 @@ from encryption_network.signed_descriptor import SIGNATURE_MEMBER, is_nonce, sig
 from spaces.documents.network_rows import network_put, network_row_key
 from spaces.grants.admissions import admission_key, is_admitted
 from spaces.grants.replay_records import nonce_replay_records
+from spaces.keyspace import ROOT_SECRET_KEY
 from spaces.store.contract import Check, Commit, Record, ReplayRecord, check_of, read_row, stamp_of
 
 from ...refusal import Refusal
@@ -134,13 +135,15 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
         if write.record is not None:  # a sign-in made the network, and it is not claimed yet (EN31)
             return _prepare(services, write, claim_network(write.record), "network.claimed")
         checks = await _owner_checks(services, network)  # row 19
+        await _require_present_secret(services)
         record = create_network(
             network,
             now=services.now(),
             keyring=services.keyring,
             entropy=services.entropy,
         )
-        return _prepare(services, write, record, "network.created", checks)
+        sealing_checks = services.sealing_checks
+        return _prepare(services, write, record, "network.created", (*checks, *sealing_checks))
 
     descriptor = await until_committed(services, attempt)
     # A token without a proof may be signed by a key that was just generated, so the client's
@@ -168,6 +171,19 @@ async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, 
     if not is_admitted(admission):  # the operator has not admitted the owner (ST14)
         raise ChainError("action-unauthorized", network.text, NETWORK_CREATE)
     return (check_of(admission_key(owner), admission),)
+
+
+async def _require_present_secret(services: Services) -> None:
+    """Check that this process has the present root secret (RK4).
+
+    A network that is sealed by a former root secret could never be opened. The commit also requires
+    the secret to be unchanged; this check gives the reason.
+
+    Raises:
+        Refusal: `root-secret-replaced`.
+    """
+    if not services.has_present_secret(await read_row(services.store, ROOT_SECRET_KEY)):
+        raise Refusal("root-secret-replaced")
 
 
 async def revoke(services: Services, header: str, path_id: str) -> None:

@@ -31,11 +31,12 @@ from encryption_network.requests import BoundDecrypt, CheckedDecrypt, check_decr
 from encryption_network.withdrawals import decode_withdrawals
 from spaces.documents.evidence import evidence_range, evidence_row_key
 from spaces.documents.network_rows import network_row_key
-from spaces.keyspace import RELEASE_RECORD_KEY, WITHDRAWALS_KEY
+from spaces.keyspace import RELEASE_RECORD_KEY, ROOT_SECRET_KEY, WITHDRAWALS_KEY
 from spaces.space_errors import RecordDamaged
 from spaces.store.contract import Record, read_page
 from spaces.values.value_heads import Head, head_key, head_of
 
+from ...refusal import Refusal
 from ...release_terms import in_force
 from ...services import Services
 from ..authorise import Call
@@ -65,7 +66,7 @@ def release_keys(
 
     `read_release` reads further rows, whose keys depend on these.
     """
-    keys = (network_row_key(network), RELEASE_RECORD_KEY, WITHDRAWALS_KEY)
+    keys = (network_row_key(network), RELEASE_RECORD_KEY, WITHDRAWALS_KEY, ROOT_SECRET_KEY)
     if receiver_public_key is None or len(receiver_public_key) != _RECEIVER_KEY_BYTES:
         return keys
     return (*keys, evidence_row_key(invoker, receiver_public_key))
@@ -83,14 +84,19 @@ async def read_release(
 
     Raises:
         RequestError: one of the checks 13 to 21 failed (enc 2.7).
+        Refusal: `root-secret-replaced`, this process has a former root secret.
         ReleaseRefused: the rules for machine tokens do not permit this use (MT4), or a policy in
             force cannot be read.
         SpaceError, RecordError: the store does not answer, or a row does not decode.
     """
     now = services.now()
     # The evidence for this receiver key is one row at most; see `release_keys`.
-    network_key, record_key, withdrawals_key, *evidence_keys = keys
-    network_row, record_row, withdrawn_row, *evidence_rows = call.records
+    network_key, record_key, withdrawals_key, _root_secret_key, *evidence_keys = keys
+    network_row, record_row, withdrawn_row, root_secret_row, *evidence_rows = call.records
+    # All rows are of one moment. So a network that was read with the present root secret's row
+    # opens with the key that this process has (RK4).
+    if not services.has_present_secret(root_secret_row):
+        raise Refusal("root-secret-replaced")
     if network_row is None:
         raise RequestError("network-not-found")
     checked = check_decrypt(bound, decode_network(_value(network_row)), now)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
+from blake3 import blake3
 from msgspec.structs import replace
 
 from capabilities.abilities import KV_GET, KV_METADATA, KV_PUT
@@ -30,6 +31,7 @@ from capabilities.signatures import (
 from capabilities.strict_json import parse_json
 from capabilities.tokens import Invocation
 from encryption_network.envelope import encode_envelope, seal_envelope
+from encryption_network.keyring import SMS_CHALLENGES
 from encryption_network.networks import NetworkRecord, decode_network
 from sealspace.documents import iexec_names
 from sealspace.documents.places import place_of
@@ -256,6 +258,20 @@ async def require_ownership(
             await own.put(message, {address: owner.encode()})
 
 
+async def _was_used_before(grant: OwnerGrant, challenge: bytes) -> bool:
+    """Return whether an earlier version of this node recorded the use of a challenge (SM12).
+
+    Earlier versions derived the path from the root secret itself. Such paths cannot be computed
+    once the secret was replaced (RK8).
+    """
+    services = grant.services
+    if services.keyring.has_kept_keys:
+        return False
+    digest = services.keyring.derive(b"sealspace/sms/challenge" + challenge)
+    key = head_key(grant.space, iexec_names.USED_PREFIX + digest.hex())
+    return head_of(await read_row(services.store, key), key=key) is not None
+
+
 async def push_secret(
     grant: OwnerGrant,
     message: Message,
@@ -283,10 +299,9 @@ async def push_secret(
     services, space = grant.services, grant.space
     # The path contains a keyed hash of the challenge. The challenge itself would let readers of the
     # store test guesses of a short value (SM12).
-    used_path = (
-        iexec_names.USED_PREFIX
-        + services.keyring.derive(b"sealspace/sms/challenge" + challenge).hex()
-    )
+    key = services.keyring.derive(SMS_CHALLENGES)
+    used_path = iexec_names.USED_PREFIX + blake3(challenge, key=key).hexdigest()
+    was_used_before = await _was_used_before(grant, challenge)
 
     def condition(heads: Sequence[Head | None]) -> None:
         stored, former_use = heads  # at the path of the secret, and at `used_path`
@@ -294,7 +309,7 @@ async def push_secret(
         if exists != replaces:  # POST creates and PUT replaces (SM7)
             raise Refusal("sms-absent" if replaces else "sms-exists")
         # A challenge is used once, so that a copy of a push brings no former value back (SM12).
-        if former_use is not None:
+        if former_use is not None or was_used_before:
             raise Refusal("sms-challenge-used")
 
     envelope = encode_envelope(

@@ -183,6 +183,8 @@ CALLS: Mapping[str, Call] = {
     "admin backup": Call("--data {data} {folder}/backup"),
     "admin restore": Call("--data {folder}/restored {folder}/audit.jsonl"),
     "admin check": DATA,
+    "admin root show": DATA,
+    "admin root rotate": DATA,
     "admin migrate-store": Call(f"--data {{data}} --store {DATABASE} --to postgresql"),
     "admin migrate-objects": Call(f"--data {{data}} --objects {BUCKET} --to bucket"),
 }

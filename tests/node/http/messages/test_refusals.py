@@ -25,7 +25,15 @@ ELSEWHERE = {
     ),
     # A node does not start, or a command ends.
     **dict.fromkeys(
-        ("schema-mismatch", "store-moved", "wrong-secret", "bodies-elsewhere", "store-locked"),
+        (
+            "schema-mismatch",
+            "store-moved",
+            "wrong-secret",
+            "secret-replaced",
+            "rotation-unfinished",
+            "bodies-elsewhere",
+            "store-locked",
+        ),
         "a start",
     ),
     "root-secret-too-short": "a start",
