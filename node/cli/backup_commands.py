@@ -71,7 +71,13 @@ from spaces.keyspace import (
     RELEASE_RECORD_KEY,
     WITHDRAWALS_KEY,
 )
-from spaces.space_errors import BackupDamaged, RecordDamaged, SpaceError, StoreFull
+from spaces.space_errors import (
+    BackupDamaged,
+    RecordDamaged,
+    RotationUnfinished,
+    SpaceError,
+    StoreFull,
+)
 
 from ..config.loading import CONFIG_FILE_NAME, child_environment
 from ..config.tree import Config
@@ -179,6 +185,8 @@ async def _back_up(config: Config, file: Path, passphrase: str | None) -> Backup
             hint = "sealspace admin check"
             if isinstance(error, StoreFull):
                 hint = "free disk space, or write the backup to another disk"
+            elif isinstance(error, RotationUnfinished):
+                hint = "finish the replacement first: sealspace admin root rotate"
             raise StoreMisused(
                 f"the backup was not written: {error}", hint=hint, code=error.code
             ) from error
@@ -315,11 +323,21 @@ def _opened_secret(backup: OpenedBackup, passphrase_file: Path | None) -> bytes 
     if backup.sealed_secret is None:
         return None
     secret = open_secret(backup.sealed_secret, _read_passphrase(passphrase_file, twice=False))
-    if Keyring(secret).node_did != backup.header.node_did:
+    if not _is_secret_of(backup.header, Keyring(secret)):
         raise SecretUnusable(
             "the root secret in the backup belongs to another store", hint="use --without-secret"
         )
     return secret
+
+
+def _is_secret_of(header: Header, keyring: Keyring) -> bool:
+    """Return whether a root secret is the one that a backup needs (RK10).
+
+    The node's DID alone does not say so: a node keeps it when its root secret is replaced.
+    """
+    if header.root_secret_check:
+        return keyring.check_value.hex() == header.root_secret_check
+    return keyring.node_did == header.node_did
 
 
 async def _restore(
@@ -336,8 +354,9 @@ async def _restore(
             new_node_did = None
             if as_new:  # a new secret, unless the settings name one (BK7)
                 own = replace(config, store=replace(config.store, data=str(staging)))
-                new_node_did = Keyring(load_root_secret(own, SystemEntropy())).node_did
-                if new_node_did == backup.header.node_did:
+                new_keyring = Keyring(load_root_secret(own, SystemEntropy()))
+                new_node_did = new_keyring.node_did
+                if _is_secret_of(backup.header, new_keyring):
                     raise SecretUnusable(
                         "a new node needs its own root secret, but the configured secret belongs"
                         " to the node that was backed up",
@@ -427,7 +446,14 @@ def _print_restored(
     if secret_file.exists():
         tell(f"next: sealspace admin check {where}; then sealspace serve {where}")
     else:
-        tell(f"next: put the root secret of {shown['nodeDid']} into {secret_file}, mode 0600")
+        named = f"the root secret of {shown['nodeDid']}"
+        if header.root_secret_number and not shown["isNew"]:
+            # Of several secrets of this node, only this one opens the restored store (RK10).
+            named = (
+                f"root secret number {header.root_secret_number} of {shown['nodeDid']} (check value"
+                f" {header.root_secret_check})"
+            )
+        tell(f"next: put {named} into {secret_file}, mode 0600")
 
 
 # --- check ----------------------------------------------------------------------------------------

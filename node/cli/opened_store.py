@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 from encryption_network.keyring import Keyring
 from encryption_network.network_errors import RecordError
-from sealspace.service.command_errors import NodeError, StoreMisused
-from spaces.space_errors import SpaceError, StartRefused, StoreLocked, StoreMoved
+from sealspace.service.command_errors import NodeError, SecretUnusable, StoreMisused
+from spaces.space_errors import SpaceError, StartRefused, StoreLocked, StoreMoved, WrongSecret
 from spaces.store.contract import Store
 from spaces.store.lmdb.engine import connect_lmdb
 
 from ..config.tree import Config
-from ..platform.root_secret import STORE_FOLDER_NAME, load_root_secret
+from ..platform.root_secret import STORE_FOLDER_NAME, load_root_secret, wrong_secret_hint
 from ..storage.root_secrets import opened_keyring
 from ..storage.stores import open_read_only, open_store, start_refused, store_location
 from .settings import configured
@@ -103,8 +103,9 @@ async def own_secret(config: Config, store: Store) -> bytes:
     """Load the root secret of a store.
 
     Raises:
-        SecretUnusable: the configured secret cannot be loaded.
-        StoreMisused: it is not the present root secret of the store (RK2).
+        SecretUnusable: the configured secret cannot be loaded, or belongs to another store.
+        StoreMisused: it is a former root secret of the store, or the secret is being replaced
+            (RK2).
     """
     secret = load_root_secret(config, None)  # None: there is a store, so no secret may be made
     await _keyring_of(config, store, secret)
@@ -119,6 +120,9 @@ async def own_keyring(config: Config, store: Store) -> Keyring:
 async def _keyring_of(config: Config, store: Store, secret: bytes) -> Keyring:
     try:
         return await opened_keyring(store, Keyring(secret))
+    except WrongSecret as error:
+        hint = wrong_secret_hint(config, error.recorded)
+        raise SecretUnusable(str(error), hint=hint) from error
     except StartRefused as error:
         raise start_refused(config, error) from error
     except RecordError as error:

@@ -43,9 +43,9 @@ _COSTS = (
     "  receipts and answers that were signed before verify only under the former DID",
 )
 _STILL_POSSIBLE = (
-    "the former secret opens nothing in this store, but the node kept its identity: whoever has the"
-    " former secret can sign as the node and as its exchange. If it leaked, run the command with"
-    " --new-identity"
+    "the former secret opens nothing in this store, but the node kept its identity: whoever has root"
+    " secret number 1, or a later one with a copy of the store of its time, can sign as the node and"
+    " as its exchange. If a secret leaked, run the command with --new-identity"
 )
 
 

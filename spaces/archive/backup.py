@@ -12,7 +12,8 @@ The store may be in use while a backup is taken. Any tar program lists and unpac
     sql/<space>/<path>.db    an SQL database, named as in a data folder by two hashes
     digest                   BLAKE3 in hexadecimal of all bytes before this member, and a line feed
 
-An earlier version wrote format 1, for stores on LMDB only. It has no settings, and contains the
+Format 2 is the same without the number and the check value of the root secret in its header. An
+earlier version wrote format 1, for stores on LMDB only. It has no settings, and contains the
 LMDB file itself, in the parts `store/data.mdb.00000` and on.
 
 The reader accepts only regular files with short names, and checks every byte of padding. It unpacks
@@ -45,11 +46,12 @@ from typing import Annotated, BinaryIO, Literal
 import msgspec
 from blake3 import blake3
 
-from capabilities.clock_and_entropy import Clock
+from capabilities.clock_and_entropy import Clock, time_text
 from capabilities.strict_json import StrictRecord
 
 from ..identity import recorded_identity
-from ..space_errors import BackupDamaged, RecordDamaged, StoreFull
+from ..root_secret_row import read_root_secret
+from ..space_errors import BackupDamaged, RecordDamaged, RotationUnfinished, StoreFull
 from ..sql.database_files import database_copy, database_files
 from ..store.contract import MAX_KEY_BYTES, MAX_VALUE_BYTES, Store
 from ..store.durable import NO_SPACE, RESERVE_BYTES, sync_folder
@@ -62,7 +64,9 @@ MAX_HEADER_BYTES = 16 * 1024
 HEADER_NAME = "backup.json"
 SECRET_NAME = "root-secret.age"  # noqa: S105  # a file name
 SETTINGS_NAME = "settings.toml"
-ROWS_PREFIX = {1: "store/data.mdb.", 2: "rows/"}
+FORMAT: Literal[3] = 3
+"""The format that this version writes."""
+ROWS_PREFIX = {1: "store/data.mdb.", 2: "rows/", 3: "rows/"}
 """The prefix of the names of row parts, by format; a number of at least five digits follows."""
 BODIES_FOLDER = "blobs"
 DIGEST_NAME = "digest"
@@ -81,15 +85,22 @@ class Header(StrictRecord, rename="camel", kw_only=True):
 
     The header is the first tar member, encoded as JSON. A change of its fields needs another
     `format`.
+
+    Attributes:
+        root_secret_number: of the root secret that the restored store needs; 0 in formats 1 and 2,
+            and for a store that has not recorded it.
+        root_secret_check: the check value of that secret in hex; empty if the number is 0.
     """
 
-    format: Literal[1, 2]
+    format: Literal[1, 2, 3]
     node_did: _Text
     marked_at: Annotated[float, msgspec.Meta(ge=0, lt=1 << 33)]
     folder: _Text
     longest_life_s: Annotated[int, msgspec.Meta(ge=0, le=86_400 * 31)]
     has_secret: bool
     is_shared: bool = False
+    root_secret_number: Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)] = 0
+    root_secret_check: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")] = ""
 
 
 encode_part = msgspec.msgpack.encode
@@ -395,19 +406,27 @@ async def write_backup(
     identity = await recorded_identity(store)
     if identity is None:
         raise RecordDamaged("no node has used this store yet")
+    root_secret, _ = await read_root_secret(store)
+    if root_secret is not None and root_secret.next is not None:
+        # Its rows would be sealed by two secrets, of which a restore could use one.
+        raise RotationUnfinished(
+            number=root_secret.number, begun_on=time_text(root_secret.next.begun_at)
+        )
     with tempfile.TemporaryFile() as names, tempfile.TemporaryFile("w+") as databases:
         async with rows.lock_bodies():  # BK2: before the time is noted
             # BK1: every write that was acknowledged until now is in the snapshot
             taken = BackupSummary(marked_at=clock.now())
             archive = ArchiveWriter(stream, _space_guard(stream, folder), made_at=taken.marked_at)
             header = Header(
-                format=2,
+                format=FORMAT,
                 node_did=identity.node_did,
                 marked_at=taken.marked_at,
                 folder=str(folder),
                 longest_life_s=longest_life_s,
                 has_secret=sealed_secret is not None,
                 is_shared=is_shared,
+                root_secret_number=0 if root_secret is None else root_secret.number,
+                root_secret_check="" if root_secret is None else root_secret.check_value.hex(),
             )
             archive.add(HEADER_NAME, msgspec.json.encode(header))
             if sealed_secret is not None:
@@ -416,7 +435,7 @@ async def write_backup(
             async with aclosing(rows.parts()) as parts:
                 number = 0
                 async for part in parts:
-                    archive.add(f"{ROWS_PREFIX[2]}{number:05}", encode_part(part))
+                    archive.add(f"{ROWS_PREFIX[FORMAT]}{number:05}", encode_part(part))
                     note_bodies(part, names)
                     databases.writelines(f"{file}\n" for file in database_files(part))
                     number += 1

@@ -33,7 +33,9 @@ from ..keyspace import (
     IDENTITY_KEY,
     REPLAY_FLOOR_KEY,
     RESTORED_KEY,
+    ROOT_SECRET_KEY,
 )
+from ..root_secret_row import RootSecretRow, root_secret_of
 from ..space_errors import BackupDamaged, RecordDamaged, StoreUnavailable
 from ..sql.database_files import DATABASE_MEMBER, database_files
 from ..sql.database_rows import DATABASES_FOLDER
@@ -474,7 +476,9 @@ async def finish_restore(
             raise BackupDamaged(
                 "the backup was altered: its rows and its header belong to different nodes"
             )
-        floor, mode = (await store.read((REPLAY_FLOOR_KEY, HOSTING_MODE_KEY))).records
+        rows = (REPLAY_FLOOR_KEY, HOSTING_MODE_KEY, ROOT_SECRET_KEY)
+        floor, mode, root_secret_row = (await store.read(rows)).records
+        _require_same_secret(header, root_secret_of(root_secret_row))
         open_from_minute = _first_open_minute(header, longest_life_s, clock)
         # The tokens that the original can have accepted are refused too (BK5).
         refused_minutes = add_refused(value_or_empty(floor), before=open_from_minute)
@@ -495,7 +499,8 @@ async def finish_restore(
             await _remove_rows_of_former_keys(store)
             new = Identity(node_did=new_node_did, store_id=entropy.token(STORE_ID_BYTES))
             puts.append(Put(IDENTITY_KEY, identity_row(new)))
-            puts += [Put(key, None) for key in (RESTORED_KEY, AUDIT_CHAIN_KEY, AUDIT_PRUNING_KEY)]
+            former_keys = (RESTORED_KEY, AUDIT_CHAIN_KEY, AUDIT_PRUNING_KEY, ROOT_SECRET_KEY)
+            puts += [Put(key, None) for key in former_keys]
         await commit_puts(store, *puts)
     finally:
         await store.close()
@@ -504,6 +509,15 @@ async def finish_restore(
         missing=missing,
         hosting_mode=hosting_mode.decode("utf-8", "replace"),
     )
+
+
+def _require_same_secret(header: Header, root_secret: RootSecretRow | None) -> None:
+    """Check that the rows of a backup and its header name one root secret (RK10)."""
+    check_value = "" if root_secret is None else root_secret.check_value.hex()
+    if header.root_secret_check and header.root_secret_check != check_value:
+        raise BackupDamaged(
+            "the backup was altered: its rows and its header need different root secrets"
+        )
 
 
 def _first_open_minute(header: Header, longest_life_s: int, clock: Clock) -> int:
