@@ -24,14 +24,13 @@ from sealspace.cli.terminal import (
 from sealspace.service.command_errors import StoreMisused
 from spaces.root_secret_row import read_root_secret
 from spaces.space_errors import SpaceError, StartRefused, StoreLocked
-from spaces.store.contract import Store
 
 from ..config.tree import Config
 from ..platform.new_secret import NewSecret, load_new_secret, put_in_place
 from ..platform.root_secret import load_root_secret
 from ..storage.root_rotation import Replacement, Rotated
 from ..storage.stores import open_store, start_refused, store_location
-from .opened_store import as_node_error, has_store, on_store
+from .opened_store import as_node_error, has_store, run_on_store
 from .settings import configured
 
 _COSTS = (
@@ -43,9 +42,9 @@ _COSTS = (
     "  receipts and answers that were signed before verify only under the former DID",
 )
 _STILL_POSSIBLE = (
-    "the former secret opens nothing in this store, but the node kept its identity: whoever has root"
-    " secret number 1, or a later one with a copy of the store of its time, can sign as the node and"
-    " as its exchange. If a secret leaked, run the command with --new-identity"
+    "the former secret opens nothing in this store, but the node kept its identity: root secret"
+    " number 1, or a later one with a copy of the store from its time, still lets its holder sign as"
+    " the node and as its exchange; if a secret leaked, run the command with --new-identity"
 )
 
 
@@ -55,14 +54,15 @@ def root() -> None:
 
 
 @root.command("show")
-@on_store
-async def show(_: Config, store: Store) -> None:
+@configured
+@click.option("--store", "store__url", metavar="URL", help="Database to use instead of LMDB.")
+def show(config: Config) -> None:
     """Print the number of the root secret, and when the former ones were replaced.
 
     The check value identifies a secret without revealing it. Backups state the check value of the
     secret that they need.
     """
-    row, _record = await read_root_secret(store)
+    row, _record = run_on_store(config, read_root_secret)
     if row is None:
         print_json({"number": 1, "checkValue": None})
         return

@@ -272,10 +272,12 @@ async def opened_everywhere(store: Store, keys: Sequence[bytes]) -> list[bytes]:
     return found
 
 
-async def admin(*arguments: str) -> int:
+async def admin(*arguments: str, database: str | None = None) -> int:
     """Run a command of the operator in a process of its own, and return its exit status."""
     called = [*COMMAND, "admin", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    if database is not None:
+        environment["SEALSPACE_STORE__URL"] = database
     done = await asyncio.to_thread(
         subprocess.run, called, env=environment, capture_output=True, text=True, check=False
     )
@@ -293,7 +295,8 @@ async def test_RK9_a_new_identity(tmp_path: Path, platform: SimulatedPlatform) -
     config = config_of(tmp_path, platform)
     async with served(config, platform) as (node, stage):
         life = await people(node, stage, tmp_path / "home")
-    assert await admin("audit", "export", *options_of(config)) == 0
+    data = ["--data", str(config.data)]
+    assert await admin("audit", "export", *data, database=config.store.url) == 0
     assert await rotate(config, "--new-identity") != 0  # there is no terminal to ask
     assert await rotate(config, "--new-identity", "--yes") == 0
     async with served(config, platform) as (node, stage):
