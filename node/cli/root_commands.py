@@ -43,8 +43,8 @@ _COSTS = (
 )
 _STILL_POSSIBLE = (
     "the former secret opens nothing in this store, but the node kept its identity: root secret"
-    " number 1, or a later one with a copy of the store from its time, still lets its holder sign as"
-    " the node and as its exchange; if a secret leaked, run the command with --new-identity"
+    " number 1, or a later one with a copy of the store from its time, still lets its holder sign"
+    " as the node and as its exchange; if a secret leaked, run the command with --new-identity"
 )
 
 

@@ -217,6 +217,10 @@ SERIES = (
         help="Platform families whose last collateral fetch failed.",
     ),
     Series(
+        name="sealspace_root_secret_age_seconds",
+        help="Time since the present root secret was recorded or replaced the former one.",
+    ),
+    Series(
         name="sealspace_audit_lag_seconds",
         help="Age of the oldest audit record that is not sealed into the chain.",
     ),

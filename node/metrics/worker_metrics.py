@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from spaces.audit.audit_chain import oldest_unsealed_at
 from spaces.documents.collateral_rows import collateral_states
 from spaces.keyspace import BODIES_COUNTER
+from spaces.root_secret_row import read_root_secret
 from spaces.space_errors import SpaceError
 from spaces.store.contract import counter_of, read_row
 from spaces.store.observing import SharedStore
@@ -91,6 +92,9 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
         )
         self._set("sealspace_collateral_failing", len([state for state in states if state.failed]))
         self._set("sealspace_store_files_bytes", counter_of(await read_row(store, BODIES_COUNTER)))
+        root_secret, _ = await read_root_secret(store)
+        if root_secret is not None:
+            self._set("sealspace_root_secret_age_seconds", now - root_secret.since)
         unsealed_at = await oldest_unsealed_at(
             store, chain_of(services), now=now, window_s=DELAYED_S
         )

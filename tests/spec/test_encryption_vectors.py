@@ -27,6 +27,7 @@ from encryption_network.network_errors import (
     EncryptionError,
     EnvelopeError,
     PolicyError,
+    RecordError,
     RequestError,
     RootSecretTooShort,
 )
@@ -111,6 +112,25 @@ def test_keys(case: Any) -> None:
         "sealed_hex": sealed.hex(),
     }
     assert plaintext == keyring.open_sealed(sealed)
+
+
+@pytest.mark.parametrize("case", _cases("kept_keys"))
+def test_kept_keys(case: Any) -> None:
+    """The record of kept keys follows from both root secrets, and others are refused (RK3)."""
+    new, expect = Keyring(bytes.fromhex(case["new_hex"])), case["expect"]
+    if "code" in expect:
+        with pytest.raises(RecordError) as refused:
+            new.with_kept_keys(bytes.fromhex(case["sealed_hex"]))
+        assert expect["code"] == refused.value.code
+        return
+    former = Keyring(bytes.fromhex(case["former_hex"]))
+    nonce = _Listed([bytes.fromhex(case["nonce_hex"])])
+    sealed = new.seal_kept_keys(former, nonce, keeps_identity=case["keeps_identity"])
+    assert expect == {
+        "check_value_hex": new.check_value.hex(),
+        "node_did": new.with_kept_keys(sealed).node_did,
+        "sealed_hex": sealed.hex(),
+    }
 
 
 @pytest.mark.parametrize("case", _cases("canonical_json"))

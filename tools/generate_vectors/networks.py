@@ -25,6 +25,7 @@ def documents() -> Documents:
     """Return the vectors of each file: description, cases, and shared values."""
     return {
         "keys": ("what is derived from a root secret", _keys(), {}),
+        "kept_keys": ("records of the keys that a replaced root secret leaves", _kept_keys(), {}),
         "policy": (
             "release policies, read and applied to evidence",
             _policies(),
@@ -62,6 +63,70 @@ def _keys() -> list[Case]:
         )
     short = {"secret_hex": bytes(31).hex(), "expect": {"code": "root-secret-too-short"}}
     return [*cases, {"name": "short_fail", "rules": ["EN4"], **short}]
+
+
+_CHALLENGES = "sealspace/sms/challenges"
+_CONTEXTS = (
+    "sealspace/oidc/exchange",
+    _CHALLENGES,
+    "sealspace/sms/signing",
+    "tinycloud/node/identity",
+    "tinycloud/share-email/invitation-signing",
+)
+
+
+def _kept_keys() -> list[Case]:
+    new = bytes([8]) * 32
+    keys = {context: derive(SECRET, context) for context in _CONTEXTS}
+    one = {_CHALLENGES: keys[_CHALLENGES]}
+    without = {name: key for name, key in keys.items() if name != "tinycloud/node/identity"}
+    seal = derive(SECRET, "tinycloud/encryption/network-seal")
+    given = {"former_hex": SECRET.hex(), "new_hex": new.hex(), "nonce_hex": NONCE.hex()}
+    check_value = derive(new, "sealspace/root-secret/check").hex()
+    cases: list[Case] = []
+    for name, kept, rules in (
+        ("with-identity", keys, ["RK1", "RK3"]),
+        ("new-identity", one, ["RK1", "RK9"]),
+    ):
+        identity = kept.get("tinycloud/node/identity", derive(new, "tinycloud/node/identity"))
+        expect = {
+            "check_value_hex": check_value,
+            "node_did": did_of(identity),
+            "sealed_hex": _sealed_record(new, kept).hex(),
+        }
+        keeps = {"keeps_identity": kept is keys}
+        cases.append({"name": name, "rules": rules, **given, **keeps, "expect": expect})
+    altered = bytearray(_sealed_record(new, keys))
+    altered[20] ^= 1
+    for name, sealed in (
+        ("altered_fail", bytes(altered)),
+        ("of-another-secret_fail", _sealed_record(SECRET, keys)),
+        ("without-identity_fail", _sealed_record(new, without)),
+        (
+            "another-context_fail",
+            _sealed_record(new, {**keys, "tinycloud/encryption/network-seal": seal}),
+        ),
+        ("nothing_fail", _sealed_record(new, {})),
+    ):
+        expect = {"code": "invalid-record"}
+        record = {"new_hex": new.hex(), "sealed_hex": sealed.hex()}
+        cases.append({"name": name, "rules": ["RK3"], **record, "expect": expect})
+    return cases
+
+
+def _sealed_record(secret: bytes, keys: Mapping[str, bytes]) -> bytes:
+    key = derive(secret, "sealspace/root-secret/kept-keys")
+    return b"\x01" + NONCE + AESGCM(key).encrypt(NONCE, _packed_record(keys), None)
+
+
+def _packed_record(keys: Mapping[str, bytes]) -> bytes:
+    """Return MessagePack of `[1, keys]`; texts have at most 255 bytes, and keys have 32."""
+    packed = bytes([0x92, 1, 0x80 | len(keys)])
+    for name in sorted(keys):
+        text = name.encode()
+        head = bytes([0xA0 | len(text)]) if len(text) < 32 else bytes([0xD9, len(text)])
+        packed += head + text + bytes([0xC4, len(keys[name])]) + keys[name]
+    return packed
 
 
 _REGISTERS = {

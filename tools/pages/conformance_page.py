@@ -41,6 +41,7 @@ PAGES = (
     "datasets",
     "provenance",
     "operations/backup",
+    "operations/root-secret",
     "sms",
     "agents",
     "sharing",
@@ -54,7 +55,9 @@ _MOST_TESTS, _TITLE_CHARS = 4, 96
 _RULE = re.compile(r"^- \*\*([A-Z]{1,2}\d+a?)\*\* ?(\*Describes:\*)? ?(.*)$")
 _ROW = re.compile(r"^\| (Q\d+|enc-[WD]\d+) \| (.*) \|$")
 _HEADING = re.compile(r"^#+ (\d+(?:\.\d+)*)(?: to (\d+(?:\.\d+)*))?[. ] ?(.*)$")
-_LETTERS = r"(?:DR|EN|AT|AG|RC|RL|RN|IP|ST|MF|MT|BK|SM|OX|DS|PV|TG|TK|SH|SQ|[PUXARECSTKVDIHMWQJ])"
+_LETTERS = (
+    r"(?:DR|EN|AT|AG|RC|RL|RN|IP|ST|MF|MT|BK|RK|SM|OX|DS|PV|TG|TK|SH|SQ|[PUXARECSTKVDIHMWQJ])"
+)
 _ID = re.compile(
     rf"(?<![\w-])(enc-[WD]\d+|iexec-[STDV]\d+|RN\d{{3}}|{_LETTERS}\d{{1,2}}a?)(?![\w])"
 )

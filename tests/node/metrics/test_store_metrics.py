@@ -24,7 +24,15 @@ COLLATERAL_AGE = "sealspace_collateral_age_seconds"
 COLLATERAL_FAILING = "sealspace_collateral_failing"
 STORE_FILES_BYTES = "sealspace_store_files_bytes"
 AUDIT_LAG = "sealspace_audit_lag_seconds"
-WATCHED = (COLLATERAL_DOCUMENTS, COLLATERAL_AGE, COLLATERAL_FAILING, STORE_FILES_BYTES, AUDIT_LAG)
+ROOT_SECRET_AGE = "sealspace_root_secret_age_seconds"
+WATCHED = (
+    COLLATERAL_DOCUMENTS,
+    COLLATERAL_AGE,
+    COLLATERAL_FAILING,
+    STORE_FILES_BYTES,
+    AUDIT_LAG,
+    ROOT_SECRET_AGE,
+)
 
 
 @pytest.fixture
@@ -107,3 +115,11 @@ async def test_what_was_seen_stands_while_the_store_is_away(
     assert numbers(tmp_path)["sealspace_store_files_bytes",] == 5
     surveying.cancel()
     await asyncio.gather(surveying, return_exceptions=True)
+
+
+async def test_the_age_of_the_root_secret(
+    services: Services, clock: FixedClock, tmp_path: Path
+) -> None:
+    """The age counts from the first start, which recorded the secret (RK1)."""
+    clock.advance(3600)
+    assert (await _seen(services, tmp_path))[ROOT_SECRET_AGE] == 3600
