@@ -29,6 +29,8 @@ A release has to satisfy all of them, so a further policy, delegation or proof c
           receiver
     7     see `judgement`     the evidence does not satisfy a policy
     8     withdrawn           a party, or the judged code or evidence, was withdrawn (RC20)
+    9     path                the content key was stored at two paths, or first at a path that is
+                              not allowed; not for the owner in person
 
 Example:
     permit = admit(request)  # or ReleaseRefused
@@ -143,8 +145,26 @@ class RowStamp(AcyclicStruct):
     stamp: bytes
 
 
+class KeyOwner(AcyclicStruct, kw_only=True):
+    """The path that first stored the requested content key (RL21).
+
+    Attributes:
+        row: the row that says so.
+        paths: those of the listed paths that are this path; empty if it is not listed.
+        is_at_two_paths: whether another path has stored the same key.
+    """
+
+    row: RowStamp
+    paths: frozenset[str]
+    is_at_two_paths: bool
+
+
 class ReleaseRequest(AcyclicStruct, kw_only=True):
-    """The input for deciding whether to release a key."""
+    """The input for deciding whether to release a key.
+
+    `key_owner` is None if no path has stored the key, or the wrapped key cannot be opened. It is
+    not needed for the owner in person.
+    """
 
     decrypt: CheckedDecrypt
     authority: Authority
@@ -158,6 +178,7 @@ class ReleaseRequest(AcyclicStruct, kw_only=True):
     evidence: Evidence | None = None
     evidence_row: RowStamp | None = None
     key_paths: Mapping[str, RowStamp] = field(default_factory=dict)
+    key_owner: KeyOwner | None = None
 
     @property
     def invoker(self) -> Principal:
@@ -241,6 +262,7 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
     rows = _check_paths(request, in_force, machine)  # 3
     basis = _basis_of(request, facts, in_force, machine)  # 4 to 7
     _check_withdrawn(request, links, basis.evidence)  # 8
+    rows += _check_key_owner(request, in_force, machine)  # 9
     if basis.evidence_row is not None:
         rows = (basis.evidence_row, *rows)
     cids = (member.cid for key in facts.cited for member in facts.links[key].closure)
@@ -399,17 +421,24 @@ def _check_paths(
     """
     paths_in_force(in_force, machine)  # refuses too many paths
     rows: dict[RowStamp, None] = {}
-    path_lists = [
-        (policy.paths, f"policy {policy_digest(policy)}") for policy in in_force if policy.paths
-    ]
-    if machine is not None:  # it opens only the secrets that it lists (MT4)
-        path_lists.append((machine.paths, f"machine token {machine.name}"))
-    for paths, origin in path_lists:
+    for paths, origin in _path_lists(in_force, machine):
         row = next((request.key_paths[path] for path in paths if path in request.key_paths), None)
         if row is None:
             raise _refused("path", origin)
         rows[row] = None
     return tuple(rows)
+
+
+def _path_lists(
+    in_force: tuple[Policy, ...], machine: MachineGrant | None
+) -> list[tuple[tuple[str, ...], str]]:
+    """Return each list of paths that limits a release, with its origin for the audit record."""
+    path_lists = [
+        (policy.paths, f"policy {policy_digest(policy)}") for policy in in_force if policy.paths
+    ]
+    if machine is not None:  # it opens only the secrets that it lists (MT4)
+        path_lists.append((machine.paths, f"machine token {machine.name}"))
+    return path_lists
 
 
 # --- steps 4 to 7 ---------------------------------------------------------------------------------
@@ -600,6 +629,37 @@ def _check_withdrawn(
             raise _refused("withdrawn", "a party to the release")
         if evidence is not None and withdrawn.covers(evidence):
             raise _refused("withdrawn", f"evidence {evidence_digest(evidence).hex()}")
+
+
+# --- step 9: the path that owns the key -----------------------------------------------------------
+
+
+def _check_key_owner(
+    request: ReleaseRequest, in_force: tuple[Policy, ...], machine: MachineGrant | None
+) -> tuple[RowStamp, ...]:
+    """Refuse a key that belongs to another path than the allowed ones (RL22).
+
+    A writer who can read the envelope of another secret could store it at an allowed path, and a
+    caller who may use only that path would get the key of the other secret. So the first path that
+    stored the key must be allowed, and no other path may have stored it since. The owner in person
+    may open every key of the network.
+
+    Returns the row that the decision depends on. Raises ReleaseRefused.
+    """
+    if request.owner.in_person is not None:
+        return ()
+    key_owner = request.key_owner
+    path_lists = _path_lists(in_force, machine)
+    if key_owner is None:
+        if path_lists:
+            raise _refused("path", "no path of the owner has stored this content key")
+        return ()
+    if key_owner.is_at_two_paths:
+        raise _refused("path", "the content key was stored at two paths")
+    for paths, origin in path_lists:
+        if key_owner.paths.isdisjoint(paths):
+            raise _refused("path", f"another path owns the content key: {origin}")
+    return (key_owner.row,)
 
 
 def _parties(request: ReleaseRequest, links: Iterable[Registered]) -> set[Principal]:

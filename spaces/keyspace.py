@@ -36,6 +36,7 @@ order is numeric order.
     "X" space16 newest8 content16   → content32 expiry8; expiry 0xFF×8: never
     "E" expiry8 newest8 content16   → content32, to be swept
     "N" network16                   encryption network: record and policy in one value
+    "h" network16 hash32            the paths that stored the content key with this hash
     "A" did16 receiver32            attestation evidence
     "C" minute4 id16                durable replay record; its stamp is the idempotency key
     "B" space16 hash32              object: generation, references
@@ -126,6 +127,7 @@ DUE_PREFIX = b"Q"
 EXPIRY_PREFIX = b"E"
 SPACES_PREFIX = b"S"
 NETWORKS_PREFIX = b"N"
+KEY_PLACES_PREFIX = b"h"
 COLLATERAL_PREFIX = b"V"
 COLLATERAL_STATE_PREFIX = b"v"
 TICKETS_PREFIX = b"T"
@@ -350,6 +352,14 @@ def expiry_key(expiry8: bytes, registered8: bytes, content: bytes) -> bytes:
 def network_key(network16: bytes) -> bytes:
     """Return the database key of an encryption network."""
     return NETWORKS_PREFIX + network16
+
+
+def key_places_key(network16: bytes, digest: bytes) -> bytes:
+    """Return the database key of the row with the paths that stored a content key.
+
+    `digest` is the 32-byte hash of the content key.
+    """
+    return KEY_PLACES_PREFIX + network16 + digest
 
 
 def evidence_key(did16: bytes, receiver32: bytes = b"") -> bytes:

@@ -34,6 +34,7 @@ from ..keyspace import (
     FETCHES_PREFIX,
     HOSTING_MODE_KEY,
     IDENTITY_KEY,
+    KEY_PLACES_PREFIX,
     LEASE_KEY,
     OBJECTS_PREFIX,
     ORPHAN_SWEEP_KEY,
@@ -67,6 +68,7 @@ from ..space_errors import RecordDamaged
 from ..sql.database_rows import DATABASE_ROWS
 from ..store.contract import Record, counter_of
 from ..store.lmdb.snapshots import ParsedRow
+from ..values.key_places import key_places_of
 from ..values.metadata import row_bytes
 from ..values.object_records import ObjectName, ObjectRecord, object_record_of, object_work_of
 from ..values.quota import override_of
@@ -79,6 +81,8 @@ from .delegation_checks import INDEXES, check_marker, delegation_entries, index_
 _SETTINGS_PREFIX = b"m"
 _NEWCOMERS_PREFIX = b"ch"
 _NETWORK_KEY_BYTES = 1 + 16
+_KEY_PLACES_KEY_BYTES = 1 + 16 + 32
+_VALUE_PREFIXES = (b"K", b"k")
 
 
 def accounting_entries(key: bytes, row: ParsedRow, get: Get) -> Iterator[AccountingEntry]:
@@ -256,6 +260,17 @@ def _network(key: bytes, record: Record, get: Get) -> None:
     )
 
 
+def _key_places(key: bytes, record: Record, get: Get) -> None:
+    """Check the paths of a content key, which are keys of rows of values."""
+    places = key_places_of(record)
+    require(
+        len(key) == _KEY_PLACES_KEY_BYTES
+        and places is not None
+        and all(place[:1] in _VALUE_PREFIXES for place in (places.owner, places.other or b"K")),
+        "the paths of a content key are not keys of values",
+    )
+
+
 def _fetch(key: bytes, record: Record, get: Get) -> None:
     fetch = fetch_of(record)
     try:
@@ -317,6 +332,7 @@ _CHECKS: Mapping[bytes, RowCheck] = {
     **dict.fromkeys((ALIASES_PREFIX, *INDEXES), index_entries),
     b"L": check_marker,
     b"N": _network,
+    KEY_PLACES_PREFIX: _key_places,
     b"o": _admission,
     FETCHES_PREFIX: _fetch,
     b"C": _of_lengths(21, 0),

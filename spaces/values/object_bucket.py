@@ -378,6 +378,17 @@ class IncomingObject:
             self._upload = None
         return self._hash.digest(), self._size_bytes
 
+    async def contents(self) -> bytes:
+        """Return the data of the completed upload.
+
+        See `IncomingBody.contents`.
+        """
+        if self._key is None:
+            return b"".join(self._buffer)
+        with _bucket_errors("a large value cannot be read back"):
+            found = await obstore.get_async(self._bucket.objects, self._key)
+            return bytes(await found.bytes_async())
+
     async def rename(self, name: ObjectName) -> None:
         """Store the completed upload under its final name.
 

@@ -279,6 +279,21 @@ class IncomingFile:
                 self._close()
             return self._hash.digest(), self._size_bytes
 
+    async def contents(self) -> bytes:
+        """Return the data of the completed upload.
+
+        See `IncomingBody.contents`.
+        """
+        if self._buffer is not None:
+            return self._buffer
+        return await asyncio.to_thread(self._read_back)
+
+    def _read_back(self) -> bytes:
+        with self._lock, _disk_errors("a large value cannot be read back"):
+            if self._path is None or self._is_discarded:
+                raise StoreUnavailable("a large value cannot be read: the upload was discarded")
+            return self._path.read_bytes()
+
     async def rename(self, name: ObjectName) -> None:
         """Store the completed upload under its final name.
 

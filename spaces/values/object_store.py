@@ -51,6 +51,12 @@ class IncomingBody(Protocol):
         Returns the 32-byte BLAKE3 hash and the size of the data. Raises the errors of `append`.
         """
 
+    async def contents(self) -> bytes:
+        """Return the data of a completed upload that was not renamed yet.
+
+        Use this only for uploads of bounded size. Raises the errors of `append`.
+        """
+
     async def rename(self, name: ObjectName) -> None:
         """Give the completed upload its final name.
 

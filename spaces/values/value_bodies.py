@@ -41,12 +41,21 @@ _NOTHING_WRITTEN = (StoreFull, StoreBusy, CommitTooLarge, CommitInvalid)
 
 
 class Body(FrozenStruct):
-    """The uploaded contents of a value, in memory or in a file."""
+    """The uploaded contents of a value, in memory or in a file.
+
+    Attributes:
+        digest: the BLAKE3 hash of the contents.
+        size_bytes: their size.
+        inline: the contents, if they are stored in the row of the value.
+        file: the upload, if they are stored in a file.
+        has_word: whether a file contains the word that the `Staging` searches for.
+    """
 
     digest: bytes
     size_bytes: int
     inline: bytes | None
     file: IncomingBody | None = None
+    has_word: bool = False
 
 
 def inline_body(data: bytes) -> Body:
@@ -79,15 +88,52 @@ class Intake:
         self.held_bytes += size_bytes
 
 
+@dataclass(slots=True)
+class _SearchedUpload:
+    """An upload whose data is searched for a word while it is written.
+
+    Attributes:
+        file: the upload.
+        word: the word; an empty word is not searched for.
+        has_word: whether the data contains the word.
+    """
+
+    file: IncomingBody
+    word: bytes
+    has_word: bool = False
+    _tail: bytes = b""
+
+    async def append(self, *pieces: bytes) -> None:
+        """Search some pieces, and append them to the upload."""
+        if self.word:
+            for piece in pieces:
+                self._search(piece)
+        await self.file.append(*pieces)
+
+    def _search(self, piece: bytes) -> None:
+        """Search a piece, and the bytes around its beginning: the word may be in two pieces."""
+        if self.has_word:
+            return
+        # Unlike `find`, `in` raises and discards an error inside for every bytes it looks for.
+        most_before = len(self.word) - 1
+        border = self._tail + piece[:most_before]
+        self.has_word = piece.find(self.word) >= 0 or border.find(self.word) >= 0
+        self._tail = (border if len(piece) < most_before else piece)[-most_before:]
+
+
 class Staging:
     """A context manager that deletes unused uploads when it exits.
 
-    It receives the values that one operation uploads.
+    It receives the values that one operation uploads. Files are searched for `word` while they are
+    written (`Body.has_word`).
     """
 
-    def __init__(self, files: ObjectStore, intake: Intake | None = None) -> None:
+    def __init__(
+        self, files: ObjectStore, intake: Intake | None = None, *, word: bytes = b""
+    ) -> None:
         self._files = files
         self._intake = intake or Intake()
+        self._word = word
         self._taken_bytes = 0
         self._inline_free_bytes = INLINE_TOGETHER_BYTES
         self._incoming: list[IncomingBody] = []
@@ -122,7 +168,7 @@ class Staging:
         """
         held: list[bytes] = []
         held_bytes = 0
-        incoming: IncomingBody | None = None
+        incoming: _SearchedUpload | None = None
         is_long = False
         async for piece in pieces:
             self._take(len(piece))
@@ -173,11 +219,29 @@ class Staging:
         self._intake.take(size_bytes)
         self._taken_bytes += size_bytes
 
-    async def _begin(self) -> IncomingBody:
+    async def contents(self, body: Body) -> bytes:
+        """Return the contents of a value that was received here.
+
+        Use this only for values of bounded size. Contents that are read back from a file count
+        towards the memory limit until the end of the block. Raises the errors of `receive`.
+        """
+        if body.inline is not None:
+            return body.inline
+        assert body.file is not None  # a body is inline or in a file
+        self._take(body.size_bytes)
+        return await body.file.contents()
+
+    async def _begin(self) -> _SearchedUpload:
         incoming = await self._files.begin()
         self._incoming.append(incoming)
-        return incoming
+        return _SearchedUpload(incoming, self._word)
 
-    async def _finish(self, incoming: IncomingBody) -> Body:
-        digest, size_bytes = await incoming.finish()
-        return Body(digest=digest, size_bytes=size_bytes, inline=None, file=incoming)
+    async def _finish(self, upload: _SearchedUpload) -> Body:
+        digest, size_bytes = await upload.file.finish()
+        return Body(
+            digest=digest,
+            size_bytes=size_bytes,
+            inline=None,
+            file=upload.file,
+            has_word=upload.has_word,
+        )

@@ -43,9 +43,9 @@ class Values:
     intake: Intake = field(default_factory=Intake)
     kept: Mapping[str, int] = field(default_factory=dict)
 
-    def staging(self) -> Staging:
-        """Return a context manager that receives uploads."""
-        return Staging(self.files, self.intake)
+    def staging(self, *, word: bytes = b"") -> Staging:
+        """Return a context manager that receives uploads, and searches files for a word."""
+        return Staging(self.files, self.intake, word=word)
 
     async def open_body(self, head: Head) -> bytes | OpenedBody:
         """Return the contents of a value as bytes or as an open file.

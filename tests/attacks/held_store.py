@@ -68,6 +68,8 @@ class HeldStore:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._held: Held | None = None
+        self.keys_read: list[bytes] = []
+        """Keys of the single rows that were read so far."""
         self.rows_read = 0
         """Number of rows of pages that reads have returned so far."""
         self.is_first_use = asyncio.Event()
@@ -89,6 +91,7 @@ class HeldStore:
         snapshot = await self._store.read(
             keys, replay_record=replay_record, ranges=ranges, follow=follow
         )
+        self.keys_read += keys
         self.rows_read += sum(len(page.rows) for page in snapshot.pages)
         if replay_record is not None:
             self.is_first_use.set()

@@ -251,12 +251,8 @@ async def test_an_envelope_moved_away_before_the_commit(held: HeldStage) -> None
 async def test_an_envelope_deleted_before_the_commit(held: HeldStage) -> None:
     """A release is refused if the secret at the policy's path is deleted (RL19)."""
     owner, delegate = await held.owner(), Delegate()
-    path = f"{owner.space()}/kv/sealed"
+    path = owner.secret
     who = owner.session
-    reply = await held.invoke(
-        who.signer, {path: [PUT]}, proofs=who.proofs, body=encode_envelope(owner.envelope)
-    )
-    assert reply.status == 200, reply.said
     policy = policy_for("approved", paths=(path,))
     delegate.proofs = [await held.register(owner.grant_decrypt(delegate.did, policy=policy))]
     await held.attest(delegate, owner.network)

@@ -39,7 +39,7 @@ from capabilities.tokens import (
     verify_invocation,
 )
 from capabilities.ucan import UcanPayload, encode_ucan
-from encryption_network.gate import REASONS, ReleaseRequest, RowStamp, admit
+from encryption_network.gate import REASONS, KeyOwner, ReleaseRequest, RowStamp, admit
 from encryption_network.keyring import Keyring
 from encryption_network.keywrap import public_key_of, wrap
 from encryption_network.network_errors import ReleaseRefused
@@ -316,8 +316,14 @@ class World:
         sessions: Sequence[Registered] = (),
         receiver: bytes = RECEIVER,
         key_paths: dict[str, RowStamp] | None = None,
+        key_owner: KeyOwner | None = None,
     ) -> ReleaseRequest:
-        """Return the input of the gate; its links are exactly the cited closures."""
+        """Return the input of the gate; its links are exactly the cited closures.
+
+        By default, one of the paths at which the key is stored owns it.
+        """
+        if key_paths and key_owner is None:
+            key_owner = self.key_owner(*key_paths)
         decrypt = self.checked(signer, proofs, receiver=receiver)
         keys = [member.content_key for proof in proofs for member in proof.closure]
         return ReleaseRequest(
@@ -343,6 +349,7 @@ class World:
             evidence=evidence,
             evidence_row=None if evidence is None else row("evidence"),
             key_paths=key_paths or {},
+            key_owner=key_owner,
         )
 
     def with_facts(self, request: ReleaseRequest, **changes: object) -> ReleaseRequest:
@@ -373,6 +380,12 @@ class World:
     def row(self, name: str) -> RowStamp:
         """Return a row of the store."""
         return row(name)
+
+    def key_owner(self, *paths: str, is_at_two_paths: bool = False) -> KeyOwner:
+        """Return what the store says about the requested content key."""
+        return KeyOwner(
+            row=row("key owner"), paths=frozenset(paths), is_at_two_paths=is_at_two_paths
+        )
 
     def withdraw(self, **entries: object) -> None:
         """Add withdrawals to this network."""

@@ -32,7 +32,8 @@ def test_MT4_a_machine_token_opens_its_paths(world: Any, mode: str) -> None:
     assert permit.machine.name == "deploy"
     assert permit.mode == mode
     assert permit.live == (token.delegation.content_key,)
-    rows = [world.row(name) for name in ("network", "record", "withdrawals", "TWO")]
+    names = ("network", "record", "withdrawals", "TWO", "key owner")
+    rows = [world.row(name) for name in names]
     assert list(permit.checks) == rows
     assert permit.evidence is None
     for paths in ({}, {world.path("THREE"): world.row("THREE")}):

@@ -352,6 +352,8 @@ def test_a_release_rests_on_marks_and_rows(new_world: Any, scene: Scene) -> None
             if any(policy.paths for policy in permit.policies)
             else []
         )
+        if request.key_owner is not None and request.owner.in_person is None:
+            rows.append(request.key_owner.row)
         assert list(permit.checks) == rows
 
 
@@ -364,6 +366,8 @@ NAMES = st.sets(st.sampled_from(["ONE", "TWO", "THREE"]))
     named=NAMES.filter(bool),
     stored=NAMES,
     confined=st.none() | NAMES.filter(bool),
+    owning=st.none() | st.sampled_from(["ONE", "TWO", "THREE"]),
+    is_at_two_paths=st.sampled_from([False, False, True]),
     beside=st.sampled_from(["nothing", "nothing", "sign-in", "token"]),
     is_revoked=st.booleans(),
 )
@@ -373,11 +377,14 @@ def test_MT4_a_machine_token_opens_its_paths_and_nothing_else(
     named: set[str],
     stored: set[str],
     confined: set[str] | None,
+    owning: str | None,
+    is_at_two_paths: bool,
     beside: str,
     is_revoked: bool,
 ) -> None:
     """A machine token releases exactly the keys that are stored at its paths and at those of every
-    policy, unless evidence is demanded of everyone, and never with another proof."""
+    policy, and that belong to a path of each of these lists alone, unless evidence is demanded of
+    everyone, and never with another proof (MT4, RL22)."""
     world = new_world()
     demanded = policies(world, scene.network)[:1]
     if confined is not None:
@@ -394,12 +401,16 @@ def test_MT4_a_machine_token_opens_its_paths_and_nothing_else(
             else world.machine(world.backend, *stored)
         )
     changes = EVIDENCE[scene.evidence]
+    owner_of_key = None
+    if owning is not None:
+        owner_of_key = world.key_owner(world.path(owning), is_at_two_paths=is_at_two_paths)
     request = world.request(
         world.backend,
         proofs,
         evidence=None if changes is None else world.evidence(world.backend, **changes),
         key_paths={world.path(name): world.row(name) for name in stored},
     )
+    request = altered(request, key_owner=owner_of_key)
     if is_revoked:
         revoked = {proof.delegation.content_key: Marker.REVOKED for proof in proofs}
         request = world.with_facts(request, marks=revoked)
@@ -413,6 +424,9 @@ def test_MT4_a_machine_token_opens_its_paths_and_nothing_else(
         and all(policy.in_person for policy in in_force)
         and bool(stored & named)
         and all(listed & paths for listed in lists)
+        and owning in named
+        and all(world.path(str(owning)) in listed for listed in lists)
+        and not is_at_two_paths
     )
     permit = decide(request)
     assert (permit is not None) is opens

@@ -3,8 +3,9 @@
 `encryption_network.gate` decides on plain values, which this module reads: the network with its
 owner's policy and withdrawals, the release record, the operator's withdrawals, the evidence for the
 caller and the receiver key, all delegations of the cited closures with their revocation markers,
-the owner's sessions, and the envelopes at the paths that policies or a machine token name. Each row
-comes with its version stamp, so that the release's commit fails if the row has changed.
+the owner's sessions, the envelopes at the paths that policies or a machine token name, and the
+path that owns the content key. Each row comes with its version stamp, so that the release's commit
+fails if the row has changed.
 
 Rows that the request alone determines are read together with the call (`release_keys`). The others
 are read only when they can matter: sessions outside the chain, evidence for another receiver key,
@@ -15,7 +16,9 @@ from collections.abc import Mapping, Sequence
 
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceResource, parse_resource
+from encryption_network.content_keys import content_key_digest
 from encryption_network.gate import (
+    KeyOwner,
     ReleaseRequest,
     RowStamp,
     machine_grant_of,
@@ -33,7 +36,8 @@ from spaces.documents.evidence import evidence_range, evidence_row_key
 from spaces.documents.network_rows import network_row_key
 from spaces.keyspace import RELEASE_RECORD_KEY, ROOT_SECRET_KEY, WITHDRAWALS_KEY
 from spaces.space_errors import RecordDamaged
-from spaces.store.contract import Record, read_page
+from spaces.store.contract import Record, read_page, read_row
+from spaces.values.key_places import key_places_of
 from spaces.values.value_heads import Head, head_key, head_of
 
 from ...refusal import Refusal
@@ -41,19 +45,14 @@ from ...release_terms import in_force
 from ...services import Services
 from ..authorise import Call
 from ..owner_authority import decide_owner_authority
-from ..values.sealed_values import is_stored_at, key_digest
+from ..values.sealed_values import MOST_ENVELOPE_BYTES, is_stored_at, key_digest
+from ..values.stored_keys import places_row_key
 
 _RECEIVER_KEY_BYTES = 32
 _MOST_EVIDENCE = 512
 """Maximum number of evidence rows of one backend that are examined in mode `signed`.
 
 Expired rows are removed when the backend attests again.
-"""
-_MOST_ENVELOPE_BYTES = 2 * 1024 * 1024
-"""Maximum size in bytes of the values that one release reads.
-
-The author of a policy chooses the paths, so without a limit a policy could make each release read
-too much. A path beyond the limit counts as empty; sealed secrets are small.
 """
 _PATHS_AT_ONCE = 16
 """Rows of values that are read at a time; each may contain a body of some 64 KiB."""
@@ -111,6 +110,9 @@ async def read_release(
     machine = machine_grant_of(owner, services.keyring.exchange_signer.did)
     policies = policies_in_force(checked.network.policy, release_record, owner.facts.links.values())
     paths = paths_in_force(policies, machine)
+    key_owner = None
+    if owner.in_person is None:  # the owner in person opens every key (RL22)
+        key_owner = await _read_key_owner(services, checked, paths)
     evidence = None
     evidence_row = None
     for key, row in zip(evidence_keys, evidence_rows, strict=True):
@@ -128,6 +130,7 @@ async def read_release(
         evidence=evidence,
         evidence_row=evidence_row,
         key_paths=await _key_paths(services, checked, paths) if paths else {},
+        key_owner=key_owner,
         network_row=RowStamp(network_key, network_row.stamp),
         record_row=RowStamp(record_key, record_row.stamp),
         withdrawals=decode_withdrawals(_value(withdrawn_row)),
@@ -178,7 +181,7 @@ async def _key_paths(
     paths = [*keys]
     digest = key_digest(checked.bound.body.stated.encrypted_symmetric_key)
     found: dict[str, RowStamp] = {}
-    left_bytes = _MOST_ENVELOPE_BYTES
+    left_bytes = MOST_ENVELOPE_BYTES
     for start in range(0, len(paths), _PATHS_AT_ONCE):
         if left_bytes <= 0:
             break
@@ -193,6 +196,31 @@ async def _key_paths(
                 found[path] = RowStamp(keys[path], record.stamp)
             left_bytes -= _read_bytes(head, most_bytes=left_bytes)
     return found
+
+
+async def _read_key_owner(
+    services: Services, checked: CheckedDecrypt, paths: frozenset[str]
+) -> KeyOwner | None:
+    """Return the path that owns the requested content key (RL21).
+
+    None is returned if no path has stored the key, or if the wrapped key cannot be opened. `paths`
+    are those that policies and the machine token list.
+    """
+    digest = content_key_digest(checked.network, checked.wrapped_key, services.keyring)
+    if digest is None:
+        return None
+    key = places_row_key(checked.network.network_id, digest)
+    record = await read_row(services.store, key)
+    places = key_places_of(record)
+    if record is None or places is None:
+        return None
+    value_keys = _keys_of_values(paths, checked.network.owner)
+    listed = [path for path, value_key in value_keys.items() if value_key == places.owner]
+    return KeyOwner(
+        row=RowStamp(key, record.stamp),
+        paths=frozenset(listed),
+        is_at_two_paths=places.other is not None,
+    )
 
 
 def _keys_of_values(paths: frozenset[str], owner: Principal) -> dict[str, bytes]:

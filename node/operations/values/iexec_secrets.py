@@ -52,7 +52,6 @@ from ..authorise import admit_token, read_call
 from .conditions import NO_OPTIONS
 from .kv_commit import PutReading, put_values
 from .plan import Message, OperationTarget, Request
-from .sealed_values import sealed_key_of
 
 _DOMAIN = keccak256(b"IEXEC_SMS_DOMAIN")
 _SIGNATURE = re.compile(r"0x[0-9A-Fa-f]{128}(1[B-Fb-f]|2[0-2])")  # r, s, v from 27 to 34
@@ -163,9 +162,7 @@ class OwnerGrant(FrozenStruct):
             writes: list[Write] = []
             for path, data in values.items():
                 body = await staging.keep(data)
-                writes.append(
-                    Write(path=path, body=body, metadata=_STORED_AS, sealed_key=sealed_key_of(body))
-                )
+                writes.append(Write(path=path, body=body, metadata=_STORED_AS))
             return writes
 
         request = Request(

@@ -20,7 +20,6 @@ from .copy_fetches import record_fetches
 from .kv_commit import PutReading, paths_detail, put_values
 from .multipart import MultipartPart, boundary_of, multipart_parts, part_path
 from .plan import Request, stored_headers
-from .sealed_values import sealed_key_of
 
 # Limit on all values of one batch read: a client has to hold the answer, one JSON text, in memory.
 MAX_BATCH_READ_BYTES = 64 * 1024 * 1024
@@ -87,7 +86,7 @@ async def _receive_parts(
         # The limit of a commit (ST6). It also limits the memory that one request takes.
         if inline_bytes > MAX_COMMIT_BYTES:
             raise too_large("bytes of small values in a batch", inline_bytes, MAX_COMMIT_BYTES)
-        found[path] = Write(path=path, body=body, metadata=metadata, sealed_key=sealed_key_of(body))
+        found[path] = Write(path=path, body=body, metadata=metadata)
     missing = [path for path in paths if path not in found]
     if missing:
         raise Refusal(

@@ -23,6 +23,7 @@ from spaces.store.contract import (
     counter_of,
 )
 from spaces.values.drafts import Draft
+from spaces.values.key_places import plan_key_places
 from spaces.values.quota import effective_limit, rows_limit
 from spaces.values.value_bodies import Staging
 from spaces.values.value_heads import Head, head_of
@@ -34,6 +35,8 @@ from ..attempts import until_committed
 from ..authorise import Call, read_call
 from .conditions import Options
 from .plan import Request
+from .sealed_values import KEY_MEMBER, find_sealed_keys
+from .stored_keys import stored_keys_of
 
 # After this time a token is refused as expired by every process of a store, whatever their clocks'
 # difference, so its replay record is no longer needed.
@@ -111,8 +114,10 @@ class PutReading(AcyclicStruct):
             self.check_received(received_bytes)
             yield piece
 
-    def quota(self, draft: Draft) -> list[Add]:
+    def quota(self, draft: Draft, *, key_rows_bytes: int) -> list[Add]:
         """Check that a write stays within the space's quota.
+
+        `key_rows_bytes` is the growth of the rows of content keys (ST22).
 
         Return conditions that repeat the check when the write is committed: they add nothing to the
         counters, but limit them. There are no conditions if the space does not grow.
@@ -125,8 +130,9 @@ class PutReading(AcyclicStruct):
             if self.used_bytes + draft.growth_bytes > limit_bytes:
                 raise quota_exceeded(self.used_bytes, limit_bytes)
             adds.append(Add(space_keys(self.space).usage, 0, at_most=limit_bytes))
-        if draft.row_growth_bytes > 0:
-            if self.row_bytes + draft.row_growth_bytes > rows_limit(limit_bytes):
+        row_growth_bytes = draft.row_growth_bytes + key_rows_bytes
+        if row_growth_bytes > 0:
+            if self.row_bytes + row_growth_bytes > rows_limit(limit_bytes):
                 raise quota_exceeded(self.row_bytes, rows_limit(limit_bytes))
             adds.append(Add(space_keys(self.space).rows, 0, at_most=rows_limit(limit_bytes)))
         return adds
@@ -243,11 +249,14 @@ async def put_values(
     """
     services, space = request.services, request.target.space
     read = partial(_read_put, request, space, paths)
-    async with services.values.staging() as staging:
+    own = space_keys(space)
+    async with services.values.staging(word=KEY_MEMBER) as staging:
         began = services.now()
         admitted = await read(records_use=True)
         admitted.require_free_space(declared_bytes)
-        writes = await receive(staging, admitted)
+        received = await receive(staging, admitted)
+        writes, sealed = await find_sealed_keys(received, staging)
+        stored = await stored_keys_of(services.store, services.keyring, space, sealed)
         is_small = all(write.body is not None and write.body.inline is not None for write in writes)
 
         # The type is quoted, so that it is not evaluated for each put.
@@ -269,13 +278,15 @@ async def put_values(
                 room=reading.room,
                 pages=call.pages,
             )
+            places = await plan_key_places(services.store, own, stored)
             # The quota is checked before `finalize` gives uploaded files their final names.
-            quota = reading.quota(draft)
+            quota = reading.quota(draft, key_rows_bytes=places.growth_bytes)
             plan = await draft.finalize(now=services.now())
+            audit = call.audit(services, "kv.put", subject, detail)
             commit = Commit(
-                puts=(*plan.puts, *hosting.puts, call.audit(services, "kv.put", subject, detail)),
+                puts=(*plan.puts, *hosting.puts, *places.puts, audit),
                 live=call.live,
-                checks=(*plan.checks, *hosting.checks),
+                checks=(*plan.checks, *hosting.checks, *places.checks),
                 adds=(*plan.adds, *quota, *hosting.adds),
                 replay_record=durable_replay_record(services, call),
             )

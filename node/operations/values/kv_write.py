@@ -25,7 +25,6 @@ from .kv_commit import (
 )
 from .kv_versions import read_versions
 from .plan import Request, stored_headers
-from .sealed_values import sealed_key_of
 
 
 class Written(FrozenStruct):
@@ -49,13 +48,7 @@ async def put(request: Request) -> Written:
             if len(whole) != declared_bytes:
                 admitted.check_received(len(whole))
             body = await staging.keep(whole)
-        write = Write(
-            path=target.path,
-            body=body,
-            metadata=stored_headers(message.headers),
-            sealed_key=sealed_key_of(body),
-        )
-        return (write,)
+        return (Write(target.path, body, stored_headers(message.headers)),)
 
     (write,) = await put_values(
         request,

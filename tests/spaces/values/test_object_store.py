@@ -114,6 +114,20 @@ async def kept(place: Place, data: bytes) -> ObjectName:
 
 
 @pytest.mark.parametrize("size_bytes", SIZES)
+async def test_an_upload_is_read_back_before_it_has_a_name(place: Place, size_bytes: int) -> None:
+    """A completed upload is read back unchanged, and is stored under its name afterwards."""
+    data = made(size_bytes)
+    incoming = await place.objects.begin()
+    async for piece in in_pieces(data, PIECE_BYTES):
+        await incoming.append(piece)
+    digest, _ = await incoming.finish()
+    assert await incoming.contents() == data
+    await incoming.rename(name_for(digest))
+    async with await place.objects.open(name_for(digest), size_bytes=size_bytes) as body:
+        assert await body.read() == data
+
+
+@pytest.mark.parametrize("size_bytes", SIZES)
 async def test_body_is_what_came(place: Place, size_bytes: int) -> None:
     """A stored body is read back unchanged, in pieces of bounded size."""
     data = made(size_bytes)

@@ -513,3 +513,50 @@ async def test_commit_holds_a_bounded_number_of_bytes_inline(files: ObjectFolder
         last = await staging.keep(b"")
     assert [body.file is None for body in bodies] == [True] * (len(bodies) - 2) + [False] * 2
     assert last.inline == b""
+
+
+# --- words in files -------------------------------------------------------------------------------
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    before=st.integers(0, 70_000),
+    after=st.integers(0, 70_000),
+    sizes=st.lists(st.sampled_from([1, 2, 5, 9, 10, 11, 4_000, 65_536, 300_000]), min_size=1),
+)
+async def test_a_word_in_a_file_is_found(
+    files: ObjectFolder, before: int, after: int, sizes: list[int]
+) -> None:
+    """A word is found wherever the pieces of a value divide it, and only if the value has it."""
+    word = b"'0123456'"
+    whole = b"x" * (before + INLINE_BYTES) + word + b"'" * after
+    for data in (whole, whole.replace(b"345", b"354")):
+        rest, pieces = data, []
+        for size_bytes in (*sizes * 3, len(data)):
+            pieces.append(rest[:size_bytes])
+            rest = rest[size_bytes:]
+
+        async def arriving(pieces: list[bytes] = pieces) -> AsyncIterator[bytes]:
+            for piece in pieces:
+                yield piece
+
+        async with Staging(files, word=word) as staging:
+            for body in (await staging.receive(arriving()), await staging.keep(data)):
+                assert body.inline is None
+                assert body.has_word is (word in data)
+                assert await staging.contents(body) == data
+        async with Staging(files) as staging:
+            assert not (await staging.keep(data)).has_word
+
+
+async def test_contents_that_are_read_back_count_as_memory(files: ObjectFolder) -> None:
+    """Contents that are read back from a file take memory until the block ends."""
+    intake = Intake(max_bytes=3 * INLINE_BYTES)
+    async with Staging(files, intake) as staging:
+        body = await staging.keep(b"x" * (INLINE_BYTES + 1))
+        await staging.contents(body)
+        with pytest.raises(IntakeFull):
+            await staging.contents(body)
+    assert intake.held_bytes == 0

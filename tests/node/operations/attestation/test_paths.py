@@ -4,7 +4,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import pytest
@@ -14,6 +14,7 @@ from attacks.parties import (
     PUT,
     ROUTES,
     SECRET,
+    VALUE,
     Delegate,
     Owner,
     opens,
@@ -29,7 +30,12 @@ from tests_support import CountingEntropy, fuzzed
 from capabilities.principals import parse_principal
 from capabilities.resources import SpaceId, network_id, parse_space_id
 from encryption_network.canonical_json import canonical_hash
-from encryption_network.envelope import encode_envelope, parse_envelope, seal_envelope
+from encryption_network.envelope import (
+    InlineEnvelope,
+    encode_envelope,
+    parse_envelope,
+    seal_envelope,
+)
 from encryption_network.keyring import Keyring
 from encryption_network.network_errors import EnvelopeError
 from encryption_network.networks import create_network, descriptor_json, parse_descriptor
@@ -111,9 +117,19 @@ class Bound:
         return head.sealed_key
 
 
+async def sealed_by(owner: Owner) -> InlineEnvelope:
+    """Seal the owner's value with a new content key."""
+    encryption = owner.client.encryption
+    return await encryption.encrypt(VALUE.encode(), network=encryption.network())
+
+
 async def bound_on(here: Here, path: str = "sealed/a") -> Bound:
-    """Return an attested backend that may get keys stored at one path."""
+    """Return an attested backend that may get keys stored at one path.
+
+    The owner's envelope is one that no path has stored yet.
+    """
     owner, delegate = await here.owner(), Delegate()
+    owner = replace(owner, envelope=await sealed_by(owner))
     policy = policy_for("approved", paths=(f"{owner.space()}/kv/{path}",))
     delegate.proofs = [await here.register(owner.grant_decrypt(delegate.did, policy=policy))]
     await here.attest(delegate, owner.network)
@@ -159,6 +175,7 @@ async def test_an_old_version_opens_nothing(bound: Bound) -> None:
     that version (RL12, RL19, M56, M58)."""
     here, secret = bound.here, bound.owner.client.secrets()
     resource = secret.resource(SECRET)
+    bound.owner = replace(bound.owner, envelope=await secret.envelope(SECRET))
     policy = policy_for("approved", paths=(resource,))
     grant = bound.owner.grant_decrypt(bound.delegate.did, policy=policy)
     bound.delegate.proofs = [await here.register(grant)]
@@ -172,13 +189,14 @@ async def test_an_old_version_opens_nothing(bound: Bound) -> None:
     assert (reply.status, parse_envelope(reply.body)) == (200, bound.owner.envelope)
 
 
-async def test_what_moved_to_another_path_opens_no_more(bound: Bound) -> None:
-    """A key whose envelope is only at paths outside the policy is refused (RL19)."""
+@pytest.mark.parametrize("path", ["sealed/b", "sealed/a/b", "sealed", "SEALED/a"])
+async def test_what_is_copied_to_another_path_opens_no_more(bound: Bound, path: str) -> None:
+    """A key whose envelope is stored at a second path, too, is refused from then on (RL22)."""
     await bound.put(bound.envelope)
-    for path in ("sealed/b", "sealed/a/b", "sealed", "SEALED/a"):
-        await bound.put(bound.envelope, path)
     assert await bound.opens()
-    await bound.delete()
+    await bound.put(bound.envelope, path)
+    assert not await bound.opens()
+    await bound.delete(path)
     assert not await bound.opens()
 
 
@@ -191,12 +209,12 @@ async def test_batches_count_as_single_puts_do(bound: Bound) -> None:
 
 
 async def test_a_batch_of_envelopes_is_as_large_as_any(bound: Bound) -> None:
-    """Two hundred and fifty envelopes fit into one commit: digests are not rows (ST6)."""
-    await bound.put_all(
-        {bound.path: bound.envelope, **{f"n{n}": bound.envelope for n in range(249)}}
-    )
+    """Two hundred and fifty envelopes fit into one commit, with a row for each key (ST6)."""
+    others = {f"n{n}": encode_envelope(await sealed_by(bound.owner)) for n in range(249)}
+    await bound.put_all({bound.path: bound.envelope, **others})
     assert await bound.opens()
-    assert await bound.note("n248") == await bound.note()
+    stated = parse_envelope(others["n248"]).encrypted_symmetric_key_hash
+    assert await bound.note("n248") == bytes.fromhex(stated)
 
 
 async def test_a_copy_in_another_owners_space_does_not_count(bound: Bound) -> None:
@@ -215,20 +233,26 @@ async def test_a_copy_in_another_owners_space_does_not_count(bound: Bound) -> No
 
 
 async def test_every_policy_s_paths_count(bound: Bound) -> None:
-    """If two delegations name different paths, the envelope must be at a path of each (RL9,
-    RL19)."""
-    below = Delegate()
-    narrowed = policy_for("approved", paths=(bound.resource("sealed/b"),))
-    grant = bound.delegate.grant(
-        below.did, {bound.owner.network: ["tinycloud.encryption/decrypt"]}, policy=narrowed
-    )
-    below.proofs = [await bound.here.register(grant)]
-    await bound.here.attest(below, bound.owner.network)
-    bound.delegate = below
+    """If two delegations name different paths, the envelope must be at a path of both (RL9,
+    RL19, RL22)."""
+    above = bound.delegate
     await bound.put(bound.envelope)
-    assert not await bound.opens()
-    await bound.put(bound.envelope, "sealed/b")
-    assert await bound.opens()
+    for paths, is_open in (
+        (("sealed/b",), False),
+        (("sealed/b", bound.path), True),
+        ((bound.path,), True),
+    ):
+        below = Delegate()
+        listed = tuple(bound.resource(path) for path in paths)
+        grant = above.grant(
+            below.did,
+            {bound.owner.network: ["tinycloud.encryption/decrypt"]},
+            policy=policy_for("approved", paths=listed),
+        )
+        below.proofs = [await bound.here.register(grant)]
+        await bound.here.attest(below, bound.owner.network)
+        bound.delegate = below
+        assert await bound.opens() is is_open
     await bound.delete()
     assert not await bound.opens()
 
@@ -237,6 +261,7 @@ async def test_values_of_before_there_were_notes(bound: Bound) -> None:
     """A value whose head has no digest is read and parsed instead (RL19)."""
     await bound.put(bound.envelope)
     noted = await bound.note()
+    assert await bound.opens()
     key, store = head_key(bound.space, bound.path), bound.here.services.store
     (record,) = (await store.read((key,))).records
     assert record is not None and record.value is not None and noted is not None

@@ -1,0 +1,37 @@
+"""Hashes of content keys, by which a node knows where each key is stored (RL21).
+
+A wrapped key has several spellings: X25519 ignores the top bit of the ephemeral public key, and a
+key may be wrapped again. So the hash is of the opened key. The key itself does not leave this
+module, and a content key is 32 random bytes, so its hash does not help to guess it.
+"""
+
+import hashlib
+
+from .keyring import Keyring
+from .keywrap import open_wrapped
+from .network_errors import RequestError
+from .networks import NetworkRecord, private_key
+
+_LABEL = b"sealspace/content-key/v1\0"
+
+
+def content_key_digest(
+    network: NetworkRecord, wrapped_key: bytes, keyring: Keyring
+) -> bytes | None:
+    """Return the hash of a wrapped content key, or None if the key cannot be opened.
+
+    Args:
+        network: to which the key is wrapped.
+        wrapped_key: untrusted, of any length.
+        keyring: of the node that keeps the network.
+    Returns:
+        32 bytes: SHA-256 of a label, the network's canonical id, a zero byte and the content key.
+        A key that cannot be opened is never released, so it needs no hash.
+    Source: release RL21.
+    """
+    try:
+        content_key = open_wrapped(private_key(network, keyring), wrapped_key)
+    except RequestError:
+        return None
+    network_text = network.network_id.text.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(_LABEL + network_text + b"\0" + content_key).digest()

@@ -1,0 +1,138 @@
+"""The paths that stored a content key (RL21).
+
+An encrypted value contains its content key, wrapped for an encryption network. The first path that
+stored a content key owns it. The row of the key has that path and, once another path has stored the
+same key, a second one. More paths change nothing. Rows are never removed, because an envelope that
+was replaced or deleted is still a secret.
+
+A path is recorded as the key of the row of its value. A content key is recorded by its hash, which
+the caller computes: this package cannot open wrapped keys.
+
+Example:
+    plan = await plan_key_places(store, own, [StoredKey(row_key=row_key, place=head_key)])
+    commit = Commit(puts=(*plan.puts, ...), checks=(*plan.checks, ...))
+"""
+
+from collections.abc import Sequence
+
+from capabilities.frozen_struct import AcyclicStruct, FrozenStruct
+
+from .._codec import Codec
+from ..keyspace import SPACE16_IN_KEY, SpaceKeys, rows_counter
+from ..store.contract import Check, Packed, Put, Record, Store, stamp_of
+from .metadata import ROW_BYTES
+
+
+class KeyPlaces(Packed):
+    """The paths that stored a content key, as keys of the rows of values.
+
+    Attributes:
+        owner: the first path.
+        other: the second path, or None. A key with two paths is released to nobody but its owner
+            in person (RL22).
+    """
+
+    owner: bytes
+    other: bytes | None = None
+
+    @property
+    def charged_bytes(self) -> int:
+        """The size of the row, as it counts towards the limit of a space (ST22)."""
+        return ROW_BYTES + len(self.owner) + len(self.other or b"")
+
+
+_CODEC = Codec(KeyPlaces)
+
+
+def key_places_of(record: Record | None) -> KeyPlaces | None:
+    """Decode the paths of a content key; None if no path has stored it.
+
+    Raises RecordDamaged if the row does not decode.
+    """
+    return _CODEC.read(record)
+
+
+class StoredKey(FrozenStruct):
+    """A content key that a commit stores at a path.
+
+    Attributes:
+        row_key: `keyspace.key_places_key` of the key.
+        place: the key of the row of the value.
+    """
+
+    row_key: bytes
+    place: bytes
+
+
+class KeyPlacesPlan(AcyclicStruct):
+    """The part of a commit that records where content keys are stored.
+
+    Attributes:
+        puts: the rows that change.
+        checks: the rows that have the path already.
+        growth_bytes: by how much the rows of the space of the writes grow (M54).
+    """
+
+    puts: tuple[Put, ...] = ()
+    checks: tuple[Check, ...] = ()
+    growth_bytes: int = 0
+
+
+_NOTHING = KeyPlacesPlan()
+
+
+async def plan_key_places(
+    store: Store, own: SpaceKeys, stored: Sequence[StoredKey]
+) -> KeyPlacesPlan:
+    """Prepare the rows of content keys that a commit stores (RL21).
+
+    Every row is written only over the very row that was read. A writer that loses a race is refused
+    and plans again, so no path is lost.
+
+    Args:
+        store: contains the rows.
+        own: the keys of the space of the writes.
+        stored: the content keys, in the order of the writes.
+    Raises:
+        RecordDamaged: a row does not decode.
+        StoreUnavailable: the store does not answer.
+    """
+    if not stored:
+        return _NOTHING
+    row_keys = [*dict.fromkeys(one.row_key for one in stored)]
+    records = dict(zip(row_keys, (await store.read(row_keys)).records, strict=True))
+    places = {key: key_places_of(record) for key, record in records.items()}
+    for one in stored:
+        places[one.row_key] = _with_place(places[one.row_key], one.place)
+    puts: list[Put] = []
+    checks: list[Check] = []
+    growth_bytes = 0
+    for key, record in records.items():
+        former, later = key_places_of(record), places[key]
+        assert later is not None  # a place was added
+        if record is not None and later == former:
+            # The commit relies on this row, so the row has to be as durable as the commit.
+            checks.append(Check(key, record.stamp))
+            continue
+        # The owner's space pays for its row, whoever adds the second path.
+        account = rows_counter(later.owner[SPACE16_IN_KEY])
+        put = Put(
+            key,
+            _CODEC.encode(later),
+            expect=stamp_of(record),
+            weight_bytes=later.charged_bytes,
+            account=account,
+        )
+        puts.append(put)
+        if account == own.rows:
+            growth_bytes += later.charged_bytes - (former.charged_bytes if former else 0)
+    return KeyPlacesPlan(tuple(puts), tuple(checks), growth_bytes)
+
+
+def _with_place(places: KeyPlaces | None, place: bytes) -> KeyPlaces:
+    """Return the paths of a content key after a further path has stored it."""
+    if places is None:
+        return KeyPlaces(place)
+    if places.other is not None or places.owner == place:
+        return places
+    return KeyPlaces(places.owner, place)
