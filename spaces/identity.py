@@ -9,9 +9,18 @@ secret. A node must not start on a copy of a store with another secret, or on an
 from capabilities.clock_and_entropy import Entropy
 
 from ._codec import Codec, value_or_empty
-from .keyspace import IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION
+from .keyspace import IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION, UPGRADABLE_SCHEMAS
 from .space_errors import RecordDamaged, SchemaMismatch, StoreBusy, WrongSecret
-from .store.contract import ABSENT, Packed, Put, Store, commit_puts
+from .store.contract import (
+    ABSENT,
+    Expect,
+    Packed,
+    Put,
+    Record,
+    Store,
+    commit_puts,
+    read_row,
+)
 
 STORE_ID_BYTES = 16
 
@@ -31,13 +40,14 @@ identity_row = _CODEC.encode
 async def recorded_identity(store: Store) -> Identity | None:
     """Return a store's identity, or None if the store is new.
 
-    A caller that gets None may generate a root secret.
+    A caller that gets None may generate a root secret. The store may have an earlier schema that an
+    upgrade moves forward (ST23): it can be read and backed up, but not served.
     """
     schema, identity = (await store.read((SCHEMA_KEY, IDENTITY_KEY))).records
     if schema is None and identity is None:
         return None
-    found = int.from_bytes(value_or_empty(schema), "big")
-    if found != SCHEMA_VERSION:  # a store is opened whole or not at all (ST21)
+    found = _schema_of(schema)
+    if found != SCHEMA_VERSION and found not in UPGRADABLE_SCHEMAS:
         raise SchemaMismatch(expected=SCHEMA_VERSION, got=found)
     known = _CODEC.read(identity)
     if known is None:
@@ -45,17 +55,40 @@ async def recorded_identity(store: Store) -> Identity | None:
     return known
 
 
+async def require_present_schema(store: Store) -> None:
+    """Check that a node of this version may serve a store.
+
+    A new store has no schema yet. Raises SchemaMismatch.
+    """
+    schema = await read_row(store, SCHEMA_KEY)
+    found = _schema_of(schema)
+    if schema is not None and found != SCHEMA_VERSION:
+        can_upgrade = found in UPGRADABLE_SCHEMAS
+        raise SchemaMismatch(expected=SCHEMA_VERSION, got=found, can_upgrade=can_upgrade)
+
+
+def _schema_of(record: Record | None) -> int:
+    return int.from_bytes(value_or_empty(record), "big")
+
+
+def schema_put(*, expect: Expect) -> Put:
+    """Return the write operation that states this version's schema."""
+    return Put(SCHEMA_KEY, SCHEMA_VERSION.to_bytes(4, "big"), expect=expect)
+
+
 async def ensure_identity(store: Store, *, node_did: str, entropy: Entropy) -> Identity:
     """Read or create the identity of this node's store.
 
-    It is created if the store is new. Raises WrongSecret if the store belongs to another node.
+    It is created if the store is new. Raises WrongSecret if the store belongs to another node, and
+    SchemaMismatch if another version wrote it.
     """
+    await require_present_schema(store)
     identity = await recorded_identity(store)
     if identity is None:
         fresh = Identity(node_did=node_did, store_id=entropy.token(STORE_ID_BYTES))
         is_written = await commit_puts(
             store,
-            Put(SCHEMA_KEY, SCHEMA_VERSION.to_bytes(4, "big"), expect=ABSENT),
+            schema_put(expect=ABSENT),
             Put(IDENTITY_KEY, identity_row(fresh), expect=ABSENT),
         )
         if is_written:

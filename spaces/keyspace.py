@@ -82,7 +82,9 @@ from capabilities.cache import Results, memoize
 from capabilities.frozen_struct import AcyclicStruct
 from capabilities.resources import SpaceId
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+UPGRADABLE_SCHEMAS = frozenset({2})
+"""Earlier schemas, whose stores can be read. A node serves them after an upgrade (ST21, ST23)."""
 MAX_PLAIN_PATH_BYTES = 400
 ROLE_FROM = b"f"
 ROLE_TO = b"t"

@@ -108,15 +108,20 @@ class StartRefused(SpaceError):
 
 
 class SchemaMismatch(StartRefused):
-    """The store was written with another schema version."""
+    """The store was written with another schema version.
+
+    Attributes:
+        can_upgrade: whether `sealspace admin upgrade` moves the store forward.
+    """
 
     code = "schema-mismatch"
 
-    def __init__(self, *, expected: int, got: int) -> None:
+    def __init__(self, *, expected: int, got: int, can_upgrade: bool = False) -> None:
         found = str(got) if got < 1 << 32 else "unknown"
         super().__init__(
             f"the store has schema version {found}; this version of sealspace needs {expected}"
         )
+        self.can_upgrade = can_upgrade
 
 
 class StoreMoved(StartRefused):

@@ -59,6 +59,11 @@ admin = LazyGroup(
             summary="Show or replace the root secret.",
             extra="node",
         ),
+        "upgrade": Row(
+            module="node.cli.upgrade",
+            summary="Move a store forward that an earlier version wrote.",
+            extra="node",
+        ),
         "migrate-store": Row(
             module="node.cli.migrate",
             summary="Move the store into a database, or from a database into a folder.",

@@ -7,15 +7,15 @@ from capabilities.clock_and_entropy import SystemClock
 from encryption_network.network_errors import EncryptionError
 from sealspace.service.command_errors import StoreMisused
 from spaces.grants.replay_records import restore_wait
-from spaces.identity import Identity, recorded_identity
-from spaces.space_errors import SpaceError, StoreMoved
+from spaces.identity import Identity, recorded_identity, require_present_schema
+from spaces.space_errors import SchemaMismatch, SpaceError, StoreMoved
 from spaces.store.contract import Store
 from spaces.values.object_place import recorded_location
 
 from ..config.tree import Config
 from ..release_terms import loosened, recorded_release
 from ..storage.objects import location_text, open_bucket
-from ..storage.stores import refuse_unsafe_copy
+from ..storage.stores import refuse_unsafe_copy, start_refused
 from .opened_store import has_store, opened_store, own_keyring
 
 
@@ -49,9 +49,12 @@ async def check_store(config: Config) -> str:
         async with opened_store(config) as store:
             try:
                 identity = await recorded_identity(store)
+                await require_present_schema(store)
                 record = await recorded_release(store)
             except StoreMoved:  # `opened_store` converts it
                 raise
+            except SchemaMismatch as error:
+                raise start_refused(config, error) from error
             except (SpaceError, EncryptionError) as error:
                 raise StoreMisused(
                     f"the store cannot be read: {error}", hint="restore a backup"

@@ -14,6 +14,7 @@ from spaces.identity import recorded_identity
 from spaces.keyspace import HOSTING_MODE_KEY, RESTORED_KEY
 from spaces.space_errors import (
     RotationUnfinished,
+    SchemaMismatch,
     SecretReplaced,
     SpaceError,
     StartRefused,
@@ -76,6 +77,13 @@ def start_refused(config: Config, error: StartRefused) -> StoreMisused:
     if isinstance(error, RotationUnfinished):
         hint = "run sealspace admin root rotate again, with the same options, to finish it"
         return StoreMisused(str(error), hint=hint, code=error.code)
+    if isinstance(error, SchemaMismatch) and error.can_upgrade:
+        where = "" if config.is_shared else f" --data {quote(str(config.data))}"
+        return StoreMisused(
+            str(error),
+            hint="stop every node on this store, make a backup with sealspace admin backup, and"
+            f" run: sealspace admin upgrade{where}",
+        )
     if not isinstance(error, StoreMoved):
         return StoreMisused(str(error), hint="start the version of sealspace that wrote the store")
     if config.is_shared:

@@ -85,9 +85,10 @@ _OF_SYSTEM = (
 _FORMAT_OF_FILE = 1  # this format contains the LMDB file itself
 _STORE = "store"
 _MOVED = ("secret", BODIES_FOLDER, DATABASES_FOLDER, _STORE)
-# BK7: rows that depend on the original's keys: networks, receipts, their documents and the uses of
-# those, fetches of copies, audit records, their chain and its heads (`keyspace`).
-_OF_FORMER_KEYS = (b"N", b"R", b"D", b"d", b"F", b"J", b"j", b"y")
+# BK7: rows that depend on the original's keys: networks, the paths of their content keys, receipts,
+# their documents and the uses of those, fetches of copies, audit records, their chain and its heads
+# (`keyspace`).
+_OF_FORMER_KEYS = (b"N", b"h", b"R", b"D", b"d", b"F", b"J", b"j", b"y")
 
 
 class Restored(Struct, rename="camel"):

@@ -47,6 +47,7 @@ from ..keyspace import (
     SPACE16_IN_KEY,
     SPACES_PREFIX,
     TOTAL_SPACES_COUNTER,
+    UPGRADABLE_SCHEMAS,
     VALUE_PREFIX_BYTES,
     VERSIONS_PREFIX,
     WITHDRAWALS_KEY,
@@ -236,7 +237,8 @@ def _text(key: bytes, record: Record, get: Get) -> None:
 
 
 def _schema(key: bytes, record: Record, get: Get) -> None:
-    require(record.value == SCHEMA_VERSION.to_bytes(4, "big"), "the schema version is unknown")
+    known = [version.to_bytes(4, "big") for version in (SCHEMA_VERSION, *UPGRADABLE_SCHEMAS)]
+    require(record.value in known, "the schema version is unknown")
 
 
 def _database(key: bytes, record: Record, get: Get) -> None:

@@ -1,6 +1,8 @@
 """Stores that earlier versions wrote are opened, or are moved forward by a command first."""
 
+import asyncio
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -25,7 +27,11 @@ from tests_support import FixedClock
 from sealspace.cli.root import main
 from sealspace.client import Client
 from sealspace.errors import NotFound
-from spaces.keyspace import SCHEMA_VERSION
+from sealspace.service.command_errors import StoreMisused
+from spaces.identity import require_present_schema
+from spaces.keyspace import KEY_PLACES_PREFIX, SCHEMA_VERSION
+from spaces.store.contract import Range, read_page
+from spaces.store.lmdb.engine import open_lmdb
 
 pytestmark = [pytest.mark.slow, needs_folder()]
 
@@ -34,9 +40,54 @@ ARCHIVES = sorted(FOLDER.glob("*.tar.xz"))
 
 @pytest.fixture(params=ARCHIVES, ids=lambda path: path.name.partition(".")[0])
 def former(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Written]:
-    """Unpack the store of one version. Returns its data folder, and what was written to it."""
+    """Unpack the store of one version, and upgrade it to the present schema.
+
+    Returns its data folder, and what was written to it.
+    """
     written = unpack(request.param, tmp_path)
+    if written.schema != SCHEMA_VERSION:
+        assert main(["admin", "upgrade", "--data", str(tmp_path / "data")]) == 0
     return tmp_path / "data", written
+
+
+@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.name.partition(".")[0])
+def test_ST23_an_earlier_schema_is_not_served(archive: Path, tmp_path: Path) -> None:
+    """A node refuses a store of an earlier schema, and names the command that upgrades it; the
+    store can be checked, backed up and restored before (ST23)."""
+    written, data, again = unpack(archive, tmp_path), tmp_path / "data", tmp_path / "again"
+    if written.schema == SCHEMA_VERSION:
+        pytest.skip("the store has the present schema")
+    with pytest.raises(StoreMisused, match="this version of sealspace needs") as refused:
+        asyncio.run(_served(data))
+    assert f"sealspace admin upgrade --data {data}" in (refused.value.hint or "")
+    backup = str(tmp_path / "backup")
+    for command in (
+        ["check", "--data", str(data)],
+        ["backup", "--data", str(data), backup],
+        ["restore", "--data", str(again), backup],
+    ):
+        assert main(["admin", *command]) == 0
+    shutil.copy(data / "secret", again / "secret")
+    with pytest.raises(StoreMisused, match="this version of sealspace needs"):
+        asyncio.run(_served(again))
+    assert main(["admin", "upgrade", "--data", str(again)]) == 0
+    assert asyncio.run(_recorded_keys(again)) == 2
+
+
+async def _served(data: Path) -> None:
+    """Start and stop a node on a data folder."""
+    async with embedded_node(config_of(data)):
+        pass
+
+
+async def _recorded_keys(data: Path) -> int:
+    """Return how many content keys are recorded in a store of the present schema."""
+    store = open_lmdb(data)
+    try:
+        await require_present_schema(store)
+        return len((await read_page(store, Range(KEY_PLACES_PREFIX))).rows)
+    finally:
+        await store.close()
 
 
 def test_the_schema_has_a_store() -> None:

@@ -16,12 +16,18 @@ from spaces.documents.evidence import (
 )
 from spaces.documents.network_rows import network_put, network_row_key
 from spaces.grants.replay_records import replay_record_of
-from spaces.identity import Identity, ensure_identity, recorded_identity
+from spaces.identity import (
+    Identity,
+    ensure_identity,
+    recorded_identity,
+    require_present_schema,
+)
 from spaces.keyspace import (
     IDENTITY_KEY,
     RELEASE_RECORD_KEY,
     SCHEMA_KEY,
     SCHEMA_VERSION,
+    UPGRADABLE_SCHEMAS,
     collateral_key,
 )
 from spaces.space_errors import CommitTooLarge, RecordDamaged, SchemaMismatch, WrongSecret
@@ -67,6 +73,20 @@ async def test_another_schema_is_refused(one_store: Store, schema: int) -> None:
         SchemaMismatch, match=f"schema version {schema}; .* needs {SCHEMA_VERSION}$"
     ):
         await recorded_identity(one_store)
+
+
+async def test_ST23_an_earlier_schema_is_read_and_not_served(one_store: Store) -> None:
+    """A store of a schema that can be upgraded has an identity, but a node does not start on it
+    (ST23)."""
+    await require_present_schema(one_store)  # a new store has no schema
+    first = await ensure_identity(one_store, node_did="did:key:one", entropy=CountingEntropy())
+    await require_present_schema(one_store)
+    for schema in UPGRADABLE_SCHEMAS:
+        await one_store.commit(Commit(puts=(Put(SCHEMA_KEY, schema.to_bytes(4, "big")),)))
+        assert await recorded_identity(one_store) == first
+        with pytest.raises(SchemaMismatch) as refused:
+            await ensure_identity(one_store, node_did="did:key:one", entropy=CountingEntropy())
+        assert refused.value.can_upgrade
 
 
 async def test_damaged_identity_is_refused(one_store: Store) -> None:

@@ -185,6 +185,7 @@ CALLS: Mapping[str, Call] = {
     "admin check": DATA,
     "admin root show": DATA,
     "admin root rotate": DATA,
+    "admin upgrade": DATA,
     "admin migrate-store": Call(f"--data {{data}} --store {DATABASE} --to postgresql"),
     "admin migrate-objects": Call(f"--data {{data}} --objects {BUCKET} --to bucket"),
 }

@@ -1,0 +1,185 @@
+"""The upgrade of a store that an earlier version wrote (ST23).
+
+Schema 3 records which path stored which content key (RL21). A store of schema 2 does not, so a node
+could not tell whether an envelope was copied, and refuses to serve it. The upgrade reads every
+value and every kept version, opens the wrapped keys in them, and records their paths. The last
+commit states the new schema, so an interrupted upgrade is repeated, and an upgraded store is never
+served by an earlier version.
+
+The order of earlier writes is not known. A key that is found at two paths counts as stored at both,
+whichever was first.
+"""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from capabilities.frozen_struct import FrozenStruct
+from capabilities.resources import SpaceId
+from encryption_network.keyring import Keyring
+from spaces.grants.hosting import space_of
+from spaces.identity import schema_put
+from spaces.keyspace import (
+    KEY_PLACES_PREFIX,
+    LONG_VALUES_PREFIX,
+    SCHEMA_KEY,
+    SCHEMA_VERSION,
+    SPACE16_IN_KEY,
+    VALUES_PREFIX,
+    VERSIONS_PREFIX,
+    is_index_row,
+    space_key,
+    space_keys,
+)
+from spaces.space_errors import RecordDamaged, StoreBusy
+from spaces.store.contract import (
+    Commit,
+    Page,
+    Range,
+    Record,
+    Refused,
+    Store,
+    commit_puts,
+    has_value,
+    pages_of,
+    read_row,
+    stamp_of,
+)
+from spaces.values.key_places import key_places_of, plan_key_places
+from spaces.values.value_heads import Head, head_of
+from spaces.values.value_storage import Values
+
+from .values.sealed_values import MOST_ENVELOPE_BYTES, SealedKey, find_sealed_key
+from .values.stored_keys import stored_keys_of
+
+_PAGE_ROWS = 64
+"""Rows of values in one step; each may contain a body of 64 KiB."""
+_COUNTED_ROWS = 1024
+
+
+class Upgraded(FrozenStruct):
+    """The result of an upgrade.
+
+    Attributes:
+        schema: the schema of the store.
+        values: how many values and versions were examined.
+        unreadable: how many of them have a damaged or missing file, whose key is not known.
+        keys: how many content keys are stored.
+        at_two_paths: how many of these are stored at two paths.
+    """
+
+    schema: int
+    values: int
+    unreadable: int
+    keys: int
+    at_two_paths: int
+
+
+@dataclass
+class StoreUpgrade:
+    """An upgrade in progress.
+
+    Attributes:
+        store: no node uses it.
+        values: reads the bodies of values.
+        keyring: of the node that the store belongs to.
+        progress: called after each step with the number of values so far; raises to end the
+            upgrade.
+    """
+
+    store: Store
+    values: Values
+    keyring: Keyring
+    progress: Callable[[int], Awaitable[None]]
+    _examined: int = 0
+    _unreadable: int = 0
+    _spaces: dict[bytes, SpaceId | None] = field(default_factory=dict)
+
+    async def run(self) -> Upgraded:
+        """Record the paths of all content keys, and then the schema.
+
+        A store of the present schema is not changed.
+
+        Raises:
+            RecordDamaged, RecordError: a row does not decode.
+            StoreUnavailable, StoreFull: the store or the place of large values does not answer, or
+                accepts no rows.
+            StoreBusy: another process changed the schema meanwhile.
+        """
+        schema = await read_row(self.store, SCHEMA_KEY)
+        put = schema_put(expect=stamp_of(schema))
+        if schema is not None and schema.value != put.value:
+            for prefix in (VALUES_PREFIX, LONG_VALUES_PREFIX, VERSIONS_PREFIX):
+                async for page in pages_of(self.store, Range(prefix, limit=_PAGE_ROWS)):
+                    await self._record(page)
+                    await self.progress(self._examined)
+            if not await commit_puts(self.store, put):
+                raise StoreBusy("another process changed the schema of the store")
+        keys, at_two_paths = await self._count()
+        return Upgraded(
+            schema=SCHEMA_VERSION,
+            values=self._examined,
+            unreadable=self._unreadable,
+            keys=keys,
+            at_two_paths=at_two_paths,
+        )
+
+    async def _record(self, page: Page) -> None:
+        """Record the paths of the content keys in some values or versions."""
+        sealed: dict[SpaceId, list[tuple[str, SealedKey]]] = defaultdict(list)
+        for key, record in page.rows:
+            head = _head_of(key, record)
+            if head is None:
+                continue
+            self._examined += 1
+            found = await self._sealed_key(head)
+            if found is None:
+                continue
+            space = await self._space(key[SPACE16_IN_KEY])
+            if space is not None:
+                sealed[space].append((head.path, found))
+        for space, keys in sealed.items():
+            stored = await stored_keys_of(self.store, self.keyring, space, keys)
+            plan = await plan_key_places(self.store, space_keys(space), stored)
+            if plan.puts and isinstance(
+                await self.store.commit(Commit(puts=plan.puts, checks=plan.checks)), Refused
+            ):
+                raise StoreBusy("another process changed the store")
+
+    async def _sealed_key(self, head: Head) -> SealedKey | None:
+        """Return the wrapped key in a value, if it is an envelope."""
+        if head.size_bytes > MOST_ENVELOPE_BYTES:
+            return None
+        try:
+            return find_sealed_key(await self.values.read_body(head))
+        except RecordDamaged:  # the file is damaged or missing, so nobody can read the envelope
+            self._unreadable += 1
+            return None
+
+    async def _space(self, space16: bytes) -> SpaceId | None:
+        """Return the space with a hash; None if no space with it was ever hosted."""
+        if space16 not in self._spaces:
+            hosted = space_of(await read_row(self.store, space_key(space16)))
+            self._spaces[space16] = None if hosted is None else hosted.space
+        return self._spaces[space16]
+
+    async def _count(self) -> tuple[int, int]:
+        """Return the number of recorded content keys, and of those at two paths."""
+        keys = at_two_paths = 0
+        async for page in pages_of(self.store, Range(KEY_PLACES_PREFIX, limit=_COUNTED_ROWS)):
+            for _, record in page.rows:
+                places = key_places_of(record)
+                keys += places is not None
+                at_two_paths += places is not None and places.other is not None
+        return keys, at_two_paths
+
+
+def _head_of(key: bytes, record: Record) -> Head | None:
+    """Return the value in a row; None for a deleted value and for an index row of long paths.
+
+    The key of a version may end with the byte that marks index rows.
+    """
+    is_version = key[:1] == VERSIONS_PREFIX
+    if not has_value(record) or (is_index_row(key) and not is_version):
+        return None
+    return head_of(record, key=key)

@@ -1,0 +1,166 @@
+"""Tests of the upgrade of a store without rows of content keys (ST23)."""
+
+import asyncio
+import contextlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+
+import pytest
+from attacks.parties import VALUE, Delegate, Owner, opens, refused
+from attestation_stage import Here, Stay
+from postgres_server import needs_postgres, postgres_server
+
+from capabilities.clock_and_entropy import SystemClock
+from encryption_network.envelope import encode_envelope
+from node.operations.upgrade import StoreUpgrade
+from sealspace.cli.root import main
+from sealspace.client import SignIn
+from spaces.keyspace import KEY_PLACES_PREFIX, SCHEMA_KEY
+from spaces.lease import Lease
+from spaces.store.contract import Commit, Put, Range, Store, has_value, read_page
+from spaces.values.key_places import KeyPlaces, key_places_of
+from spaces.values.value_bodies import INLINE_BYTES
+
+LONG_PATH = "sealed/" + "long" * 200
+OTHER = "OTHER_KEY"
+
+
+@pytest.fixture(params=["lmdb", pytest.param("postgres", marks=needs_postgres())])
+def store_url(request: pytest.FixtureRequest) -> str | None:
+    """The address of a database, or None for a store in a folder."""
+    return postgres_server().new_database() if request.param == "postgres" else None
+
+
+async def recorded(store: Store) -> dict[bytes, frozenset[bytes]]:
+    """Return the recorded paths of each content key."""
+    page = await read_page(store, Range(KEY_PLACES_PREFIX, limit=4096))
+    assert not page.more
+    found = {}
+    for key, record in page.rows:
+        places = key_places_of(record)
+        if places is not None:
+            found[key] = _paths(places)
+    return found
+
+
+def _paths(places: KeyPlaces) -> frozenset[bytes]:
+    return frozenset(place for place in (places.owner, places.other) if place is not None)
+
+
+async def make_former(store: Store) -> None:
+    """Remove what an earlier version did not write."""
+    rows = (await read_page(store, Range(KEY_PLACES_PREFIX, limit=4096))).rows
+    puts = [Put(key, None) for key, record in rows if has_value(record)]
+    await store.commit(Commit(puts=(*puts, Put(SCHEMA_KEY, (2).to_bytes(4, "big")))))
+
+
+async def fill(here: Here) -> Owner:
+    """Store envelopes in every way that an upgrade has to find, and other values."""
+    owner, stranger = await here.owner(), await here.owner()
+    encryption = owner.client.encryption
+
+    async def fresh() -> bytes:
+        return encode_envelope(
+            await encryption.encrypt(VALUE.encode(), network=encryption.network())
+        )
+
+    kv = owner.client.kv("default")
+    await kv.put("notes/a", b"no envelope")
+    await kv.put("notes/large", b"x" * (2 * INLINE_BYTES))
+    await kv.put("sealed/large", await fresh() + b" " * INLINE_BYTES)
+    await kv.put(LONG_PATH, await fresh())
+    copied = await fresh()
+    await kv.put("sealed/first", copied)
+    await kv.put("sealed/second", copied)
+    await stranger.client.kv("default").put("theirs", await fresh())
+    await owner.client.secrets().put(OTHER, "former")
+    await owner.client.secrets().put(OTHER, VALUE)  # the former value is kept as a version
+    return owner
+
+
+async def upgraded(here: Here, store_url: str | None) -> Mapping[str, object]:
+    """Upgrade the store by the command, while no node uses it, and return what it says."""
+    arguments = ["admin", "upgrade", "--data", str(here.services.config.data)]
+    if store_url is not None:
+        arguments += ["--store", store_url]
+    said: list[str] = []
+    status = await asyncio.to_thread(_main, arguments, said)
+    assert status == 0, said
+    answer: Mapping[str, object] = json.loads(said[-1])
+    return answer
+
+
+def _main(arguments: Sequence[str], said: list[str]) -> int:
+    """Run a command, and add what it prints."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        status = main(list(arguments))
+    said += out.getvalue().splitlines()
+    return status
+
+
+async def test_ST23_an_upgrade_records_what_each_put_would_have(
+    staying: Stay, store_url: str | None
+) -> None:
+    """An upgrade finds the same paths as the puts did, and the gate then decides as before; a
+    second upgrade changes nothing (ST23)."""
+    async with staying(store_url=store_url) as here:
+        owner = await fill(here)
+        store = here.services.store
+        before = await recorded(store)
+        assert sorted(len(paths) for paths in before.values()) == [1] * 6 + [2]
+        await make_former(store)
+        assert await recorded(store) == {}
+    said = await upgraded(here, store_url)
+    assert said == {"schema": 3, "values": 11, "unreadable": 0, "keys": 7, "atTwoPaths": 1}
+    assert await upgraded(here, store_url) == {**said, "values": 0}
+    async with staying(store_url=store_url) as here:
+        assert await recorded(here.services.store) == before
+        holder = Delegate()
+        holder.proofs = [await here.register(owner.machine(holder))]
+        assert opens(await here.ask(holder, owner), holder, owner)
+        client = await here.client()
+        await client.sign_in(owner.wallet, SignIn())
+        await client.kv("default").put("copy", encode_envelope(owner.envelope))
+        assert (await here.ask(holder, owner)).said == refused("path")
+
+
+async def test_ST23_an_interrupted_upgrade_is_repeated(staying: Stay) -> None:
+    """Until its last commit an upgrade leaves the former schema, and a later one completes it."""
+    async with staying() as here:
+        await fill(here)
+        store = here.services.store
+        before = await recorded(store)
+        await make_former(store)
+
+        async def interrupt(_: int) -> None:
+            raise InterruptedError
+
+        upgrade = StoreUpgrade(
+            store=store,
+            values=here.services.values,
+            keyring=here.services.keyring,
+            progress=interrupt,
+        )
+        with pytest.raises(InterruptedError):
+            await upgrade.run()
+        (schema,) = (await store.read((SCHEMA_KEY,))).records
+        assert schema is not None and schema.value == (2).to_bytes(4, "big")
+    assert (await upgraded(here, None))["keys"] == len(before)
+    async with staying() as here:
+        assert await recorded(here.services.store) == before
+
+
+@needs_postgres()
+async def test_ST23_a_database_in_use_is_not_upgraded(
+    staying: Stay, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An upgrade of a database is refused while a node does its housekeeping there (ST23)."""
+    url = postgres_server().new_database()
+    async with staying(store_url=url) as here:
+        lease = Lease(here.services.store, owner=b"another node", ttl_s=120.0)
+        assert await lease.take(now=SystemClock.now())
+        arguments = ["admin", "upgrade", "--data", str(here.services.config.data), "--store", url]
+        assert await asyncio.to_thread(main, arguments) != 0
+    assert "a node uses this database" in capfd.readouterr().err
