@@ -3,11 +3,13 @@
 The node reads five kinds: a delegation that may not be passed on (3.4), policy objects that are
 not ordinary grants (3.8), an owner's conditions on who may open keys, the statement of a machine
 token, and that of a trust in an issuer. The release gate evaluates the last three, which are only
-extracted here.
+extracted here. Clients read a sixth kind: whether the recipient may use values without a place
+(EN47).
 
 A UCAN states a policy as the fact `{"sealspace.attestation/v1": {...}}`, a sign-in text as a
 resource `urn:sealspace:attestation:v1:<base64url of the JSON>` before its ReCap. A machine token
-is stated likewise, with `machine` for `attestation`, and a trust with `oidc`.
+is stated likewise, with `machine` for `attestation`, a trust with `oidc`, and the statement about
+values with `values`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,6 +32,9 @@ OIDC_FACT = "sealspace.oidc/v1"
 OIDC_URN = "urn:sealspace:oidc:v1:"
 MACHINE_FACTS = (MACHINE_FACT, OIDC_FACT)
 """The two statements of delegations that read secrets without evidence."""
+VALUES_FACT = "sealspace.values/v1"
+"""Member of a delegation's fact that says which values its recipient may use (EN47)."""
+VALUES_URN = "urn:sealspace:values:v1:"
 MAX_STATEMENT_BYTES = 65_536
 
 SESSION_FACT = "sealspace.attestation.session/v1"
@@ -44,6 +49,7 @@ URNS = {
     ATTESTATION_FACT: ATTESTATION_URN,
     MACHINE_FACT: MACHINE_URN,
     OIDC_FACT: OIDC_URN,
+    VALUES_FACT: VALUES_URN,
 }
 _DELEGATION_MODE = "xyz.tinycloud.policy/delegationMode"
 _ROOT_ROLES = ("policy-authority", "policy-enforcement")
@@ -62,6 +68,19 @@ def states_machine(facts: Iterable[Json]) -> bool:
     for fact in facts:
         if isinstance(fact, dict) and (MACHINE_FACT in fact or OIDC_FACT in fact):
             return True
+    return False
+
+
+def states_unbound_values(facts: Iterable[Json]) -> bool:
+    """Return whether a fact lets the recipient use values without a place (EN47).
+
+    Facts of another form or version allow nothing.
+    """
+    for fact in facts:
+        if isinstance(fact, dict) and VALUES_FACT in fact:
+            stated = fact[VALUES_FACT]
+            if isinstance(stated, dict) and len(stated) == 1 and stated.get("unbound") is True:
+                return True
     return False
 
 
@@ -119,8 +138,8 @@ def statement_resource(statement: Mapping[str, Json], *, urn: str = ATTESTATION_
 def statement_facts(resources: Iterable[str]) -> tuple[Json, ...]:
     """Convert the statements in a sign-in message to UCAN facts.
 
-    Each release policy, and the statement of a machine token or a trust, is one of the message's
-    resources.
+    Each release policy, and each statement of a machine token, of a trust or about values, is one
+    of the message's resources.
     """
     # A prefix matches in any case and version. `_fact` rejects those that are not written exactly;
     # ignoring them here would drop the owner's condition.
@@ -141,7 +160,8 @@ def _fact(resource: str, urn: str, name: str) -> Json:
         return {name: parse_json(data, max_bytes=MAX_STATEMENT_BYTES)}
     except (ValueError, InvalidJson) as exc:
         # Texts that an earlier version stored have to stay readable. Registration and the gate
-        # refuse a machine token or trust with this statement (MT2, MT4).
-        if name in MACHINE_FACTS:
+        # refuse a machine token or trust with this statement (MT2, MT4), and a statement about
+        # values that is not an object allows nothing (EN47).
+        if name != ATTESTATION_FACT:
             return {name: None}
         raise MalformedToken(f"a policy is not {urn} and a JSON object in base64url") from exc

@@ -55,12 +55,14 @@ class _Statement(StrictRecord, omit_defaults=True):
         paths: resources of the secrets, in canonical form.
         end: of the delegation, epoch seconds.
         name: chosen by the owner, for lists and receipts.
+        unbound: whether its holder may use values without a place (EN46); only `true` is written.
     """
 
     key: _Text
     paths: Annotated[tuple[_Text, ...], Meta(min_length=1, max_length=MAX_MACHINE_PATHS)]
     end: int
     name: MachineName
+    unbound: bool = False
 
 
 class MachineGrant(_Statement):
@@ -209,7 +211,8 @@ def exchanged_grant(
         raise MalformedToken("only a machine token that the node made may cite a trust")
     if token.delegator != terms.key or grant.name != terms.name:
         raise MalformedToken("the machine token was made for another trust")
-    if grant.end > terms.end or not {*grant.paths} <= {*terms.paths}:
+    is_wider = grant.unbound and not terms.unbound  # EN46
+    if grant.end > terms.end or is_wider or not {*grant.paths} <= {*terms.paths}:
         raise MalformedToken("the machine token is not inside its trust")
     check_claims(grant.claims, terms)
     return grant
@@ -237,6 +240,9 @@ def _stated(facts: tuple[Json, ...]) -> MachineGrant | OidcTrust:
     if others or not isinstance(fact, dict) or len(fact) != 1:
         raise MalformedToken("a machine token has exactly one fact")
     ((kind, value),) = fact.items()
+    # There is one way to write that unbound values are refused: without the member (EN46).
+    if isinstance(value, dict) and value.get("unbound", True) is not True:
+        raise MalformedToken("its statement is invalid: `unbound` may only be true")
     try:
         return shaped(value, OidcTrust) if kind == OIDC_FACT else shaped(value, MachineGrant)
     except InvalidJson as exc:

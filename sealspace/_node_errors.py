@@ -511,6 +511,17 @@ class PlaceMismatch(EncryptionError):
     )
 
 
+class UnboundValue(EncryptionError):
+    """The decrypted value does not state its place, so it may belong to another secret."""
+
+    code = "unbound-value"
+    default_hint = (
+        "ask the owner to bind the value to its place with `client.secrets().bind(NAME)`, or to"
+        " store it again with a current client"
+    )
+    default_step = "the owner binds the value to its name: sealspace secret bind NAME"
+
+
 class DecryptDenied(EncryptionError):
     """The node refused a decrypt request.
 

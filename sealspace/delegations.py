@@ -117,6 +117,7 @@ class Delegations:
         policy: Policy | None = None,
         run: RunStatement | None = None,
         machine: MachineGrant | OidcTrust | None = None,
+        unbound: bool = False,
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> PortableDelegation:
@@ -135,6 +136,8 @@ class Delegations:
             policy: code that may receive keys under this grant; None: no restriction by this grant.
             run: programs and callers for which a runner may use the grant; None: not a run grant.
             machine: statement of a machine token or a trust; see `create_token`, `trust_issuer`.
+            unbound: let the recipient use secrets that state no place (EN47); needs the owner's
+                signature. A machine token has it in its own statement.
             wallet: sign with the owner's wallet instead of the session's key.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
@@ -150,13 +153,18 @@ class Delegations:
             raise InvalidInput("the delegation grants nothing: at least one capability is needed")
         if ttl_s is not None and ttl_s <= 0:
             raise InvalidInput("the lifetime of a delegation must be more than 0 s")
+        if unbound and wallet is None and self._caller.session.did != self._caller.session.owner:
+            raise InvalidInput(
+                "only the owner's wallet can allow values without a place, not a session's key",
+                hint="sign the grant with the owner's wallet",
+            )
         recipient = _recipient(did)
         granted = capabilities
         if recipient != self._caller.session.did:
             granted = _grantable(capabilities)
         life_s = DELEGATION_TTL_S if ttl_s is None else ttl_s
         # A key signs the statements as facts of a token, a wallet as resources of a message.
-        facts, resources = statements(policy, run, machine)
+        facts, resources = statements(policy, run, machine, unbound=unbound)
         if wallet is None:
             grant = self._grant_by_session(
                 recipient, granted, facts, ttl_s=life_s, at_most=at_most or ttl_s is None
@@ -181,6 +189,7 @@ class Delegations:
         target: DelegationTarget,
         *,
         policy: Policy | None = None,
+        unbound: bool = False,
         wallet: AnyWallet | None = None,
         leave_out: bool = False,
         domain: str = "localhost",
@@ -194,6 +203,7 @@ class Delegations:
         Args:
             target: a target of a composed request (`request.delegation_targets`).
             policy: code that may receive keys under these grants; None: no restriction.
+            unbound: as in `delegate`.
             wallet: sign with the owner's wallet instead of the session's key, once for each
                 delegation.
             leave_out: leave out services that the node does not serve, instead of raising.
@@ -226,6 +236,7 @@ class Delegations:
                 # A manifest's lifetimes are upper limits, so an earlier end is acceptable.
                 at_most=True,
                 policy=policy,
+                unbound=unbound,
                 wallet=wallet,
                 domain=domain,
             )
@@ -239,6 +250,7 @@ class Delegations:
         *,
         scope: str | None = None,
         ttl_s: float = TOKEN_TTL_S,
+        unbound: bool = False,
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> str:
@@ -252,6 +264,7 @@ class Delegations:
             secrets: names of the owner's secrets, at most 64.
             scope: the scope of all of them; None: global secrets.
             ttl_s: lifetime in seconds, from one minute to 366 days.
+            unbound: let the program use secrets that state no place (EN46).
             wallet: the owner's wallet; None only if the session's key is the owner's own.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
@@ -264,7 +277,7 @@ class Delegations:
         seed = self._caller.entropy.token(32)
         node_id = await self._caller.node_id()
         portable = await self._read_only(
-            MachineGrant(key=Ed25519Signer(seed).did, paths=(), end=0, name=name),
+            MachineGrant(key=Ed25519Signer(seed).did, paths=(), end=0, name=name, unbound=unbound),
             secrets,
             scope,
             ttl_s,
@@ -284,6 +297,7 @@ class Delegations:
         issuer_ca: str | None = None,
         scope: str | None = None,
         ttl_s: float = TOKEN_TTL_S,
+        unbound: bool = False,
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> str:
@@ -306,6 +320,7 @@ class Delegations:
                 paths=(),
                 end=0,
                 name=name,
+                unbound=unbound,
                 issuer=issuer,
                 claims=claims,
                 jwks=jwks,

@@ -70,6 +70,7 @@
         ├── InvalidEnvelope
         ├── LabelMismatch              the envelope belongs to another path
         ├── PlaceMismatch              the value belongs to another place
+        ├── UnboundValue               the value does not state its place
         ├── DecryptDenied              the node does not release the key (refusal)
         ├── InvalidResponse
         ├── ResponseBindingMismatch    (field)

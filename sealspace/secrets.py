@@ -20,21 +20,24 @@ Example:
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.principals import same_principal
-from capabilities.resources import SpaceId
+from capabilities.resources import NetworkId, SpaceId
 from encryption_network.envelope import InlineEnvelope, parse_envelope
 from encryption_network.network_errors import EncryptionError as NetworkLibraryError
 
 from .documents.places import place_of
+from .documents.sealed_paths import SealedPaths
 from .documents.secret_names import (
     OWN_FOLDER,
     PROTECTED_NETWORK,
     PROTECTED_PREFIX,
     SECRETS_SPACE,
+    SHARED_PREFIX,
     VAULT_PREFIX,
     SecretName,
     SharedFolder,
@@ -54,6 +57,7 @@ from .documents.secret_payloads import (
     read_payload,
     secret_payload,
 )
+from .documents.unbound_values import may_open_unbound, unbound_value
 from .encryption import Encryption, ReceiverKey, envelope_bytes
 from .errors import (
     InvalidEnvelope,
@@ -61,6 +65,7 @@ from .errors import (
     InvalidSecretPayload,
     NotFound,
     NotGranted,
+    PlaceMismatch,
     SealspaceError,
     SpaceNotFound,
 )
@@ -94,6 +99,7 @@ __all__ = [
 _MAX_ENVELOPE_BYTES = 2 * MAX_SECRET_BYTES
 """Limit for a stored envelope: the plaintext in base64, and the members around it."""
 
+T = TypeVar("T")
 _AT_ONCE = 8
 """Number of secrets that one call opens concurrently."""
 
@@ -305,13 +311,7 @@ class Secrets:
                     return (await self._open(secret, stored[secret.path], receiver)).value
 
         existing = [secret for secret in dict.fromkeys(secrets) if secret.path in stored]
-        tasks = [asyncio.create_task(opened(secret)) for secret in existing]
-        try:
-            values = await asyncio.gather(*tasks)
-        finally:
-            # After an error, `gather` leaves the other tasks running. Their values are not needed.
-            for task in tasks:
-                task.cancel()
+        values = await _all_of(opened(secret) for secret in existing)
         return {secret.name: value for secret, value in zip(existing, values, strict=True)}
 
     async def read(
@@ -338,6 +338,9 @@ class Secrets:
                 those that are.
             InvalidEnvelope, LabelMismatch, InvalidSecretPayload: the stored value is not a secret
                 of this name, or is sealed to a network of another owner.
+            PlaceMismatch: the value belongs to another secret.
+            UnboundValue: the value does not state its place, and the session is not the owner in
+                person (EN46); see `bind`.
             NotGranted, Unauthorized: the session may not read the envelope.
             DecryptDenied: the node does not release the key.
             NodeRefused, TransportError, EncryptionError: a request or the decryption failed.
@@ -448,6 +451,90 @@ class Secrets:
         """
         return await self.rollback(name, None, scope=scope)
 
+    async def bind(
+        self,
+        name: str,
+        *,
+        scope: str | None = None,
+        known: SealedPaths | None = None,
+        if_match: str | None = None,
+    ) -> bool:
+        """Store an unbound value again, with its place inside (EN48).
+
+        A value without a place was sealed by another client or an earlier version, and only the
+        owner can read it. Value, type and creation time stay as they are. Copies for other people
+        are not renewed; see `Sharing.renew`.
+
+        Args:
+            name: `^[A-Z][A-Z0-9_]*$`.
+            scope: None for a global secret.
+            known: from `sealed_paths`, to bind several secrets; None: it is fetched.
+            if_match: bind only this version, as in `Secret.etag`; None: the current one.
+        Returns:
+            Whether the value was unbound. Otherwise nothing was written.
+        Raises:
+            PlaceMismatch: the same envelope is, or was, stored at another path too, so it may
+                belong to another secret.
+            InvalidSecretName: only runners make values of this name, and they bind them.
+            PreconditionFailed: a concurrent write won.
+            SealspaceError: as `read`, `put` and `sealed_paths`.
+        """
+        with self._about(writable_name(name, scope)) as secret:
+            stored = await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)
+            former = await self._open(secret, stored, None)
+            if former.is_bound:
+                return False
+            envelope = self._envelope_of(secret, stored.body)
+            if known is None:
+                known = await self.sealed_paths()
+            others = [path for path in known.paths_of(envelope) if path != secret.path]
+            if others:
+                raise PlaceMismatch(
+                    f"the sealed value of {secret.label} is, or was, also stored at"
+                    f" {', '.join(others)}, so it may belong there",
+                    step="read both with `sealspace secret get`, and store the right value of each"
+                    f" again: sealspace secret put {secret.name}",
+                )
+            payload = secret_payload(
+                former.value,
+                former.generated,
+                place=place_of(self._space, secret.path),
+                now=self._caller.clock.now(),
+                created_at=former.created_at,
+            )
+            sealed = await self._sealed(secret, payload, network=envelope.network)
+            await self._kv.put(secret.path, sealed, if_match=if_match or stored.etag)
+            return True
+
+    async def sealed_paths(self) -> SealedPaths:
+        """Return where the envelopes of the owner's secrets and notes are stored.
+
+        The earlier values that the node keeps are included, those of deleted secrets are not.
+        Nothing is decrypted. Only the owner in person may call this.
+
+        Raises:
+            NotGranted, NodeRefused, TransportError: a request failed.
+        """
+        paths = SealedPaths()
+        gate = asyncio.Semaphore(_AT_ONCE)
+
+        async def add(path: str) -> None:
+            async with gate:
+                # NotFound: the value, or the last of its versions, was deleted in the meantime.
+                with suppress(NotFound):
+                    for one in await self._kv.versions(path):
+                        stored = await self._kv.get(
+                            path, max_bytes=_MAX_ENVELOPE_BYTES, version=one.version
+                        )
+                        # A value that is not an envelope is not a copy of one.
+                        with suppress(NetworkLibraryError):
+                            paths.add(path, parse_envelope(stored.body))
+
+        stored_paths = [path async for path in self._kv.list(OWN_FOLDER)]
+        # Copies for other people are sealed to their networks; the owner opens none.
+        await _all_of(add(path) for path in stored_paths if not path.startswith(SHARED_PREFIX))
+        return paths
+
     async def delete(
         self, name: str, *, scope: str | None = None, purge: bool = False, if_match: str = ""
     ) -> None:
@@ -512,10 +599,12 @@ class Secrets:
             now=self._caller.clock.now(),
         )
 
-    async def _sealed(self, secret: SecretName, payload: bytes) -> str:
+    async def _sealed(
+        self, secret: SecretName, payload: bytes, network: NetworkId | None = None
+    ) -> str:
         envelope = await self._encryption.encrypt(
             payload,
-            network=self._network,
+            network=network or self._network,
             label=secret_label(self._space, secret),
             metadata=VAULT_METADATA,
             key=self._key,
@@ -532,7 +621,23 @@ class Secrets:
         if envelope.aad or self._key:
             label = secret_label(self._space, secret)
         opened = await self._encryption.decrypt(envelope, expected_label=label, receiver=receiver)
-        return read_payload(opened, stored.etag, place=place_of(self._space, secret.path))
+        found = read_payload(opened, stored.etag, place=place_of(self._space, secret.path))
+        if not found.is_bound:
+            self._require_unbound_allowed(secret, envelope)
+        return found
+
+    def _require_unbound_allowed(self, secret: SecretName, envelope: InlineEnvelope) -> None:
+        """Check that this reader may use a value that states no place (EN46)."""
+        wanted = [
+            space_capability(self._space, "kv", secret.path, KV_GET),
+            capability(envelope.network.text, DECRYPT),
+        ]
+        # A copy is for somebody else, and its owner can make a new one at any time.
+        is_copy = self._key is not None
+        if is_copy or not may_open_unbound(
+            self._caller.session, self._space.owner, wanted, now=self._caller.clock.now()
+        ):
+            raise unbound_value(secret)
 
     def _envelope_of(self, secret: SecretName, stored: bytes) -> InlineEnvelope:
         try:
@@ -569,6 +674,17 @@ class Secrets:
             hint=f'list the names with `client.secrets("{self._space.owner}").{listing}`',
         )
         error.step = "sealspace secret list --all"
+
+
+async def _all_of(awaited: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return the results of coroutines that run concurrently, or raise the first error."""
+    tasks = [asyncio.create_task(one) for one in awaited]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        # After an error, `gather` leaves the other tasks running. Their results are not needed.
+        for task in tasks:
+            task.cancel()
 
 
 def secret_label(space: SpaceId, secret: SecretName) -> bytes:

@@ -25,7 +25,7 @@ from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEn
 from capabilities.frozen import frozen
 from capabilities.strict_base64 import encode_url
 from encryption_network.judgement import Refusal, judge
-from encryption_network.key_providers import NAMES, is_accepted, parse_key_provider
+from encryption_network.key_providers import is_accepted
 from encryption_network.network_errors import PolicyError
 from encryption_network.policy import (
     DEFAULT_TD_ATTRIBUTES,
@@ -68,6 +68,7 @@ from ..wire.node_refusals import refusal_of
 from ..wire.portable import PortableDelegation, encode_bundle
 from ..wire.transport import Answer, Request, Transport, TransportSettings
 from .attestation import Family, PlatformCa, fetch_terms, require_judgeable
+from .expected_values import digest_of, is_provider_name
 
 T = TypeVar("T")
 
@@ -374,14 +375,14 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
     """
     evidence = seen.verified.evidence
     for text in expected:
-        if _is_provider(text):
+        if is_provider_name(text):
             if not is_accepted(evidence.key_provider, (text,)):
                 raise BackendNotExpected(
                     f"expected key provider {text}, but the backend has"
                     f" {evidence.key_provider or 'none'}"
                 )
             continue
-        value = _hex(text)  # a compose hash has 32 bytes, and a register has 48
+        value = digest_of(text)  # a compose hash has 32 bytes, and a register has 48
         if len(value) == 32 and value != evidence.compose_hash:
             found = "none" if evidence.compose_hash is None else evidence.compose_hash.hex()
             raise BackendNotExpected(f"expected compose hash {text}, but the backend has {found}")
@@ -401,7 +402,7 @@ def is_whole_code(seen: Seen, expected: Sequence[str]) -> bool:
     a provider without an id (AT53).
     """
     evidence = seen.verified.evidence
-    named = {_hex(text) for text in expected if not _is_provider(text)}
+    named = {digest_of(text) for text in expected if not is_provider_name(text)}
     image = {evidence.mrtd, evidence.rtmr0, evidence.rtmr1, evidence.rtmr2}
     by_compose = evidence.compose_hash in named and _is_provider_listed(evidence, expected)
     return image <= named and (evidence.rtmr3 in named or by_compose)
@@ -633,6 +634,7 @@ class Backends:
         at_most: bool = False,
         accept: Sequence[Leniency] = (),
         pin: Pin = "compose",
+        unbound: bool = False,
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
         """Grant secrets to a backend.
@@ -647,6 +649,7 @@ class Backends:
             at_most: accept a shorter lifetime if the session's grants end earlier.
             accept: terms to relax; see `policy_for`.
             pin: see `policy_for`.
+            unbound: let the backend use secrets that state no place (EN47).
             wallet: sign with the owner's wallet. A grant by the session's key ends with the
                 session.
         Returns:
@@ -673,7 +676,13 @@ class Backends:
             capability(network_of_owner(self._caller.session.owner).text, DECRYPT),
         ]
         return await self._delegations.delegate(
-            seen.did, wanted, ttl_s=ttl_s, at_most=at_most, policy=policy, wallet=wallet
+            seen.did,
+            wanted,
+            ttl_s=ttl_s,
+            at_most=at_most,
+            policy=policy,
+            unbound=unbound,
+            wallet=wallet,
         )
 
 
@@ -686,35 +695,3 @@ def _requested_secret(one: ResourceRequest) -> SecretName | None:
     if one.service != KV or one.space != SECRETS_SPACE:
         return None
     return secret_at(one.path)
-
-
-def _is_provider(text: str) -> bool:
-    """Return whether a string is the name of a key provider.
-
-    Raises InvalidInput for a malformed name.
-    """
-    if text.partition(":")[0] not in NAMES:
-        return False
-    try:
-        parse_key_provider(text)
-    except PolicyError as exc:
-        raise InvalidInput(
-            f"the expected key provider is not valid: {exc.reason}",
-            hint="use kms:<hex>, with the id that `sealspace backend show` prints",
-        ) from exc
-    return True
-
-
-def _hex(text: str) -> bytes:
-    try:
-        value = bytes.fromhex(text)
-    except ValueError:
-        value = b""
-    # `fromhex` also reads texts with blanks between the bytes, which are rejected here.
-    if len(value) not in (32, 48) or value.hex() != text.lower():
-        raise InvalidInput(
-            "each expected value must be a compose hash, a measurement or a key provider",
-            hint="use a compose hash (64 hex digits), an MRTD or register (96 hex digits), or a key"
-            " provider (kms:<hex>)",
-        )
-    return value

@@ -39,6 +39,7 @@ from ..documents.secret_names import (
     shared_folder_at,
     shared_name_at,
 )
+from ..documents.unbound_values import unbound_value
 from ..encryption import Encryption, require_usable
 from ..errors import InvalidInput, NetworkKeyChanged, NetworkNotFound, NotShared
 from ..kv import Kv
@@ -149,6 +150,7 @@ class Sharing:
         Raises:
             InvalidInput: an argument is not valid, or the owner's wallet is missing.
             NotFound: there is no such secret.
+            UnboundValue: a secret does not state its place; bind it first (EN46).
             NetworkNotFound, NetworkNotActive: the person has no network at that node.
             NetworkKeyChanged: earlier copies are sealed to another key of this person.
             SealspaceError: as `Secrets.get`, `Encryption.descriptor`, `Kv.put_many` and
@@ -172,8 +174,8 @@ class Sharing:
             labels = {*labels, *(copy.label for one in members.values() for copy in one.copies)}
         # The names are checked first: protected and reserved ones are not shared (SH2).
         named = [writable_name(one.name, one.scope) for one in map(parse_secret_label, labels)]
-        for one in named:  # raises NotFound for a secret that does not exist, before a signature
-            await self._secrets().envelope(one.name, scope=one.scope)
+        # Raises for a secret that does not exist or may not be copied, before a signature.
+        await self._values_of(named)
         signed = await self._signed(self._caller.session.owner)
         now = self._caller.clock.now()
         grants = signed.get(folder, [])
@@ -183,16 +185,46 @@ class Sharing:
         unsigned: list[SharedFolder | SecretName] = [] if grants else [folder]
         unsigned += _names_to_sign(named, folder, signed, ends_at)
         grants = [*grants, *await self._sign(unsigned, ends_at - now, wallet)]
+        await self._copy(named, folder)
+        return Share(folder, grants[0])
+
+    async def renew(self, labels: Collection[str]) -> tuple[str, ...]:
+        """Make the copies of secrets again, from the values that are stored now.
+
+        Args:
+            labels: the secrets. Those of which nobody has a copy are ignored.
+        Returns:
+            The labels of the secrets that were copied, in ascending order.
+        Raises:
+            UnboundValue: a value does not state its place; bind it first.
+            SealspaceError: as `share`.
+        """
+        shared = {copy.label for one in await self.shares() for copy in one.copies}
+        renewed = tuple(sorted(shared.intersection(labels)))
+        await self._copy([parse_secret_label(one) for one in renewed], None)
+        return renewed
+
+    async def _copy(self, named: Sequence[SecretName], only: SharedFolder | None) -> None:
+        """Store copies of secrets in one folder, or in all of them."""
         copied: dict[str, str | bytes] = {}
         # SH6: the values are copied again if one of them was replaced in the meantime.
         while (values := await self._values_of(named)) != copied:
-            await self.put_many(values, own=False, only=folder)
+            await self.put_many(values, own=False, only=only)
             copied = values
-        return Share(folder, grants[0])
 
     async def _values_of(self, named: Sequence[SecretName]) -> dict[str, str | bytes]:
-        """Return the current values of the owner's secrets by their labels."""
-        return {one.label: await self._secrets().get(one.name, scope=one.scope) for one in named}
+        """Return the current values of the owner's secrets by their labels.
+
+        Raises UnboundValue for a value without a place: it may be another secret's, and its copy
+        would state the wrong place (EN46).
+        """
+        values = {}
+        for one in named:
+            secret = await self._secrets().read(one.name, scope=one.scope)
+            if not secret.is_bound:
+                raise unbound_value(one)
+            values[one.label] = secret.value
+        return values
 
     async def put_many(
         self,

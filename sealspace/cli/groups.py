@@ -40,6 +40,10 @@ secret = LazyGroup(
             {"show": "Show who can read a secret, and how to end it."},
         ),
         **rows_of(
+            "sealspace.cli.share.secret_bind",
+            {"bind": "Bind values to the names of their secrets."},
+        ),
+        **rows_of(
             "sealspace.cli.share.sharing",
             {
                 "share": "Share secrets with a person or a team.",

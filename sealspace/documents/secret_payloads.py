@@ -84,7 +84,12 @@ class _Payload(msgspec.Struct, rename="camel", kw_only=True):
 
 
 def secret_payload(
-    value: object, generated: Generated | None = None, *, place: Place, now: float
+    value: object,
+    generated: Generated | None = None,
+    *,
+    place: Place,
+    now: float,
+    created_at: str | None = None,
 ) -> bytes:
     """Encode the plaintext of a secret (EN26).
 
@@ -95,11 +100,14 @@ def secret_payload(
         generated: statements of the runner that made the value.
         place: where the envelope will be stored (EN45).
         now: epoch seconds.
+        created_at: RFC 3339 text of an earlier value; None: `now`.
     Raises:
         InvalidSecretValue: the value has another type, is too long, or is not valid Unicode.
     """
     at = iso_time(now)
-    payload = _Payload(value="", created_at=at, updated_at=at, place=place_json(place))
+    payload = _Payload(
+        value="", created_at=created_at or at, updated_at=at, place=place_json(place)
+    )
     if isinstance(value, str):
         payload.value = value
     elif isinstance(value, bytes | bytearray | memoryview):

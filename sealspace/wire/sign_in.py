@@ -32,6 +32,7 @@ from capabilities.facts import (
     MACHINE_FACT,
     OIDC_FACT,
     URNS,
+    VALUES_FACT,
     statement_resource,
 )
 from capabilities.frozen import frozen
@@ -47,7 +48,7 @@ from capabilities.resources import SpaceId, SpaceResource, root_of
 from capabilities.sign_ins import MAX_LIFE_S
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json, JsonObject
-from capabilities.tokens import Capability
+from capabilities.tokens import Capability, parse_delegation, verify_delegation
 from encryption_network.policy import Policy, policy_json
 
 from ..documents.manifests import (
@@ -60,6 +61,7 @@ from ..documents.manifests import (
     served,
 )
 from ..documents.run_grants import RUN_FACT, RUN_URN, RunStatement, run_statement_json
+from ..documents.unbound_values import states_unbound
 from ..errors import InvalidInput, MalformedAnswer, NotGranted, SpacesNotHosted
 from ..session import (
     SECRETS_SPACE,
@@ -222,13 +224,37 @@ async def pass_on(
 ) -> Grant:
     """Delegate all of a grant's rights to a session key (W22).
 
-    The wallet signs a separate message for this grant.
+    The wallet signs a separate message for this grant. If the owner's grant lets the wallet use
+    values without a place, the session may too (EN47).
     """
+    resources: list[str] = []
+    if _owner_allows_unbound(grant):
+        _, resources = statements(unbound=True)
     passed_on = sign_grant(
-        caller, wallet, signer.did_url, grant.capabilities, ttl_s=ttl_s, domain=domain, parent=grant
+        caller,
+        wallet,
+        signer.did_url,
+        grant.capabilities,
+        ttl_s=ttl_s,
+        domain=domain,
+        parent=grant,
+        resources=resources,
     )
     await register(caller, passed_on)
     return passed_on
+
+
+def _owner_allows_unbound(grant: Grant) -> bool:
+    """Return whether a grant allows values without a place, signed by the owner itself (EN47)."""
+    try:
+        delegation = verify_delegation(parse_delegation(grant.header))
+    except CapabilityError:
+        return False
+    is_owner = all(
+        same_principal(root_of(one.resource) or "", delegation.delegator)
+        for one in delegation.capabilities
+    )
+    return is_owner and not delegation.parents and states_unbound(delegation)
 
 
 def sign_grant(
@@ -499,7 +525,11 @@ def _require_hosted(skipped: Sequence[SpaceId]) -> None:
 
 
 def statements(
-    policy: Policy | None, run: RunStatement | None, machine: MachineGrant | OidcTrust | None
+    policy: Policy | None = None,
+    run: RunStatement | None = None,
+    machine: MachineGrant | OidcTrust | None = None,
+    *,
+    unbound: bool = False,
 ) -> tuple[list[Json], list[str]]:
     """Return the statements of a grant, as facts of a token and as resources of a message."""
     stated: dict[str, JsonObject] = {}
@@ -511,6 +541,8 @@ def statements(
     if machine is not None:
         name = OIDC_FACT if isinstance(machine, OidcTrust) else MACHINE_FACT
         stated[name] = msgspec.to_builtins(machine)
+    if unbound:
+        stated[VALUES_FACT] = {"unbound": True}
     facts: list[Json] = [{name: value} for name, value in stated.items()]
     resources = [statement_resource(value, urn=urns[name]) for name, value in stated.items()]
     return facts, resources

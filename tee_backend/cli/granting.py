@@ -32,6 +32,7 @@ from sealspace.apps.descriptions import (
 )
 from sealspace.cli.options.durations import expires_option
 from sealspace.cli.options.paths import FOLDER, file_option, read_named
+from sealspace.cli.options.unbound_values import allow_unbound_option
 from sealspace.cli.owner.node_terms import gathering
 from sealspace.cli.owner.owner_profile import at_node, owner_home
 from sealspace.cli.share.grant_create import hand_over_all
@@ -281,6 +282,7 @@ yes_option = flag_option(
 )
 @lifetime_option
 @yes_option
+@allow_unbound_option
 @flag_option("--no-hand-over", help="Store the grant, but do not send it to URL.")
 @verifier_options
 @at_node
@@ -290,6 +292,7 @@ async def grant(
     verifier: BackendVerifier,
     secrets: tuple[str, ...],
     ttl_s: float,
+    unbound: bool,
     no_hand_over: bool,
 ) -> None:
     """Verify the backend at URL and grant it secrets.
@@ -315,6 +318,7 @@ async def grant(
         ttl_s=ttl_s,
         accept=verifier.accept,
         pin=verifier.pin,
+        unbound=unbound,
         wallet=owner_home().wallet(),
     )
     kept = await deliver(url, portable, hands_over=not no_hand_over)

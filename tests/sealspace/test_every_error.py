@@ -190,6 +190,7 @@ CODES = {
     "TransferBroken": "transfer-broken",
     "TransportError": "transport",
     "Unauthorized": "unauthorized",
+    "UnboundValue": "unbound-value",
     "ValueTooLarge": "value-too-large",
     "WrongPassword": "wrong-password",
 }

@@ -163,6 +163,8 @@ async def _exchange(services: Services, asked: ExchangeRequest, claims: JsonObje
         "name": trust.name,
         "claims": {name: claims[name] for name in stated_names},
     }
+    if trust.unbound:
+        machine["unbound"] = True
     made = mint(
         services.keyring.exchange_signer,
         services.entropy,

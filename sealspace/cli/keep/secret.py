@@ -19,7 +19,7 @@ from shlex import quote
 import click
 
 from capabilities.strict_base64 import encode_standard
-from capabilities.strict_json import JsonObject
+from capabilities.strict_json import Json, JsonObject
 
 from ...client import Client
 from ...documents.secret_names import canonical_scope
@@ -176,6 +176,11 @@ async def get(
                     error.step = f"did you mean {near}?"
             raise
     value = secret.value
+    if not secret.is_bound:
+        tell(
+            f"warning: this value does not state that it belongs to {name}, so it may be another"
+            f" secret's; if it is right, run: {_command('bind', name, scope)}"
+        )
     if not shared().as_json:
         print_value(value, raw=raw)
         return
@@ -185,7 +190,13 @@ async def get(
     else:
         encoded = {"value": encode_standard(value), "encoding": "base64"}
     print_json(
-        {"name": name, **encoded, "createdAt": secret.created_at, "updatedAt": secret.updated_at}
+        {
+            "name": name,
+            **encoded,
+            "createdAt": secret.created_at,
+            "updatedAt": secret.updated_at,
+            "isBound": secret.is_bound,
+        }
     )
 
 
@@ -195,12 +206,20 @@ async def get(
 )
 @scope_option
 @flag_option("--all", "is_all", help="List the secrets of all scopes.")
+@flag_option(
+    "--check",
+    "is_checking",
+    help="Open each value, and show whether it states its place; see `sealspace secret bind`.",
+)
 @from_option
 @at_node
-async def list_(client: Client, scope: str | None, is_all: bool, source: str | None) -> None:
+async def list_(
+    client: Client, scope: str | None, is_all: bool, is_checking: bool, source: str | None
+) -> None:
     """List secrets with their scope and last change.
 
-    Without `--all` or `--scope`, only global secrets are listed.
+    Without `--all` or `--scope`, only global secrets are listed. With `--check`, each value is
+    decrypted, which leaves a receipt.
     """
     if is_all and scope is not None:
         raise click.UsageError("--all and --scope cannot be combined")
@@ -211,6 +230,7 @@ async def list_(client: Client, scope: str | None, is_all: bool, source: str | N
             scopes += await secrets.scopes()
         for one in scopes:
             found += [parse_secret_name(name, scope=one) for name in await secrets.list(scope=one)]
+        places = await _places(secrets, found) if is_checking else {}
     listed: list[JsonObject]
     if source:
         listed = [{"name": one.name, "scope": one.scope, "changedAt": None} for one in found]
@@ -226,11 +246,38 @@ async def list_(client: Client, scope: str | None, is_all: bool, source: str | N
             for one in found
             if one.path in stored
         ]
+    columns = {"name": "name", "scope": "scope", "changedAt": "last change"}
+    if is_checking:
+        columns["place"] = "place"
+        for document in listed:
+            document["place"] = places[(str(document["name"]), document["scope"])]
+        unbound_count = sum(one["place"] == "unbound" for one in listed)
+        if unbound_count:
+            tell(
+                f"{unbound_count} values do not state their place, so they may belong to other"
+                " secrets; next: sealspace secret bind --all"
+            )
     print_documents(
         listed,
-        {"name": "name", "scope": "scope", "changedAt": "last change"},
+        columns,
         nothing="no secrets yet; next: sealspace secret put NAME" if is_all else NONE_HERE,
     )
+
+
+async def _places(secrets: Secrets, found: Iterable[SecretName]) -> dict[tuple[str, Json], str]:
+    """Open secrets, and return whether each value states its place, by name and scope.
+
+    The result is `bound`, `unbound` or the code of the error.
+    """
+    places: dict[tuple[str, Json], str] = {}
+    for one in found:
+        try:
+            secret = await secrets.read(one.name, scope=one.scope)
+        except SealspaceError as error:
+            places[(one.name, one.scope)] = error.code
+        else:
+            places[(one.name, one.scope)] = "bound" if secret.is_bound else "unbound"
+    return places
 
 
 @click.command()

@@ -16,12 +16,11 @@ from ...wire.node_answers import json_object
 from ...wire.token_line import NODE_VARIABLE
 from ...wire.transport import Request, Transport
 from ..keep.secret import scope_option
-from ..keep.shared_secrets import label_of
 from ..options.durations import expires_option
+from ..options.unbound_values import allow_unbound_option
 from ..owner.owner_profile import at_node, owner_home
 from ..shared import shared
 from ..terminal import print_result, tell
-from .secret_writers import warn_of_writers
 from .token_commands import require_stored, secrets_option
 
 
@@ -110,6 +109,7 @@ def _number(_context: click.Context, _option: click.Parameter, text: str | None)
 @click.option("--issuer-ca", type=click.File(), help="PEM file of the issuer's certificates.")
 @scope_option
 @expires_option("90d", "How long the trust lasts, at most 366d.", most_days=366, former="--ends")
+@allow_unbound_option
 @at_node
 async def trust(
     client: Client,
@@ -121,6 +121,7 @@ async def trust(
     issuer_ca: TextIO | None,
     scope: str | None,
     ttl_s: float,
+    unbound: bool,
     **options: str | None,
 ) -> None:
     """Let CI jobs read secrets without storing one.
@@ -164,7 +165,6 @@ async def trust(
             hint="correct its name; for a private repository, use --repository-id and --owner-id in"
             " place of --repository: `gh api repos/OWNER/NAME --jq .id,.owner.id` prints them",
         ) from None
-    writers = await warn_of_writers(client, [label_of(one, scope) for one in secrets])
     cid = await client.delegations.trust_issuer(
         given["name"],
         secrets,
@@ -174,6 +174,7 @@ async def trust(
         issuer_ca=issuer_ca.read() if issuer_ca else None,
         scope=scope,
         ttl_s=ttl_s,
+        unbound=unbound,
         wallet=owner_home().wallet(),
     )
     tell(
@@ -181,7 +182,7 @@ async def trust(
         f"in the job, set {NODE_VARIABLE}={client.url} and {TRUST_VARIABLE}={cid}, then:"
         " sealspace run -- COMMAND",
     )
-    print_result({"id": cid} | writers, [cid])
+    print_result({"id": cid}, [cid])
 
 
 def _values_by_claim(texts: Iterable[str]) -> dict[str, list[str | int | bool]]:

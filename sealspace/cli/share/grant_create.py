@@ -32,6 +32,7 @@ from ...wire.sign_in import SQL_ABILITIES
 from ..keep.space import require_own_space
 from ..options.durations import expires_option
 from ..options.paths import file_option, grants_option, write_grants
+from ..options.unbound_values import allow_unbound_option
 from ..owner.contact_names import Names, did_named, names_for
 from ..owner.owner_profile import at_node, owner_home
 from ..terminal import end_text, optional_time, print_exactly, print_result, repeatable_option, tell
@@ -79,6 +80,7 @@ NOT_SHARED = "this node gives secrets only to approved programs, not to other pe
 )
 @expires_option("7d", "How long the grant lasts, from 1m to 365d: 30m, 12h, 90d.")
 @policy_option
+@allow_unbound_option
 @grants_option
 @at_node
 async def create(
@@ -92,6 +94,7 @@ async def create(
     can: str | None,
     ttl_s: float,
     policy: Policy | None,
+    unbound: bool,
     out: Path | None,
 ) -> None:
     """Grant a recipient access to secrets, or to values or a database of a space.
@@ -119,7 +122,7 @@ async def create(
         wanted = _space_rights(client, space, path, database, abilities)
     did = await did_named(client, did)
     portable = await client.delegations.delegate(
-        did, wanted, ttl_s=ttl_s, policy=policy, wallet=wallet_for(wanted)
+        did, wanted, ttl_s=ttl_s, policy=policy, unbound=unbound, wallet=wallet_for(wanted)
     )
     if space is None:
         await warn_absent(client, secrets, scope)

@@ -27,6 +27,7 @@ from ...documents.manifests import (
 from ...errors import InvalidInput, ManifestInvalid
 from ...wire.portable import PortableDelegation, encode_bundle
 from ..options.paths import FILE, grants_option, read_named, write_grants
+from ..options.unbound_values import allow_unbound_option
 from ..owner.contact_names import Names, did_named, names_for
 from ..owner.owner_profile import at_node, opened, owner_home
 from ..shared import shared
@@ -144,6 +145,7 @@ def _requested_services(manifest: Manifest) -> list[str]:
 )
 @flag_option("--leave-out", help="Leave out rights to services that this node does not offer.")
 @policy_option
+@allow_unbound_option
 @grants_option
 @click.option(
     "--hand-over", "url", metavar="URL", help="Send the grants to the application's backend at URL."
@@ -156,6 +158,7 @@ async def grant(
     did: str | None,
     leave_out: bool,
     policy: Policy | None,
+    unbound: bool,
     out: Path | None,
     url: str | None,
     yes: bool,
@@ -195,7 +198,11 @@ async def grant(
     names = await names_for(client, [target.did])
     confirm(f"grant these rights to {names.whole(target.did)}?", yes=yes)
     made = await client.delegations.delegate_to_target(
-        target, policy=policy, wallet=wallet_for(rights), leave_out=leave_out
+        target,
+        policy=policy,
+        unbound=unbound,
+        wallet=wallet_for(rights),
+        leave_out=leave_out,
     )
     await _pass_on(made, names, out=out, url=url)
 

@@ -23,7 +23,6 @@ from ..options.paths import file_option, grants_option, read_named, write_grants
 from ..owner.contact_names import confirm_first_use, did_named, names_for, require_no_typo
 from ..owner.owner_profile import at_node, owner_home
 from ..terminal import cell_text, confirm, end_text, optional_time, print_rows, tell, yes_option
-from .secret_writers import warn_of_writers
 
 _with = click.option(
     "--with",
@@ -96,8 +95,6 @@ async def share(
     else:
         dids = {await _did_of_person(client, str(person))}
     await _require_stored(client, labels)
-    # The value that is stored under a name is copied, whoever stored it there (SH6, EN34).
-    await warn_of_writers(client, labels)
     for did in sorted(dids):
         await _share(client, labels, did, team, node, ttl_s, out)
 
@@ -140,13 +137,6 @@ async def add(
     The person gets a copy of each secret that is shared with the team.
     """
     did = await did_named(client, did)
-    copied = set[str]()
-    for one in await client.sharing.shares():
-        if one.folder.team == team:
-            copied.update(copy.label for copy in one.copies)
-    if copied:
-        # The new member gets copies of the values that are stored now (SH6, EN34).
-        await warn_of_writers(client, sorted(copied))
     await _share(client, (), did, team, node, ttl_s, out)
 
 

@@ -22,8 +22,8 @@ from ...wire.token_line import (
     token_of,
 )
 from ..keep.secret import no_secret, scope_option
-from ..keep.shared_secrets import label_of
 from ..options.durations import expires_option
+from ..options.unbound_values import allow_unbound_option
 from ..owner.owner_profile import at_node, owner_home
 from ..terminal import (
     confirm,
@@ -37,7 +37,6 @@ from ..terminal import (
     yes_option,
 )
 from .grant_list import revoke_all
-from .secret_writers import warn_of_writers
 
 _SEARCHED_S = 30 * 86_400
 """How far back a last use is searched."""
@@ -72,21 +71,31 @@ async def require_stored(client: Client, secrets: tuple[str, ...], scope: str | 
 @secrets_option
 @scope_option
 @expires_option("30d", "How long the token lasts, at most 366d.", most_days=366, former="--ends")
+@allow_unbound_option
 @at_node
 async def create(
-    client: Client, name: str, secrets: tuple[str, ...], scope: str | None, ttl_s: float
+    client: Client,
+    name: str,
+    secrets: tuple[str, ...],
+    scope: str | None,
+    ttl_s: float,
+    unbound: bool,
 ) -> None:
     """Create a machine token, which reads secrets without your key.
 
     NAME is for lists and receipts. Your wallet signs the token, which then depends on no login. The
     token is printed once and stored nowhere. The line alone is enough to read these secrets.
     """
-    # These requests come before the wallet signs. One that fails afterwards would keep the line
-    # from being printed.
+    # This request comes before the wallet signs. One that fails afterwards would keep the line from
+    # being printed.
     await require_stored(client, secrets, scope)
-    writers = await warn_of_writers(client, [label_of(one, scope) for one in secrets])
     line = await client.delegations.create_token(
-        name, secrets, scope=scope, ttl_s=ttl_s, wallet=owner_home().wallet()
+        name,
+        secrets,
+        scope=scope,
+        ttl_s=ttl_s,
+        unbound=unbound,
+        wallet=owner_home().wallet(),
     )
     token = token_of(read_token(line))
     assert token is not None
@@ -97,7 +106,7 @@ async def create(
         " sealspace run -- COMMAND",
         "the line is shown only once: store it like a password",
     )
-    print_result(_json(token) | {"token": line} | writers, [line])
+    print_result(_json(token) | {"token": line}, [line])
 
 
 @click.command()
@@ -200,6 +209,7 @@ def _json(token: MachineToken, used_at: float | None = None) -> dict[str, object
         "expiresAt": optional_time(token.grant.expires_at),
         "lastUsedAt": optional_time(used_at),
         "id": token.grant.cid,
+        "allowsUnbound": token.granted.unbound,
     }
     if isinstance(token.granted, OidcTrust):
         found |= {"issuer": token.granted.issuer, "claims": token.granted.claims}

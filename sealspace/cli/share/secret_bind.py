@@ -1,0 +1,232 @@
+"""The command `sealspace secret bind`, which writes the place of secrets into their values.
+
+A value without a place can be the value of another secret, which somebody stored under this name
+(EN46). So the command first names those who may write there, and asks.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import click
+
+from ...client import Client
+from ...documents.secret_names import SECRETS_SPACE, SecretName, is_protected
+from ...errors import SealspaceError
+from ...secrets import Secret, parse_secret_name, writable_name
+from ...wire.delegation_history import LIVE, MAX_PAGE_ITEMS, DelegationRecord, writers_of
+from ..keep.secret import scope_option, stored_secrets
+from ..owner.known_names import known_names
+from ..owner.owner_profile import at_node
+from ..terminal import (
+    age_text,
+    confirm,
+    counter,
+    flag_option,
+    print_result,
+    tell,
+    what_happened,
+    yes_option,
+)
+from .grant_list import grant_row
+
+MOST_GRANTS = 10_000
+"""Most live grants that are read. A longer list is cut, and a warning says so."""
+_EVERY = 20
+"""How many secrets are read or bound between two lines of progress."""
+
+_ListState = Literal["complete", "cut", "unreadable"]
+"""Whether the list of grants was read to its end."""
+
+
+class _Found(NamedTuple):
+    """The secrets that were read.
+
+    Attributes:
+        unbound: the secrets to bind, with their values.
+        bound: the secrets that state their place already.
+        refused: the secrets that cannot be read, with their errors.
+    """
+
+    unbound: dict[SecretName, Secret]
+    bound: list[SecretName]
+    refused: dict[SecretName, SealspaceError]
+
+
+@click.command(
+    epilog="Examples: `sealspace secret bind API_KEY DB_URL --scope prod`; `sealspace secret bind"
+    " --all`. If it is interrupted, run it again.",
+)
+@click.argument("names", metavar="[NAME]", nargs=-1)
+@scope_option
+@flag_option("--all", "is_all", help="Bind the secrets of all scopes.")
+@yes_option
+@at_node
+async def bind(
+    client: Client, names: tuple[str, ...], scope: str | None, is_all: bool, yes: bool
+) -> None:
+    """Bind values to the names of their secrets.
+
+    A value that a JavaScript application or an earlier version stored does not state its place, so
+    it could be another secret's. Only you can read such a value. This command stores it again with
+    its place. Read the values first: whoever may write a secret could have stored another one of
+    your secrets there.
+
+    Values that are stored under two names are refused. Values that only runners make are skipped.
+    """
+    if bool(names) == is_all or (is_all and scope is not None):
+        raise click.UsageError("name the secrets to bind, or add --all without --scope")
+    protected: list[SecretName] = []
+    if is_all:
+        stored = await _all_secrets(client)
+        protected = [one for one in stored if is_protected(one.name)]
+        chosen = [one for one in stored if not is_protected(one.name)]
+    else:
+        chosen = [writable_name(one, scope) for one in dict.fromkeys(names)]
+    if protected:
+        tell(
+            f"skipped {len(protected)} generated secrets: only the runners that made them read them"
+        )
+    found = await _read(client, chosen)
+    document: dict[str, object] = {
+        "bound": [],
+        "boundBefore": [one.label for one in found.bound],
+        "skipped": [one.label for one in protected],
+        "refused": [],
+    }
+    if found.unbound:
+        document |= await _tell_writers(client, list(found.unbound))
+        count = len(found.unbound)
+        what = "this value to its name" if count == 1 else f"these {count} values to their names"
+        confirm(f"are they the right values? bind {what}?", yes=yes)
+        document["bound"] = await _bind(client, found)
+    else:
+        tell("nothing to bind: all values state their place")
+    # Also those that were bound before: an earlier run may have ended before it renewed the copies.
+    renewed = await client.sharing.renew([one.label for one in chosen if one not in found.refused])
+    if renewed:
+        tell(f"renewed the copies of {', '.join(renewed)}")
+    for secret, error in found.refused.items():
+        tell(f"not bound: {secret.label}: {what_happened(error, own=client.session.owner)}")
+    document["refused"] = [
+        {"secret": secret.label, "code": error.code} for secret, error in found.refused.items()
+    ]
+    print_result(document)
+    for error in found.refused.values():
+        raise error
+
+
+async def _all_secrets(client: Client) -> list[SecretName]:
+    """Return the names of all secrets, in all scopes."""
+    secrets = client.secrets()
+    found = []
+    for scope in (None, *await secrets.scopes()):
+        found += [parse_secret_name(one, scope=scope) for one in await secrets.list(scope=scope)]
+    return found
+
+
+async def _read(client: Client, chosen: Sequence[SecretName]) -> _Found:
+    """Read secrets, to find the unbound ones."""
+    found = _Found(unbound={}, bound=[], refused={})
+    count = counter(f"of {len(chosen)} secrets read", every=_EVERY, first=_EVERY)
+    for done, one in enumerate(chosen, 1):
+        try:
+            secret = await client.secrets().read(one.name, scope=one.scope)
+        except SealspaceError as error:
+            # One secret that cannot be read must not keep the others unbound.
+            found.refused[one] = error
+        else:
+            if secret.is_bound:
+                found.bound.append(one)
+            else:
+                found.unbound[one] = secret
+        count(done)
+    return found
+
+
+async def _bind(client: Client, found: _Found) -> list[str]:
+    """Store values with their places, and note those that are refused."""
+    secrets = client.secrets()
+    known = await secrets.sealed_paths()
+    bound = []
+    count = counter(f"of {len(found.unbound)} values bound", every=_EVERY, first=_EVERY)
+    for done, (one, former) in enumerate(found.unbound.items(), 1):
+        try:
+            await secrets.bind(one.name, scope=one.scope, known=known, if_match=former.etag)
+        except SealspaceError as error:
+            found.refused[one] = error
+        else:
+            bound.append(one.label)
+            tell(f"bound {one.label}")
+        count(done)
+    return bound
+
+
+async def _tell_writers(client: Client, secrets: Sequence[SecretName]) -> dict[str, object]:
+    """Print when each secret was stored, and who else may write it (EN34).
+
+    Returns:
+        Members for the JSON output. `writers` contains the grants. `writersList` is `complete`,
+        `cut` or `unreadable`.
+    """
+    for path, value in (await stored_secrets(client, secrets)).items():
+        label = next(one.label for one in secrets if one.path == path)
+        stored_when = "" if value.stored_at is None else f", stored {age_text(value.stored_at)}"
+        tell(f"{label} does not state its place{stored_when}")
+    records, state = await _live_grants(client)
+    writers: dict[str, DelegationRecord] = {}
+    reached: dict[str, list[str]] = {}  # CID of a grant -> labels of the secrets
+    for one in secrets:
+        resource = client.secrets().resource(one.name, scope=one.scope)
+        for record in writers_of(records, resource, client.session.owner):
+            writers[record.cid] = record
+            reached.setdefault(record.cid, []).append(one.label)
+    names = await known_names(client, [one.delegate for one in writers.values()])
+    rows = []
+    for cid, record in writers.items():
+        row, _ = grant_row(record, made_here=False)
+        name = names.get(record.delegate)
+        rows.append(row | {"name": name, "secrets": reached[cid]})
+        who = f"{record.delegate} ({name})" if name else record.delegate
+        until = "without end" if row["expiresAt"] is None else f"until {row['expiresAt']}"
+        tell(
+            f"warning: {who} may write {', '.join(reached[cid])}, {until}, and could have stored"
+            " another of your secrets there",
+            f"to revoke this right: sealspace grant revoke {cid}",
+        )
+    if state == "cut":
+        # Without this line, a list that an attacker made long would look like a full one (EN34).
+        tell(
+            f"warning: you have more than {MOST_GRANTS} grants in force, and only these were"
+            " checked; others may also write these secrets; next: sealspace grant list"
+        )
+    return {"writers": rows, "writersList": state}
+
+
+async def _live_grants(client: Client) -> tuple[list[DelegationRecord], _ListState]:
+    """Fetch the owner's live grants, and say whether these are all.
+
+    An error leads to a warning, and the grants that were read before it are returned.
+    """
+    records: list[DelegationRecord] = []
+    # The right to read the list is one on a space: the session's primary one, or else `secrets`.
+    account = None if client.session.space else SECRETS_SPACE
+    try:
+        for status in LIVE:
+            async for one in client.delegations.query(
+                direction="granted",
+                status=status,
+                account=account,
+                page_items=MAX_PAGE_ITEMS,
+            ):
+                if len(records) == MOST_GRANTS:
+                    return records, "cut"
+                records.append(one)
+    except SealspaceError as error:
+        # A list that cannot be read must not look like a list without writers (EN34).
+        reason = what_happened(error, own=client.session.owner)
+        tell(
+            f"warning: cannot check who else may write these secrets: {reason}; next: sealspace"
+            " grant list"
+        )
+        return records, "unreadable"
+    return records, "complete"
