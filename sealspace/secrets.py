@@ -63,6 +63,7 @@ from .errors import (
     InvalidEnvelope,
     InvalidSecretName,
     InvalidSecretPayload,
+    MalformedAnswer,
     NotFound,
     NotGranted,
     PlaceMismatch,
@@ -510,7 +511,7 @@ class Secrets:
         """Return where the envelopes of the owner's secrets and notes are stored.
 
         The earlier values that the node keeps are included, those of deleted secrets are not.
-        Nothing is decrypted. Only the owner in person may call this.
+        Nothing is decrypted. Only the owner in person may list versions.
 
         Raises:
             NotGranted, NodeRefused, TransportError: a request failed.
@@ -518,17 +519,21 @@ class Secrets:
         paths = SealedPaths()
         gate = asyncio.Semaphore(_AT_ONCE)
 
+        async def note(path: str, version: int | None = None) -> None:
+            stored = await self._kv.get(path, max_bytes=_MAX_ENVELOPE_BYTES, version=version)
+            # A value that is not an envelope is not a copy of one.
+            with suppress(NetworkLibraryError):
+                paths.add(path, parse_envelope(stored.body))
+
         async def add(path: str) -> None:
             async with gate:
-                # NotFound: the value, or the last of its versions, was deleted in the meantime.
-                with suppress(NotFound):
+                # NotFound: it was deleted in the meantime. MalformedAnswer: the node is of another
+                # implementation, which keeps no versions (M56).
+                with suppress(NotFound, MalformedAnswer):
+                    await note(path)
                     for one in await self._kv.versions(path):
-                        stored = await self._kv.get(
-                            path, max_bytes=_MAX_ENVELOPE_BYTES, version=one.version
-                        )
-                        # A value that is not an envelope is not a copy of one.
-                        with suppress(NetworkLibraryError):
-                            paths.add(path, parse_envelope(stored.body))
+                        if not one.is_current:
+                            await note(path, one.version)
 
         stored_paths = [path async for path in self._kv.list(OWN_FOLDER)]
         # Copies for other people are sealed to their networks; the owner opens none.

@@ -7,6 +7,7 @@ from sealspace.errors import (
     NotFound,
     NotGranted,
     NotShared,
+    PlaceMismatch,
     PreconditionFailed,
     QuotaExceeded,
     RateLimited,
@@ -15,6 +16,7 @@ from sealspace.errors import (
     SpaceNotFound,
     TransportError,
     Unauthorized,
+    UnboundValue,
     ValueTooLarge,
 )
 
@@ -33,6 +35,8 @@ _STATUSES: tuple[tuple[type[SealspaceError], int], ...] = (
     (SessionExpired, 403),
     (Unauthorized, 403),
     (DecryptDenied, 403),
+    (PlaceMismatch, 403),
+    (UnboundValue, 403),
     (InvalidInput, 400),
     (TransportError, NODE_AWAY),
     (NodeFailure, NODE_AWAY),

@@ -20,6 +20,7 @@ from deviating_platform import CollateralOptions
 from held_ports import held_ports
 from msgspec import structs
 from patience import PATIENCE_S
+from relabelled import store_unbound
 from relay import Answer, relay_before
 from tests_support import FixedClock
 from trust_settings import trusting_config
@@ -48,6 +49,7 @@ from sealspace.secrets import parse_secret_name, secret_label
 from sealspace.session import Session, decode_session, key_session, mint
 from sealspace.wallets import wallet_from_keystore
 from sealspace.wire.portable import decode_portable
+from sealspace.wire.token_line import read_token
 from sealspace.wire.transport import Request, Transport, TransportSettings
 from tee_backend.attestation.inspection import CollateralFolder, Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
@@ -618,6 +620,16 @@ async def _relabelled(world: World) -> None:
     moved = replace(stored, aad=encode_standard(label))
     await owner.kv("secrets").put("vault/secrets/B", encode_envelope(moved))
     await owner.secrets().get("B")
+
+
+@cause(errors.UnboundValue)
+async def _unbound(world: World) -> None:
+    """A machine token reads a value of a client that knows no places."""
+    owner, wallet = await world.bench.owner()
+    await store_unbound(owner, "A", "1")
+    line = await owner.delegations.create_token("deploy", ["A"], wallet=wallet)
+    program = await world.bench.client(read_token(line))
+    await program.secrets().get("A")
 
 
 @cause(errors.InvalidResponse)

@@ -65,6 +65,7 @@ CALLS: Mapping[str, Call] = {
     "secret list": HOME,
     "secret get": Call("API_KEY --home {home}"),
     "secret show": Call("API_KEY --home {home}"),
+    "secret bind": Call("API_KEY --home {home}"),
     "secret generate": Call("OTHER --home {home}"),
     "secret export": Call("--home {home} --out {folder}/.env"),
     "secret import": Call("{folder}/.env --yes --home {home}"),

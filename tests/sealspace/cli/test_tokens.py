@@ -76,8 +76,7 @@ async def test_a_token_as_json(desk: OwnerDesk) -> None:
         "secrets": ["ci/API_KEY", "ci/PLAIN"],
         "lastUsedAt": None,
         "id": token.grant.cid,
-        "writers": [],
-        "writersList": "complete",
+        "allowsUnbound": False,
     }
 
 
