@@ -5,7 +5,7 @@ import { banner, emptyState, failure, loading } from "../parts/states.js";
 import { askForRights, isHeld } from "../parts/space_rights.js";
 import { download, facts, progressBar, say } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
-import { data as words } from "../texts.js";
+import { data as words } from "../texts_data.js";
 import * as kv from "../wire/kv.js";
 import * as spaces from "../wire/spaces.js";
 

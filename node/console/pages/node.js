@@ -1,7 +1,7 @@
 import { h, pageHead } from "../elements.js";
 import { loading } from "../parts/states.js";
 import { copyField, facts } from "../parts/values.js";
-import { node as words } from "../texts.js";
+import { node as words } from "../texts_node.js";
 import { hex, random } from "../wire/bytes.js";
 import { exchange, jsonOf, requireSuccess } from "../wire/transport.js";
 

@@ -6,7 +6,7 @@ import { runnerUrl } from "../parts/known_node.js";
 import { askForRights, isHeld } from "../parts/space_rights.js";
 import { emptyState, loading } from "../parts/states.js";
 import { copyField, facts, shortened, time } from "../parts/values.js";
-import { programs as words } from "../texts.js";
+import { programs as words } from "../texts_node.js";
 import { hex, sha256, text } from "../wire/bytes.js";
 import { parseBuild } from "../wire/builds.js";
 import { strictJson } from "../wire/canonical_json.js";

@@ -1,6 +1,6 @@
 import { h, pageHead } from "../elements.js";
 import { copyField } from "../parts/values.js";
-import { terminal as words } from "../texts.js";
+import { terminal as words } from "../texts_node.js";
 
 export const title = words.title;
 

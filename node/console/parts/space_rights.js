@@ -1,6 +1,6 @@
 // Spaces to which the session has no right, and the wallet's signature that adds the right.
 import { fill, h } from "../elements.js";
-import { data as words } from "../texts.js";
+import { data as words } from "../texts_data.js";
 import { addRights, wholeSpace } from "../wire/session.js";
 import { banner, failure } from "./states.js";
 import { signedByOwner } from "./wallet_choices.js";
