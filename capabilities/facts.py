@@ -43,6 +43,8 @@ POLICY_FACT = "sealspace.encryption.policy/v1"
 """`type` of the fact that binds a token to a network's new policy."""
 WITHDRAWAL_FACT = "sealspace.encryption.withdrawal/v1"
 """`type` of the fact that binds a token to a withdrawal on a network."""
+KEYS_FACT = "sealspace.encryption.keys/v1"
+"""`type` of the fact that binds a token to a change of the versions of a network's key."""
 
 _FACT_FAMILIES = ("sealspace.attestation/", "sealspace.machine/", "sealspace.oidc/")
 URNS = {

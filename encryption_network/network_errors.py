@@ -140,6 +140,12 @@ TEXTS = {
     "hash-mismatch": "invocation hash mismatch: {}",
     # A create or revoke token has a nonce that its issuer used before.
     "nonce-used": "nonce already used",
+    # A statement of the owner about the network's next key is not valid for this change.
+    "key-statement-refused": "the statement about the network's key is refused: {}",
+    # The network's key was replaced meanwhile, or there is no candidate for the next version.
+    "key-version-changed": "the network's key cannot be replaced: {}",
+    # The version of the network's key cannot be retired.
+    "key-version-kept": "the version of the network's key cannot be retired: {}",
     # A wrapped key, a receiver key or a sealed key cannot be used.
     "key-backend": "key backend error: {}",
 }

@@ -25,8 +25,9 @@ from capabilities.resources import NetworkId, network_id, parse_network_id
 from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import Json, JsonObject, StrictRecord, shaped
 
+from .key_versions import MAX_STATEMENT_BYTES, KeyVersion, SealedKey
 from .keyring import Keyring
-from .keywrap import BLOB_OVERHEAD_BYTES, KEY_BYTES, public_key_of
+from .keywrap import KEY_BYTES, public_key_of
 from .network_errors import DescriptorError, PolicyError, RecordError, RequestError, WithdrawalError
 from .policy import Bytes32, Policy, encode_policy, parse_policy
 from .withdrawals import (
@@ -38,14 +39,18 @@ from .withdrawals import (
 )
 
 ALGORITHM = "x25519-aes256gcm/v1"
-KEY_VERSION = 1
+FIRST_KEY_VERSION = 1
 KEY_BACKEND = "local-one-of-one"
 MEMBER_ROLE = "primary"
 MAX_RECORD_BYTES = 262_144
 """Longest stored record; a policy takes at most an eighth of it."""
 
 NetworkState = Literal["pending", "generating", "active", "rotating", "revoked", "failed"]
-"""All states of the protocol; this node makes networks active and revokes them (enc 1.8)."""
+"""All states of the protocol.
+
+This node makes networks active and revokes them (enc 1.8). A network stays active while its key is
+replaced, because clients of the protocol seal to active networks only (EN35).
+"""
 
 
 class Threshold(StrictRecord, array_like=True):
@@ -59,9 +64,6 @@ class Threshold(StrictRecord, array_like=True):
     t: int
 
 
-_SEALED_BYTES = BLOB_OVERHEAD_BYTES + KEY_BYTES
-
-
 class NetworkRecord(StrictRecord, array_like=True, dict=True):
     """The stored record of an encryption network.
 
@@ -70,12 +72,12 @@ class NetworkRecord(StrictRecord, array_like=True, dict=True):
     Attributes:
         version: of the layout.
         network: canonical id.
-        public_key: X25519 public key, 32 bytes.
-        sealed_private_key: the scalar, encrypted with the keyring's network seal, 61 bytes; never
-            printed.
+        public_key: X25519 public key of the newest version, 32 bytes.
+        sealed_private_key: the scalar of the newest version, encrypted with the keyring's network
+            seal, 61 bytes; never printed.
         state: only "active" opens keys; "revoked" is final.
         alg: algorithm id.
-        key_version: 1; there is no rotation.
+        key_version: number of the newest version of the key, from 1.
         key_backend: the kind of key storage.
         threshold: as in the create request.
         created_at: RFC 3339 UTC text.
@@ -84,14 +86,17 @@ class NetworkRecord(StrictRecord, array_like=True, dict=True):
         withdrawals_row: the owner's withdrawals for this network, or None.
         claimed: whether a create request was answered with it; a sign-in makes a network unclaimed
             (EN31).
+        key_created_at: RFC 3339 UTC text of the time when the newest version of the key was made;
+            empty for version 1, which is as old as the network.
+        former_keys: the versions before the newest, in the order of their numbers.
+        candidate: the key for the next version; None if none was made.
+        key_statements: the owner's statements about the versions from 2 on, in their order (EN36).
     """
 
     version: Literal[1]
     network: str
     public_key: Bytes32
-    sealed_private_key: Annotated[
-        bytes, msgspec.Meta(min_length=_SEALED_BYTES, max_length=_SEALED_BYTES)
-    ]
+    sealed_private_key: SealedKey
     state: NetworkState
     alg: str
     key_version: int
@@ -104,6 +109,11 @@ class NetworkRecord(StrictRecord, array_like=True, dict=True):
     # it counts as unclaimed.
     withdrawals_row: bytes | None = None
     claimed: bool = False
+    # Rows from before keys could be replaced lack these.
+    key_created_at: str = ""
+    former_keys: tuple[KeyVersion, ...] = ()
+    candidate: KeyVersion | None = None
+    key_statements: tuple[Annotated[bytes, msgspec.Meta(max_length=MAX_STATEMENT_BYTES)], ...] = ()
 
     @cached_property
     def network_id(self) -> NetworkId:
@@ -128,6 +138,27 @@ class NetworkRecord(StrictRecord, array_like=True, dict=True):
         if self.withdrawals_row is None:
             return NOTHING_WITHDRAWN
         return decode_withdrawals(self.withdrawals_row)
+
+    def sealed_key_of(self, key_version: int) -> bytes | None:
+        """Return the sealed private key of a version, or None.
+
+        None means that the network has no such version, or that the version is retired.
+        """
+        if key_version == self.key_version:
+            return self.sealed_private_key
+        for former in self.former_keys:
+            if former.key_version == key_version:
+                return former.sealed_private_key
+        return None
+
+    def public_key_of(self, key_version: int) -> bytes | None:
+        """Return the public key of a version, or None if there is no such version."""
+        if key_version == self.key_version:
+            return self.public_key
+        for former in self.former_keys:
+            if former.key_version == key_version:
+                return former.public_key
+        return None
 
     def __repr__(self) -> str:
         return f"NetworkRecord(network={self.network!r}, state={self.state!r})"
@@ -159,7 +190,7 @@ def create_network(
         sealed_private_key=keyring.seal(scalar, entropy),
         state="active",
         alg=ALGORITHM,
-        key_version=KEY_VERSION,
+        key_version=FIRST_KEY_VERSION,
         key_backend=KEY_BACKEND,
         threshold=Threshold(1, 1),
         created_at=moment,
@@ -213,28 +244,57 @@ def with_withdrawals(record: NetworkRecord, withdrawals: Withdrawals, now: float
     return replace(record, withdrawals_row=encode_withdrawals(joined), updated_at=timestamp(now))
 
 
-def private_key(record: NetworkRecord, keyring: Keyring) -> bytes:
-    """Decrypt the private key of an encryption network.
+def private_key(
+    record: NetworkRecord, keyring: Keyring, *, key_version: int | None = None
+) -> bytes:
+    """Decrypt a private key of an encryption network.
 
-    Raises RequestError if the private key does not match the public key.
+    Args:
+        record: the network.
+        keyring: of the node that keeps it.
+        key_version: the version; None: the newest.
+    Raises:
+        RequestError: `key-backend`, there is no such version, it is retired, or the private key
+            does not match the public key.
     """
-    scalar = keyring.open_sealed(record.sealed_private_key)
+    version = record.key_version if key_version is None else key_version
+    return _open_pair(record.sealed_key_of(version), record.public_key_of(version), keyring)
+
+
+def _open_pair(sealed: bytes | None, public_key: bytes | None, keyring: Keyring) -> bytes:
+    """Decrypt a private key, and check that it matches its public key."""
+    if sealed is None or public_key is None:
+        raise RequestError("key-backend", "private key material unavailable")
+    scalar = keyring.open_sealed(sealed)
     # The comparison costs a scalar multiplication, so a pair that matched is not compared again.
-    pair = record.sealed_private_key + record.public_key
+    pair = sealed + public_key
     if pair not in _matching_pairs:
-        if public_key_of(scalar) != record.public_key:
+        if public_key_of(scalar) != public_key:
             raise RequestError("key-backend", "private key material unavailable")
         _matching_pairs.put(pair, None)
     return scalar
 
 
+def usable_versions(record: NetworkRecord) -> tuple[int, ...]:
+    """Return the versions of a network's key that still open values, in ascending order."""
+    usable = []
+    for former in record.former_keys:
+        if former.sealed_private_key is not None:
+            usable.append(former.key_version)
+    return (*usable, record.key_version)
+
+
 def is_sealed_by(record: NetworkRecord, keyring: Keyring) -> bool:
     """Return whether every sealed private key of a network opens with a keyring.
 
-    A key that opens but does not match its public key is damaged, and counts as not opened.
+    These are the keys of all versions that are not retired, and the candidate. A key that opens but
+    does not match its public key is damaged, and counts as not opened.
     """
     try:
-        private_key(record, keyring)
+        for key_version in usable_versions(record):
+            private_key(record, keyring, key_version=key_version)
+        if record.candidate is not None:
+            _open_pair(record.candidate.sealed_private_key, record.candidate.public_key, keyring)
     except RequestError:
         return False
     return True
@@ -258,8 +318,23 @@ def resealed(
     """
     if is_sealed_by(record, new):
         return None
-    scalar = private_key(record, former)
-    return replace(record, sealed_private_key=new.seal(scalar, entropy))
+
+    def sealed_again(version: KeyVersion) -> KeyVersion:
+        if version.sealed_private_key is None:  # it is retired
+            return version
+        scalar = _open_pair(version.sealed_private_key, version.public_key, former)
+        return replace(version, sealed_private_key=new.seal(scalar, entropy))
+
+    newest = new.seal(private_key(record, former), entropy)
+    candidate = record.candidate
+    if candidate is not None:
+        candidate = sealed_again(candidate)
+    return replace(
+        record,
+        sealed_private_key=newest,
+        former_keys=tuple([sealed_again(version) for version in record.former_keys]),
+        candidate=candidate,
+    )
 
 
 # Each entry is a sealed private key, followed by the public key that belongs to it. A sealed key is
@@ -350,11 +425,19 @@ _EPOCH = datetime(1970, 1, 1)  # without a zone, which `isoformat` would write a
 # --- the store's value ----------------------------------------------------------------------------
 
 _DECODER = msgspec.msgpack.Decoder(NetworkRecord)
+_FIELDS_WITHOUT_ROTATION = NetworkRecord.__struct_fields__.index("key_created_at")
 
 
 def encode_network(record: NetworkRecord) -> bytes:
-    """Encode the record of an encryption network for the store."""
-    return msgspec.msgpack.encode(record)
+    """Encode the record of an encryption network for the store.
+
+    As long as the key was not replaced, the row has the form of earlier versions of this program,
+    which other processes of the store may still run.
+    """
+    fields = msgspec.structs.astuple(record)
+    if not (record.former_keys or record.candidate):
+        fields = fields[:_FIELDS_WITHOUT_ROTATION]
+    return msgspec.msgpack.encode(fields)
 
 
 @memoize(1024)

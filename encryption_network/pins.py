@@ -1,7 +1,8 @@
 """Pinned public keys of encryption networks.
 
-A network never changes its key (EN7). Another key means that the network, the node's store or the
-node's answer was replaced, and a client that knows the earlier key can detect that.
+A network's owner can replace its key, and signs a statement for each new version (EN36). Another
+key without these statements means that the network, the node's store or the node's answer was
+replaced. A client that knows an earlier key can detect that (EN30).
 
 Example:
     session = session.with_pin(pin_of(descriptor))

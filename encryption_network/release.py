@@ -38,7 +38,9 @@ def open_key(permit: ReleasePermit, *, keyring: Keyring, entropy: Entropy) -> Js
     body, network = decrypt.bound.body.stated, decrypt.network
     if keyring.node_did != body.target_node:
         raise RuntimeError("the request is for another node")
-    content_key = open_wrapped(private_key(network, keyring), decrypt.wrapped_key)  # row 22
+    # The version that the request names, which may be a former one (EN35).
+    scalar = private_key(network, keyring, key_version=body.key_version)
+    content_key = open_wrapped(scalar, decrypt.wrapped_key)  # row 22
     wrapped = wrap(decrypt.receiver_public_key, content_key, entropy)  # row 23
     answer: dict[str, str | int] = {
         "type": RESULT_TYPE,
@@ -49,7 +51,7 @@ def open_key(permit: ReleasePermit, *, keyring: Keyring, entropy: Entropy) -> Js
         "receiverPublicKeyHash": body.receiver_public_key_hash,
         "wrappedKey": encode_standard(wrapped),
         "alg": network.alg,
-        "keyVersion": network.key_version,
+        "keyVersion": body.key_version,
         "requestHash": decrypt.request_hash,
         "nodeId": keyring.node_did,
     }

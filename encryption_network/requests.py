@@ -277,8 +277,9 @@ def check_decrypt(bound: BoundDecrypt, record: NetworkRecord | None, now: float)
         raise RequestError("network-not-active", record.state)
     body, facts = bound.body.stated, bound.facts
     is_algorithm_same = body.alg == facts.alg == record.alg
-    is_version_same = body.key_version == facts.key_version == record.key_version
-    if not is_algorithm_same or not is_version_same:  # row 15
+    is_version_same = body.key_version == facts.key_version
+    is_version_usable = record.sealed_key_of(body.key_version) is not None
+    if not (is_algorithm_same and is_version_same and is_version_usable):  # row 15
         raise RequestError("version-mismatch")
     now_s = int(now)
     # row 16

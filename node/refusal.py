@@ -79,6 +79,11 @@ REFUSALS = {
     "batch-too-large": "KV batch read holds {} bytes, more than the {} bytes of one answer",
     # The request body exceeds this node's limit (Q2).
     "body-too-large": "KV value exceeds this node's limit of {} bytes",
+    # The owner retires the version of the network's key to which the value is sealed (EN38).
+    "key-retiring": (
+        "the value is sealed to version {} of the network's key, which is retired; seal it to"
+        " version {}"
+    ),
     # The token of a delegation status request is invalid. The message reveals nothing about any
     # delegation (wire 5.3).
     "status-token-refused": "Invalid status invocation",

@@ -17,6 +17,7 @@ The services of a client, each a class of its own:
     client.public(space): PublicKv. Values of public spaces; needs no session.
     client.delegations: Delegations. Grant, accept and revoke rights, and list grants.
     client.encryption: Encryption. Networks, sealing and decryption.
+    client.network_keys: KeyRotation. Replacing and retiring the keys of networks.
     client.backends: Backends. Grants to backends whose code was verified.
     client.attestation: Attestation. A backend's side of attestation.
     client.programs(): Programs. Programs for runners: publish and read them.
@@ -43,6 +44,7 @@ _PLACES = {
     "Attestation": "apps.attestation",
     "Backends": "apps.backends",
     "Contacts": "apps.contacts",
+    "KeyRotation": "apps.key_rotation",
     "Client": "client",
     "NodeInfo": "client",
     "SignIn": "client",

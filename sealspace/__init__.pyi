@@ -3,6 +3,7 @@ from sealspace.apps.access import Access as Access
 from sealspace.apps.attestation import Attestation as Attestation
 from sealspace.apps.backends import Backends as Backends
 from sealspace.apps.contacts import Contacts as Contacts
+from sealspace.apps.key_rotation import KeyRotation as KeyRotation
 from sealspace.apps.programs import Programs as Programs
 from sealspace.apps.runners import Runners as Runners
 from sealspace.apps.sharing import Sharing as Sharing
@@ -55,6 +56,7 @@ __all__ = [
     "Delegations",
     "Encryption",
     "InvalidInput",
+    "KeyRotation",
     "Kv",
     "NodeInfo",
     "NodeRefused",

@@ -440,7 +440,7 @@ class NetworkNotActive(EncryptionError):
 class NetworkKeyChanged(EncryptionError):
     """The encryption network's key differs from the pinned key.
 
-    Nothing was encrypted.
+    The network's owner did not sign that the one replaces the other. Nothing was encrypted.
 
     Attributes:
         pinned: the key that the session used before.

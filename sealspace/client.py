@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .apps.attestation import Attestation, Family, ReleaseTerms
     from .apps.backends import Backends
     from .apps.contacts import Contacts
+    from .apps.key_rotation import KeyRotation
     from .apps.programs import Programs
     from .apps.runners import Runners
     from .apps.sharing import Sharing
@@ -553,6 +554,13 @@ class Client:
     def encryption(self) -> Encryption:
         """Methods for encrypting data and managing encryption networks."""
         return self._encryption
+
+    @property
+    def network_keys(self) -> "KeyRotation":
+        """Methods for replacing the key of an encryption network, and for retiring former keys."""
+        from .apps.key_rotation import KeyRotation
+
+        return KeyRotation(self._caller, self._encryption)
 
     @property
     def delegations(self) -> "Delegations":

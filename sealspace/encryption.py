@@ -12,6 +12,7 @@ Example:
 
 from collections.abc import Mapping
 from dataclasses import field, replace
+from typing import NamedTuple
 
 from capabilities.abilities import DECRYPT, NETWORK_CREATE, NETWORK_REVOKE, SET_POLICY
 from capabilities.capability_errors import CapabilityError
@@ -36,7 +37,7 @@ from encryption_network.network_errors import EncryptionError as NetworkLibraryE
 from encryption_network.network_errors import WithdrawalError
 from encryption_network.networks import (
     ALGORITHM,
-    KEY_VERSION,
+    FIRST_KEY_VERSION,
     Descriptor,
     parse_descriptor,
 )
@@ -45,7 +46,6 @@ from encryption_network.policy import Policy, parse_policy, policy_json
 from encryption_network.requests import (
     RESULT_TYPE,
     admin_fact,
-    change_fact,
     decrypt_body_json,
     decrypt_fact,
     request_hash,
@@ -58,6 +58,8 @@ from encryption_network.signed_descriptor import (
 from encryption_network.withdrawals import parse_withdrawal
 
 from ._node_errors import about_network
+from .documents.key_statements import follow_key_changes
+from .documents.network_keys import MAX_KEYS_BYTES, NetworkKeys, parse_network_keys
 from .errors import (
     DecryptDenied,
     DescriptorUnsigned,
@@ -73,12 +75,14 @@ from .errors import (
     NodeMismatch,
     ResponseBindingMismatch,
     ResponseSignatureInvalid,
+    StatementInvalid,
     Unauthorized,
 )
 from .session import DEFAULT_NETWORK, capability, network_of_owner, token_cid
 from .wire.caller import Caller
+from .wire.network_requests import administer, network_path, request_change
 from .wire.node_answers import json_object
-from .wire.transport import Answer, Request, json_request, path_segment
+from .wire.transport import Request, json_request
 
 _ECHOED = (
     "targetNode",
@@ -219,12 +223,14 @@ class Withdrawals:
                 "trust in the owner's own DID cannot be withdrawn",
                 hint="revoke the network instead",
             )
-        request = json_request("POST", f"{_network_path(chosen)}/withdraw", canonical_bytes(value))
-        await _request_change(self._caller, chosen, request, WITHDRAWAL_FACT, value)
+        request = json_request("POST", f"{network_path(chosen)}/withdraw", canonical_bytes(value))
+        await request_change(self._caller, chosen, request, WITHDRAWAL_FACT, value)
 
 
 _USABLE_STATES = frozenset({"active", "rotating"})
 _MOST_ANSWERED_BYTES = 64 * 1024
+_DESCRIPTOR_AGE_S = 300.0
+"""How long a descriptor is cached, seconds. After that, a new version of the key is noticed."""
 
 
 @frozen
@@ -248,6 +254,13 @@ def new_receiver_key(entropy: Entropy) -> ReceiverKey:
     return ReceiverKey(private_key, public_key_of(private_key))
 
 
+class _Cached(NamedTuple):
+    """A descriptor, and when it was fetched, epoch seconds."""
+
+    descriptor: Descriptor
+    fetched_at: float
+
+
 class Encryption:
     """Methods for encrypting and decrypting data.
 
@@ -256,7 +269,7 @@ class Encryption:
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
-        self._descriptors: dict[str, Descriptor] = {}
+        self._descriptors: dict[str, _Cached] = {}
 
     def network(self, name: str = DEFAULT_NETWORK, *, owner: str | None = None) -> NetworkId:
         """Return the id of an encryption network.
@@ -273,17 +286,18 @@ class Encryption:
     async def descriptor(self, network: NetworkId) -> Descriptor:
         """Return the descriptor of an encryption network.
 
-        The descriptor contains the network's public key. The descriptor is cached until a request
-        for the network is refused. The key is pinned in `Client.session`: a different key is
-        rejected later (EN30). A client with `require_node_evidence` verifies the node's evidence
-        first.
+        The descriptor contains the network's public key. It is cached for five minutes, or until a
+        request for the network is refused. The key is pinned in `Client.session`: a different key
+        is rejected later, unless the network's owner signed that it replaces the pinned one (EN30).
+        A client with `require_node_evidence` verifies the node's evidence first.
 
         Returns:
             The descriptor of the requested network, signed by this client's node for a fresh nonce,
             unless the client accepts unsigned ones.
         Raises:
             NetworkNotFound: the network does not exist on this node.
-            NetworkKeyChanged: the session pinned another key; see `accept`.
+            NetworkKeyChanged: the session pinned another key, which the owner did not replace; see
+                `accept`.
             DescriptorUnsigned, ResponseSignatureInvalid: the node's signature is missing or not
                 valid.
             NodeMismatch: the descriptor names another node.
@@ -291,21 +305,94 @@ class Encryption:
         """
         # Other requests verify the node before they send a token. Sealing sends none (AT45).
         await self._caller.transport.check_node()
-        descriptor = self._descriptors.get(network.text)
+        descriptor, pinned = self._known(network)
         if descriptor is None:
             descriptor = await self._fetch_descriptor(network)
-        session = self._caller.signed_in
         offered = pin_of(descriptor)
+        if pinned is not None and pinned != offered:
+            self._descriptors.pop(network.text, None)
+            await self.require_later_key(network, pinned, offered)
         # A pin is stored in the session. Without one, only this client's cache has the key.
+        if self._caller.signed_in is not None:
+            self._caller.session = self._caller.signed_in.with_pin(offered)
+        if network.text not in self._descriptors:
+            self._descriptors[network.text] = _Cached(descriptor, self._caller.clock.now())
+        return descriptor
+
+    def _known(self, network: NetworkId) -> tuple[Descriptor | None, NetworkPin | None]:
+        """Return the cached descriptor if it is recent enough, and the key known so far."""
+        cached = self._descriptors.get(network.text)
+        descriptor = None
+        pinned = None
+        if cached is not None:
+            pinned = pin_of(cached.descriptor)
+            age_s = self._caller.clock.now() - cached.fetched_at
+            if 0 <= age_s < _DESCRIPTOR_AGE_S:  # the age is negative after the clock was set back
+                descriptor = cached.descriptor
+            else:
+                del self._descriptors[network.text]
+        session = self._caller.signed_in
         if session is not None:
             pinned = session.pin_of(network)
-            # Keys are not rotated, so another key means that something was replaced (EN30).
-            if pinned is not None and pinned != offered:
-                self._descriptors.pop(network.text, None)
-                raise NetworkKeyChanged(pinned, offered)
-            self._caller.session = session.with_pin(offered)
-        self._descriptors[network.text] = descriptor
-        return descriptor
+        return descriptor, pinned
+
+    async def require_later_key(
+        self, network: NetworkId, pinned: NetworkPin, offered: NetworkPin
+    ) -> None:
+        """Check that a network's owner replaced a known key by another one (EN30).
+
+        Each version between them needs a statement that the owner's wallet or own key signed.
+
+        Args:
+            network: the network.
+            pinned: the known key.
+            offered: the key that the node sent now.
+        Raises:
+            NetworkKeyChanged: the owner's statements do not lead from the one to the other.
+            MalformedAnswer, NodeRefused, TransportError: the statements cannot be fetched.
+        """
+        if offered.key_version <= pinned.key_version:
+            raise NetworkKeyChanged(pinned, offered)
+        try:
+            keys = await self.keys(network)
+            newest = follow_key_changes(
+                pinned,
+                [statement.encode() for statement in keys.statements],
+                network=network,
+                node_did=await self._caller.node_id(),
+            )
+        except (NetworkNotFound, StatementInvalid) as exc:
+            raise NetworkKeyChanged(pinned, offered) from exc
+        if newest != offered:
+            raise NetworkKeyChanged(pinned, offered)
+
+    async def keys(self, network: NetworkId) -> NetworkKeys:
+        """Return the versions of a network's key, and the owner's statements about them.
+
+        The answer is not signed by the node. The statements are signed by the network's owner;
+        `require_later_key` verifies them.
+
+        Raises:
+            NetworkNotFound: the network does not exist on this node.
+            MalformedAnswer: the answer is not a list of keys of this network.
+            NodeRefused, TransportError: the request failed.
+        """
+        request = Request(
+            "GET",
+            f"{network_path(network)}/keys",
+            repeatable=True,
+            max_answer_bytes=MAX_KEYS_BYTES,
+        )
+        with about_network(network.text):
+            answer = await self._caller.transport.require(request)
+        return parse_network_keys(answer.body, network)
+
+    def forget(self, network: NetworkId) -> None:
+        """Fetch the network's descriptor again when it is needed next.
+
+        The pinned key stays pinned.
+        """
+        self._descriptors.pop(network.text, None)
 
     def accept(self, pin: NetworkPin) -> None:
         """Trust a given public key of an encryption network.
@@ -376,11 +463,11 @@ class Encryption:
         # If the answer is lost, the network may be revoked all the same. So its descriptor is
         # dropped first, and fetched again when it is needed.
         self._descriptors.pop(network.text, None)
-        await _administer(
+        await administer(
             self._caller,
             network,
             NETWORK_REVOKE,
-            Request("POST", f"{_network_path(network)}/revoke"),
+            Request("POST", f"{network_path(network)}/revoke"),
             fact,
         )
 
@@ -392,8 +479,8 @@ class Encryption:
             MalformedAnswer: the answer is not a policy.
             NetworkNotFound, Unauthorized, NodeRefused, TransportError: the request failed.
         """
-        request = Request("GET", f"{_network_path(network)}/policy", repeatable=True)
-        value = json_object(await _administer(self._caller, network, SET_POLICY, request))
+        request = Request("GET", f"{network_path(network)}/policy", repeatable=True)
+        value = json_object(await administer(self._caller, network, SET_POLICY, request))
         if value.keys() != {"policy"}:
             raise MalformedAnswer("the node's response does not contain a valid network policy")
         try:
@@ -419,8 +506,8 @@ class Encryption:
             NetworkNotFound, NodeRefused, TransportError: the request failed.
         """
         value: Json = None if policy is None else policy_json(policy)
-        request = json_request("PUT", f"{_network_path(network)}/policy", canonical_bytes(value))
-        await _request_change(self._caller, network, request, POLICY_FACT, value)
+        request = json_request("PUT", f"{network_path(network)}/policy", canonical_bytes(value))
+        await request_change(self._caller, network, request, POLICY_FACT, value)
 
     async def encrypt(
         self,
@@ -430,6 +517,7 @@ class Encryption:
         label: bytes | None = None,
         metadata: Mapping[str, str] | None = None,
         key: bytes | None = None,
+        key_version: int = FIRST_KEY_VERSION,
     ) -> InlineEnvelope:
         """Encrypt data with an encryption network's public key.
 
@@ -441,6 +529,7 @@ class Encryption:
             label: stored unencrypted and unauthenticated; `decrypt` can compare it.
             metadata: stored unencrypted and unauthenticated.
             key: public key of the network, which the owner has verified; None: the node is asked.
+            key_version: version of `key`.
         Raises:
             NetworkNotActive: the network was revoked.
             InvalidResponse: the network's public key is not usable (low order).
@@ -455,7 +544,7 @@ class Encryption:
                 public_key=key,
                 state="active",
                 alg=ALGORITHM,
-                key_version=KEY_VERSION,
+                key_version=key_version,
                 node_did=None,
             )
         try:
@@ -523,7 +612,7 @@ class Encryption:
         tokens: list[str] = []
         request = await self._caller.authorized(
             replace(
-                json_request("POST", f"{_network_path(network)}/decrypt", canonical_bytes(body)),
+                json_request("POST", f"{network_path(network)}/decrypt", canonical_bytes(body)),
                 repeatable=True,
                 max_answer_bytes=_MOST_ANSWERED_BYTES,
             ),
@@ -552,7 +641,7 @@ class Encryption:
         nonce = encode_url(self._caller.entropy.token(MAX_NONCE_BYTES))
         request = Request(
             "GET",
-            f"{_network_path(network)}?nonce={nonce}",
+            f"{network_path(network)}?nonce={nonce}",
             repeatable=True,
             max_answer_bytes=_MOST_ANSWERED_BYTES,
         )
@@ -608,30 +697,3 @@ def require_usable(descriptor: Descriptor) -> None:
     """Raise NetworkNotActive if nothing should be sealed to a network."""
     if descriptor.state not in _USABLE_STATES:
         raise NetworkNotActive(descriptor.state)
-
-
-async def _administer(
-    caller: Caller, network: NetworkId, ability: str, request: Request, *facts: JsonObject
-) -> Answer:
-    """Send a request that requires a given ability on an encryption network.
-
-    Raises NetworkNotFound if the network does not exist.
-    """
-    asked = await caller.authorized(request, [capability(network.text, ability)], facts=facts)
-    with about_network(network.text):
-        return await caller.transport.require(asked)
-
-
-async def _request_change(
-    caller: Caller, network: NetworkId, request: Request, fact_type: str, body: Json
-) -> None:
-    """Send a request that changes an encryption network.
-
-    The token is bound to the request body.
-    """
-    fact = change_fact(fact_type, network.text, target_node=await caller.node_id(), body=body)
-    await _administer(caller, network, SET_POLICY, request, fact)
-
-
-def _network_path(network: NetworkId) -> str:
-    return f"/encryption/networks/{path_segment(network.text)}"

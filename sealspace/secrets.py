@@ -29,6 +29,7 @@ from capabilities.principals import same_principal
 from capabilities.resources import NetworkId, SpaceId
 from encryption_network.envelope import InlineEnvelope, parse_envelope
 from encryption_network.network_errors import EncryptionError as NetworkLibraryError
+from encryption_network.networks import FIRST_KEY_VERSION
 
 from .documents.places import place_of
 from .documents.sealed_paths import SealedPaths
@@ -145,10 +146,12 @@ class Secrets:
         if folder is None:
             self._network = network_of_owner(space.owner, network)
             self._key = None
+            self._key_version = FIRST_KEY_VERSION
             self._folder = OWN_FOLDER
         else:
             self._network = network_of_owner(folder.did, network)
             self._key = folder.key
+            self._key_version = folder.key_version
             self._folder = folder.path
 
     def resource(self, name: str, *, scope: str | None = None) -> str:
@@ -613,6 +616,7 @@ class Secrets:
             label=secret_label(self._space, secret),
             metadata=VAULT_METADATA,
             key=self._key,
+            key_version=self._key_version,
         )
         return envelope_bytes(envelope).decode()
 

@@ -24,7 +24,12 @@ from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.principals import principal_of
 from encryption_network.keyring import Keyring
 from encryption_network.network_errors import RecordError, RequestError
-from encryption_network.networks import NetworkRecord, decode_network, private_key
+from encryption_network.networks import (
+    NetworkRecord,
+    decode_network,
+    private_key,
+    usable_versions,
+)
 from encryption_network.policy import decode_evidence
 from encryption_network.release_record import decode_release_record
 from encryption_network.withdrawals import decode_withdrawals
@@ -546,7 +551,8 @@ async def _check(config: Config, opens: bool) -> Checked:
             def opened_network(value: bytes) -> NetworkRecord:
                 record = decode_network(value)
                 try:
-                    private_key(record, keyring)
+                    for key_version in usable_versions(record):
+                        private_key(record, keyring, key_version=key_version)
                 except RequestError:
                     raise RecordError(
                         f"the root secret does not open the network {record.network}"

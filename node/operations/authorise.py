@@ -27,7 +27,7 @@ from capabilities.chain import (
     mentioned_spaces,
 )
 from capabilities.cids import ContentKey
-from capabilities.facts import POLICY_FACT, SESSION_FACT, WITHDRAWAL_FACT
+from capabilities.facts import KEYS_FACT, POLICY_FACT, SESSION_FACT, WITHDRAWAL_FACT
 from capabilities.frozen_struct import AcyclicStruct
 from capabilities.references import CitedDelegation
 from capabilities.resources import SpaceId
@@ -98,7 +98,7 @@ def admit_signed(unverified: UnverifiedInvocation, *, now: float) -> Invocation:
 
 # Facts that bind a token to the one route that it was signed for (T12). Other routes reject such a
 # token, so that a signature for one purpose cannot be used for another.
-_BINDING_FACTS = (ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT)
+_BINDING_FACTS = (ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT, KEYS_FACT)
 
 
 class Call(AcyclicStruct):

@@ -25,11 +25,11 @@ from capabilities.abilities import KV_GET, KV_LIST
 from capabilities.capability_errors import CapabilityError
 from capabilities.principals import same_principal
 from capabilities.tokens import Capability, parse_delegation, verify_delegation
-from encryption_network.networks import KEY_VERSION
 from encryption_network.pins import NetworkPin, pin_of
 
 from ..delegations import Delegations
 from ..documents.secret_names import (
+    OWN_FOLDER,
     SHARED_PREFIX,
     SecretName,
     SharedFolder,
@@ -76,7 +76,7 @@ class Share(NamedTuple):
         return NetworkPin(
             network=network_of_owner(self.folder.did).text,
             public_key=self.folder.key,
-            key_version=KEY_VERSION,
+            key_version=self.folder.key_version,
         )
 
     def portable(self, host: str) -> PortableDelegation:
@@ -152,18 +152,18 @@ class Sharing:
             NotFound: there is no such secret.
             UnboundValue: a secret does not state its place; bind it first (EN46).
             NetworkNotFound, NetworkNotActive: the person has no network at that node.
-            NetworkKeyChanged: earlier copies are sealed to another key of this person.
+            NetworkKeyChanged: earlier copies are sealed to another key of this person; see `renew_for`.
             SealspaceError: as `Secrets.get`, `Encryption.descriptor`, `Kv.put_many` and
                 `Delegations.delegate`.
         """
         folder = shared_folder(team, did)
         shares = await self.shares()
-        pin = await self._pin(
-            [one.pin for one in shares if one.folder.did == folder.did],
-            did=folder.did,
-            encryption=encryption or self._encryption,
-        )
-        folder = folder._replace(key=pin.public_key)
+        known = [one.pin for one in shares if one.folder.did == folder.did]
+        pin = await self._pin(known, did=folder.did, encryption=encryption or self._encryption)
+        for former in known:
+            if former != pin:
+                raise _needs_renewal(folder.did, former, pin)
+        folder = folder._replace(key=pin.public_key, key_version=pin.key_version)
         members = {one.folder: one for one in shares if one.folder.group == folder.group}
         if folder not in members:
             # SH5: copies that an ended right left in the folder would be readable again with the
@@ -205,12 +205,73 @@ class Sharing:
         return renewed
 
     async def _copy(self, named: Sequence[SecretName], only: SharedFolder | None) -> None:
-        """Store copies of secrets in one folder, or in all of them."""
+        """Store copies of secrets in one folder, or in all of them.
+
+        The values are copied again if one of them was replaced in the meantime (SH6).
+        """
         copied: dict[str, str | bytes] = {}
-        # SH6: the values are copied again if one of them was replaced in the meantime.
         while (values := await self._values_of(named)) != copied:
             await self.put_many(values, own=False, only=only)
             copied = values
+
+    async def renew_for(
+        self,
+        did: str,
+        *,
+        wallet: _Wallet = lambda: None,
+        encryption: Encryption | None = None,
+    ) -> tuple[Share, ...]:
+        """Share with a person again who has replaced the key of the network (SH15).
+
+        The wallet signs once for each team of the person, and once for what is shared with the
+        person alone. The new rights end when the former ones do. The person can read the former
+        copies until the new ones are stored. An interrupted call can be repeated.
+
+        Args:
+            did: DID of the person.
+            wallet: see above.
+            encryption: encryption service of a client of the person's node; None: this node.
+        Returns:
+            The new rights to read; empty if every copy is sealed to the newest key already.
+        Raises:
+            InvalidInput: the DID is not valid, or the owner's wallet is missing.
+            NotShared: nothing is shared with this person.
+            NetworkKeyChanged: the person did not sign that the new key replaces the former one.
+            SealspaceError: as `share`.
+        """
+        person = shared_folder(None, did).did
+        of_person = [one for one in await self.shares() if one.folder.did == person]
+        if not of_person:
+            raise NotShared(
+                f"nothing is shared with {person}",
+                hint="list what is shared: sealspace team list",
+            )
+        known = [one.pin for one in of_person]
+        pin = await self._pin(known, did=person, encryption=encryption or self._encryption)
+        renewed = []
+        for former in of_person:
+            if former.pin != pin:
+                renewed.append(await self._renew(former, pin, wallet))
+        return tuple(renewed)
+
+    async def _renew(self, former: Share, pin: NetworkPin, wallet: _Wallet) -> Share:
+        """Replace a person's folder by one that names the person's newest key."""
+        folder = former.folder._replace(key=pin.public_key, key_version=pin.key_version)
+        signed = await self._signed(self._caller.session.owner)
+        grants = signed.get(folder, [])
+        if not grants:
+            # SH5: copies that an ended right left in the folder would be readable again.
+            await self._kv.delete_many(await self._labels_of_copies(folder.path, None))
+            now = self._caller.clock.now()
+            ends_at = former.grant.expires_at
+            ttl_s = SHARE_TTL_S if ends_at is None else ends_at - now
+            grants = await self._sign([folder], ttl_s, wallet)
+        named = [one._replace(folder=OWN_FOLDER) for one in former.copies]
+        await self._copy(named, folder)
+        # The former right ends last, so the person can read one of the copies at any time.
+        await Delegations(self._caller).revoke(*(one.cid for one in signed[former.folder]))
+        await self._kv.delete_many(await self._labels_of_copies(former.folder.path, None))
+        return Share(folder, grants[0], tuple(one._replace(folder=folder.path) for one in named))
 
     async def _values_of(self, named: Sequence[SecretName]) -> dict[str, str | bytes]:
         """Return the current values of the owner's secrets by their labels.
@@ -336,15 +397,45 @@ class Sharing:
             NotShared: nothing is shared, or it is not clear which team is meant.
             SealspaceError: as `Delegations.query` and `Delegations.accept`.
         """
-        matching = []
+        by_team: dict[str, Share] = {}
         for target, grants in (await self._signed(owner)).items():
             if not isinstance(target, SharedFolder) or target.did != self._caller.session.owner:
                 continue
-            if team in (None, target.team or ""):  # "" is the person alone
-                matching.append(Share(target, grants[0]))
+            name = target.team or ""  # "" is the person alone
+            if team not in (None, name):
+                continue
+            # While an owner renews copies for a new key, those for the former key are complete.
+            earlier = by_team.get(name)
+            if earlier is None or target.key_version < earlier.folder.key_version:
+                by_team[name] = Share(target, grants[0])
+        matching = list(by_team.values())
         if len(matching) != 1:
             raise _not_one(owner, matching)
         return await self.opened(matching[0], wallet=wallet)
+
+    async def received_folders(self) -> tuple[tuple[str, SharedFolder], ...]:
+        """Return the folders at this node that others share with this session's owner.
+
+        Each folder names the key for which its copies were made. It is given with the DID of the
+        person who shares.
+
+        Raises:
+            SealspaceError: as `Delegations.query`.
+        """
+        session = self._caller.session
+        query = Delegations(self._caller).query(
+            direction="received",
+            status="active",
+            account=None if session.space else SECRETS_SPACE,
+            tokens=True,
+            page_items=MAX_PAGE_ITEMS,
+        )
+        found: dict[tuple[str, SharedFolder], None] = {}
+        async for one in query:
+            share = read_share(one.token or "", one.delegator)
+            if share is not None and share.folder.did == session.owner:
+                found[str(share.grant.delegator), share.folder] = None
+        return tuple(found)
 
     async def opened(
         self,
@@ -404,14 +495,19 @@ class Sharing:
         require_usable(descriptor)
         offered = pin_of(descriptor)
         for pin in known:
-            if pin != offered:  # a node, or a writer of its store, could offer a key of their own
-                changed = NetworkKeyChanged(pin, offered)
+            if pin == offered:
+                continue
+            try:
+                # A node, or a writer of its store, could offer a key of their own. Only the
+                # person's own statements replace a key in a live grant.
+                await encryption.require_later_key(network_of_owner(did), pin, offered)
+            except NetworkKeyChanged as changed:
                 changed.step = (
                     f"ask {did} for the fingerprint that `sealspace network show` prints; only if"
                     f" it is {offered.fingerprint}, run `sealspace secret unshare --with {did}`,"
                     " remove them from their teams, and share again"
                 )
-                raise changed
+                raise
         return offered
 
     async def _sign(
@@ -461,6 +557,14 @@ class Sharing:
             if grant.is_live(now):  # a node could list a grant as active after its end
                 signed.setdefault(target, []).append(grant)
         return signed
+
+
+def _needs_renewal(did: str, former: NetworkPin, newest: NetworkPin) -> NetworkKeyChanged:
+    """Return the error for a person who has replaced the key that earlier grants name."""
+    changed = NetworkKeyChanged(former, newest)
+    changed.hint = f'renew the copies first: client.sharing.renew_for("{did}", wallet=…)'
+    changed.step = f"sealspace team renew {did}"
+    return changed
 
 
 def _names_to_sign(

@@ -137,15 +137,28 @@ manifest = LazyGroup(
 )
 
 network = LazyGroup(
-    rows_of(
-        "sealspace.cli.share.network",
-        {
-            "show": "Show a network's key and the conditions for decryption.",
-            "create": "Create an additional network.",
-            "policy": "Show or set which code may receive a network's keys.",
-            "revoke": "Revoke a network permanently, with everything encrypted to it.",
-        },
-    ),
+    {
+        **rows_of(
+            "sealspace.cli.share.network",
+            {
+                "show": "Show a network's keys and the conditions for decryption.",
+                "create": "Create an additional network.",
+                "policy": "Show or set which code may receive a network's keys.",
+            },
+        ),
+        **rows_of(
+            "sealspace.cli.share.network_keys",
+            {
+                "rotate": "Replace a network's key, and encrypt your secrets again.",
+                "reencrypt": "Encrypt secrets again that are encrypted to a former key.",
+                "retire": "Destroy a former key of a network.",
+            },
+        ),
+        **rows_of(
+            "sealspace.cli.share.network",
+            {"revoke": "Revoke a network permanently, with everything encrypted to it."},
+        ),
+    },
     help="Manage encryption networks. A network is a key pair that secrets are encrypted with. The"
     " node stores the private key.",
 )
@@ -157,6 +170,7 @@ team = LazyGroup(
         {
             "add": "Add a person to a team, or create it.",
             "remove": "Remove a person from a team.",
+            "renew": "Renew copies for a person who has replaced the network's key.",
             "list": "List who can read which of your secrets.",
         },
     ),

@@ -6,6 +6,8 @@
     a copy of NAME for a person, and of app/NAME for a team's member
                          secrets/shared/DID/KEY/NAME
                          secrets/shared/team/DID/KEY/scoped/app/NAME
+    a copy for version 2 of a person's key
+                         secrets/shared/DID/KEY.2/NAME
 
 The names follow the secrets convention, so clients in other languages find the same secrets.
 """
@@ -15,6 +17,7 @@ from typing import NamedTuple
 
 from capabilities.principals import Principal, principal_of
 from capabilities.strict_base64 import decode_url, encode_url
+from encryption_network.networks import FIRST_KEY_VERSION
 
 from ..errors import InvalidInput, InvalidSecretName, InvalidSecretScope
 
@@ -110,7 +113,7 @@ class SecretName(NamedTuple):
 _FOLDER = re.compile(
     rf"{SHARED_PREFIX}(?:(?P<team>[a-z0-9][a-z0-9-]{{0,63}})/)?"
     r"(?P<did>did:(?:key:z[1-9A-Za-z]{1,64}|pkh:eip155:[0-9]{1,20}:0x[0-9A-Fa-f]{40}))"
-    r"/(?P<key>[\w-]{43})/",
+    r"/(?P<key>[\w-]{43})(?:\.(?P<version>[1-9][0-9]?))?/",
     re.ASCII,
 )
 
@@ -122,11 +125,13 @@ class SharedFolder(NamedTuple):
         team: name of the team for which the copies are made; None: the person alone.
         did: DID of the person.
         key: public key of the person's network, 32 bytes.
+        key_version: version of this key.
     """
 
     team: str | None
     did: Principal
     key: bytes
+    key_version: int = FIRST_KEY_VERSION
 
     @property
     def group(self) -> str:
@@ -137,7 +142,8 @@ class SharedFolder(NamedTuple):
     def path(self) -> str:
         """The path of the folder, which grants contain."""
         did = f"{self.did}/" if self.team else ""
-        return f"{self.group}{did}{encode_url(self.key)}/"
+        version = "" if self.key_version == FIRST_KEY_VERSION else f".{self.key_version}"
+        return f"{self.group}{did}{encode_url(self.key)}{version}/"
 
 
 def shared_folder(team: str | None, did: str) -> SharedFolder:
@@ -170,7 +176,9 @@ def shared_folder_at(path: str) -> SharedFolder | None:
         team=found["team"],
         did=principal_of(found["did"]),
         key=decode_url(found["key"]) or b"",
+        key_version=int(found["version"] or FIRST_KEY_VERSION),
     )
+    # The comparison also refuses the version 1, which is not written.
     return folder if folder.path == found[0] else None
 
 

@@ -42,6 +42,7 @@ _OWN = {
     "Contacts": "services",
     "Delegations": "services",
     "Encryption": "services",
+    "KeyRotation": "services",
     "Kv": "services",
     "Programs": "services",
     "PublicKv": "services",

@@ -26,6 +26,7 @@ from sealspace.sync.services import Backends as Backends
 from sealspace.sync.services import Contacts as Contacts
 from sealspace.sync.services import Delegations as Delegations
 from sealspace.sync.services import Encryption as Encryption
+from sealspace.sync.services import KeyRotation as KeyRotation
 from sealspace.sync.services import Kv as Kv
 from sealspace.sync.services import Programs as Programs
 from sealspace.sync.services import PublicKv as PublicKv
@@ -57,6 +58,7 @@ __all__ = [
     "Delegations",
     "Encryption",
     "InvalidInput",
+    "KeyRotation",
     "Kv",
     "NodeInfo",
     "NodeRefused",

@@ -14,6 +14,7 @@ from sealspace.sync.services import (
     Contacts,
     Delegations,
     Encryption,
+    KeyRotation,
     Kv,
     Programs,
     PublicKv,
@@ -279,6 +280,10 @@ class Client:
     @property
     def encryption(self) -> Encryption:
         """Methods for encrypting data and managing encryption networks."""
+
+    @property
+    def network_keys(self) -> KeyRotation:
+        """Methods for replacing the key of an encryption network, and for retiring former keys."""
 
     @property
     def delegations(self) -> Delegations:

@@ -54,6 +54,13 @@ class Access(Bridged, of=aio.Access):
     """
 
 
+class KeyRotation(Bridged, of=aio.KeyRotation):
+    """A client that replaces and retires the keys of an owner's encryption networks.
+
+    Use `Client.network_keys` to get an instance. See `sealspace.apps.key_rotation.KeyRotation`.
+    """
+
+
 class Contacts(Bridged, of=aio.Contacts):
     """A client for the names that an owner gives to DIDs.
 

@@ -19,11 +19,13 @@ from sealspace.apps.api_keys import Credential
 from sealspace.apps.attestation import AttestationSession, Attested, Challenge
 from sealspace.apps.backends import EvidenceVerifier, Leniency, Pin, Seen
 from sealspace.apps.contacts import StoredContacts
+from sealspace.apps.key_rotation import Progress, Reencrypted, _Wallet
 from sealspace.apps.programs import Active, ProgramManifest, Provenance, Target, Version
 from sealspace.apps.runners import Generation
 from sealspace.apps.sharing import Share, _Wallet
 from sealspace.documents.contact_list import Contact
 from sealspace.documents.manifests import DelegationTarget
+from sealspace.documents.network_keys import NetworkKeys
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.run_grants import RunStatement
 from sealspace.documents.secret_names import SecretName, SharedFolder
@@ -734,9 +736,31 @@ class Sharing:
             InvalidInput: an argument is not valid, or the owner's wallet is missing.
             NotFound: there is no such secret.
             NetworkNotFound, NetworkNotActive: the person has no network at that node.
-            NetworkKeyChanged: earlier copies are sealed to another key of this person.
+            NetworkKeyChanged: earlier copies are sealed to another key of this person; see `renew`.
             SealspaceError: as `Secrets.get`, `Encryption.descriptor`, `Kv.put_many` and
                 `Delegations.delegate`.
+        """
+
+    def renew(
+        self, did: str, *, wallet: _Wallet = ..., encryption: Encryption | None = None
+    ) -> tuple[Share, ...]:
+        """Share with a person again who has replaced the key of the network (SH15).
+
+        The wallet signs once for each team of the person, and once for what is shared with the
+        person alone. The new rights end when the former ones do. The person can read the former
+        copies until the new ones are stored. An interrupted call can be repeated.
+
+        Args:
+            did: DID of the person.
+            wallet: see above.
+            encryption: encryption service of a client of the person's node; None: this node.
+        Returns:
+            The new rights to read; empty if every copy is sealed to the newest key already.
+        Raises:
+            InvalidInput: the DID is not valid, or the owner's wallet is missing.
+            NotShared: nothing is shared with this person.
+            NetworkKeyChanged: the person did not sign that the new key replaces the former one.
+            SealspaceError: as `share`.
         """
 
     def put_many(
@@ -824,6 +848,92 @@ class Access:
         Does not check:
             Withdrawals of trust, which only narrow the answer. Lies of the node: it can hide grants
             from its own list.
+        """
+
+class KeyRotation:
+    """A client that replaces and retires the keys of an owner's encryption networks.
+
+    Use `Client.network_keys` to get an instance. See `sealspace.apps.key_rotation.KeyRotation`.
+    """
+
+    def versions(self, network: NetworkId) -> NetworkKeys:
+        """Return the versions of a network's key.
+
+        The newest version is the one in the descriptor, which the node signed. The versions from 2
+        on are the ones that the network's owner signed. The node alone states the times and states.
+
+        Raises:
+            NetworkKeyChanged: the owner's statements do not lead from version 1 to the newest.
+            SealspaceError: as `Encryption.descriptor` and `Encryption.keys`.
+        """
+
+    def rotate(self, network: NetworkId, *, wallet: _Wallet = ...) -> NetworkPin:
+        """Replace the key of an encryption network.
+
+        The node makes the key, and the owner signs it. The former key opens earlier values until
+        it is retired.
+
+        Args:
+            network: a network of the owner.
+            wallet: returns the owner's wallet, or None if the session's key is the owner's own. It
+                signs once.
+        Returns:
+            The newest key, which the session pins.
+        Raises:
+            InvalidInput: the wallet is missing, or is not the owner's.
+            NotGranted: the session does not have `sealspace.encryption/policy` on the network.
+            Unauthorized: the session is not its owner in person.
+            DuplicateRequest: another rotation was faster.
+            ResponseSignatureInvalid: the node did not sign the candidate for the next key.
+            SealspaceError: as `Encryption.descriptor`.
+        """
+
+    def retire(self, network: NetworkId, key_version: int) -> NetworkKeys:
+        """Have the node refuse new values that are sealed to a former key.
+
+        Earlier values can still be opened, until the key is destroyed.
+
+        Args:
+            network: a network of the owner.
+            key_version: version of the key; not the newest.
+        Returns:
+            The versions of the key.
+        Raises:
+            DuplicateRequest: the version is the newest, unknown or retired.
+            SealspaceError: as `rotate`.
+        """
+
+    def destroy(self, network: NetworkId, key_version: int) -> NetworkKeys:
+        """Destroy a former key that is retiring.
+
+        Whatever is still sealed to it can never be opened again. Backups that the operator made
+        before still contain the key.
+
+        Raises:
+            DuplicateRequest: the version is not retiring.
+            SealspaceError: as `retire`.
+        """
+
+    def reencrypt(
+        self, network: NetworkId, *, spaces: Collection[str] = ..., progress: Progress | None = None
+    ) -> Reencrypted:
+        """Seal the owner's values to the newest key of a network (EN39).
+
+        Each value is opened and sealed on this machine with a new content key, and replaces only
+        the value that was read. So the call can be interrupted at any time and repeated, and never
+        overwrites another writer's value. It looks at the secrets, the notes and the contacts.
+        Copies for other people are sealed to their keys, and stay as they are. Former versions of
+        the values stay sealed to the former key.
+
+        Args:
+            network: a network of the owner.
+            spaces: names of further spaces of the owner in which envelopes are stored.
+            progress: called after each value.
+        Returns:
+            Numbers of values, and those that could not be opened.
+        Raises:
+            SealspaceError: as `Encryption.descriptor`, `Kv.list`, `Kv.get_many` and `Kv.put`; the
+                values so far are sealed to the newest key.
         """
 
 class Contacts:
@@ -1049,21 +1159,56 @@ class Encryption:
     def descriptor(self, network: NetworkId) -> Descriptor:
         """Return the descriptor of an encryption network.
 
-        The descriptor contains the network's public key. The descriptor is cached until a request
-        for the network is refused. The key is pinned in `Client.session`: a different key is
-        rejected later (EN30). A client with `require_node_evidence` verifies the node's evidence
-        first.
+        The descriptor contains the network's public key. It is cached for five minutes, or until a
+        request for the network is refused. The key is pinned in `Client.session`: a different key
+        is rejected later, unless the network's owner signed that it replaces the pinned one (EN30).
+        A client with `require_node_evidence` verifies the node's evidence first.
 
         Returns:
             The descriptor of the requested network, signed by this client's node for a fresh nonce,
             unless the client accepts unsigned ones.
         Raises:
             NetworkNotFound: the network does not exist on this node.
-            NetworkKeyChanged: the session pinned another key; see `accept`.
+            NetworkKeyChanged: the session pinned another key, which the owner did not replace; see
+                `accept`.
             DescriptorUnsigned, ResponseSignatureInvalid: the node's signature is missing or not
                 valid.
             NodeMismatch: the descriptor names another node.
             NodeEvidenceRefused, MalformedAnswer, TransportError: a request or its check failed.
+        """
+
+    def require_later_key(
+        self, network: NetworkId, pinned: NetworkPin, offered: NetworkPin
+    ) -> None:
+        """Check that a network's owner replaced a known key by another one (EN30).
+
+        Each version between them needs a statement that the owner's wallet or own key signed.
+
+        Args:
+            network: the network.
+            pinned: the known key.
+            offered: the key that the node sent now.
+        Raises:
+            NetworkKeyChanged: the owner's statements do not lead from the one to the other.
+            MalformedAnswer, NodeRefused, TransportError: the statements cannot be fetched.
+        """
+
+    def keys(self, network: NetworkId) -> NetworkKeys:
+        """Return the versions of a network's key, and the owner's statements about them.
+
+        The answer is not signed by the node. The statements are signed by the network's owner;
+        `require_later_key` verifies them.
+
+        Raises:
+            NetworkNotFound: the network does not exist on this node.
+            MalformedAnswer: the answer is not a list of keys of this network.
+            NodeRefused, TransportError: the request failed.
+        """
+
+    def forget(self, network: NetworkId) -> None:
+        """Fetch the network's descriptor again when it is needed next.
+
+        The pinned key stays pinned.
         """
 
     def accept(self, pin: NetworkPin) -> None:
@@ -1132,6 +1277,7 @@ class Encryption:
         label: bytes | None = None,
         metadata: Mapping[str, str] | None = None,
         key: bytes | None = None,
+        key_version: int = ...,
     ) -> InlineEnvelope:
         """Encrypt data with an encryption network's public key.
 
@@ -1143,6 +1289,7 @@ class Encryption:
             label: stored unencrypted and unauthenticated; `decrypt` can compare it.
             metadata: stored unencrypted and unauthenticated.
             key: public key of the network, which the owner has verified; None: the node is asked.
+            key_version: version of `key`.
         Raises:
             NetworkNotActive: the network was revoked.
             InvalidResponse: the network's public key is not usable (low order).

@@ -7,7 +7,7 @@ from attacks.parties import DELETE, GET, LIST, PUT, REVOKE, Delegate, Owner, Sta
 from running_node import Grants, Reply, key_token, new_key, send, wallet_token
 from wire_replay import token_id
 
-from capabilities.facts import POLICY_FACT, SESSION_FACT, WITHDRAWAL_FACT
+from capabilities.facts import KEYS_FACT, POLICY_FACT, SESSION_FACT, WITHDRAWAL_FACT
 from encryption_network.requests import ADMIN_TYPE
 from sealspace.wallets import new_wallet
 
@@ -101,7 +101,9 @@ async def test_an_invocation_is_no_grant(stage: Stage, addressed: str) -> None:
         assert (await invoked(stage, token)).said == OTHER_KIND
 
 
-@pytest.mark.parametrize("fact", [ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT])
+@pytest.mark.parametrize(
+    "fact", [ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT, KEYS_FACT]
+)
 @pytest.mark.parametrize(
     "headers", [{}, {"x-tinycloud-limit": "1"}], ids=["bare", "with an option"]
 )

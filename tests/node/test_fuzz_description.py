@@ -30,7 +30,7 @@ from capabilities.abilities import (
     READ_RECEIPTS,
     SET_POLICY,
 )
-from capabilities.facts import POLICY_FACT, WITHDRAWAL_FACT
+from capabilities.facts import KEYS_FACT, POLICY_FACT, WITHDRAWAL_FACT
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_hash
@@ -231,6 +231,12 @@ SIGNED: dict[str, Callable[[Desk, Any, int], str]] = {
     ),
     "/encryption/networks/{network}/withdraw": lambda desk, body, at: _bound(
         desk, SET_POLICY, WITHDRAWAL_FACT, body
+    ),
+    "POST /encryption/networks/{network}/keys": lambda desk, body, at: _bound(
+        desk, SET_POLICY, KEYS_FACT, body
+    ),
+    "/encryption/networks/{network}/usage": lambda desk, body, at: desk.token(
+        {NETWORK: [SET_POLICY]}
     ),
     "/encryption/networks/{network}/receipts": lambda desk, body, at: desk.token(
         {NETWORK: [READ_RECEIPTS]}

@@ -33,8 +33,8 @@ from encryption_network.network_errors import (
 )
 from encryption_network.networks import (
     ALGORITHM,
+    FIRST_KEY_VERSION,
     KEY_BACKEND,
-    KEY_VERSION,
     NetworkRecord,
     Threshold,
     create_network,
@@ -230,7 +230,7 @@ def _record(network: str, state: Any, keyring: Keyring, private_key: bytes) -> N
         sealed_private_key=keyring.seal(private_key, _Listed([bytes(12)])),
         state=state,
         alg=ALGORITHM,
-        key_version=KEY_VERSION,
+        key_version=FIRST_KEY_VERSION,
         key_backend=KEY_BACKEND,
         threshold=Threshold(1, 1),
         created_at=timestamp(0),

@@ -332,6 +332,7 @@ _VALUES = {
     "response-too-large": _untitled(413, "raise the limit in the request"),
     "batch-too-large": _untitled(413, "read fewer values at once"),
     "body-too-large": _untitled(413, "store the value in parts"),
+    "key-retiring": _untitled(400, "fetch the network's key again, and seal the value to it"),
 }
 """Codes of operations on values."""
 
@@ -418,6 +419,9 @@ _NETWORKS = {
     ),
     "network-not-found": _network(404, "create the network first"),
     "network-exists": _network(409, "use it, or choose another name", invoked=RouteAnswer(409)),
+    "key-statement-refused": _network(400, "let the owner's wallet or own key sign it again"),
+    "key-version-changed": _network(412, "read the versions of the key, then try again"),
+    "key-version-kept": _network(400, "read the versions of the key"),
     "network-not-active": _network(409, "ask the network's owner"),
     # The wire says 500, but a wrapped key that cannot be opened is the caller's fault: not logged.
     "key-backend": replace(_network(500), is_expected=True),

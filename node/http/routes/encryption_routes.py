@@ -11,6 +11,8 @@ from encryption_network.withdrawals import MAX_REQUEST_BYTES
 
 from ...operations.releases.decrypt import decrypt_on_route
 from ...operations.releases.fetched_copies import FetchPage, read_fetches
+from ...operations.releases.key_usage import UsagePage, read_usage
+from ...operations.releases.key_versions import MAX_KEYS_BODY_BYTES, change_keys, read_keys
 from ...operations.releases.network_operations import (
     create,
     read_descriptor,
@@ -94,6 +96,35 @@ async def get_network(request: web.Request) -> JsonObject:
     """
     return await read_descriptor(
         request.app[SERVICES], request.match_info["network"], request.query.getall("nonce", [])
+    )
+
+
+async def get_keys(request: web.Request) -> JsonObject:
+    """GET /encryption/networks/<id>/keys: return the versions of a network's key (EN37)."""
+    return await read_keys(request.app[SERVICES], request.match_info["network"])
+
+
+async def post_keys(request: web.Request) -> JsonObject:
+    """POST /encryption/networks/<id>/keys: replace or retire a network's key (EN35, EN38)."""
+    return await change_keys(
+        request.app[SERVICES],
+        token_of(request),
+        path_id=request.match_info["network"],
+        body=await limited_body(request, max_bytes=MAX_KEYS_BODY_BYTES),
+    )
+
+
+async def get_usage(request: web.Request) -> UsagePage:
+    """GET /encryption/networks/<id>/usage: list the values that are sealed to a key (EN38).
+
+    The response is one page. The query `keyVersion` names the key; `after` continues a list.
+    """
+    return await read_usage(
+        request.app[SERVICES],
+        token_of(request),
+        path_id=request.match_info["network"],
+        key_version=request.query.get("keyVersion", ""),
+        after=request.query.get("after", ""),
     )
 
 

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from capabilities.strict_json import StrictStruct
+from encryption_network.key_versions import KeyState
 from encryption_network.networks import NetworkState
 
 _Hex = Annotated[str, Meta(pattern="^([0-9a-f][0-9a-f])*$")]
@@ -76,6 +77,46 @@ class DescribedOnRequest(Described, rename="camel", omit_defaults=True):
     """
 
     node_signature: str = ""
+
+
+class NetworkKey(msgspec.Struct, rename="camel", kw_only=True):
+    """A version of an encryption network's key."""
+
+    key_version: int
+    public_encryption_key: _Base64
+    state: KeyState
+    created_at: str
+    changed_at: str
+
+
+class NetworkKeys(msgspec.Struct, rename="camel", kw_only=True):
+    """The versions of an encryption network's key, and the owner's statements about them."""
+
+    network_id: str
+    keys: tuple[NetworkKey, ...]
+    statements: tuple[str, ...]
+
+
+class Candidate(msgspec.Struct, rename="camel", kw_only=True):
+    """A candidate for the next version of an encryption network's key."""
+
+    key_version: int
+    public_encryption_key: _Base64
+    alg: str
+
+
+class ChangedKeys(msgspec.Struct, rename="camel", kw_only=True):
+    """The response to a change of the versions of an encryption network's key.
+
+    A request for a candidate is answered with the candidate and a signature, every other request
+    with the versions of the key.
+    """
+
+    candidate: Candidate | UnsetType = UNSET
+    node_signature: _Base64 | UnsetType = UNSET
+    network_id: str | UnsetType = UNSET
+    keys: tuple[NetworkKey, ...] | UnsetType = UNSET
+    statements: tuple[str, ...] | UnsetType = UNSET
 
 
 class Released(msgspec.Struct, rename="camel", kw_only=True):

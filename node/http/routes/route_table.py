@@ -43,6 +43,7 @@ from ...operations.delegations.exchange import (
 from ...operations.delegations.query_filters import MAX_QUERY_BYTES, QueryRequest
 from ...operations.delegations.revoke import revoke
 from ...operations.readiness import Readiness
+from ...operations.releases.key_versions import MAX_KEYS_BODY_BYTES, KeysRequest
 from ...operations.values.conditions import OPTION_HEADERS
 from ...operations.values.signed_urls import SignedUrlRequest
 from ...refusal import Refusal
@@ -238,14 +239,19 @@ _READ_OF_NETWORK = (
         "request-malformed",
     }
 )
-_DECRYPTS = GROUPS["networks"] - {
-    "create-body-malformed",
-    "network-exists",
-    "nonce-used",
-    "invalid-policy",
-    "invalid-receipt",
-    "invalid-withdrawal",
-}
+_KEY_CHANGES = {"key-statement-refused", "key-version-changed", "key-version-kept"}
+_DECRYPTS = (
+    GROUPS["networks"]
+    - _KEY_CHANGES
+    - {
+        "create-body-malformed",
+        "network-exists",
+        "nonce-used",
+        "invalid-policy",
+        "invalid-receipt",
+        "invalid-withdrawal",
+    }
+)
 _WRITE_OF_NETWORK = _WRITES | _READ_OF_NETWORK | _TAKEN_NETWORK | {"policy-not-in-person"}
 
 _own = partial(Route, surface="own")
@@ -389,6 +395,30 @@ ROUTES = (
         takes=RequestBody(MAX_REQUEST_BYTES, route_shapes.Withdrawal),
         gives=(_NO_CONTENT,),
         refuses=_WRITE_OF_NETWORK | {"invalid-withdrawal"},
+    ),
+    _own(
+        method="GET",
+        path="/encryption/networks/{network}/keys",
+        handler=encryption_routes.get_keys,
+        answer=route_shapes.NetworkKeys,
+        refuses=_OF_NETWORK,
+    ),
+    _for_node(
+        method="POST",
+        path="/encryption/networks/{network}/keys",
+        handler=encryption_routes.post_keys,
+        takes=RequestBody(MAX_KEYS_BODY_BYTES, KeysRequest),
+        answer=route_shapes.ChangedKeys,
+        refuses=_WRITE_OF_NETWORK
+        | _KEY_CHANGES
+        | {"network-revoked", "network-not-active", "request-malformed"},
+    ),
+    _for_node(
+        method="GET",
+        path="/encryption/networks/{network}/usage",
+        handler=encryption_routes.get_usage,
+        query=("keyVersion", "after"),
+        refuses=_READ_OF_NETWORK | {"policy-not-in-person"},
     ),
     _for_node(
         method="GET",

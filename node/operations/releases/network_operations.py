@@ -62,7 +62,7 @@ async def read_descriptor(services: Services, path_id: str, nonces: Sequence[str
     """
     network = parse_path_id(path_id)
     nonce = _checked_nonce(nonces)
-    record = await _read(services, network)
+    record = await read_network(services, network)
     answer: JsonObject = {"descriptor": descriptor_json(record, services.keyring.node_did)}
     if nonce is not None:
         answer[SIGNATURE_MEMBER] = sign_descriptor(record, nonce, services.keyring.node_signer)
@@ -90,10 +90,15 @@ async def read_well_known(services: Services, name: str, owner_did: str | None) 
 
     The owner's DID is required.
     """
-    return well_known_json(await _read(services, well_known_id(name, owner_did)))
+    return well_known_json(await read_network(services, well_known_id(name, owner_did)))
 
 
-async def _read(services: Services, network: NetworkId) -> NetworkRecord:
+async def read_network(services: Services, network: NetworkId) -> NetworkRecord:
+    """Read the record of an encryption network.
+
+    Raises:
+        RequestError: `network-not-found`.
+    """
     row = await read_row(services.store, network_row_key(network))
     if row is None or row.value is None:
         raise RequestError("network-not-found")

@@ -44,7 +44,7 @@ async def change_in_person(
     action: str,
     detail: bytes,
     in_person: str,
-) -> None:
+) -> NetworkRecord:
     """Change an encryption network's record at the owner's own request.
 
     Requests from delegates are refused. The change is effective for the next release.
@@ -57,6 +57,8 @@ async def change_in_person(
         make: returns the changed record.
         action, detail: of the audit record.
         in_person: the hint for a caller that is not the owner.
+    Returns:
+        The record as it was stored.
     Raises:
         MalformedToken, CapabilityError, EncryptionError: the token or the id is invalid.
         Refusal: `session-not-bound`, `network-unknown` or `policy-not-in-person`.
@@ -70,7 +72,7 @@ async def change_in_person(
     )
     _check_fact(invocation, expected, fact_type=fact_type)
 
-    async def attempt(is_first: bool) -> tuple[Commit, None]:
+    async def attempt(is_first: bool) -> tuple[Commit, NetworkRecord]:
         call = await read_call(
             services, invocation, (network_row_key(network), WITHDRAWALS_KEY), records_use=is_first
         )
@@ -87,9 +89,10 @@ async def change_in_person(
         if relied_on is None or is_withdrawn:
             raise Refusal("policy-not-in-person", hint=in_person)
         assert network_row is not None  # known_network raises otherwise
+        changed = make(record)
         commit = Commit(
             puts=(
-                network_put(network, encode_network(make(record)), expect=network_row.stamp),
+                network_put(network, encode_network(changed), expect=network_row.stamp),
                 call.audit(services, action, network.text, detail),
             ),
             live=tuple(dict.fromkeys((*call.live, *marker_keys(relied_on)))),  # each key once
@@ -97,9 +100,9 @@ async def change_in_person(
             replay_record=call.replay_record,
             reserve=record.owner,  # a full store still accepts policies and withdrawals (ST17)
         )
-        return commit, None
+        return commit, changed
 
-    await until_committed(services, attempt)
+    return await until_committed(services, attempt)
 
 
 def _check_fact(invocation: Invocation, expected: JsonObject, *, fact_type: str) -> None:

@@ -35,6 +35,7 @@ from ..attempts import until_committed
 from ..authorise import Call, read_call
 from .conditions import Options
 from .plan import Request
+from .retired_keys import check_keys
 from .sealed_values import KEY_MEMBER, find_sealed_keys
 from .stored_keys import stored_keys_of
 
@@ -244,7 +245,7 @@ async def put_values(
         detail: the detail of the audit record.
     Raises:
         Refusal: `precondition-failed`; `quota-exceeded`, `value-exceeds-quota`: the values do not
-            fit into the space; `space-not-found`.
+            fit into the space; `space-not-found`; `key-retiring`: see `check_keys`.
         Errors of `read_call` and `receive`.
     """
     services, space = request.services, request.target.space
@@ -279,6 +280,7 @@ async def put_values(
                 pages=call.pages,
             )
             places = await plan_key_places(services.store, own, stored)
+            networks = await check_keys(services, space, writes)
             # The quota is checked before `finalize` gives uploaded files their final names.
             quota = reading.quota(draft, key_rows_bytes=places.growth_bytes)
             plan = await draft.finalize(now=services.now())
@@ -286,7 +288,7 @@ async def put_values(
             commit = Commit(
                 puts=(*plan.puts, *hosting.puts, *places.puts, audit),
                 live=call.live,
-                checks=(*plan.checks, *hosting.checks, *places.checks),
+                checks=(*plan.checks, *hosting.checks, *places.checks, *networks),
                 adds=(*plan.adds, *quota, *hosting.adds),
                 replay_record=durable_replay_record(services, call),
             )

@@ -22,6 +22,7 @@ from ...apps.attestation import ReleaseTerms
 from ...apps.descriptions import MODE_WORDS, policy_changes, policy_words
 from ...client import Client
 from ...delegations import allow
+from ...documents.network_keys import NetworkKey
 from ...errors import NetworkNotFound, NotGranted
 from ...service.term_files import read_node_policy
 from ...session import DEFAULT_NETWORK
@@ -44,11 +45,12 @@ name_argument = click.argument("name", required=False, default=DEFAULT_NETWORK)
 async def show(client: Client, name: str) -> None:
     """Show the encryption network NAME.
 
-    The default is `default`. This prints the key and the state of the network, and the conditions
-    under which the node decrypts.
+    The default is `default`. This prints the key and the state of the network, its former keys, and
+    the conditions under which the node decrypts.
     """
     network = client.encryption.network(name)
     descriptor = await client.encryption.descriptor(network)
+    versions = (await client.network_keys.versions(network)).keys
     await right_to(client, network, SET_POLICY)  # reading the policy needs this right
     policy = await client.encryption.policy(network)
     terms = await node_terms(client)
@@ -62,6 +64,7 @@ async def show(client: Client, name: str) -> None:
         "keyVersion": pin.key_version,
         "publicEncryptionKey": pin.public_key.hex(),
         "fingerprint": pin.fingerprint,
+        "keys": [_key_document(one, network) for one in versions],
         "policy": None if policy is None else policy_json(policy),
         "terms": None if terms is None else msgspec.to_builtins(terms),
     }
@@ -70,10 +73,29 @@ async def show(client: Client, name: str) -> None:
         "node": descriptor.node_did,
         "state": descriptor.state,
         "key": f"{pin.fingerprint}, version {pin.key_version}, {descriptor.alg}",
+        "former keys": [_key_line(one, network) for one in versions[:-1]],
         "requires": describe_terms(terms),
         "policy": policy_words(policy),
     }
     print_result(document, facts(named))
+
+
+def _key_document(key: NetworkKey, network: NetworkId) -> dict[str, object]:
+    return {
+        "keyVersion": key.key_version,
+        "fingerprint": key.pin(network.text).fingerprint,
+        "state": key.state,
+        "createdAt": key.created_at,
+        "changedAt": key.changed_at,
+    }
+
+
+def _key_line(key: NetworkKey, network: NetworkId) -> str:
+    fingerprint = key.pin(network.text).fingerprint
+    return (
+        f"{fingerprint}, version {key.key_version}, {key.state} since {key.changed_at}, made"
+        f" {key.created_at}"
+    )
 
 
 @click.command(epilog="Example: `sealspace network create production`.")

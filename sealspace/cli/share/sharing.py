@@ -22,7 +22,16 @@ from ..options.durations import expires_option
 from ..options.paths import file_option, grants_option, read_named, write_grants
 from ..owner.contact_names import confirm_first_use, did_named, names_for, require_no_typo
 from ..owner.owner_profile import at_node, owner_home
-from ..terminal import cell_text, confirm, end_text, optional_time, print_rows, tell, yes_option
+from ..terminal import (
+    cell_text,
+    confirm,
+    end_text,
+    optional_time,
+    print_result,
+    print_rows,
+    tell,
+    yes_option,
+)
 
 _with = click.option(
     "--with",
@@ -150,6 +159,32 @@ async def remove(client: Client, team: str, did: str) -> None:
     What was read stays known, so store other values afterwards.
     """
     await _unshare(client, None, await did_named(client, did), team)
+
+
+@click.command(epilog="Example: `sealspace team renew did:pkh:…`.")
+@_did
+@_at
+@at_node
+async def renew(client: Client, did: str, node: str | None) -> None:
+    """Share with a person again who has replaced the key of the encryption network.
+
+    The person signed that the new key replaces the former one, and this is verified. All copies for
+    this person are encrypted to the new key, those of teams too. What is shared and how long they
+    may read stays the same. A person who uses another node needs a new grant: share again with
+    --out.
+    """
+    did = await did_named(client, did)
+    async with Client(node) if node else nullcontext(client) as other:
+        renewed = await client.sharing.renew_for(
+            did, wallet=owner_home().wallet, encryption=other.encryption
+        )
+    whom = (await names_for(client, [did])).whole(did)
+    if not renewed:
+        tell(f"nothing to renew: the copies for {whom} are encrypted to the newest key")
+    for one in renewed:
+        team = "" if one.folder.team is None else f" in the team {one.folder.team}"
+        tell(f"renewed the copies for {whom}{team}; fingerprint: {one.pin.fingerprint}")
+    print_result({"renewed": [{"team": one.folder.team} for one in renewed]})
 
 
 @click.command()

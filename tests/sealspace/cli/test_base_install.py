@@ -83,6 +83,7 @@ CALLS: Mapping[str, Call] = {
     "contact rename": Call("backend desk --home {home}"),
     "contact remove": Call("desk --home {home}"),
     "team add": Call(f"ops {BACKEND} --home {{home}}", status=21),  # it has no network
+    "team renew": Call(f"{BACKEND} --home {{home}}", status=21),
     "team list": HOME,
     "team remove": Call(f"ops {BACKEND} --home {{home}}", status=21),
     "secret share": Call("API_KEY --with team:ops --home {home}", status=21),
@@ -126,6 +127,9 @@ CALLS: Mapping[str, Call] = {
     "network create": Call("production --home {home}"),
     "network show": HOME,
     "network policy": HOME,
+    "network rotate": HOME,
+    "network reencrypt": HOME,
+    "network retire": Call("--version 1 --yes --home {home}"),
     "network revoke": Call("production --yes --home {home}"),
     "receipts list": HOME,
     "backend show": Call(f"{NOWHERE} --home {{home}}"),

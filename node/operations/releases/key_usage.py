@@ -1,0 +1,166 @@
+"""Search for the values that still need a former key of an encryption network (EN38).
+
+The search reads the spaces of the network's owner at this node: the current values, and the former
+values that are kept. Values at other nodes are not found, nor are copies in the spaces of other
+owners; the owner's client lists those by the grants.
+"""
+
+import re
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from capabilities.abilities import SET_POLICY
+from capabilities.resources import NetworkId, SpaceId
+from encryption_network.networks import NetworkRecord
+from spaces.documents.network_rows import network_row_key
+from spaces.grants.hosting import owned_spaces_range, space_of
+from spaces.keyspace import (
+    LONG_VALUES_PREFIX,
+    VALUES_PREFIX,
+    VERSIONS_PREFIX,
+    is_index_row,
+    space_id16,
+)
+from spaces.store.contract import Page, Range, pages_of, read_page
+from spaces.values.value_heads import Head, head_of, version_number
+
+from ...refusal import Refusal
+from ...services import Services
+from ..authorise import read_call
+from ..owner_authority import decide_owner_authority
+from ..values.retired_keys import sealed_to
+from .network_reading import admitted_reader, known_network
+
+PAGE_ROWS = 64
+"""Rows that one request reads; each may contain a body of some 64 KiB."""
+MAX_ENVELOPE_BYTES = 4 * 1024 * 1024
+"""Largest body in a file that is read, bytes; larger values count as other data."""
+_AFTER_CHARS = 4096
+_VERSION = re.compile(r"[1-9][0-9]?", re.ASCII)
+_KINDS = (VALUES_PREFIX, LONG_VALUES_PREFIX, VERSIONS_PREFIX)
+
+
+class Needing(Struct, rename="camel"):
+    """A value that is sealed to a key.
+
+    Attributes:
+        space: id of the space.
+        path: path of the value.
+        version: number of a former value; null for the current value.
+    """
+
+    space: str
+    path: str
+    version: int | None
+
+
+class UsagePage(Struct):
+    """A page of the search.
+
+    Attributes:
+        values: the values that this page found; may be empty on any page.
+        after: where the next page begins; null on the last page.
+    """
+
+    values: tuple[Needing, ...]
+    after: str | None
+
+
+async def read_usage(
+    services: Services, header: str, *, path_id: str, key_version: str, after: str
+) -> UsagePage:
+    """Return one page of the values that are sealed to a version of a network's key.
+
+    Args:
+        services: the node's.
+        header: untrusted text of the `Authorization` header: a UCAN to this node whose only
+            capability is `sealspace.encryption/policy` on the network.
+        path_id: network id of the path, percent-decoded once.
+        key_version: untrusted number of the version.
+        after: untrusted `after` of the previous page; empty for the first page.
+    Raises:
+        Errors of `admitted_reader` and `read_call`.
+        Refusal: `network-unknown`; `policy-not-in-person`; `request-malformed`.
+    """
+    invocation, network = admitted_reader(services, header, path_id, SET_POLICY)
+    call = await read_call(services, invocation, (network_row_key(network),))
+    record = known_network(call.records[0])
+    # The paths of the owner's spaces are not for delegates.
+    authority = await decide_owner_authority(services, call, record.owner)
+    if authority.in_person is None:
+        raise Refusal(
+            "policy-not-in-person", hint="sign in with the owner's wallet and search as the owner"
+        )
+    if _VERSION.fullmatch(key_version) is None:
+        raise Refusal("request-malformed", hint="keyVersion: send the number of a version")
+    ranges = await _ranges(services, record)
+    position, key = _parse_after(after, len(ranges))
+    if position == len(ranges):
+        return UsagePage((), None)
+    space, prefix = ranges[position]
+    page = await read_page(services.store, Range(prefix, after=key, limit=PAGE_ROWS))
+    found = await _needing(services, page, space, record.network_id, int(key_version))
+    following = None
+    if page.more and page.last_key is not None:
+        following = f"{position}.{page.last_key.hex()}"
+    elif position + 1 < len(ranges):
+        following = f"{position + 1}."
+    return UsagePage(tuple(found), following)
+
+
+async def _ranges(services: Services, record: NetworkRecord) -> list[tuple[SpaceId, bytes]]:
+    """Return the beginnings of the keys to search, each with its space."""
+    ranges = []
+    async for page in pages_of(services.store, owned_spaces_range(record.owner)):
+        for _, row in page.rows:
+            hosted = space_of(row)
+            if hosted is not None:
+                for kind in _KINDS:
+                    ranges.append((hosted.space, kind + space_id16(hosted.space)))
+    return ranges
+
+
+def _parse_after(after: str, count: int) -> tuple[int, bytes | None]:
+    """Parse `after` of a page: the number of the range, and the last key in it."""
+    if not after:
+        return 0, None
+    number, dot, key = after.partition(".")
+    malformed = Refusal("request-malformed", hint="after: send what the previous page contained")
+    if len(after) > _AFTER_CHARS or not dot or not number.isascii() or not number.isdigit():
+        raise malformed
+    if len(number) > 4 or int(number) > count:
+        raise malformed
+    try:
+        return int(number), bytes.fromhex(key) or None
+    except ValueError:
+        raise malformed from None
+
+
+async def _needing(
+    services: Services, page: Page, space: SpaceId, network: NetworkId, key_version: int
+) -> Sequence[Needing]:
+    """Return the values of a page that are sealed to a version of a key."""
+    found = []
+    for key, row in page.rows:
+        is_former = key.startswith(VERSIONS_PREFIX)
+        if not is_former and is_index_row(key):
+            continue
+        head = head_of(row, key=key)
+        if head is None:
+            continue
+        body = await _body_of(services, head)
+        stated = None if body is None else sealed_to(body)
+        if stated is not None and stated.network == network and stated.key_version == key_version:
+            number = version_number(key) if is_former else None
+            found.append(Needing(space=space.text, path=head.path, version=number))
+    return found
+
+
+async def _body_of(services: Services, head: Head) -> bytes | None:
+    """Return the body of a value that may be an envelope."""
+    if head.body is not None:
+        return head.body
+    if head.size_bytes > MAX_ENVELOPE_BYTES:
+        return None
+    return await services.values.read_body(head)

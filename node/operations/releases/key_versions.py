@@ -1,0 +1,204 @@
+"""Operations that replace and retire an encryption network's key (EN35 to EN39).
+
+Only the owner in person may change the versions of a key. To install a new version, the caller also
+needs a statement that the owner's wallet or own key signed, which a stolen session does not have.
+"""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from capabilities.facts import KEYS_FACT
+from capabilities.strict_json import JsonObject, StrictRecord
+from encryption_network.canonical_json import canonical_bytes
+from encryption_network.key_versions import MAX_KEY_VERSION, MAX_STATEMENT_BYTES
+from encryption_network.network_errors import RequestError
+from encryption_network.networks import NetworkRecord, parse_path_id
+from encryption_network.pins import NetworkPin
+from encryption_network.requests import read_body
+from encryption_network.rotation import (
+    candidate_json,
+    keys_json,
+    with_candidate,
+    with_candidate_activated,
+    with_key_retired,
+    with_key_retiring,
+)
+from encryption_network.signed_descriptor import is_nonce
+from sealspace.documents.key_statements import KeyChange, read_key_change
+from sealspace.errors import StatementInvalid
+
+from ...refusal import Refusal
+from ...services import Services
+from .network_operations import read_network
+from .owner_policy import change_in_person
+
+MAX_KEYS_BODY_BYTES = 4096
+"""Longest body of a request to change a key: a statement, in which each quote takes two bytes."""
+
+_KeyNumber = Annotated[int, Meta(ge=1, le=MAX_KEY_VERSION)]
+
+
+class MakeCandidate(StrictRecord, tag_field="action", tag="candidate"):
+    """A request for a candidate for the next version of a network's key.
+
+    Attributes:
+        nonce: 16 to 32 bytes in base64url without padding, over which the node signs its answer.
+    """
+
+    nonce: str
+
+
+class ActivateKey(StrictRecord, tag_field="action", tag="activate"):
+    """A request to make the candidate the newest version.
+
+    Attributes:
+        statement: the owner's signed statement, JSON text (EN36).
+    """
+
+    statement: Annotated[str, Meta(max_length=MAX_STATEMENT_BYTES)]
+
+
+class RetireKey(StrictRecord, tag_field="action", tag="retire", rename="camel"):
+    """A request to refuse new values that are sealed to a former version."""
+
+    key_version: _KeyNumber
+
+
+class DestroyKey(StrictRecord, tag_field="action", tag="destroy", rename="camel"):
+    """A request to destroy the private key of a version that is retiring."""
+
+    key_version: _KeyNumber
+
+
+KeysRequest = MakeCandidate | ActivateKey | RetireKey | DestroyKey
+
+
+async def read_keys(services: Services, path_id: str) -> JsonObject:
+    """Return the versions of a network's key, and the owner's statements about them (EN37).
+
+    Both are public, as the descriptor is. The statements are signed, and clients verify them.
+
+    Args:
+        path_id: untrusted.
+    Raises:
+        RequestError: the id is invalid, or there is no such network.
+    """
+    return keys_json(await read_network(services, parse_path_id(path_id)))
+
+
+async def change_keys(services: Services, header: str, *, path_id: str, body: bytes) -> JsonObject:
+    """Replace or retire an encryption network's key (EN35, EN38).
+
+    Args:
+        header: untrusted, see `change_in_person`.
+        path_id: network id of the path, percent-decoded once.
+        body: untrusted JSON, one of `KeysRequest`.
+    Returns:
+        The candidate with the node's signature, or the versions of the key after the change.
+    Raises:
+        Refusal: `request-malformed`.
+        RequestError: see `encryption_network.rotation`; `key-statement-refused`.
+        Errors of `change_in_person`.
+    """
+    value = read_body(body, max_bytes=MAX_KEYS_BODY_BYTES)
+    try:
+        request: KeysRequest = msgspec.convert(value, KeysRequest)
+    except msgspec.ValidationError as exc:
+        raise Refusal(
+            "request-malformed", hint="send the members of one documented action"
+        ) from exc
+    if isinstance(request, MakeCandidate) and not is_nonce(request.nonce):
+        raise Refusal(
+            "request-malformed",
+            hint="nonce: send 16 to 32 bytes in base64url without padding",
+        )
+    record = await change_in_person(
+        services,
+        header,
+        path_id=path_id,
+        fact_type=KEYS_FACT,
+        value=value,
+        make=_change_of(services, request),
+        action=f"network.key.{_ACTIONS[type(request)]}",
+        detail=_detail(request),
+        in_person="sign in with the owner's wallet and change the key from that session",
+    )
+    if isinstance(request, MakeCandidate):
+        return candidate_json(record, request.nonce, services.keyring.node_signer)
+    return keys_json(record)
+
+
+_ACTIONS: dict[type[KeysRequest], str] = {
+    MakeCandidate: "candidate",
+    ActivateKey: "activated",
+    RetireKey: "retiring",
+    DestroyKey: "retired",
+}
+
+
+def _detail(request: KeysRequest) -> bytes:
+    """Return the detail of the audit record."""
+    match request:
+        case MakeCandidate():
+            return b""
+        case ActivateKey(statement=statement):
+            return statement.encode()
+        case RetireKey(key_version=key_version) | DestroyKey(key_version=key_version):
+            return canonical_bytes({"keyVersion": key_version})
+
+
+def _change_of(
+    services: Services, request: KeysRequest
+) -> Callable[[NetworkRecord], NetworkRecord]:
+    """Return the function that applies a request to a network's record."""
+    now = services.now()
+
+    def changed(record: NetworkRecord) -> NetworkRecord:
+        match request:
+            case MakeCandidate():
+                return with_candidate(
+                    record, now=now, keyring=services.keyring, entropy=services.entropy
+                )
+            case ActivateKey(statement=statement):
+                data = statement.encode()
+                _check_statement(data, record, node_did=services.keyring.node_did)
+                return with_candidate_activated(record, data, now=now)
+            case RetireKey(key_version=key_version):
+                return with_key_retiring(record, key_version, now=now)
+            case DestroyKey(key_version=key_version):
+                return with_key_retired(record, key_version, now=now)
+
+    return changed
+
+
+def _check_statement(data: bytes, record: NetworkRecord, *, node_did: str) -> None:
+    """Check that the owner's statement replaces the newest version by the candidate (EN36).
+
+    Raises:
+        RequestError: `key-statement-refused`, the statement is not valid, or names another key than
+            the candidate; `key-version-changed`, it replaces another version than the newest.
+    """
+    change = _read_statement(data, record, node_did=node_did)
+    newest = NetworkPin(
+        network=record.network, public_key=record.public_key, key_version=record.key_version
+    )
+    if not change.follows(newest):
+        raise RequestError(
+            "key-version-changed",
+            f"the statement does not replace version {record.key_version}, which is the newest",
+        )
+    candidate = record.candidate
+    if candidate is None:
+        raise RequestError("key-version-changed", "there is no candidate for the next version")
+    if change.pin.public_key != candidate.public_key:
+        raise RequestError("key-statement-refused", "it names another key than the candidate")
+
+
+def _read_statement(data: bytes, record: NetworkRecord, *, node_did: str) -> KeyChange:
+    try:
+        return read_key_change(data, network=record.network_id, node_did=node_did)
+    except StatementInvalid as exc:
+        raise RequestError("key-statement-refused", exc.message) from exc

@@ -1,0 +1,175 @@
+"""The commands that replace the key of an encryption network, and retire former keys."""
+
+from collections.abc import Sequence
+
+import click
+
+from capabilities.abilities import DECRYPT, SET_POLICY
+from capabilities.resources import NetworkId
+
+from ...apps.key_rotation import NeedingValue, Reencrypted
+from ...client import Client
+from ...documents.secret_names import PROTECTED_NETWORK, SharedFolder
+from ...errors import InvalidInput
+from ..owner.owner_profile import at_node, owner_home
+from ..terminal import confirm, flag_option, print_result, progress, tell, yes_option
+from .network import name_argument, right_to
+
+_spaces = click.option(
+    "--space",
+    "spaces",
+    metavar="SPACE",
+    multiple=True,
+    help="Another space of yours with encrypted values. Repeatable.",
+)
+_MOST_NAMED = 20
+"""Number of values that a message names."""
+
+
+@click.command(
+    epilog="Example: `sealspace network rotate` replaces the key to which secrets are encrypted.",
+)
+@name_argument
+@_spaces
+@flag_option("--key-only", help="Do not encrypt the secrets again.")
+@at_node
+async def rotate(client: Client, name: str, spaces: tuple[str, ...], key_only: bool) -> None:
+    """Replace the key of the encryption network NAME, and encrypt your secrets again.
+
+    The default is `default`. The node makes the next key, and your wallet signs that it replaces
+    the former one. Then each secret is opened and encrypted again on this machine. If this is
+    interrupted, run `sealspace network reencrypt`.
+
+    The former key opens what is still encrypted to it, until you run `sealspace network retire`.
+    People who share secrets with you have to run `sealspace team renew` with your DID.
+    """
+    network = client.encryption.network(name)
+    await right_to(client, network, SET_POLICY)
+    newest = await client.network_keys.rotate(network, wallet=owner_home().wallet)
+    tell(f"replaced: the key of {name} is version {newest.key_version}, {newest.fingerprint}")
+    done = Reencrypted()
+    if name == PROTECTED_NETWORK:
+        tell("secrets that runners made stay encrypted to the former key")
+    elif not key_only:
+        done = await _reencrypt(client, network, spaces)
+    print_result(
+        {
+            "network": network.text,
+            "keyVersion": newest.key_version,
+            "fingerprint": newest.fingerprint,
+            **_document(done),
+        }
+    )
+
+
+@click.command(epilog="Example: `sealspace network reencrypt` continues an interrupted `rotate`.")
+@name_argument
+@_spaces
+@at_node
+async def reencrypt(client: Client, name: str, spaces: tuple[str, ...]) -> None:
+    """Encrypt your secrets again that are encrypted to a former key of NAME.
+
+    The default is `default`. Secrets that are encrypted to the newest key stay as they are, so this
+    can be repeated. A secret that somebody replaces meanwhile is not overwritten. Former versions
+    of a secret stay encrypted to the former key.
+    """
+    network = client.encryption.network(name)
+    print_result({"network": network.text, **_document(await _reencrypt(client, network, spaces))})
+
+
+@click.command(
+    epilog="Example: `sealspace network retire --version 1`, after `sealspace network rotate`."
+)
+@name_argument
+@click.option(
+    "--version", "key_version", metavar="NUMBER", type=int, required=True, help="The former key."
+)
+@flag_option("--lose-values", help="Destroy the key even if current values are encrypted to it.")
+@yes_option
+@at_node
+async def retire(client: Client, name: str, key_version: int, lose_values: bool, yes: bool) -> None:
+    """Destroy a former key of the encryption network NAME.
+
+    The default is `default`. The node refuses new values that are encrypted to this key from now
+    on. Then this lists what at this node still needs the key, and asks before the key is destroyed.
+    Values that are encrypted to it can never be read again. Nobody can list copies at other nodes.
+    Backups that the node's operator made earlier still contain the key.
+    """
+    network = client.encryption.network(name)
+    await right_to(client, network, SET_POLICY)
+    await client.network_keys.retire(network, key_version)
+    tell(f"the node refuses new values that are encrypted to version {key_version}")
+    values = await client.network_keys.usage(network, key_version)
+    copies = await _copies(client, network, key_version)
+    current = [one for one in values if one.version is None]
+    _tell_needing(values, copies)
+    if current and not lose_values:
+        raise InvalidInput(
+            f"{len(current)} current values are encrypted to version {key_version}; the key was not"
+            " destroyed",
+            step=f"sealspace network reencrypt {name}; if they may be lost, add --lose-values",
+        )
+    tell("copies and values at other nodes are not known here")
+    confirm(f"destroy version {key_version} of the key of {network.text}?", yes=yes)
+    await client.network_keys.destroy(network, key_version)
+    tell(f"destroyed: version {key_version} of the key of {name}")
+    print_result(
+        {
+            "network": network.text,
+            "keyVersion": key_version,
+            "currentValues": len(current),
+            "formerValues": len(values) - len(current),
+            "copies": len(copies),
+        }
+    )
+
+
+async def _copies(
+    client: Client, network: NetworkId, key_version: int
+) -> list[tuple[str, SharedFolder]]:
+    """Return the folders of other owners with copies for a key, each with the owner's DID."""
+    # Only copies for the network `default` are made (SH1).
+    if client.encryption.network() != network:
+        return []
+    folders = await client.sharing.received_folders()
+    return [one for one in folders if one[1].key_version == key_version]
+
+
+def _tell_needing(
+    values: Sequence[NeedingValue], copies: Sequence[tuple[str, SharedFolder]]
+) -> None:
+    """Print what at the node still needs a key."""
+    for one in values[:_MOST_NAMED]:
+        former = "" if one.version is None else f", version {one.version} of it"
+        tell(f"needs the key: {one.path} in {one.space}{former}")
+    if len(values) > _MOST_NAMED:
+        tell(f"and {len(values) - _MOST_NAMED} more values")
+    for owner, folder in copies:
+        team = "" if folder.team is None else f" in the team {folder.team}"
+        tell(
+            f"needs the key: copies that {owner} shares with you{team}; they have to run:"
+            f" sealspace team renew {folder.did}"
+        )
+    if not values and not copies:
+        tell("nothing at this node needs the key")
+
+
+async def _reencrypt(client: Client, network: NetworkId, spaces: Sequence[str]) -> Reencrypted:
+    """Encrypt the owner's values to the newest key, and print what was done."""
+    await right_to(client, network, DECRYPT)
+    with progress(None, "encrypting") as shown:
+        done = await client.network_keys.reencrypt(network, spaces=spaces, progress=shown)
+    tell(f"encrypted again: {done.sealed} values; to the newest key before: {done.current}")
+    for path, reason in done.failed[:_MOST_NAMED]:
+        tell(f"cannot be opened: {path}: {reason}")
+    if len(done.failed) > _MOST_NAMED:
+        tell(f"and {len(done.failed) - _MOST_NAMED} more that cannot be opened")
+    return done
+
+
+def _document(done: Reencrypted) -> dict[str, object]:
+    return {
+        "encryptedAgain": done.sealed,
+        "encryptedBefore": done.current,
+        "failed": [{"path": path, "reason": reason} for path, reason in done.failed],
+    }
