@@ -183,7 +183,7 @@ class KeyRotation:
             InvalidInput: the wallet is missing, or is not the owner's.
             NotGranted: the session does not have `sealspace.encryption/policy` on the network.
             Unauthorized: the session is not its owner in person.
-            DuplicateRequest: another rotation was faster.
+            PreconditionFailed: another rotation was faster.
             ResponseSignatureInvalid: the node did not sign the candidate for the next key.
             SealspaceError: as `Encryption.descriptor`.
         """
@@ -262,7 +262,7 @@ class KeyRotation:
         Returns:
             The versions of the key.
         Raises:
-            DuplicateRequest: the version is the newest, unknown or retired.
+            NodeRefused: the version is the newest, unknown or retired.
             SealspaceError: as `rotate`.
         """
         answer = await self._change(network, {"action": "retire", "keyVersion": key_version})
@@ -275,7 +275,7 @@ class KeyRotation:
         before still contain the key.
 
         Raises:
-            DuplicateRequest: the version is not retiring.
+            NodeRefused: the version is not retiring.
             SealspaceError: as `retire`.
         """
         answer = await self._change(network, {"action": "destroy", "keyVersion": key_version})

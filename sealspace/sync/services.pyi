@@ -19,7 +19,7 @@ from sealspace.apps.api_keys import Credential
 from sealspace.apps.attestation import AttestationSession, Attested, Challenge
 from sealspace.apps.backends import EvidenceVerifier, Leniency, Pin, Seen
 from sealspace.apps.contacts import StoredContacts
-from sealspace.apps.key_rotation import Progress, Reencrypted, _Wallet
+from sealspace.apps.key_rotation import LookedAt, NeedingValue, Reencrypted, WalletSource
 from sealspace.apps.programs import Active, ProgramManifest, Provenance, Target, Version
 from sealspace.apps.runners import Generation
 from sealspace.apps.sharing import Share, _Wallet
@@ -816,6 +816,16 @@ class Sharing:
             SealspaceError: as `Delegations.query` and `Delegations.accept`.
         """
 
+    def received_folders(self) -> tuple[tuple[str, SharedFolder], ...]:
+        """Return the folders at this node that others share with this session's owner.
+
+        Each folder names the key for which its copies were made. It is given with the DID of the
+        person who shares.
+
+        Raises:
+            SealspaceError: as `Delegations.query`.
+        """
+
     def opened(
         self, share: Share, *, wallet: _Wallet = ..., encryption: Encryption | None = None
     ) -> Secrets:
@@ -867,7 +877,7 @@ class KeyRotation:
             SealspaceError: as `Encryption.descriptor` and `Encryption.keys`.
         """
 
-    def rotate(self, network: NetworkId, *, wallet: _Wallet = ...) -> NetworkPin:
+    def rotate(self, network: NetworkId, *, wallet: WalletSource = ...) -> NetworkPin:
         """Replace the key of an encryption network.
 
         The node makes the key, and the owner signs it. The former key opens earlier values until
@@ -914,8 +924,25 @@ class KeyRotation:
             SealspaceError: as `retire`.
         """
 
+    def usage(self, network: NetworkId, key_version: int) -> tuple[NeedingValue, ...]:
+        """Return the values at this node that are sealed to a version of a network's key.
+
+        These are current and former values in spaces of the owner. Values at other nodes are not
+        found. Copies that others made for the owner are in their spaces; see
+        `Sharing.received_folders`.
+
+        Args:
+            network: a network of the owner.
+            key_version: the version.
+        Raises:
+            NotGranted: the session does not have `sealspace.encryption/policy` on the network.
+            Unauthorized: the session is not its owner in person.
+            MalformedAnswer: the list does not advance or has no end.
+            SealspaceError: as `Encryption.keys`.
+        """
+
     def reencrypt(
-        self, network: NetworkId, *, spaces: Collection[str] = ..., progress: Progress | None = None
+        self, network: NetworkId, *, spaces: Collection[str] = ..., progress: LookedAt | None = None
     ) -> Reencrypted:
         """Seal the owner's values to the newest key of a network (EN39).
 

@@ -24,11 +24,11 @@ from sealspace.delegations import allow
 from sealspace.documents.key_statements import key_change, sign_key_change
 from sealspace.encryption import envelope_bytes
 from sealspace.errors import (
-    DuplicateRequest,
     InvalidInput,
     MalformedAnswer,
     NetworkKeyChanged,
     NodeRefused,
+    PreconditionFailed,
     ResponseSignatureInvalid,
     Unauthorized,
 )
@@ -136,7 +136,7 @@ async def test_two_rotations_at_once(scene: Scene) -> None:
     other = await scene.bench.client(scene.owner.session)
     done = await asyncio.gather(scene.rotate(), scene.rotate(other), return_exceptions=True)
     won = [one for one in done if isinstance(one, NetworkPin)]
-    lost = [one for one in done if isinstance(one, DuplicateRequest | NetworkKeyChanged)]
+    lost = [one for one in done if isinstance(one, PreconditionFailed | NetworkKeyChanged)]
     assert len(won) == 1 and len(lost) == 1, done
     for client in (scene.owner, other):
         client.encryption.forget(scene.network)
@@ -188,7 +188,7 @@ async def test_statements_that_the_node_refuses(scene: Scene, case: str) -> None
     text = statement(scene, pin, await keys._candidate(scene.network, pin), BAD[case])
     with pytest.raises(NodeRefused) as refused:
         await keys._change(scene.network, {"action": "activate", "statement": text})
-    assert refused.value.status in (400, 409)
+    assert refused.value.status in (400, 412)
     assert (await scene.owner.encryption.descriptor(scene.network)).public_key == current
     assert len((await keys.versions(scene.network)).keys) == 1
 
@@ -197,7 +197,7 @@ async def test_a_statement_serves_once(scene: Scene) -> None:
     """A statement that was used cannot be used again (EN36)."""
     await scene.rotate()
     keys = await scene.owner.encryption.keys(scene.network)
-    with pytest.raises(DuplicateRequest):
+    with pytest.raises(PreconditionFailed):
         await scene.owner.network_keys._change(
             scene.network, {"action": "activate", "statement": keys.statements[0]}
         )
