@@ -893,7 +893,7 @@ class KeyRotation:
             InvalidInput: the wallet is missing, or is not the owner's.
             NotGranted: the session does not have `sealspace.encryption/policy` on the network.
             Unauthorized: the session is not its owner in person.
-            DuplicateRequest: another rotation was faster.
+            PreconditionFailed: another rotation was faster.
             ResponseSignatureInvalid: the node did not sign the candidate for the next key.
             SealspaceError: as `Encryption.descriptor`.
         """
@@ -909,7 +909,7 @@ class KeyRotation:
         Returns:
             The versions of the key.
         Raises:
-            DuplicateRequest: the version is the newest, unknown or retired.
+            NodeRefused: the version is the newest, unknown or retired.
             SealspaceError: as `rotate`.
         """
 
@@ -920,7 +920,7 @@ class KeyRotation:
         before still contain the key.
 
         Raises:
-            DuplicateRequest: the version is not retiring.
+            NodeRefused: the version is not retiring.
             SealspaceError: as `retire`.
         """
 

@@ -42,6 +42,7 @@ from encryption_network.networks import (
     parse_path_id,
     timestamp,
 )
+from encryption_network.pins import NetworkPin
 from encryption_network.policy import Evidence, encode_policy, parse_policy, policy_json
 from encryption_network.release import open_key
 from encryption_network.release_record import ReleaseRecord
@@ -65,6 +66,8 @@ from encryption_network.signed_descriptor import (
     verify_descriptor,
 )
 from encryption_network.withdrawals import NOTHING_WITHDRAWN
+from sealspace.documents.key_statements import follow_key_changes
+from sealspace.errors import StatementInvalid
 
 SECRET = b"\x07" * 32
 FOLDER = REPOSITORY / "spec" / "vectors" / "encryption_network"
@@ -161,6 +164,29 @@ def test_keywrap(case: Any) -> None:
         _run_keywrap(case)
     assert case["expect"].get("text", refused.value.text) == refused.value.text
     assert case["expect"]["code"] == refused.value.code
+
+
+@pytest.mark.parametrize("case", _cases("key_statements"))
+def test_key_statements(case: Any) -> None:
+    """The owner's statements lead from a known key to the newest; every other one is refused."""
+    network, known, expect = parse_network_id(case["network"]), case["known"], case["expect"]
+    pin = NetworkPin(
+        network=network.text,
+        public_key=base64.b64decode(known["publicEncryptionKey"]),
+        key_version=known["keyVersion"],
+    )
+    statements = [statement.encode() for statement in case["statements"]]
+    node_did = _document("key_statements")["node_did"]
+    if "code" in expect:
+        with pytest.raises(StatementInvalid) as refused:
+            follow_key_changes(pin, statements, network=network, node_did=node_did)
+        assert refused.value.code == expect["code"]
+        return
+    newest = follow_key_changes(pin, statements, network=network, node_did=node_did)
+    assert {
+        "keyVersion": newest.key_version,
+        "publicEncryptionKey": base64.b64encode(newest.public_key).decode(),
+    } == expect
 
 
 @pytest.mark.parametrize(

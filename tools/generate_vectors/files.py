@@ -11,6 +11,7 @@ from . import (
     descriptors,
     envelopes,
     identifiers,
+    key_statements,
     machine_tokens,
     manifests,
     networks,
@@ -59,6 +60,7 @@ def all_files() -> Files:
         envelopes.documents()
         | networks.documents()
         | descriptors.documents()
+        | key_statements.documents()
         | requests.documents()
     )
     for name, document in encryption.items():

@@ -23,7 +23,7 @@ const MOST_POLICIES = 100; // different policies; each costs a request. Beyond t
 const MOST_ENVELOPES = 2000; // read to name secrets by their keys; beyond, they are named by policies and grants
 const IN_PERSON = ["owner", "owner_session"];
 const SECRET = /\/kv\/vault\/secrets\/(?:scoped\/)?([^/]+(?:\/[^/]+)?)$/;
-const COPY = /^vault\/secrets\/shared\/(?:[^/]+\/){1,2}[\w-]{43}\/(?:scoped\/(?=[^/]+\/))?([^/]+(?:\/[^/]+)?)$/;
+const COPY = /^vault\/secrets\/shared\/(?:[^/]+\/){1,2}[\w-]{43}(?:\.[0-9]{1,2})?\/(?:scoped\/(?=[^/]+\/))?([^/]+(?:\/[^/]+)?)$/;
 
 /**
  * @import { Client } from "../wire/client.js"

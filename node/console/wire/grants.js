@@ -47,7 +47,7 @@ export const ENCRYPTION = "tinycloud.encryption";
 const SECRETS = "vault/secrets/";
 const SHARED = "vault/secrets/shared/";
 /** A folder of copies: team if any, DID, public key of the person's network (SH1). */
-const SHARED_FOLDER = /^vault\/secrets\/shared\/(?:([a-z0-9-]{1,64})\/)?(did:[^/]+)\/[\w-]{43}\/$/;
+const SHARED_FOLDER = /^vault\/secrets\/shared\/(?:([a-z0-9-]{1,64})\/)?(did:[^/]+)\/[\w-]{43}(?:\.[0-9]{1,2})?\/$/;
 
 // --- rights: descriptions, checks and the token all use one canonical resource per right (MF20) ---
 

@@ -20,8 +20,8 @@ import { siweText } from "./siwe.js";
  * @import { Bytes } from "./bytes.js"
  * @import { Client } from "./client.js"
  * @import { SecretName } from "./secrets.js"
- * @typedef {{ kind: "folder", path: string, team: string | null, did: string, key: Bytes, group: string }} Folder with the copies for one
- *   person and one key (SH1); `group`: the path below which grants name the secrets
+ * @typedef {{ kind: "folder", path: string, team: string | null, did: string, key: Bytes, keyVersion: number, group: string }} Folder of one person and key
+ *   (SH1); `group`: the path below which grants name the secrets
  * @typedef {{ kind: "name", path: string, group: string, secret: SecretName }} Name by which a secret is shared with a person or a team (SH3)
  * @typedef {{ cid: string, expiresAt: number | null }} Live a live grant; epoch seconds
  * @typedef {Map<string, { target: Folder | Name, grants: Live[] }>} Signed by path, each with its grants, the latest first
@@ -31,25 +31,24 @@ import { siweText } from "./siwe.js";
 export const SHARED = "vault/secrets/shared/";
 const LIST = "tinycloud.kv/list";
 export const READ = [GET, LIST];
-const KEY_VERSION = 1;
-const FOLDER = /^vault\/secrets\/shared\/(?:([a-z0-9][a-z0-9-]{0,63})\/)?(did:(?:key:z[1-9A-Za-z]{1,64}|pkh:eip155:[0-9]{1,20}:0x[0-9A-Fa-f]{40}))\/([\w-]{43})\/$/;
+const FOLDER = /^vault\/secrets\/shared\/(?:([a-z0-9][a-z0-9-]{0,63})\/)?(did:(?:key:z[1-9A-Za-z]{1,64}|pkh:eip155:[0-9]{1,20}:0x[0-9A-Fa-f]{40}))\/([\w-]{43})(?:\.([2-9]|[1-9][0-9]))?\/$/;
 const MOST_REMOVED = 100;
-/** What tokens state, by their ids; a token never changes. @type {Map<string, Promise<{ target: Folder | Name, expiresAt: number | null } | null>>} */
+/** What tokens state, by id. @type {Map<string, Promise<{ target: Folder | Name, expiresAt: number | null } | null>>} */
 const read = new Map();
 
 // --- paths -----------------------------------------------------------------------------------------------------------
 
-/** @param {string | null} team @param {string} did @param {Bytes} [key] of the person's network @returns {Folder | null} null: the DID or the team is not valid */
-export function folderOf(team, did, key = new Uint8Array(32)) {
-  return folderAt(`${SHARED}${team === null ? "" : `${team}/`}${principalOf(did)}/${base64url(key)}/`);
+/** @param {string | null} team @param {string} did @param {Bytes} [key] of the person's network @param {number} [keyVersion] @returns {Folder | null} null: the DID or the team is not valid */
+export function folderOf(team, did, key = new Uint8Array(32), keyVersion = 1) {
+  return folderAt(`${SHARED}${team === null ? "" : `${team}/`}${principalOf(did)}/${base64url(key)}${keyVersion === 1 ? "" : `.${keyVersion}`}/`);
 }
 
 /** @param {string} path @returns {Folder | null} null: it is no folder, or spelled in another way */
 export function folderAt(path) {
-  const [, team = null, did = "", encoded = ""] = FOLDER.exec(path) ?? [];
+  const [, team = null, did = "", encoded = "", version = "1"] = FOLDER.exec(path) ?? [];
   const key = fromBase64url(encoded);
   if (!did || key?.length !== 32 || principalOf(did) !== did) return null;
-  return { kind: "folder", path, team, did, key, group: `${SHARED}${team ?? did}/` };
+  return { kind: "folder", path, team, did, key, keyVersion: Number(version), group: `${SHARED}${team ?? did}/` };
 }
 
 /** @param {string} path @returns {Name | null} null: it names no shared secret */
@@ -115,7 +114,7 @@ export async function readSigned(token, owner) {
   }
 }
 
-/** @param {Client} client @returns {Promise<Signed>} the folders and names in the owner's live grants */
+/** @param {Client} client @returns {Promise<Signed>} from the owner's live grants */
 export async function signedShares(client) {
   const { owner } = client.session;
   /** @type {Signed} */
@@ -150,7 +149,7 @@ export const shares = async (client) => sharesIn(await signedShares(client));
  * @param {Client} client @param {Folder} folder @param {Entry} entry @returns {Promise<string>} an envelope for the person, sealed to the key in the path
  */
 async function sealedFor(client, folder, { secret, value }) {
-  const recipient = { networkId: networkId(folder.did), publicEncryptionKey: folder.key, alg: ALGORITHM, keyVersion: KEY_VERSION };
+  const recipient = { networkId: networkId(folder.did), publicEncryptionKey: folder.key, alg: ALGORITHM, keyVersion: folder.keyVersion };
   const label = utf8(`tinycloud.vault:${spaceOf(client)}:${copyPath(folder, secret).slice("vault/".length)}`);
   return sealEnvelope(recipient, payloadOf(value), { label, metadata: METADATA });
 }
@@ -173,7 +172,7 @@ export async function removeAll(client, paths) {
 }
 
 /**
- * Store the copies of values that are stored already, for all people or those of one folder (SH6).
+ * Store the copies of stored values, for all people or one folder (SH6).
  * @param {Client} client @param {Entry[]} entries @param {{ only?: string }} [which] path of the folder
  * @returns {Promise<Share[]>} the people whose copies were stored; ConsoleError `copies-stale`
  */
@@ -208,7 +207,7 @@ export async function putMany(client, secrets) {
   await removeEnded(client, [...paths]);
 }
 
-/** Delete copies whose sharing ended while they were stored (SH6). @param {Client} client @param {string[]} paths */
+/** Delete copies whose sharing ended meanwhile (SH6). @param {Client} client @param {string[]} paths */
 async function removeEnded(client, paths) {
   if (!paths.length) return;
   const live = new Set((await shares(client)).flatMap(({ folder, secrets }) => secrets.map((one) => copyPath(folder, one))));

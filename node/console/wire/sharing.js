@@ -17,6 +17,7 @@ import { folderAt, folderOf, READ, removeAll, renewCopies, SHARED, sharesIn, sig
  * @import { SecretName } from "./secrets.js"
  * @import { Folder, Name, Signed } from "./shares.js"
  * @import { Owner } from "./wallets.js"
+ * @typedef {{ key: Bytes, keyVersion: number }} Key
  * @typedef {{ secrets: SecretName[], did: string, team: string | null, expiresS: number }} Asked `secrets`: a new member of a team also gets those that the team has
  * @typedef {{ folder: Folder, fingerprint: string, isNew: boolean, secrets: SecretName[], unsigned: (Folder | Name)[], endsAt: number }} Plan what sharing takes:
  *   the key to seal to, all secrets that are copied, and the grants that the owner has to sign
@@ -43,8 +44,8 @@ export async function plan(client, { secrets, did, team, expiresS }) {
   if (!place || place.did === owner) throw new ConsoleError("invalid-input", "a person is named by the DID of a wallet or a key other than your own");
   const signed = await signedShares(client);
   const all = sharesIn(signed);
-  const key = await keyOf(client, place.did, all.flatMap(({ folder }) => (folder.did === place.did ? [folder.key] : [])));
-  const folder = /** @type {Folder} */ (folderOf(team, did, key));
+  const { key, keyVersion } = await keyOf(client, place.did, all.flatMap(({ folder }) => (folder.did === place.did ? [folder] : [])));
+  const folder = /** @type {Folder} */ (folderOf(team, did, key, keyVersion));
   const members = all.filter((one) => one.folder.group === folder.group);
   const isNew = !members.some((one) => one.folder.path === folder.path);
   const had = isNew && team ? members.flatMap((one) => one.secrets) : [];
@@ -60,21 +61,22 @@ export async function plan(client, { secrets, did, team, expiresS }) {
 }
 
 /**
- * The key to seal to for a person (SH4): from the node, and the same as in every live grant to the person.
- * @param {Client} client @param {string} did @param {Bytes[]} held keys in live grants @returns {Promise<Bytes>}
+ * The key to seal to for a person (SH4): the same at the node and in every live grant.
+ * @param {Client} client @param {string} did @param {Key[]} held keys in live grants @returns {Promise<Key>}
  */
 async function keyOf(client, did, held) {
   let offered;
   try {
-    offered = (await descriptor(client, networkId(did))).publicEncryptionKey;
+    const { publicEncryptionKey, keyVersion } = await descriptor(client, networkId(did));
+    offered = { key: publicEncryptionKey, keyVersion };
   } catch (error) {
     if (!(error instanceof ConsoleError) || error.code !== "network-not-found") throw error;
     if (held.length) return held[0]; // the person's network is at another node
     throw new ConsoleError("person-unknown", `no network of ${did} on this node`);
   }
-  const other = held.find((key) => !equal(key, offered));
+  const other = held.find(({ key, keyVersion }) => !equal(key, offered.key) || keyVersion !== offered.keyVersion);
   if (!other) return offered;
-  throw new ConsoleError("network-key-changed", `the key of ${did} changed`, { details: { text: `${await fingerprint(other)} → ${await fingerprint(offered)}` } });
+  throw new ConsoleError("network-key-changed", `the key of ${did} changed`, { details: { text: `${await fingerprint(other.key)} → ${await fingerprint(offered.key)}` } });
 }
 
 /**
@@ -129,7 +131,7 @@ export async function unshare(client, { secrets, did, team }) {
   const paths = [];
   const labels = new Set();
   for (const path of await kv.list(client, spaceOf(client), prefix)) {
-    const [folder = ""] = /^.*\/[\w-]{43}\//.exec(path) ?? [];
+    const [folder = ""] = /^.*\/[\w-]{43}(?:\.[0-9]{1,2})?\//.exec(path) ?? [];
     const secret = folderAt(folder) && secretAt(ALL + path.slice(folder.length));
     if (!secret || (secrets && !secrets.some((one) => one.path === secret.path))) continue;
     paths.push(path);
