@@ -16,7 +16,7 @@ _LABEL = b"sealspace/content-key/v1\0"
 
 
 def content_key_digest(
-    network: NetworkRecord, wrapped_key: bytes, keyring: Keyring
+    network: NetworkRecord, wrapped_key: bytes, keyring: Keyring, *, key_version: int
 ) -> bytes | None:
     """Return the hash of a wrapped content key, or None if the key cannot be opened.
 
@@ -24,13 +24,16 @@ def content_key_digest(
         network: to which the key is wrapped.
         wrapped_key: untrusted, of any length.
         keyring: of the node that keeps the network.
+        key_version: untrusted number of the version of the network's key.
     Returns:
         32 bytes: SHA-256 of a label, the network's canonical id, a zero byte and the content key.
         A key that cannot be opened is never released, so it needs no hash.
     Source: release RL21.
     """
     try:
-        content_key = open_wrapped(private_key(network, keyring), wrapped_key)
+        content_key = open_wrapped(
+            private_key(network, keyring, key_version=key_version), wrapped_key
+        )
     except RequestError:
         return None
     network_text = network.network_id.text.encode("utf-8", "surrogatepass")

@@ -5,41 +5,17 @@ secret, and stores the envelope of another secret of the owner there. Each door 
 right value, so that its refusal has no other cause.
 """
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-from backend_site import Domain
 from deviating_platform import SimulatedPlatform
-from door_stage import DoorBench, open_door
-from embedded_node import embedded_node
-from mcp_agent import allow as allow_agent
-from oidc_issuer import SHOP, Issuer, github_claims
-from owner_desk import OwnerDesk, Ran
-from owner_machine import Owner, new_machine
-from relabelled import LABELS, Label, move, relabel
-from tests_support import CountingEntropy, FixedClock
-from trust_settings import trusting_config
+from owner_desk import OwnerDesk
+from owner_machine import Owner
+from relabelled import Label
 
-from capabilities.abilities import DECRYPT, KV_GET, KV_PUT
-from capabilities.capability_errors import CapabilityError
-from capabilities.clock_and_entropy import SystemClock, SystemEntropy
-from encryption_network.policy import Policy
-from sealspace.cli.owner.owner_profile import OwnerHome
 from sealspace.client import Client
-from sealspace.delegations import allow
-from sealspace.errors import PlaceMismatch, SealspaceError
-from sealspace.session import key_session
-from sealspace.wallets import Wallet, new_wallet
-from sealspace.wire.caller import Caller
-from sealspace.wire.id_tokens import exchange
-from sealspace.wire.token_line import read_token
-from sealspace.wire.transport import Transport
-from tee_backend.backend import Backend
+from sealspace.wallets import Wallet
 from tee_backend.evidence.simulated import measurements_of
 
 RIGHT, OTHER = "canary-of-the-key", "canary-of-the-bank"

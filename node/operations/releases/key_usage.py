@@ -29,7 +29,8 @@ from ...refusal import Refusal
 from ...services import Services
 from ..authorise import read_call
 from ..owner_authority import decide_owner_authority
-from ..values.retired_keys import sealed_to
+from ..values.sealed_values import find_sealed_key
+from ..values.stored_keys import network_sealed_to
 from .network_reading import admitted_reader, known_network
 
 PAGE_ROWS = 64
@@ -150,8 +151,10 @@ async def _needing(
         if head is None:
             continue
         body = await _body_of(services, head)
-        stated = None if body is None else sealed_to(body)
-        if stated is not None and stated.network == network and stated.key_version == key_version:
+        sealed = None if body is None else find_sealed_key(body)
+        if sealed is None or sealed.key_version != key_version:
+            continue
+        if network_sealed_to(sealed, space) == network:
             number = version_number(key) if is_former else None
             found.append(Needing(space=space.text, path=head.path, version=number))
     return found

@@ -206,7 +206,12 @@ async def _read_key_owner(
     None is returned if no path has stored the key, or if the wrapped key cannot be opened. `paths`
     are those that policies and the machine token list.
     """
-    digest = content_key_digest(checked.network, checked.wrapped_key, services.keyring)
+    digest = content_key_digest(
+        checked.network,
+        checked.wrapped_key,
+        services.keyring,
+        key_version=checked.bound.body.stated.key_version,
+    )
     if digest is None:
         return None
     key = places_row_key(checked.network.network_id, digest)

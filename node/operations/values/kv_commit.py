@@ -280,7 +280,7 @@ async def put_values(
                 pages=call.pages,
             )
             places = await plan_key_places(services.store, own, stored)
-            networks = await check_keys(services, space, writes)
+            networks = await check_keys(services, space, sealed)
             # The quota is checked before `finalize` gives uploaded files their final names.
             quota = reading.quota(draft, key_rows_bytes=places.growth_bytes)
             plan = await draft.finalize(now=services.now())

@@ -1,78 +1,42 @@
 """Refusal of new values that are sealed to a key which is being retired (EN38).
 
-Only envelopes in a space of the network's owner are examined, and only those whose body is in
-memory. Large bodies are in files; secrets are small.
+Only envelopes in a space of the network's owner are examined.
 """
 
 from collections.abc import Sequence
 
-import msgspec
-
-from capabilities.capability_errors import InvalidIdentifier
-from capabilities.frozen_struct import FrozenStruct
-from capabilities.principals import same_principal
-from capabilities.resources import NetworkId, SpaceId, parse_network_id
+from capabilities.resources import NetworkId, SpaceId
 from encryption_network.networks import NetworkRecord, decode_network
 from spaces.documents.network_rows import network_row_key
 from spaces.store.contract import Check, check_of
-from spaces.values.value_writes import Write
 
 from ...refusal import Refusal
 from ...services import Services
-from .sealed_values import NO_ENVELOPE
+from .sealed_values import SealedKey
+from .stored_keys import network_sealed_to
 
 _REFUSED_STATES = ("retiring", "retired")
 
 
-class SealedTo(FrozenStruct):
-    """The network and the version of the key to which a value is sealed."""
-
-    network: NetworkId
-    key_version: int
-
-
-class _Envelope(msgspec.Struct, rename="camel"):
-    network_id: str
-    key_version: int
-
-
-_DECODER = msgspec.json.Decoder(_Envelope)
-
-
-def sealed_to(data: bytes) -> SealedTo | None:
-    """Return the network and the key to which an envelope is sealed.
-
-    Return None for other data. Call this only for values that `sealed_key_of` takes for envelopes:
-    it finds them faster.
-    """
-    try:
-        envelope = _DECODER.decode(data)
-        network = parse_network_id(envelope.network_id)
-    except (msgspec.MsgspecError, InvalidIdentifier, ValueError, RecursionError):
-        return None
-    return SealedTo(network=network, key_version=envelope.key_version)
-
-
 async def check_keys(
-    services: Services, space: SpaceId, writes: Sequence[Write]
+    services: Services, space: SpaceId, sealed: Sequence[tuple[str, SealedKey]]
 ) -> tuple[Check, ...]:
     """Check that no value is sealed to a key of the space's owner that is being retired.
 
+    Args:
+        services: the node's.
+        space: the space of the writes.
+        sealed: the wrapped keys in them, each with its path.
     Returns:
         Conditions that fail the commit if one of the networks has changed.
     Raises:
         Refusal: `key-retiring`.
     """
     stated: dict[NetworkId, set[int]] = {}
-    for write in writes:
-        # Writes of other values cost nothing, not even a look at their bodies.
-        if not write.sealed_key or write.sealed_key == NO_ENVELOPE:
-            continue
-        if write.body is None or write.body.inline is None:
-            continue
-        found = sealed_to(write.body.inline)
-        if found is not None and same_principal(found.network.owner, space.owner):
-            stated.setdefault(found.network, set()).add(found.key_version)
+    for _, key in sealed:
+        network = network_sealed_to(key, space)
+        if network is not None:
+            stated.setdefault(network, set()).add(key.key_version)
     if not stated:
         return ()
     keys = [network_row_key(network) for network in stated]

@@ -43,7 +43,9 @@ class _Envelope(msgspec.Struct, rename="camel"):
     v: Literal[1]
     encrypted_symmetric_key: str
     encrypted_symmetric_key_hash: str
-    network_id: object = None  # of any type, because the rules about paths do not look at it
+    # Of any type, because the rules about paths do not look at them.
+    network_id: object = None
+    key_version: object = None
 
 
 _DECODER = msgspec.json.Decoder(_Envelope)
@@ -56,11 +58,13 @@ class SealedKey(FrozenStruct):
         digest: see `key_digest`.
         wrapped_key: untrusted base64 text.
         network: untrusted id of the network; empty if the envelope does not state a text.
+        key_version: untrusted version of the network's key; 0 if the envelope states no number.
     """
 
     digest: bytes
     wrapped_key: str
     network: str
+    key_version: int
 
 
 def key_digest(wrapped_key: str) -> bytes:
@@ -143,8 +147,10 @@ def find_sealed_key(data: bytes) -> SealedKey | None:
     if stated != envelope.encrypted_symmetric_key_hash:
         return None
     network = envelope.network_id
+    version = envelope.key_version
     return SealedKey(
         digest=bytes.fromhex(stated),
         wrapped_key=envelope.encrypted_symmetric_key,
         network=network if isinstance(network, str) else "",
+        key_version=version if type(version) is int else 0,  # a boolean is an int too
     )

@@ -56,7 +56,7 @@ async def stored_keys_of(
     """
     if not sealed:
         return []
-    names = {key.network: _network_of(key.network, space) for _, key in sealed}
+    names = {key.network: network_sealed_to(key, space) for _, key in sealed}
     records = await _read_networks(store, [name for name in names.values() if name is not None])
     stored: list[StoredKey] = []
     for number, (path, key) in enumerate(sealed):
@@ -66,17 +66,19 @@ async def stored_keys_of(
         wrapped_key = decode_standard(key.wrapped_key)
         if network is None or network not in records or wrapped_key is None:
             continue
-        digest = content_key_digest(records[network], wrapped_key, keyring)
+        digest = content_key_digest(
+            records[network], wrapped_key, keyring, key_version=key.key_version
+        )
         if digest is not None:
             row_key = places_row_key(network, digest)
             stored.append(StoredKey(row_key=row_key, place=head_key(space, path)))
     return stored
 
 
-def _network_of(text: str, space: SpaceId) -> NetworkId | None:
-    """Parse the network id in an envelope; None if it is not one of the space's owner."""
+def network_sealed_to(key: SealedKey, space: SpaceId) -> NetworkId | None:
+    """Return the network of an envelope; None if it is not one of the space's owner."""
     try:
-        network = parse_network_id(text)
+        network = parse_network_id(key.network)
     except InvalidIdentifier:
         return None
     return network if principal_of(network.owner) == space.owner else None
