@@ -23,12 +23,11 @@ from msgspec.structs import replace
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.principals import principal_of
 from encryption_network.keyring import Keyring
-from encryption_network.network_errors import RecordError, RequestError
+from encryption_network.network_errors import RecordError
 from encryption_network.networks import (
     NetworkRecord,
     decode_network,
-    private_key,
-    usable_versions,
+    is_sealed_by,
 )
 from encryption_network.policy import decode_evidence
 from encryption_network.release_record import decode_release_record
@@ -550,13 +549,8 @@ async def _check(config: Config, opens: bool) -> Checked:
 
             def opened_network(value: bytes) -> NetworkRecord:
                 record = decode_network(value)
-                try:
-                    for key_version in usable_versions(record):
-                        private_key(record, keyring, key_version=key_version)
-                except RequestError:
-                    raise RecordError(
-                        f"the root secret does not open the network {record.network}"
-                    ) from None
+                if not is_sealed_by(record, keyring):
+                    raise RecordError(f"the root secret does not open the network {record.network}")
                 networks.add(record.network)
                 return record
 

@@ -28,6 +28,7 @@ from sealspace.documents.manifests import DelegationTarget
 from sealspace.documents.network_keys import NetworkKeys
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.run_grants import RunStatement
+from sealspace.documents.sealed_paths import SealedPaths
 from sealspace.documents.secret_names import SecretName, SharedFolder
 from sealspace.documents.secret_payloads import Generated, Secret
 from sealspace.documents.signed_statements import StatementSigner
@@ -593,6 +594,9 @@ class Secrets:
                 those that are.
             InvalidEnvelope, LabelMismatch, InvalidSecretPayload: the stored value is not a secret
                 of this name, or is sealed to a network of another owner.
+            PlaceMismatch: the value belongs to another secret.
+            UnboundValue: the value does not state its place, and the session is not the owner in
+                person (EN46); see `bind`.
             NotGranted, Unauthorized: the session may not read the envelope.
             DecryptDenied: the node does not release the key.
             NodeRefused, TransportError, EncryptionError: a request or the decryption failed.
@@ -655,6 +659,45 @@ class Secrets:
         Raises:
             PreconditionFailed: the secret is not deleted.
             SealspaceError: as `rollback`.
+        """
+
+    def bind(
+        self,
+        name: str,
+        *,
+        scope: str | None = None,
+        known: SealedPaths | None = None,
+        if_match: str | None = None,
+    ) -> bool:
+        """Store an unbound value again, with its place inside (EN48).
+
+        A value without a place was sealed by another client or an earlier version, and only the
+        owner can read it. Value, type and creation time stay as they are. Copies for other people
+        are not renewed; see `Sharing.renew`.
+
+        Args:
+            name: `^[A-Z][A-Z0-9_]*$`.
+            scope: None for a global secret.
+            known: from `sealed_paths`, to bind several secrets; None: it is fetched.
+            if_match: bind only this version, as in `Secret.etag`; None: the current one.
+        Returns:
+            Whether the value was unbound. Otherwise nothing was written.
+        Raises:
+            PlaceMismatch: the same envelope is, or was, stored at another path too, so it may
+                belong to another secret.
+            InvalidSecretName: only runners make values of this name, and they bind them.
+            PreconditionFailed: a concurrent write won.
+            SealspaceError: as `read`, `put` and `sealed_paths`.
+        """
+
+    def sealed_paths(self) -> SealedPaths:
+        """Return where the envelopes of the owner's secrets and notes are stored.
+
+        The earlier values that the node keeps are included, those of deleted secrets are not.
+        Nothing is decrypted. Only the owner in person may list versions.
+
+        Raises:
+            NotGranted, NodeRefused, TransportError: a request failed.
         """
 
     def delete(
@@ -735,13 +778,26 @@ class Sharing:
         Raises:
             InvalidInput: an argument is not valid, or the owner's wallet is missing.
             NotFound: there is no such secret.
+            UnboundValue: a secret does not state its place; bind it first (EN46).
             NetworkNotFound, NetworkNotActive: the person has no network at that node.
-            NetworkKeyChanged: earlier copies are sealed to another key of this person; see `renew`.
+            NetworkKeyChanged: earlier copies are sealed to another key of this person; see `renew_for`.
             SealspaceError: as `Secrets.get`, `Encryption.descriptor`, `Kv.put_many` and
                 `Delegations.delegate`.
         """
 
-    def renew(
+    def renew(self, labels: Collection[str]) -> tuple[str, ...]:
+        """Make the copies of secrets again, from the values that are stored now.
+
+        Args:
+            labels: the secrets. Those of which nobody has a copy are ignored.
+        Returns:
+            The labels of the secrets that were copied, in ascending order.
+        Raises:
+            UnboundValue: a value does not state its place; bind it first.
+            SealspaceError: as `share`.
+        """
+
+    def renew_for(
         self, did: str, *, wallet: _Wallet = ..., encryption: Encryption | None = None
     ) -> tuple[Share, ...]:
         """Share with a person again who has replaced the key of the network (SH15).
@@ -1368,6 +1424,7 @@ class Delegations:
         policy: Policy | None = None,
         run: RunStatement | None = None,
         machine: MachineGrant | OidcTrust | None = None,
+        unbound: bool = False,
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> PortableDelegation:
@@ -1386,6 +1443,8 @@ class Delegations:
             policy: code that may receive keys under this grant; None: no restriction by this grant.
             run: programs and callers for which a runner may use the grant; None: not a run grant.
             machine: statement of a machine token or a trust; see `create_token`, `trust_issuer`.
+            unbound: let the recipient use secrets that state no place (EN47); needs the owner's
+                signature. A machine token has it in its own statement.
             wallet: sign with the owner's wallet instead of the session's key.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
@@ -1403,6 +1462,7 @@ class Delegations:
         target: DelegationTarget,
         *,
         policy: Policy | None = None,
+        unbound: bool = False,
         wallet: AnyWallet | None = None,
         leave_out: bool = False,
         domain: str = "localhost",
@@ -1416,6 +1476,7 @@ class Delegations:
         Args:
             target: a target of a composed request (`request.delegation_targets`).
             policy: code that may receive keys under these grants; None: no restriction.
+            unbound: as in `delegate`.
             wallet: sign with the owner's wallet instead of the session's key, once for each
                 delegation.
             leave_out: leave out services that the node does not serve, instead of raising.
@@ -1436,6 +1497,7 @@ class Delegations:
         *,
         scope: str | None = None,
         ttl_s: float = ...,
+        unbound: bool = False,
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> str:
@@ -1449,6 +1511,7 @@ class Delegations:
             secrets: names of the owner's secrets, at most 64.
             scope: the scope of all of them; None: global secrets.
             ttl_s: lifetime in seconds, from one minute to 366 days.
+            unbound: let the program use secrets that state no place (EN46).
             wallet: the owner's wallet; None only if the session's key is the owner's own.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
@@ -1470,6 +1533,7 @@ class Delegations:
         issuer_ca: str | None = None,
         scope: str | None = None,
         ttl_s: float = ...,
+        unbound: bool = False,
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> str:
@@ -1716,6 +1780,7 @@ class Backends:
         at_most: bool = False,
         accept: Sequence[Leniency] = ...,
         pin: Pin = "compose",
+        unbound: bool = False,
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
         """Grant secrets to a backend.
@@ -1730,6 +1795,7 @@ class Backends:
             at_most: accept a shorter lifetime if the session's grants end earlier.
             accept: terms to relax; see `policy_for`.
             pin: see `policy_for`.
+            unbound: let the backend use secrets that state no place (EN47).
             wallet: sign with the owner's wallet. A grant by the session's key ends with the
                 session.
         Returns:

@@ -5,7 +5,7 @@ from capabilities.resources import NetworkId
 from capabilities.strict_json import Json, JsonObject
 from encryption_network.requests import change_fact
 
-from .._node_errors import about_network
+from ..errors import about_network
 from ..session import capability
 from .caller import Caller
 from .transport import Answer, Request, path_segment

@@ -216,7 +216,7 @@ async def test_a_person_who_replaced_the_key(alice: Owner, bob: Owner) -> None:
         await alice.shares(bob, "ci/TOKEN")
     assert "team renew" in changed.value.step
     signed = alice.wallet.signatures
-    renewed = await alice.client.sharing.renew(bob.did, wallet=lambda: alice.wallet)
+    renewed = await alice.client.sharing.renew_for(bob.did, wallet=lambda: alice.wallet)
     assert alice.wallet.signatures == signed + 2
     assert {one.folder.team for one in renewed} == {None, "ops"}
     assert sorted(await alice.folders(), key=str) == [("ops", 2), (None, 2)]
@@ -225,7 +225,7 @@ async def test_a_person_who_replaced_the_key(alice: Owner, bob: Owner) -> None:
     await bob.retire(1)
     await alice.client.sharing.put_many({"API_KEY": "third"})
     assert await bob.reads(alice, "API_KEY", team="") == "third"
-    assert await alice.client.sharing.renew(bob.did, wallet=lambda: alice.wallet) == ()
+    assert await alice.client.sharing.renew_for(bob.did, wallet=lambda: alice.wallet) == ()
     folder = renewed[0].folder
     assert folder.path.endswith(".2/")
     stored = [key async for key in alice.client.kv("secrets").list("vault/secrets/shared/")]
@@ -245,13 +245,13 @@ async def test_an_interrupted_renewal(alice: Owner, bob: Owner) -> None:
 
     sharing.put_many = cut  # type: ignore[method-assign]
     with pytest.raises(ConnectionError):
-        await sharing.renew(bob.did, wallet=lambda: alice.wallet)
+        await sharing.renew_for(bob.did, wallet=lambda: alice.wallet)
     assert sorted(await alice.folders(), key=str) == [(None, 1), (None, 2)]
     assert await bob.reads(alice, "API_KEY") == "open sesame"
     await put_many({"API_KEY": "second"})
     assert await bob.reads(alice, "API_KEY") == "second"
     signed = alice.wallet.signatures
-    await alice.client.sharing.renew(bob.did, wallet=lambda: alice.wallet)
+    await alice.client.sharing.renew_for(bob.did, wallet=lambda: alice.wallet)
     assert alice.wallet.signatures == signed
     assert await alice.folders() == [(None, 2)]
     assert await bob.reads(alice, "API_KEY") == "second"
