@@ -146,6 +146,7 @@ class WrongSecret(StartRefused):
             f"the store belongs to {recorded}, but the root secret belongs to {offered}"
         )
         self.recorded = recorded
+        self.offered = offered
 
 
 class SecretReplaced(StartRefused):

@@ -121,12 +121,19 @@ async def _keyring_of(config: Config, store: Store, secret: bytes) -> Keyring:
     try:
         return await opened_keyring(store, Keyring(secret))
     except WrongSecret as error:
-        hint = wrong_secret_hint(config, error.recorded)
-        raise SecretUnusable(str(error), hint=hint) from error
+        raise foreign_secret(config, error) from error
     except StartRefused as error:
         raise start_refused(config, error) from error
     except RecordError as error:
         raise StoreMisused(f"the store cannot be read: {error}", hint="restore a backup") from error
+
+
+def foreign_secret(config: Config, error: WrongSecret) -> SecretUnusable:
+    """Return the error of a command for a root secret that belongs to another store."""
+    return SecretUnusable(
+        f"the store belongs to {error.recorded}, but the root secret to {error.offered}",
+        hint=wrong_secret_hint(config, error.recorded),
+    )
 
 
 def as_node_error(error: SpaceError, config: Config, *, what: str, hint: str) -> NodeError:

@@ -23,14 +23,14 @@ from sealspace.cli.terminal import (
 )
 from sealspace.service.command_errors import StoreMisused
 from spaces.root_secret_row import read_root_secret
-from spaces.space_errors import SpaceError, StartRefused, StoreLocked
+from spaces.space_errors import SpaceError, StartRefused, StoreLocked, WrongSecret
 
 from ..config.tree import Config
 from ..platform.new_secret import NewSecret, load_new_secret, put_in_place
 from ..platform.root_secret import load_root_secret
 from ..storage.root_rotation import Replacement, Rotated
 from ..storage.stores import open_store, start_refused, store_location
-from .opened_store import as_node_error, has_store, run_on_store
+from .opened_store import as_node_error, foreign_secret, has_store, run_on_store
 from .settings import configured
 
 _COSTS = (
@@ -126,6 +126,8 @@ def rotate(
         done, new, former_file = asyncio.run(
             _rotate(config, file, platform_path, new_identity=new_identity)
         )
+    except WrongSecret as error:
+        raise foreign_secret(config, error) from error
     except StartRefused as error:
         raise start_refused(config, error) from error
     except RecordError as error:

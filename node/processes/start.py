@@ -22,7 +22,7 @@ from spaces.grants.hosting import HostingPolicy
 from spaces.grants.replay_records import restore_wait
 from spaces.identity import ensure_identity
 from spaces.keyspace import HOSTING_MODE_KEY, RELEASE_RECORD_KEY, WITHDRAWALS_KEY
-from spaces.space_errors import RecordDamaged, StartRefused, StoreFull
+from spaces.space_errors import RecordDamaged, StartRefused, StoreFull, WrongSecret
 from spaces.sql.database_rows import DATABASES_FOLDER
 from spaces.sql.databases import Databases
 from spaces.store.contract import ABSENT, Check, Commit, Put, Store, commit_puts, read_row
@@ -41,6 +41,7 @@ from ..logs import tell_operator
 from ..platform.admin_key import load_admin_key
 from ..platform.own_quotes import quote_queue
 from ..rates import Rates
+from ..platform.root_secret import wrong_secret_hint
 from ..release_terms import (
     configured_record,
     configured_trust_root,
@@ -170,6 +171,8 @@ async def _claim_rows(
                 nothing = encode_withdrawals(NOTHING_WITHDRAWN)
                 await commit_puts(store, Put(WITHDRAWALS_KEY, nothing, expect=ABSENT))
             await _record_hosting_mode(store, config.hosting.mode)
+    except WrongSecret as error:
+        raise StoreMisused(str(error), hint=wrong_secret_hint(config, error.recorded)) from error
     except StartRefused as error:
         raise start_refused(config, error) from error
     except (RecordDamaged, RecordError) as error:

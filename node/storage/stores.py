@@ -19,14 +19,12 @@ from spaces.space_errors import (
     SpaceError,
     StartRefused,
     StoreMoved,
-    WrongSecret,
 )
 from spaces.store.contract import Store, read_row
 from spaces.store.lmdb.engine import open_lmdb, read_lmdb
 from spaces.store.lmdb.snapshots import LmdbRows, RowSource
 
 from ..config.tree import Config
-from ..platform.root_secret import wrong_secret_hint
 
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
@@ -63,10 +61,8 @@ def rows_of(config: Config, store: Store) -> RowSource:
 def start_refused(config: Config, error: StartRefused) -> StoreMisused:
     """Return the error for a store that this node cannot use (ST12, RK2).
 
-    The store was moved, has a different schema version, or needs another root secret.
+    The store was moved, has a different schema version, or its root secret was replaced.
     """
-    if isinstance(error, WrongSecret):
-        return StoreMisused(str(error), hint=wrong_secret_hint(config, error.recorded))
     if isinstance(error, SecretReplaced):
         hint = (
             "use the present root secret: serve --secret-file FILE, or the settings secret.file,"
