@@ -40,7 +40,7 @@ const PLACES = /** @type {import("./parts/navigation.js").Place[]} */ ([
   { path: "node", group: "node", icon: "node", load: () => import("./pages/node.js") },
 ]);
 const HIDDEN_PLACES = [{ path: "connect", load: () => import("./pages/connect.js") }, { path: "link", load: () => import("./pages/link.js") },
-  { path: "bind", load: () => import("./pages/bind.js") }];
+  { path: "bind", load: () => import("./pages/bind.js") }, { path: "unbound", load: () => import("./pages/unbound.js") }];
 const START = "secrets";
 const THEME = "sealspace.theme";
 

@@ -78,20 +78,6 @@ export const connect = {
   forgotten: "The phrase was removed from this browser",
 };
 
-export const link = {
-  title: "Sign in from the command line",
-  lead: "The command sealspace console signs this browser in with a key that is made here and never leaves it. Continue only if you have just started that command yourself.",
-  compare: "After you continue, the terminal asks whether the browser shows this code:",
-  go: "Continue",
-  replaces: "This ends the sign-in of this browser as",
-  /** @param {string} owner */
-  done: (owner) => `Signed in as ${owner}`,
-  none: "Nothing to sign in here",
-  noneText: "This address works once. To sign this browser in from the command line, run",
-  refused: "This sign-in is not for this browser",
-  refusedText: "It was made for another key, has been used, or is too old. Nothing has changed. To start again, run",
-};
-
 export const secrets = {
   title: "Secrets",
   lead: "Encrypted in this browser, and stored encrypted. The node opens them for you, and for the people, programs, machine tokens and CI jobs that you let read them.",
@@ -139,6 +125,10 @@ export const secrets = {
   revealed: "The value is shown",
   bytes: "The value is bytes, shown in base64.",
   unseen: "Some of its characters are invisible, look like a space or change the direction of the text. They are shown by their numbers, such as U+202E. Copy takes the text unchanged.",
+  unbound: "This value does not state its name",
+  unboundText: "An earlier version or another client sealed it. Whoever may write here could have stored another secret of yours under this name. People, programs and jobs are refused it, unless their grant allows it. Check that it is the right value, then bind it.",
+  bind: "Bind to this name",
+  findUnbound: "Find values that do not state their name",
   note: "Note",
   noteField: "Your note",
   noteHint: "For yourself, sealed like a secret. A program with a right to this secret alone cannot read it. Leave it empty to delete it.",
@@ -147,6 +137,7 @@ export const secrets = {
   addNote: "Add a note",
   editNote: "Edit note",
   saveNote: "Seal and save",
+  noteUnbound: "This note does not state its secret: an earlier version or another client stored it. Save it again to bind it.",
   noteSaved: "The note is saved",
   share: "Share",
   versions: "Versions",
@@ -229,41 +220,6 @@ export const owner = {
   otherHint: (did) => `Choose the account of this session: ${did}`,
 };
 
-/** What a right allows. */
-export const rights = {
-  /** What is done with what follows. @type {Record<string, string>} */
-  verbs: { "kv/get": "read", "kv/put": "write", "kv/del": "delete", "kv/delete": "delete", "kv/list": "list", "kv/metadata": "see the size of", "kv/*": "do everything with",
-    "sql/read": "query", "sql/write": "edit", "sql/schema": "define tables in", "sql/admin": "administer", "sql/*": "do everything with",
-    "encryption/decrypt": "decrypt what is sealed to", "encryption/network.create": "create", "encryption/network.revoke": "end for ever",
-    "sealspace.encryption/policy": "set conditions on", "sealspace.encryption/receipts": "read the receipts of" },
-  /** What is done with the owner's own network, whole. @type {Record<string, string>} */
-  ofYours: { "encryption/decrypt": "decrypt those of your secrets that it can read", "encryption/network.create": "create the key that seals your secrets",
-    "encryption/network.revoke": "destroy the key of your secrets, so that they never open again", "sealspace.encryption/policy": "decide which code may open your secrets",
-    "sealspace.encryption/receipts": "see who opened your secrets" },
-  /** What is done, whole. @type {Record<string, string>} */
-  deeds: { "capabilities/read": "see what it may do", "delegation/list": "list grants", "delegation/status": "see the state of grants", "delegation/revoke": "revoke grants",
-    "space/list": "list spaces", "space/create": "create spaces", "space/info": "see the facts of spaces", "space/host": "have a space hosted" },
-  /** @param {string[]} verbs */
-  listed: (verbs) => verbs.length < 2 ? verbs.join("") : `${verbs.slice(0, -1).join(", ")} and ${verbs.at(-1)}`,
-  inSpace: "in your space ",
-  inOther: "in the space ",
-  service: "with the service ",
-  allValues: "every value",
-  database: "the database ",
-  allDatabases: "every database",
-  at: "at ",
-  below: "values below ",
-  andBelow: " and what is below it",
-  theSecret: "the secret ",
-  secretsBelow: "the secrets below ",
-  yourSecrets: "all your secrets",
-  everySecret: "all secrets",
-  andProtected: ", those that begin with PROTECTED_ too",
-  of: " of ",
-  yourNetwork: "the key of your secrets",
-  network: "the encryption network ",
-};
-
 export const quotedText = {
   /** @param {number} n */
   more: (n) => `(${n.toLocaleString("en")} more characters)`,
@@ -340,6 +296,7 @@ export const failed = {
     "rate-limited": "Too many requests came at once.",
     "envelope-broken": "The stored value is not a secret, or is damaged.",
     "label-mismatch": "The stored secret belongs to another name.",
+    "place-mismatch": "The stored value was sealed for another name.",
     "payload-broken": "The stored value is not a secret, or is damaged.",
     "network-not-found": "Your encryption network does not exist yet.",
     "network-key-changed": "The network has another key than before.",
@@ -361,6 +318,7 @@ export const failed = {
     "batch-incomplete": "Save again to send the rest.",
     "envelope-broken": "Replace it with a value that you know, or delete it.",
     "label-mismatch": "Replace it with a value that you know, or delete it.",
+    "place-mismatch": "Somebody stored another secret's value here. Replace it with a value that you know, or delete it, and look under Grants who may write.",
     "payload-broken": "Replace it with a value that you know, or delete it.",
     conflict: "Look at it again before you change it.",
   },

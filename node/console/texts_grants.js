@@ -22,6 +22,8 @@ export const grants = {
   /** @type {Record<string, string>} */
   words: { active: "active", pending: "not yet valid", expired: "ended", revoked: "revoked", ancestor_revoked: "revoked above" },
   columns: { who: "Receiver", what: "May", until: "Ends", standing: "Status" },
+  unbound: "Values without a name",
+  unboundText: "It may use values that do not state their name, which could be other secrets of yours.",
   calls: "It calls itself",
   from: "From",
   you: "You",

@@ -38,9 +38,6 @@ export const sharing = {
   gets: "Gets",
   nothingYet: "nothing yet",
   ends: "Ends",
-  writers: "Others may write this secret",
-  /** @param {string} who */
-  writersText: (who) => `They can store another secret of yours in its place, which is then copied: ${who}. To prevent it, revoke their grants first.`,
   staysKnown: "What was read stays known after sharing ends.",
   /** @param {number} n */
   signatures: (n) => (n === 1 ? "Your wallet signs once." : `Your wallet signs ${n} times: for each new person, and for each secret.`),
@@ -95,9 +92,11 @@ export const failedAtSharing = {
   words: {
     "copies-stale": "It is saved, but people may have a copy of the former value.",
     "person-unknown": "This person has no encryption key at your node.",
+    "unbound-value": "The value does not state the name of its secret.",
   },
   hints: {
     "copies-stale": "Save again to renew the copies.",
+    "unbound-value": "It may be another secret's. Open the secret, look at the value, and bind it to its name; then share it.",
     "person-unknown": "Ask them to sign in here once and add a secret, or to run sealspace login with the address of your node.",
   },
 };

@@ -97,7 +97,7 @@ function grantsPanel({ client, signal, parameters }, first, names, contacts) {
   };
   const table = virtualTable({ label: words.title, widths: "minmax(0, 1fr) minmax(0, 2.2fr) 7rem 6.5rem 5.5rem", narrowWidths: "minmax(0, 1fr) auto auto", rowHeightPx: 56, narrowRowHeightPx: 134,
     key: (one) => `${one.direction} ${one.cid}`, columns: [
-      { title: words.columns.who, cell: (one) => [nameBefore(names.get(one.cid)), whoIs(one), codeLabel(one)] },
+      { title: words.columns.who, cell: (one) => [nameBefore(names.get(one.cid)), whoIs(one), codeLabel(one), wire.allowsUnbound(one) && h("span", { class: "build" }, ` ${words.unbound}`)] },
       { title: words.columns.what, below: true, cell: (one) => [h("span", { title: textOf(one) }, what(one)), one.expiresAt && h("span", { class: "narrow" }, words.ends, " ", time(one.expiresAt))] },
       { title: words.columns.until, wide: true, cell: (one) => (one.expiresAt ? time(one.expiresAt) : words.noEnd) },
       { title: words.columns.standing, cell },
@@ -195,6 +195,7 @@ function grantsPanel({ client, signal, parameters }, first, names, contacts) {
         one.issuedAt && [words.issued, time(one.issuedAt)],
         [words.columns.until, one.expiresAt ? time(one.expiresAt) : words.noEnd],
         one.direction === "granted" && !one.isSession && one.delegate !== owner && [words.code, codeOf(all, one)],
+        wire.allowsUnbound(one) && [words.unbound, words.unboundText],
         [words.parents, one.parents.length ? one.parents.map((parent) => h("div", {}, h("code", {}, parent))) : words.noParents],
         [words.below_, words.restOn(below)],
         [words.cid, copyField(cid, words.cid)],

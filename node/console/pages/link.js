@@ -1,7 +1,8 @@
 import { h, pageHead } from "../elements.js";
 import { banner, emptyState, skeleton } from "../parts/states.js";
 import { copyField, say } from "../parts/values.js";
-import { link as words, session as sessionWords } from "../texts.js";
+import { session as sessionWords } from "../texts.js";
+import { link as words } from "../texts_link.js";
 import { linkCode } from "../wire/crockford.js";
 import { acceptSignIn, keepOffer, newOffer } from "../wire/link.js";
 

@@ -5,7 +5,7 @@ import { holders } from "../parts/holders.js";
 import { runnerUrl } from "../parts/known_node.js";
 import { noteSection } from "../parts/note.js";
 import { hasUnseen, shownText } from "../parts/quoted.js";
-import { emptyState, failure, loading } from "../parts/states.js";
+import { banner, emptyState, failure, loading } from "../parts/states.js";
 import { download, facts, say, secretField, time } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
 import { secrets as words } from "../texts.js";
@@ -110,7 +110,7 @@ export function render(context) {
   /** @param {Row} row */
   const open = (row) => openSecret(client, all, row, changes.of(row), reload);
   reload();
-  const below = h("div", {}, h("button", { class: "plain small", on: { click: restore } }, words.restore));
+  const below = h("div", {}, h("button", { class: "plain small", on: { click: restore } }, words.restore), " ", h("a", { class: "small", href: "#/unbound" }, words.findUnbound));
   return h("div", { class: "page" },
     pageHead(words,
       h("div", { class: "row" }, h("button", { class: "primary", on: { click: add } }, icon("plus"), words.add), h("button", { on: { click: addMany } }, words.many.add))), body, below);
@@ -163,10 +163,12 @@ function lastChanges(client) {
 /** @param {Client} client @param {Row[]} all @param {Row} row @param {string | undefined} when it was changed last, if that is known @param {() => void} reload */
 function openSecret(client, all, row, when, reload) {
   return openDialog(row.label, (close) => {
+    const unbound = h("div", { "aria-live": "polite" });
     const changed = h("span", { class: "dim" }, when ? time(when) : words.updatedLater);
     const field = secretField(async () => {
       const opened = await wire.reveal(client, row.scope, row.name);
       fill(changed, time(opened.updatedAt));
+      fill(unbound, !opened.isBound && banner({ kind: "warn", title: words.unbound, text: words.unboundText, action: { label: words.bind, run: () => { location.hash = `#/unbound?name=${row.label}`; } } }));
       const { value } = opened;
       return typeof value === "string" ? { text: value, shown: shownText(value), note: hasUnseen(value) && words.unseen } : { text: base64(value), note: words.bytes,
         action: h("button", { type: "button", on: { click: () => download(value, row.name) } }, words.download) };
@@ -183,7 +185,7 @@ function openSecret(client, all, row, when, reload) {
       reload();
     };
     const isProtected = row.name.startsWith(wire.PROTECTED);
-    return h("div", { class: "stack" }, isProtected ? h("p", {}, words.isProtected) : field, facts([[words.scope, row.scope ?? words.global], [words.updated, changed]]),
+    return h("div", { class: "stack" }, isProtected ? h("p", {}, words.isProtected) : [field, unbound], facts([[words.scope, row.scope ?? words.global], [words.updated, changed]]),
       noteSection(client, row, reload), holders(client, row.path),
       h("div", { class: "actions" }, h("button", { class: "danger", on: { click: remove } }, words.remove), !isProtected && [h("button", { on: { click: versions } }, words.versions), h("button", { on: { click: share } }, words.share), h("button", { on: { click: replace } }, words.replace)]));
   });

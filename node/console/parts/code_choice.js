@@ -1,6 +1,6 @@
 // A choice of the code that may open secrets under a grant: the code that the node saw, code that the owner states, or no code.
 import { fill, h } from "../elements.js";
-import { rights } from "../texts.js";
+import { rights } from "../texts_rights.js";
 import { requests as words } from "../texts_requests.js";
 import { strictJson } from "../wire/canonical_json.js";
 import { principalOf } from "../wire/did.js";

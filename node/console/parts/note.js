@@ -13,14 +13,14 @@ const MOST_CHARS = 2000;
 /**
  * @import { Client } from "../wire/client.js"
  * @import { SecretName } from "../wire/secrets.js"
- * @typedef {{ text: string, etag: string }} Note
+ * @typedef {{ text: string, etag: string, isBound: boolean }} Note
  */
 
 /** The note of a secret, with a button that changes it. @param {Client} client @param {SecretName} secret @param {() => void} changed */
 export function noteSection(client, secret, changed) {
   const body = h("div", { class: "stack tight" });
   const load = () => loading(body, async () => (secret.hasNote ? wire.noteOf(client, secret) : null), (note) => [
-    note && h("p", { class: "note" }, shownText(note.text)), note && hasUnseen(note.text) && h("p", { class: "dim small" }, words.unseen),
+    note && h("p", { class: "note" }, shownText(note.text)), note && !note.isBound && h("p", { class: "small" }, words.noteUnbound), note && hasUnseen(note.text) && h("p", { class: "dim small" }, words.unseen),
     h("div", { class: "row" }, h("button", { type: "button", on: { click: () => edit(note) } }, note ? words.editNote : words.addNote))], { lines: 1 });
 
   /** @param {Note | null} note */

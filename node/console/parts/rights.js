@@ -1,6 +1,6 @@
 // A description of what a right allows. Names that others chose are quoted.
 import { h } from "../elements.js";
-import { rights as words } from "../texts.js";
+import { rights as words } from "../texts_rights.js";
 import { grants } from "../texts_grants.js";
 import { requests } from "../texts_requests.js";
 import { networkId, ownerOfSpace, principalOf, NETWORK } from "../wire/did.js";

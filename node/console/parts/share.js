@@ -3,12 +3,12 @@ import { fill, h } from "../elements.js";
 import { sharing as words } from "../texts_sharing.js";
 import { principalOf } from "../wire/did.js";
 import { folderOf, shares } from "../wire/shares.js";
-import { isTeam, plan, share, unshare, writersOf } from "../wire/sharing.js";
+import { boundValues, isTeam, plan, share, unshare } from "../wire/sharing.js";
 import { contactNames } from "./contact_names.js";
 import { personOf } from "./copies.js";
 import { openDialog } from "./dialog.js";
 import { form, textField } from "./form.js";
-import { banner, loading } from "./states.js";
+import { loading } from "./states.js";
 import { copyField, facts, say, shortened, time } from "./values.js";
 import { signedByOwner } from "./wallet_choices.js";
 
@@ -49,7 +49,7 @@ export async function confirmShare(client, contacts, { secrets, dids, team, days
   /** @type {import("../wire/sharing.js").Plan[]} */
   const plans = [];
   for (const one of asked) plans.push(await plan(client, one));
-  const writers = await writersOf(client, plans.flatMap((one) => one.secrets));
+  await boundValues(client, [...new Map(plans.flatMap((one) => one.secrets.map((secret) => [secret.path, secret]))).values()]);
   const signatures = plans.reduce((sum, { unsigned }) => sum + unsigned.length, 0);
   let isDone = false;
   const work = async (/** @type {import("../wire/wallets.js").Owner | null} */ owner) => {
@@ -63,7 +63,6 @@ export async function confirmShare(client, contacts, { secrets, dids, team, days
       [words.gets, one.secrets.length ? one.secrets.map(({ label }) => label).join(", ") : words.nothingYet],
       one.isNew && [words.ends, time(one.endsAt)],
     ])),
-    writers.length > 0 && banner({ kind: "warn", title: words.writers, text: words.writersText(writers.map((did) => shortened(did, 18, 6)).join(", ")) }),
     h("p", { class: "dim small" }, words.staysKnown, signatures > 0 && client.session.kind === "wallet" && ` ${words.signatures(signatures)}`),
   ], submit: async () => {
     if (!signatures) await work(null);

@@ -36,8 +36,9 @@ export function showVersions(client, secret, reload) {
 function openVersion(client, secret, { version, storedAt, replacedAt, isCurrent }, done) {
   return openDialog(`${secret.label}, ${words.version(version)}`, (close) => {
     const field = secretField(async () => {
-      const { value } = await revealVersion(client, secret, version);
-      return typeof value === "string" ? { text: value, shown: shownText(value), note: hasUnseen(value) && texts.unseen } : { text: base64(value), note: texts.bytes };
+      const { value, isBound } = await revealVersion(client, secret, version);
+      const note = isBound ? "" : `${texts.unbound}. `;
+      return typeof value === "string" ? { text: value, shown: shownText(value), note: note + (hasUnseen(value) ? texts.unseen : "") } : { text: base64(value), note: note + texts.bytes };
     }, (error) => failure(error));
     const intro = [field, facts([[words.storedAt, timeOr(storedAt)], !isCurrent && [words.replacedAt, timeOr(replacedAt)]])];
     if (isCurrent) return h("div", { class: "stack" }, intro);

@@ -13,10 +13,16 @@ const TEXT = new RegExp("^[^\\n]* wants you to sign in with your Ethereum accoun
 const RECAP = "urn:recap:";
 const REVOKED = "ucan:";
 const MACHINE = "urn:sealspace:machine:v1:";
+/** That the recipient may use values that do not state their place (EN47), as `sealspace` writes it. */
+const VALUES = "urn:sealspace:values:v1:";
+const UNBOUND = '{"unbound":true}';
 const HOST = "tinycloud.space/host";
 
 /** @type {Meaning} */
 const plain = { title: words.plainText, facts: [], rights: [] };
+
+/** @param {string} resource @param {string} urn @returns {string} the statement in a resource of a text */
+const statementIn = (resource, urn) => decoded(fromBase64url(resource.slice(urn.length)) ?? new Uint8Array());
 
 /** @param {string} text @returns {Meaning} */
 export function meaningOf(text) {
@@ -32,8 +38,18 @@ export function meaningOf(text) {
   const token = terms.findIndex((one) => one.startsWith(MACHINE));
   /** @type {string | undefined} */
   let name;
+  let isUnbound = false;
   try {
-    if (token >= 0) name = String(JSON.parse(decoded(fromBase64url(terms.splice(token, 1)[0].slice(MACHINE.length)) ?? new Uint8Array())).name);
+    if (token >= 0) {
+      const stated = JSON.parse(statementIn(terms.splice(token, 1)[0], MACHINE));
+      name = String(stated.name);
+      isUnbound = stated.unbound !== undefined;
+    }
+    const values = terms.findIndex((one) => one.startsWith(VALUES) && statementIn(one, VALUES) === UNBOUND);
+    if (values >= 0) {
+      terms.splice(values, 1);
+      isUnbound = true;
+    }
     if (recap) granted = JSON.parse(decoded(fromBase64url(recap.slice(RECAP.length)) ?? new Uint8Array())).att;
   } catch {
     return plain;
@@ -41,6 +57,7 @@ export function meaningOf(text) {
   /** @type {[string, string][]} */
   const until = [[words.until, ends?.replace(/\.[0-9]+(?=Z$)/, "") ?? words.noEnd]];
   if (terms.length) until.push([words.terms, words.termsMean]);
+  if (isUnbound) until.push([words.unbound, words.unboundMeans]);
   if (uri.startsWith(REVOKED)) return { title: words.revocation, facts: [[words.grant, uri.slice(REVOKED.length)]], rights: [] };
   const abilities = Object.values(granted).flatMap((held) => Object.keys(held));
   if (abilities.length && abilities.every((one) => one === HOST)) {

@@ -47,5 +47,7 @@ export const commandLine = {
   until: "until",
   noEnd: "without an end",
   terms: "terms",
+  unbound: "values",
+  unboundMeans: "also those that do not state their name, which could be other secrets of yours",
   termsMean: "the text contains further terms for the recipient",
 };

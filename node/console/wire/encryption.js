@@ -122,7 +122,10 @@ export const encrypt = async (client, network, plaintext, labels) =>
  * @param {Client} client @param {Bytes} stored an envelope @param {{ expectedLabel?: Bytes }} [more]
  * @returns {Promise<Bytes>} the payload; opened only after every member of the node's answer was checked
  */
-export async function decrypt(client, stored, { expectedLabel } = {}) {
+export const decrypt = async (client, stored, more) => (await decryptWithKey(client, stored, more)).plaintext;
+
+/** Open an envelope as `decrypt` does, and return its content key too. @param {Client} client @param {Bytes} stored @param {{ expectedLabel?: Bytes }} [more] @returns {Promise<{ plaintext: Bytes, contentKey: Bytes }>} */
+export async function decryptWithKey(client, stored, { expectedLabel } = {}) {
   const envelope = await parseEnvelope(stored);
   const network = canonicalNetwork(envelope.networkId); // the node echoes the canonical id
   if (expectedLabel && envelope.aad !== undefined && envelope.aad !== base64(expectedLabel)) {
@@ -163,7 +166,8 @@ export async function decrypt(client, stored, { expectedLabel } = {}) {
     throw new ConsoleError("decrypt-refused", `the node refuses to open it: ${message}`, { hint: error.hint, details: error.details });
   }
   const wrapped = await verifiedKey(jsonOf(answer), shared, tokenCid(sent), bodyHash);
-  return openEnvelope(envelope, await unwrapKey(receiver.privateKey, wrapped));
+  const contentKey = await unwrapKey(receiver.privateKey, wrapped);
+  return { plaintext: await openEnvelope(envelope, contentKey), contentKey };
 }
 
 /**

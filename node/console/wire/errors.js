@@ -7,7 +7,7 @@
  * wallet-account-changed, session-expired, spaces-not-hosted, node-unreachable, node-changed, node-failure,
  * malformed-answer, not-found, not-modified, space-not-found, not-authorised, revoked, conflict, duplicate, too-large,
  * quota-exceeded, rate-limited, aborted, transfer-broken, batch-incomplete, envelope-broken, label-mismatch,
- * runner-unreachable, runner-unusable, runner-refused, runner-changed, payload-broken, network-not-found,
+ * place-mismatch, unbound-value, runner-unreachable, runner-unusable, runner-refused, runner-changed, payload-broken, network-not-found,
  * network-not-active, network-key-changed, descriptor-unsigned, decrypt-refused,
  * answer-untrusted, receipt-invalid, manifest-invalid, phrase-invalid, passkey-unavailable, browser-too-old,
  * storage-unavailable, contacts-invalid, invalid-input, refused.

@@ -24,8 +24,8 @@ import { jsonOf, malformed } from "./transport.js";
  *   revokedAt: string | null, isSession: boolean }} Grant times in RFC 3339; `isSession`: a sign-in of the owner, including this one
  * @typedef {{ cid: string, did: string, capabilities: Capability[], expiresAt: number, portable: string }} Granted
  *   `portable` is the text for the recipient
- * @typedef {{ name: string, hasCode: boolean, policies: unknown[], run?: RunStatement, machine?: "token" | "trust" }} Stated `name`: of the app, machine token or trust, empty if none; `policies`: on code, as
- *   signed; `run`: the terms of a run grant
+ * @typedef {{ name: string, hasCode: boolean, policies: unknown[], run?: RunStatement, machine?: "token" | "trust", isUnbound: boolean }} Stated `name`: of the app, machine token or trust, empty if none; `policies`: on code, as
+ *   signed; `run`: the terms of a run grant; `isUnbound`: whether its recipient may use values that do not state their place (EN46, EN47)
  * @typedef {{ did: string, team?: string, until: string | null }} Reader a person with a copy of a secret
  */
 
@@ -37,8 +37,9 @@ const POLICY_FACT = "sealspace.attestation/v1";
 const RUN_FACT = "sealspace.run/v1";
 const MACHINE_FACT = "sealspace.machine/v1";
 const TRUST_FACT = "sealspace.oidc/v1";
+const VALUES_FACT = "sealspace.values/v1";
 /** Statements in a wallet's message: the fact with the same content, by the beginning of the resource. @type {{[urn: string]: string}} */
-const URNS = { "urn:sealspace:attestation:v1:": POLICY_FACT, "urn:sealspace:run:v1:": RUN_FACT, "urn:sealspace:machine:v1:": MACHINE_FACT, "urn:sealspace:oidc:v1:": TRUST_FACT };
+const URNS = { "urn:sealspace:attestation:v1:": POLICY_FACT, "urn:sealspace:run:v1:": RUN_FACT, "urn:sealspace:machine:v1:": MACHINE_FACT, "urn:sealspace:oidc:v1:": TRUST_FACT, "urn:sealspace:values:v1:": VALUES_FACT };
 /** What tokens state, by cid; a token never changes. @type {Map<string, Stated | null>} */
 const stated = new Map();
 export const GET = "tinycloud.kv/get";
@@ -183,6 +184,7 @@ function statedIn(token, cid) {
     const [machine, trust] = [statement(MACHINE_FACT), statement(TRUST_FACT)];
     const { name } = statement(APP_FACT) ?? machine ?? trust ?? {};
     return { name: isText(name) ? [...name].slice(0, MOST_NAME_CHARS).join("") : "", run: runIn(facts), machine: machine ? "token" : trust ? "trust" : undefined,
+      isUnbound: [machine, trust, statement(VALUES_FACT)].some((one) => one?.unbound === true),
       policies: facts.flatMap((one) => (one?.[POLICY_FACT] === undefined ? [] : [one[POLICY_FACT]])), hasCode: facts.some((one) => one?.[POLICY_FACT]?.measurements?.length > 0) };
   } catch {
     return null; // a token of another client
@@ -198,6 +200,9 @@ export const runOf = ({ session }, { cid, direction, delegator, parents }) =>
 
 /** @param {Grant} grant returned by `list`, after `appNames` */
 export const machineOf = ({ cid }) => stated.get(cid)?.machine;
+
+/** @param {Grant} grant returned by `list`, after `appNames` @returns {boolean} whether it allows values that do not state their place */
+export const allowsUnbound = ({ cid }) => stated.get(cid)?.isUnbound === true;
 
 /**
  * Return the policies on code that a grant states, and those that it rests on state.

@@ -3,22 +3,22 @@
 import { base64, fromBase64, text, utf8 } from "./bytes.js";
 import { strictJson } from "./canonical_json.js";
 import { canonicalNetwork, networkId, ownerOfSpace, principalOf, spaceId } from "./did.js";
-import { decrypt, encrypt, ensureNetwork } from "./encryption.js";
+import { decryptWithKey, encrypt, ensureNetwork } from "./encryption.js";
 import { MAX_ENVELOPE_BYTES, parseEnvelope } from "./envelope.js";
 import { ConsoleError } from "./errors.js";
 import * as kv from "./kv.js";
+import { NOTES, placeOf, requirePlace } from "./places.js";
 import { SECRETS_SPACE } from "./session.js";
 
 /**
  * @import { Client } from "./client.js"
  * @typedef {{ scope: string | null, name: string, label: string, path: string, hasNote?: boolean }} SecretName
- * @typedef {{ value: string | Uint8Array<ArrayBuffer>, createdAt: string, updatedAt: string, etag: string }} Secret
+ * @typedef {{ value: string | Uint8Array<ArrayBuffer>, createdAt: string, updatedAt: string, etag: string, isBound: boolean }} Secret `isBound`: whether
+ *   its plaintext states its place (EN45). Otherwise it may be another secret's value that somebody stored here
  */
 
 export const ALL = "vault/secrets/";
 const SCOPED = "vault/secrets/scoped/";
-/** Notes are sealed values of their own, so that a program that may open a secret cannot read its note (EN33). */
-const NOTES = "vault/secrets/notes/";
 export const METADATA = {
   "x-vault-version": "2",
   "x-vault-cipher": "tinycloud-network-envelope",
@@ -61,11 +61,14 @@ export function secretAt(path) {
 /** @param {Client} client @returns {string} id of the owner's space of secrets */
 export const spaceOf = ({ session }) => spaceId(session.owner, SECRETS_SPACE);
 
-/** @param {Client} client @param {SecretName} secret */
-const labelOf = (client, { path }) => utf8(`tinycloud.vault:${spaceOf(client)}:${path.slice("vault/".length)}`);
+/** @param {Client} client @param {SecretName} secret @returns {import("./bytes.js").Bytes} of its envelope; nothing authenticates it */
+export const labelOf = (client, { path }) => utf8(`tinycloud.vault:${spaceOf(client)}:${path.slice("vault/".length)}`);
 
-/** @param {SecretName} secret @returns {SecretName} the place of its note */
-const noteAt = ({ label, path }) => ({ scope: null, name: "", label, path: NOTES + path.slice(ALL.length) });
+/**
+ * Notes are sealed values of their own, so that a program that may open a secret cannot read its note (EN33).
+ * @param {SecretName} secret @returns {SecretName} with the path of its note
+ */
+export const noteAt = ({ label, path }) => ({ scope: null, name: "", label, path: NOTES + path.slice(ALL.length) });
 
 /** @param {Client} client @returns {Promise<SecretName[]>} every secret, global ones first; one request per thousand */
 export async function list(client) {
@@ -104,12 +107,16 @@ export async function networkOf(client, path) {
   }
 }
 
-/** @param {string | Uint8Array<ArrayBuffer>} value @returns {import("./bytes.js").Bytes} the plaintext of a secret (EN26) */
-export function payloadOf(value) {
+/** @param {string | Uint8Array<ArrayBuffer>} value @param {import("./places.js").Place} place where it will be stored (EN45) @returns {import("./bytes.js").Bytes} the plaintext of a secret (EN26) */
+export function payloadOf(value, place) {
   const now = new Date().toISOString();
   const times = { createdAt: now, updatedAt: now };
-  const payload = typeof value === "string" ? { value, ...times } : { value: base64(value), encoding: "base64", ...times };
   if (typeof value === "string") utf8(value);
+  return encodedPayload(typeof value === "string" ? { value, ...times, place } : { value: base64(value), encoding: "base64", ...times, place });
+}
+
+/** @param {object} payload the members of a plaintext @returns {import("./bytes.js").Bytes} ConsoleError `too-large` */
+export function encodedPayload(payload) {
   const encoded = utf8(JSON.stringify(payload));
   if (encoded.length > MAX_SECRET_BYTES) throw new ConsoleError("too-large", `a secret holds at most ${MAX_SECRET_BYTES} bytes`);
   return encoded;
@@ -120,7 +127,7 @@ export async function sealed(client, secret, value) {
   if (secret.name.startsWith(PROTECTED)) { // RN140
     throw new ConsoleError("invalid-input", `${secret.label} begins with ${PROTECTED}: only a runner makes such secrets`);
   }
-  const payload = payloadOf(value);
+  const payload = payloadOf(value, placeOf(spaceOf(client), secret.path));
   await ensureNetwork(client);
   return encrypt(client, networkId(client.session.owner), payload, { label: labelOf(client, secret), metadata: METADATA });
 }
@@ -150,24 +157,33 @@ export async function putMany(client, secrets) {
 /** @param {Client} client @param {string | null} scope @param {string} name @returns {Promise<Secret>} opened in person, with the node's help */
 export const reveal = (client, scope, name) => opened(client, secretName(scope, name));
 
-/** @param {Client} client @param {SecretName} secret @param {number} [version] of a former value @returns {Promise<Secret>} */
-export async function opened(client, secret, version) {
-  const stored = await kv.get(client, spaceOf(client), secret.path, { maxBytes: MAX_ENVELOPE_BYTES, version });
-  await requireOwn(client, secret, stored.body);
-  return readPayload(await decrypt(client, stored.body, { expectedLabel: labelOf(client, secret) }), stored.etag);
+/** @param {Client} client @param {SecretName} secret @param {number} [version] of a former value @returns {Promise<Secret>} ConsoleError `place-mismatch`: it is another secret's */
+export const opened = async (client, secret, version) => (await openedWhole(client, secret, version)).secret;
+
+/**
+ * Open a secret or a note, for what is stored again.
+ * @param {Client} client @param {SecretName} name @param {number} [version] of a former value
+ * @returns {Promise<{ secret: Secret, payload: {[member: string]: any}, stored: kv.Value, network: string, contentKey: import("./bytes.js").Bytes }>} `payload`: all members of the plaintext
+ */
+export async function openedWhole(client, name, version) {
+  const stored = await kv.get(client, spaceOf(client), name.path, { maxBytes: MAX_ENVELOPE_BYTES, version });
+  const network = await requireOwn(client, name, stored.body);
+  const { plaintext, contentKey } = await decryptWithKey(client, stored.body, { expectedLabel: labelOf(client, name) });
+  return { ...readPayload(plaintext, stored.etag, placeOf(spaceOf(client), name.path)), stored, network, contentKey };
 }
 
-/** Check that an envelope is sealed to a network of the owner. @param {Client} client @param {SecretName} secret @param {import("./bytes.js").Bytes} stored */
+/** Check that an envelope is sealed to a network of the owner. @param {Client} client @param {SecretName} secret @param {import("./bytes.js").Bytes} stored @returns {Promise<string>} the canonical id of the network */
 export async function requireOwn(client, secret, stored) {
   const { networkId: network } = await parseEnvelope(stored);
   // Otherwise one owner's envelope, stored in another owner's space, would be opened and taken for the other owner's secret.
   if (principalOf(network.slice("urn:tinycloud:encryption:".length, network.lastIndexOf(":"))) !== ownerOfSpace(spaceOf(client))) {
     throw new ConsoleError("envelope-broken", `${secret.label} is sealed to another owner's network`);
   }
+  return canonicalNetwork(network);
 }
 
-/** @param {Uint8Array} plaintext @param {string} etag @returns {Secret} */
-function readPayload(plaintext, etag) {
+/** @param {Uint8Array} plaintext untrusted: everybody can seal to the public key of a network @param {string} etag @param {import("./places.js").Place} place where the envelope was found */
+function readPayload(plaintext, etag, place) {
   const broken = () => new ConsoleError("payload-broken", "what is sealed there is no secret"); // do not quote the payload
   let payload;
   try {
@@ -175,23 +191,24 @@ function readPayload(plaintext, etag) {
   } catch {
     throw broken();
   }
-  const { value, encoding, createdAt, updatedAt } = payload ?? {};
+  const { value, encoding, createdAt, updatedAt, place: stated } = payload ?? {};
   if (![value, createdAt, updatedAt].every((one) => typeof one === "string")) throw broken();
-  if (encoding === undefined) return { value, createdAt, updatedAt, etag };
+  const isBound = stated !== undefined;
+  if (isBound) requirePlace(stated, place);
   const bytes = encoding === "base64" ? fromBase64(value) : null;
-  if (!bytes) throw broken();
-  return { value: bytes, createdAt, updatedAt, etag };
+  if (encoding !== undefined && !bytes) throw broken();
+  return { payload, secret: { value: bytes ?? value, createdAt, updatedAt, etag, isBound } };
 }
 
 /** Delete a listed secret together with its note. @param {Client} client @param {SecretName} secret */
 export const removeListed = (client, secret) =>
   kv.removeAll(client, spaceOf(client), [secret.path, ...(secret.hasNote ? [noteAt(secret).path] : [])]);
 
-/** @param {Client} client @param {SecretName} secret @returns {Promise<{ text: string, etag: string } | null>} its note; null: none */
+/** @param {Client} client @param {SecretName} secret @returns {Promise<{ text: string, etag: string, isBound: boolean } | null>} its note; null: none */
 export async function noteOf(client, secret) {
   try {
-    const { value, etag } = await opened(client, noteAt(secret));
-    return { text: typeof value === "string" ? value : "", etag };
+    const { value, etag, isBound } = await opened(client, noteAt(secret));
+    return { text: typeof value === "string" ? value : "", etag, isBound };
   } catch (error) {
     if (error instanceof ConsoleError && error.code === "not-found") return null;
     throw error;

@@ -10,9 +10,10 @@ import { sealEnvelope } from "./envelope.js";
 import { ConsoleError } from "./errors.js";
 import { GET, items } from "./grants.js";
 import * as kv from "./kv.js";
+import { placeOf, SHARED } from "./places.js";
 import { recapSentence } from "./recap.js";
 import { recoverAddress } from "./secp256k1.js";
-import { ALL, isScope, METADATA, payloadOf, sealed, secretAt, spaceOf } from "./secrets.js";
+import { ALL, isScope, labelOf, METADATA, payloadOf, sealed, secretAt, spaceOf } from "./secrets.js";
 import { nowS } from "./session.js";
 import { siweText } from "./siwe.js";
 
@@ -28,7 +29,7 @@ import { siweText } from "./siwe.js";
  * @typedef {{ folder: Folder, expiresAt: number | null, secrets: SecretName[] }} Share a person's right to read copies of secrets
  */
 
-export const SHARED = "vault/secrets/shared/";
+export { SHARED };
 const LIST = "tinycloud.kv/list";
 export const READ = [GET, LIST];
 const FOLDER = /^vault\/secrets\/shared\/(?:([a-z0-9][a-z0-9-]{0,63})\/)?(did:(?:key:z[1-9A-Za-z]{1,64}|pkh:eip155:[0-9]{1,20}:0x[0-9A-Fa-f]{40}))\/([\w-]{43})(?:\.([2-9]|[1-9][0-9]))?\/$/;
@@ -150,8 +151,9 @@ export const shares = async (client) => sharesIn(await signedShares(client));
  */
 async function sealedFor(client, folder, { secret, value }) {
   const recipient = { networkId: networkId(folder.did), publicEncryptionKey: folder.key, alg: ALGORITHM, keyVersion: folder.keyVersion };
-  const label = utf8(`tinycloud.vault:${spaceOf(client)}:${copyPath(folder, secret).slice("vault/".length)}`);
-  return sealEnvelope(recipient, payloadOf(value), { label, metadata: METADATA });
+  const copy = { ...secret, path: copyPath(folder, secret) };
+  const payload = payloadOf(value, placeOf(spaceOf(client), copy.path));
+  return sealEnvelope(recipient, payload, { label: labelOf(client, copy), metadata: METADATA });
 }
 
 /** @param {Client} client @param {Share[]} to @param {Entry[]} entries @returns {Promise<Map<string, string>>} the copies of these values, by path */
@@ -165,6 +167,9 @@ async function copiesOf(client, to, entries) {
   }
   return copies;
 }
+
+/** A copy of a value that does not state its place could be another secret's, with the name of this one (EN46). @param {SecretName} secret */
+export const unbound = ({ label }) => new ConsoleError("unbound-value", `${label} does not state its place`, { details: { text: label } });
 
 /** Delete values of the owner's secrets. @param {Client} client @param {string[]} paths */
 export async function removeAll(client, paths) {

@@ -4,17 +4,17 @@ import { equal } from "./bytes.js";
 import { networkId, principalOf, spaceId } from "./did.js";
 import { descriptor, fingerprint } from "./encryption.js";
 import { ConsoleError } from "./errors.js";
-import { gives, grantAsOwner, list, revoke } from "./grants.js";
+import { grantAsOwner, revoke } from "./grants.js";
 import * as kv from "./kv.js";
-import { ALL, PROTECTED, removeListed, reveal, secretAt, spaceOf, version } from "./secrets.js";
+import { ALL, opened, PROTECTED, removeListed, secretAt, spaceOf, version } from "./secrets.js";
 import { nowS, rows } from "./session.js";
-import { folderAt, folderOf, READ, removeAll, renewCopies, SHARED, sharesIn, signedShares } from "./shares.js";
+import { folderAt, folderOf, READ, removeAll, renewCopies, SHARED, sharesIn, signedShares, unbound } from "./shares.js";
 
 /**
  * @import { Bytes } from "./bytes.js"
  * @import { Client } from "./client.js"
  * @import { Grant } from "./grants.js"
- * @import { SecretName } from "./secrets.js"
+ * @import { Secret, SecretName } from "./secrets.js"
  * @import { Folder, Name, Signed } from "./shares.js"
  * @import { Owner } from "./wallets.js"
  * @typedef {{ key: Bytes, keyVersion: number }} Key
@@ -80,12 +80,27 @@ async function keyOf(client, did, held) {
 }
 
 /**
+ * Open the values to copy, and refuse those that do not state their place.
+ * @param {Client} client @param {SecretName[]} secrets @returns {Promise<{ secret: SecretName, opened: Secret }[]>} ConsoleError `unbound-value`, `place-mismatch`
+ */
+export async function boundValues(client, secrets) {
+  const found = [];
+  for (const secret of secrets) {
+    const value = await opened(client, secret);
+    if (!value.isBound) throw unbound(secret);
+    found.push({ secret, opened: value });
+  }
+  return found;
+}
+
+/**
  * Share secrets with a person who has an encryption network. Later values are shared too, by every client that keeps to SH6.
  * @param {Client} client @param {Owner | null} owner signs each new right; null: fail if there is one to sign @param {Asked} asked
  * @returns {Promise<Plan>} what was shared
  */
 export async function share(client, owner, asked) {
   const before = await plan(client, asked);
+  await boundValues(client, before.secrets); // before anything is signed or deleted
   // SH5: copies that an ended right left in the folder would be readable again with the new right.
   if (before.isNew) await unshare(client, { secrets: null, did: asked.did, team: asked.team });
   const all = sharesIn(await signedShares(client));
@@ -104,8 +119,7 @@ export async function share(client, owner, asked) {
 async function copyAll(client, folder, secrets) {
   let copied = "";
   for (;;) {
-    const entries = [];
-    for (const secret of secrets) entries.push({ secret, opened: await reveal(client, secret.scope, secret.name) });
+    const entries = await boundValues(client, secrets);
     const versions = JSON.stringify(entries.map(({ opened }) => opened.etag));
     if (versions === copied) return;
     await renewCopies(client, entries.map(({ secret, opened }) => ({ secret, value: opened.value })), { only: folder.path });
@@ -154,13 +168,4 @@ function endingWith(signed, prefix, paths) {
 export async function removeWithCopies(client, secret) {
   await unshare(client, { secrets: [secret], did: null, team: null });
   await removeListed(client, secret);
-}
-
-/** Others who may write a secret, and so could store another one in its place (EN34). @param {Client} client @param {SecretName[]} secrets @returns {Promise<string[]>} DIDs */
-export async function writersOf(client, secrets) {
-  const { owner } = client.session;
-  const live = await list(client, { direction: "granted", status: "active" });
-  const sessions = new Set(live.filter((one) => one.isSession && one.delegator === owner).map((one) => one.delegate));
-  const writes = (/** @type {Grant} */ one) => secrets.some(({ path }) => gives(one, "tinycloud.kv/put", `${spaceId(owner, "secrets")}/kv/${path}`));
-  return [...new Set(live.filter((one) => principalOf(one.delegate) !== owner && !sessions.has(one.delegate) && writes(one)).map((one) => one.delegate))];
 }
