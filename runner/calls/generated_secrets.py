@@ -28,7 +28,7 @@ from capabilities.principals import Principal, parse_principal
 from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import JsonObject, StrictStruct, parse_json, shaped
 from sealspace.apps.run_calls import Call as SignedCall
-from sealspace.documents.run_grants import (
+from sealspace.documents.generation_grants import (
     GENERATE,
     MAX_GENERATED,
     checked_generated_name,

@@ -14,12 +14,11 @@ Example:
 from typing import TypeVar
 
 from capabilities.abilities import DECRYPT, KV_LIST, KV_PUT
+from sealspace.documents.generation_grants import GenerationGrant, read_generation_grant
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.run_grants import (
     STORAGE_FOLDER,
-    GenerationGrant,
     RunGrant,
-    read_generation_grant,
     read_program_grant,
     read_run_grant,
 )

@@ -30,6 +30,7 @@ from sealspace.errors import (
     DelegationRevoked,
     NotFound,
     NotGranted,
+    PlaceMismatch,
     SealspaceError,
     Unauthorized,
 )
@@ -47,6 +48,7 @@ from .reuse_scopes import ReadSecret
 from .secret_tags import SecretTagKey
 from .task_stages import Wanted, noting_missing, require_none_missing
 
+_CHANGED = "changed, or made for another path or runner"
 _log = logging.getLogger(__name__)
 
 
@@ -175,14 +177,17 @@ class RunSecrets:
         """Leave the detail out of a refusal unless the caller may know it (RN81).
 
         Details name secrets, and are for their owner in person, not for key holders. Details of a
-        task name nothing that its request does not.
+        task name nothing that its request does not, except for one that says what is wrong with a
+        stored value (RN266).
         """
         try:
             yield
         except RunRefused as refused:
+            code = refused.reason.code
             is_owner_in_person = owner == self._payer.did and not self._has_key
-            if self._body.task is None and not is_owner_in_person:
-                raise RunRefused(refused.reason.code) from refused
+            is_for_owner = self._body.task is None or code == "secret-not-bound"
+            if is_for_owner and not is_owner_in_person:
+                raise RunRefused(code) from refused
             raise
 
 
@@ -288,12 +293,15 @@ class SecretReader:
             raise RunRefused("secret-missing", name) from absent
         except (DecryptDenied, Unauthorized, NotGranted) as denied:
             raise RunRefused("secret-refused", name) from denied
+        except PlaceMismatch as misplaced:
+            # EN45: somebody stored the envelope of another secret there
+            raise _of_another_place(name, scope) from misplaced
         except (SealspaceError, EvidenceSourceError) as failed:
             _log.warning(
                 "a secret could not be read: %s", getattr(failed, "code", type(failed).__name__)
             )
             raise RunRefused("secret-unreadable", name) from failed
-        return self._checked_value(owner, name, scope, secret)
+        return self._checked_value(run_grant, name, scope, secret)
 
     async def _require_stored(self, grant: Grant, owner: Principal, secret: SecretName) -> None:
         """Read a secret without decrypting it.
@@ -305,23 +313,45 @@ class SecretReader:
         async with self.backend.values(space, by=grant) as stored:
             await stored.get(secret.path)
 
-    def _checked_value(self, owner: Principal, name: str, scope: str | None, secret: Secret) -> str:
+    def _checked_value(
+        self, run_grant: RunGrant, name: str, scope: str | None, secret: Secret
+    ) -> str:
         """Return the value of a secret that was read.
 
         Raises:
             RunRefused: `environment-value` if it is not a text; `secret-not-generated` if it has to
-                be a generated one and is not (RN148).
+                be a generated one and is not (RN148); `secret-not-bound` if it does not state its
+                place and the grant does not allow that (RN264).
         """
         if isinstance(secret.value, bytes):
             raise RunRefused("environment-value", name)
-        place = parse_secret_name(name, scope=scope)
-        # RN148: otherwise an owner could pass off a value of its own as a generated one
-        if is_protected(name) and not self.tags.is_valid(owner, place, secret):
-            cause = "changed, or made for another path or runner"
-            if secret.generated is None:
-                cause = "stored by hand"
-            raise RunRefused("secret-not-generated", f"{name}: {cause}")
+        label = parse_secret_name(name, scope=scope)
+        if is_protected(name):
+            # RN148: otherwise an owner could pass off a value of its own as a generated one. The
+            # tag covers owner and path, so a valid tag says where the value belongs (RN265).
+            if not self.tags.is_valid(run_grant.owner, label, secret):
+                cause = _CHANGED if secret.generated else "stored by hand"
+                raise RunRefused("secret-not-generated", f"{name}: {cause}")
+        # RN264: the value may be that of another secret, which a writer of this path stored there
+        elif not secret.is_bound and not run_grant.statement.allows_unbound:
+            raise RunRefused(
+                "secret-not-bound",
+                f"{label.label} does not say where it belongs; if its value is right, run"
+                f" `sealspace secret bind {label.label}`, or grant again with --allow-unbound",
+            )
         return secret.value
+
+
+def _of_another_place(name: str, scope: str | None) -> RunRefused:
+    """Return the refusal of a value that belongs to another place (RN148, RN264)."""
+    if is_protected(name):
+        return RunRefused("secret-not-generated", f"{name}: {_CHANGED}")
+    label = parse_secret_name(name, scope=scope).label
+    return RunRefused(
+        "secret-not-bound",
+        f"the value stored as {label} belongs to another secret; `sealspace activity` shows who"
+        f" wrote it, and `sealspace secret put {label}` replaces it",
+    )
 
 
 def capped(limits: Limits, caps: Mapping[str, int | None]) -> Limits:

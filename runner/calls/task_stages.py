@@ -79,6 +79,8 @@ _VARIABLES = {
     "IEXEC_BOT_TASK_INDEX": "0",
 }
 _MISSING = ("secrets-not-granted", "access-denied", "secret-missing")
+_UNUSABLE = (*_MISSING, "secret-not-bound")
+"""Refusals of a key that belongs to one stage; the stage names whose key it is (TK5, RN266)."""
 
 
 class Wanted(NamedTuple):
@@ -163,13 +165,15 @@ def noting_missing(wanted: Wanted, indexes: list[int]) -> Iterator[None]:
     try:
         yield
     except RunRefused as refused:
-        if refused.reason.code not in _MISSING or not wanted.code:
+        code = refused.reason.code
+        is_of_requester = wanted.code == "secret-missing"
+        if not wanted.code or code not in (_MISSING if is_of_requester else _UNUSABLE):
             raise
-        if wanted.code == "secret-missing":  # a secret of the requester
+        if is_of_requester:
             (variable,) = wanted.variables
             indexes.append(int(variable.removeprefix(_REQUESTER_VARIABLE)))
         elif not indexes:  # with indexes, the task is refused by `require_none_missing`
-            raise RunRefused(wanted.code, refused.reason.code) from refused
+            raise RunRefused(wanted.code, code) from refused
 
 
 def require_none_missing(indexes: Collection[int]) -> None:

@@ -205,6 +205,7 @@ def _hint_for(code: str, url: str) -> str:
         "bad-profile": "--secrets OWNER/PROFILE, with the profile as the message writes it",
         "key-project": f"sealspace runner keys list {url}",
         "key-profile": f"sealspace runner keys list {url}",
+        "secret-not-bound": "the owner of the secret stores it again: sealspace secret put NAME",
         "secret-unreadable": "repeat this command when the node answers: sealspace status",
         "call-refused": "sealspace login, then repeat this command",
         "key-refused": f"sealspace runner keys create {url}",

@@ -34,12 +34,12 @@ from sealspace.cli.terminal import (
 )
 from sealspace.client import Client
 from sealspace.documents.call_conditions import Owner
+from sealspace.documents.generation_grants import generation_body
 from sealspace.documents.project_names import checked_project_name
 from sealspace.documents.run_grants import (
     GrantLimits,
     RunStatement,
     checked_host,
-    generation_body,
     run_statement_json,
 )
 from sealspace.errors import (
@@ -99,6 +99,11 @@ from .run_grants import CallerTerms, condition_options, confirm_callers, limit_o
     help="A host that the program may contact; repeatable. None by default.",
 )
 @limit_options(GrantLimits)
+@flag_option(
+    "--allow-unbound",
+    help="Deliver secrets that do not say where they belong, too: an earlier version or another"
+    " client stored them. Whoever may write one of them can then pass off another secret of yours.",
+)
 @build_options
 @flag_option(
     "--refresh",
@@ -126,6 +131,7 @@ async def grant_runner(
     callers: CallerTerms,
     hosts: tuple[str, ...],
     limits: GrantLimits,
+    allow_unbound: bool,
     wanted: WantedBuild,
     refreshes: bool,
     everything: bool,
@@ -144,8 +150,9 @@ async def grant_runner(
     SEALSPACE_TOKEN to its token.
     """
     if refreshes:
-        terms = (secrets, programs, follows, hosts, wanted.ref, wanted.workflow, for_job)
-        has_terms = any(terms) or callers.condition != Owner() or limits != GrantLimits()
+        texts = (secrets, programs, hosts, wanted.ref, wanted.workflow)
+        has_terms = any((*texts, follows, allow_unbound, for_job))
+        has_terms = has_terms or callers.condition != Owner() or limits != GrantLimits()
         if has_terms:
             raise click.UsageError("--refresh changes the build alone: leave out other terms")
         seen = await verifier.verify(url)
@@ -173,6 +180,7 @@ async def grant_runner(
         hosts=tuple(map(checked_host, hosts)),
         limits=limits,
         programs=rules,
+        allows_unbound=allow_unbound,
         refresh_for=seen.did if for_job else None,
     )
     await confirm_callers(client, callers, secrets, yes=verifier.yes)

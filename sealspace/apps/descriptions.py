@@ -293,6 +293,11 @@ def run_words(run: RunStatement) -> tuple[str, ...]:
     lines.append(f"callers: {caller_words(run.callers)}")
     lines.append(f"it may send to: {', '.join(run.hosts) or 'no host'}")
     lines.append(f"limits of a run: {_limits(run) or 'those of the runner'}")
+    if run.allows_unbound:
+        lines.append(
+            "secrets that do not say where they belong are delivered, too: whoever may write one of"
+            " these secrets can have the program read another secret of yours"
+        )
     if run.refresh_for:
         lines.append("a job with the token may grant later builds")
     return tuple(lines)
@@ -308,6 +313,8 @@ def run_sentence(run: RunStatement) -> str:
     callers = _cut(caller_words(run.callers))
     hosts = _cut(", ".join(run.hosts)) or "no host"
     sentence = f"for {programs}; called by {callers}; sends to {hosts}"
+    if run.allows_unbound:
+        sentence += "; also values that do not say where they belong"
     return f"{sentence}; at most {limits}" if limits else sentence
 
 

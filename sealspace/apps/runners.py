@@ -33,15 +33,13 @@ from encryption_network.policy import Policy
 from ..delegations import DELEGATION_TTL_S, Delegations
 from ..documents.builds import repository_of
 from ..documents.call_conditions import require_bounded_patterns
+from ..documents.generation_grants import GENERATE, generation_body, read_generation_grant
 from ..documents.project_names import ProjectId
 from ..documents.run_grants import (
-    GENERATE,
     MAX_SECRETS,
     PROJECT_ABILITIES,
     RunStatement,
-    generation_body,
     project_resource,
-    read_generation_grant,
     read_program_grant,
     read_run_grant,
 )

@@ -10,6 +10,7 @@ key of a job, which then grants later builds of one program to the runner (RN245
      "callers":  a condition, see `call_conditions`; absent: only the owner
      "hosts":    ["api.example.com", …]
      "limits":   {"maxInstructions", "maxMemoryMb", "maxExecutionSeconds"}, each optional
+     "unbound":  true if values that do not state their place may be delivered
      "refreshFor": DID of the runner, only in a job grant}
 
 There are 1 to 64 programs, and at most 64 hosts. A UCAN contains the statement as the fact
@@ -50,19 +51,16 @@ from encryption_network.canonical_json import canonical_bytes
 from encryption_network.network_errors import PolicyError
 from encryption_network.policy import Policy, policies_of
 
-from ..errors import InvalidInput, InvalidPortableDelegation, InvalidSecretName
+from ..errors import InvalidInput, InvalidPortableDelegation
 from ..session import space_of
 from .builds import Build, Commit
 from .call_conditions import Condition, Owner, condition_json, parse_condition
 from .project_names import PROJECTS_SPACE, ProjectId, checked_project_name, parse_project
 from .secret_names import (
-    DEFAULT_PROFILE,
     PROTECTED_NETWORK,
-    PROTECTED_PREFIX,
     SECRETS_SPACE,
     SecretName,
     is_protected,
-    is_secret_name,
     secret_at,
 )
 from .shapes import shaped_at
@@ -150,6 +148,8 @@ class RunStatement:
         hosts: hosts to which a program with these secrets may send anything; lower case, no IP
             addresses. They apply only to programs of named projects (RN176).
         limits: limits of a run.
+        allows_unbound: whether a run may have a secret whose value does not state its place. The
+            value may be that of another secret of the owner, which somebody stored there (RN264).
         refresh_for: in a job grant, the DID of the runner to which the job may grant later builds.
     """
 
@@ -157,6 +157,7 @@ class RunStatement:
     callers: Condition = Owner()
     hosts: tuple[str, ...] = ()
     limits: GrantLimits = GrantLimits()
+    allows_unbound: bool = False
     refresh_for: str | None = None
 
     def rules_for(
@@ -223,6 +224,7 @@ class _Stated(StrictStruct):
     callers: Any = UNSET
     hosts: Annotated[tuple[str, ...], Meta(max_length=MAX_HOSTS)] = ()
     limits: Mapping[str, int] = {}
+    unbound: bool = False
     refreshFor: str | None = None
 
 
@@ -254,6 +256,7 @@ def parse_run_statement(value: Json) -> RunStatement:
             max_memory_mb=limits.get("maxMemoryMb"),
             max_execution_s=limits.get("maxExecutionSeconds"),
         ),
+        allows_unbound=stated.unbound,
         refresh_for=stated.refreshFor,
     )
 
@@ -276,6 +279,8 @@ def run_statement_json(statement: RunStatement) -> JsonObject:
         value["hosts"] = list(statement.hosts)
     if limits := statement.limits.stated:
         value["limits"] = limits
+    if statement.allows_unbound:
+        value["unbound"] = True
     if statement.refresh_for:
         value["refreshFor"] = statement.refresh_for
     return value
@@ -614,103 +619,3 @@ def read_program_grant(
             f" exactly {', '.join(abilities)}"
         )
     return frozenset(projects)
-
-
-# --- generated secrets ----------------------------------------------------------------------------
-# The owner grants `tinycloud.kv/put` on exactly the paths of the new secrets, and sends a request
-# with a token as for a call, whose program is the text `secrets/generate` (RN140 to RN144):
-#
-#     POST /secrets/generate
-#     {"owner": DID, "profile": "default" or a scope,
-#      "new_secrets": [{"name": "PROTECTED_KEY", "generation_type": "hex32"}, …]}
-
-GENERATE = "secrets/generate"
-"""The program in the token of a request to generate; never the name of a project or a hash."""
-MAX_GENERATED = 16
-MAX_NAME_CHARS = 128
-
-_TYPE = re.compile(
-    r"hex16|hex32|hex64|ed25519|ed25519_seed|password"
-    r"|password:(?:[89]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-6])"  # 8 to 256, in one spelling
-)
-
-
-@frozen(kw_only=True)
-class GenerationGrant:
-    """A verified grant that lets a runner write generated secrets."""
-
-    owner: Principal
-    secrets: frozenset[SecretName]
-    expires_at: float
-
-
-def checked_generation_type(text: str) -> str:
-    """Validate and return the type of a generated secret.
-
-    Raises InvalidInput if the type is unknown.
-    """
-    if _TYPE.fullmatch(text) is None:
-        raise InvalidInput(
-            "unknown type of generated secret",
-            hint="use hex16, hex32, hex64, ed25519, ed25519_seed, password, or password:N with N"
-            " from 8 to 256",
-        )
-    return text
-
-
-def checked_generated_name(name: str) -> str:
-    """Validate and return the name of a generated secret.
-
-    Raises InvalidSecretName if the name is not valid.
-    """
-    if not is_secret_name(name) or not is_protected(name) or len(name) > MAX_NAME_CHARS:
-        raise InvalidSecretName(
-            f"the name of a generated secret must begin with {PROTECTED_PREFIX}, and have only"
-            " capitals, digits and underscores",
-            hint=f"choose a name such as {PROTECTED_PREFIX}SIGNING_KEY",
-        )
-    return name
-
-
-def generation_body(owner: str, scope: str | None, wanted: Mapping[str, str]) -> JsonObject:
-    """Return the body of a request for new secrets."""
-    if not 1 <= len(wanted) <= MAX_GENERATED:
-        raise InvalidInput(f"a request can generate 1 to {MAX_GENERATED} secrets")
-    return {
-        "owner": owner,
-        "profile": scope or DEFAULT_PROFILE,
-        "new_secrets": [
-            {"name": checked_generated_name(name), "generation_type": checked_generation_type(kind)}
-            for name, kind in wanted.items()
-        ],
-    }
-
-
-def read_generation_grant(header: str, *, runner: str) -> GenerationGrant:
-    """Parse and verify a grant that lets a runner write generated secrets (RN143).
-
-    Args:
-        header: CACAO or UCAN text, untrusted.
-        runner: DID of the runner to which the grant must be issued.
-    Raises:
-        InvalidPortableDelegation: a rule is broken; the message says which.
-    Does not check:
-        Expiry and revocation: the node does, at each write.
-    """
-    _, delegation, expires_at = verified_own(header, runner=runner)
-    secrets: list[SecretName] = []
-    for one in delegation.capabilities:
-        if one.ability != KV_PUT or not isinstance(one.resource, SpaceResource):
-            raise InvalidPortableDelegation(
-                f"a grant for generated secrets may allow only {KV_PUT} on secrets, but this grant"
-                f" allows {one.ability}"
-            )
-        secrets.append(listed_secret(one.resource))
-    if not 1 <= len(secrets) <= MAX_GENERATED or not all(is_protected(one.name) for one in secrets):
-        raise InvalidPortableDelegation(
-            f"a grant for generated secrets must list 1 to {MAX_GENERATED} secrets, and every name"
-            f" must begin with {PROTECTED_PREFIX}"
-        )
-    return GenerationGrant(
-        owner=delegation.delegator, secrets=frozenset(secrets), expires_at=expires_at
-    )

@@ -14,7 +14,7 @@ from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from sealspace.apps.run_calls import call_headers
 from sealspace.delegations import allow
 from sealspace.documents import run_grants
-from sealspace.documents.run_grants import GENERATE, generation_body
+from sealspace.documents.generation_grants import GENERATE, generation_body
 from sealspace.session import Session, key_session
 
 NAMES = [f"PROTECTED_{number}" for number in range(8)]

@@ -22,7 +22,8 @@ from sealspace.apps.run_calls import call_headers
 from sealspace.apps.runners import call_runner
 from sealspace.delegations import allow
 from sealspace.documents.call_conditions import AllowAll
-from sealspace.documents.run_grants import GENERATE, ByHash, RunStatement
+from sealspace.documents.generation_grants import GENERATE
+from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import InvalidInput
 from sealspace.session import key_session

@@ -111,6 +111,7 @@ def _statements() -> Iterator[Any]:
     yield from ({**one, "hosts": ["a"] * count} for count in (64, 65))
     limits = [{"maxMemoryMb": n} for n in (0, 1, 512, 513, 1.5, "1", None)] + [{"more": 1}, [], 1]
     yield from ({**one, "limits": limit} for limit in limits)
+    yield from ({**one, "unbound": junk} for junk in (True, False, *JUNK))
     yield from ({**one, name: 1} for name in ("more", "constructor", "hosts", "limits"))
     yield from JUNK
 

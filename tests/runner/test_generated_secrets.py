@@ -20,7 +20,8 @@ from sealspace.apps.backends import deliver, policy_for, require_like
 from sealspace.apps.run_calls import call_headers
 from sealspace.delegations import allow
 from sealspace.documents.call_conditions import AllowAll
-from sealspace.documents.run_grants import GENERATE, ByHash, RunStatement, generation_body
+from sealspace.documents.generation_grants import GENERATE, generation_body
+from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.encryption import envelope_bytes
 from sealspace.errors import (
     BackendNotExpected,

@@ -16,7 +16,7 @@ from capabilities.clock_and_entropy import SystemEntropy
 from runner.calls.generated_secrets import draw_value, parse_generation
 from runner.calls.secret_tags import SecretTagKey
 from runner.reasons import RunRefused
-from sealspace.documents.run_grants import checked_generation_type
+from sealspace.documents.generation_grants import checked_generation_type
 from sealspace.secrets import Generated, Secret, SecretName
 from sealspace.session import key_session
 from tee_backend.backend.key import KeyFile

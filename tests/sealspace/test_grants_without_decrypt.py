@@ -8,8 +8,9 @@ import pytest
 from capability_cases import BOB, SESSION, ucan
 
 from capabilities.signatures import Ed25519Signer
+from sealspace.documents.generation_grants import read_generation_grant
 from sealspace.documents.project_names import ProjectId
-from sealspace.documents.run_grants import read_generation_grant, read_program_grant
+from sealspace.documents.run_grants import read_program_grant
 from sealspace.errors import InvalidPortableDelegation
 
 KEY = SESSION

@@ -296,12 +296,22 @@ DID = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"
         {**STATED, "limits": {"maxExecutionSeconds": 1.5}},
         {**STATED, "limits": {"maxInstructions": 500_000_000_001}},
         {**STATED, "limits": {"more": 1}},
+        {**STATED, "unbound": None},
+        {**STATED, "unbound": 1},
+        {**STATED, "unbound": "true"},
         {**STATED, "more": 1},
     ],
 )
 def test_statements_that_are_refused(value: Any) -> None:
     with pytest.raises(InvalidInput):
         parse_run_statement(value)
+
+
+def test_RN264_unbound_values_are_not_allowed_unless_stated() -> None:
+    """RN264: a grant without the member, as former clients wrote it, does not allow them."""
+    assert not parse_run_statement(STATED).allows_unbound
+    assert not parse_run_statement({**STATED, "unbound": False}).allows_unbound
+    assert parse_run_statement({**STATED, "unbound": True}).allows_unbound
 
 
 def test_statements_round_trip() -> None:
@@ -318,6 +328,7 @@ def test_statements_round_trip() -> None:
             "maxMemoryMb": 512,
             "maxExecutionSeconds": 180,
         },
+        "unbound": True,
     }
     statement = parse_run_statement(value)
     assert run_statement_json(statement) == value

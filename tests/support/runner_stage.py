@@ -32,7 +32,7 @@ from trust_settings import MANY_CHALLENGES, trusting_config
 from capabilities.clock_and_entropy import Entropy, SystemClock, SystemEntropy
 from capabilities.signatures import WalletSigner
 from capabilities.strict_json import Json
-from node.config.tree import Http, PublicSpaces
+from node.config.tree import Http, PublicSpaces, Sms
 from node.config.tree import Limits as NodeLimits
 from runner.calls.journal import Journal
 from runner.calls.prices import FREE, Price
@@ -356,6 +356,7 @@ async def runner_stage(
     connections: ConnectionLimits = LIMITS,
     task_root: Path | None = None,
     node_limits: NodeLimits | None = None,
+    sms: Sms | None = None,
 ) -> RunnerStage:
     """Start a runner, an owner, and a node whose console calls the runner; the stack stops them."""
     clock, entropy = SystemClock(), SystemEntropy()
@@ -368,6 +369,7 @@ async def runner_stage(
         public_spaces=MANY_READS,
         http=listener,
         limits=node_limits or MANY_CHALLENGES,
+        sms=sms or Sms(),
     )
     node, seed = await stack.enter_async_context(embedded_node(settings)), entropy.token(32)
     runner, url = await _started(

@@ -42,10 +42,16 @@ class Party:
         await self.client.secrets().put(secret.name, value, scope=secret.scope)
 
     async def grant(
-        self, program: Version, *secrets: SecretName, callers: Condition | None = None
+        self,
+        program: Version,
+        *secrets: SecretName,
+        callers: Condition | None = None,
+        unbound: bool = False,
     ) -> PortableDelegation:
         run = RunStatement(
-            programs=(ByHash(program.sha256, program.project),), callers=callers or AllowAll()
+            programs=(ByHash(program.sha256, program.project),),
+            callers=callers or AllowAll(),
+            allows_unbound=unbound,
         )
         seen = await self.stage.look()
         labels = [one.label for one in secrets]

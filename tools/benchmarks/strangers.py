@@ -58,8 +58,9 @@ from sealspace.apps.runners import runner_at
 from sealspace.client import Client, SignIn
 from sealspace.delegations import allow
 from sealspace.documents.call_conditions import AccountPattern, AllowAll, Logic
+from sealspace.documents.generation_grants import GENERATE, generation_body
 from sealspace.documents.published import GRANTS_PATH
-from sealspace.documents.run_grants import GENERATE, ByHash, RunStatement, generation_body
+from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.errors import InvalidInput
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet

@@ -68,8 +68,8 @@ function parseRule(value) {
  * @param {unknown} value untrusted JSON @returns {RunStatement} the terms unchanged, so that a copy of them has every member; ConsoleError `invalid-input`
  */
 export function parseRunStatement(value) {
-  const stated = known(value, ["programs", "callers", "hosts", "limits"], "the run statement");
-  const { programs, callers = "AllowAll", hosts = [], limits = {} } = stated;
+  const stated = known(value, ["programs", "callers", "hosts", "limits", "unbound"], "the run statement");
+  const { programs, callers = "AllowAll", hosts = [], limits = {}, unbound = false } = stated;
   if (!Array.isArray(programs) || !programs.length || programs.length > MAX_PROGRAMS) throw refused("the list of programs");
   programs.forEach(parseRule);
   if (callers !== "AllowAll" && !isObject(callers)) throw refused("the condition on callers");
@@ -77,6 +77,7 @@ export function parseRunStatement(value) {
   for (const [name, most] of Object.entries(known(limits, Object.keys(MOST), "a limit"))) {
     if (!Number.isSafeInteger(most) || most < 1 || most > MOST[name]) throw refused("a limit");
   }
+  if (typeof unbound !== "boolean") throw refused("the member unbound");
   return /** @type {RunStatement} */ (stated);
 }
 
