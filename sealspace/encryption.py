@@ -12,10 +12,12 @@ Example:
 
 from collections.abc import Mapping
 from dataclasses import field, replace
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta
 
 from capabilities.abilities import DECRYPT, NETWORK_CREATE, NETWORK_REVOKE, SET_POLICY
-from capabilities.capability_errors import CapabilityError
+from capabilities.capability_errors import CapabilityError, InvalidJson
 from capabilities.clock_and_entropy import Entropy
 from capabilities.facts import POLICY_FACT, WITHDRAWAL_FACT
 from capabilities.frozen import frozen
@@ -23,7 +25,7 @@ from capabilities.principals import ed25519_public_key, parse_principal
 from capabilities.resources import NetworkId
 from capabilities.signatures import verify_ed25519
 from capabilities.strict_base64 import decode_standard, encode_standard, encode_url
-from capabilities.strict_json import Json, JsonObject
+from capabilities.strict_json import Json, JsonObject, StrictStruct, shaped
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.envelope import (
     InlineEnvelope,
@@ -225,6 +227,12 @@ class Withdrawals:
             )
         request = json_request("POST", f"{network_path(chosen)}/withdraw", canonical_bytes(value))
         await request_change(self._caller, chosen, request, WITHDRAWAL_FACT, value)
+
+
+class _KeyPaths(StrictStruct):
+    """The node's answer about the paths of a content key."""
+
+    paths: Annotated[tuple[str | None, ...], Meta(max_length=2)]
 
 
 _USABLE_STATES = frozenset({"active", "rotating"})
@@ -582,10 +590,7 @@ class Encryption:
                 trusted.
             SealspaceError: as `descriptor`.
         """
-        try:
-            parsed = envelope if isinstance(envelope, InlineEnvelope) else parse_envelope(envelope)
-        except NetworkLibraryError as exc:
-            raise InvalidEnvelope(f"the value is not an inline envelope: {exc}") from exc
+        parsed = _parsed(envelope)
         if expected_label is not None and parsed.aad != encode_standard(expected_label):
             raise LabelMismatch("the envelope was sealed for another path")
         require_usable(await self.descriptor(parsed.network))
@@ -602,6 +607,34 @@ class Encryption:
             raise InvalidResponse(
                 "local decryption failed: the key or the ciphertext is damaged"
             ) from exc
+
+    async def paths_of(self, envelope: InlineEnvelope | bytes) -> tuple[str | None, ...]:
+        """Return the paths that have stored an envelope's content key.
+
+        Only the owner in person learns them. The first path owns the key. If there is a second
+        one, the node releases the key to nobody else until the value is encrypted again.
+
+        Args:
+            envelope: an envelope or its JSON text.
+        Returns:
+            At most two resources, such as `tinycloud:pkh:eip155:1:0x…:secrets/kv/vault/…`, the
+            first path first. None stands for a path of more than 400 bytes whose value was deleted.
+        Raises:
+            InvalidEnvelope: the envelope cannot be read.
+            NotGranted: the session does not have decrypt on the network.
+            Unauthorized: the session is not its owner in person.
+            MalformedAnswer: the answer cannot be read.
+            NetworkNotFound, NodeRefused, TransportError: the request failed.
+        """
+        parsed = _parsed(envelope)
+        wrapped_key = decode_standard(parsed.encrypted_symmetric_key) or b""
+        path = f"{network_path(parsed.network)}/paths?key={encode_url(wrapped_key)}"
+        request = Request("GET", path, repeatable=True, max_answer_bytes=_MOST_ANSWERED_BYTES)
+        answer = json_object(await _administer(self._caller, parsed.network, DECRYPT, request))
+        try:
+            return shaped(answer, _KeyPaths).paths
+        except InvalidJson as exc:
+            raise MalformedAnswer("the node's list of paths cannot be read") from exc
 
     async def _ask(self, body: JsonObject, network: NetworkId) -> bytes:
         """Ask the node to wrap a content key for a receiver's public key.
@@ -691,6 +724,19 @@ def envelope_bytes(envelope: InlineEnvelope) -> bytes:
         return encode_envelope(envelope)
     except NetworkLibraryError as exc:
         raise InvalidInput("the envelope's label or metadata is not valid Unicode") from exc
+
+
+def _parsed(envelope: InlineEnvelope | bytes) -> InlineEnvelope:
+    """Return an envelope that a caller passed as an object or as JSON.
+
+    Raises InvalidEnvelope if it cannot be read.
+    """
+    if isinstance(envelope, InlineEnvelope):
+        return envelope
+    try:
+        return parse_envelope(envelope)
+    except NetworkLibraryError as exc:
+        raise InvalidEnvelope(f"the value is not an inline envelope: {exc}") from exc
 
 
 def require_usable(descriptor: Descriptor) -> None:

@@ -40,8 +40,8 @@ from ..document_cache import DocumentCache
 from ..logs import tell_operator
 from ..platform.admin_key import load_admin_key
 from ..platform.own_quotes import quote_queue
-from ..rates import Rates
 from ..platform.root_secret import wrong_secret_hint
+from ..rates import Rates
 from ..release_terms import (
     configured_record,
     configured_trust_root,

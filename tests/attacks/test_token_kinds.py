@@ -237,6 +237,11 @@ async def policy_question(scene: Scene) -> Sent:
     return scene.to_node({scene.owner.network: [SET_POLICY]})
 
 
+async def paths_question(scene: Scene) -> Sent:
+    """A request for the paths of a content key."""
+    return scene.to_node({scene.owner.network: [DECRYPT]})
+
+
 KINDS: dict[str, Callable[[Scene], Awaitable[Sent]]] = {
     "delegation": grant,
     "delegation to oneself": grant_to_itself,
@@ -257,6 +262,7 @@ KINDS: dict[str, Callable[[Scene], Awaitable[Sent]]] = {
     "key change": key_change,
     "receipts question": receipts,
     "policy question": policy_question,
+    "paths question": paths_question,
 }
 
 # --- routes ---------------------------------------------------------------------------------------
@@ -326,6 +332,7 @@ PLACES: dict[str, Place] = {
     "…/decrypt": Place("POST", f"{_NETWORK}/decrypt", body_of(decrypt)),
     "…/policy": Place("PUT", f"{_NETWORK}/policy", body_of(policy)),
     "GET …/policy": Place("GET", f"{_NETWORK}/policy", no_body),
+    "…/paths": Place("GET", f"{_NETWORK}/paths?key={encode_url(bytes(93))}", no_body),
     "…/withdraw": Place("POST", f"{_NETWORK}/withdraw", body_of(withdrawal)),
     "…/keys": Place("POST", f"{_NETWORK}/keys", body_of(key_change)),
     "…/usage": Place("GET", f"{_NETWORK}/usage?keyVersion=1", no_body),

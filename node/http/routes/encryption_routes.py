@@ -11,6 +11,7 @@ from encryption_network.withdrawals import MAX_REQUEST_BYTES
 
 from ...operations.releases.decrypt import decrypt_on_route
 from ...operations.releases.fetched_copies import FetchPage, read_fetches
+from ...operations.releases.key_paths import KeyPathsAnswer, read_key_paths
 from ...operations.releases.key_usage import UsagePage, read_usage
 from ...operations.releases.key_versions import MAX_KEYS_BODY_BYTES, change_keys, read_keys
 from ...operations.releases.network_operations import (
@@ -61,6 +62,19 @@ async def get_document(request: web.Request) -> web.Response:
         digest=request.match_info["digest"],
     )
     return web.Response(body=document, content_type="application/octet-stream")
+
+
+async def get_key_paths(request: web.Request) -> KeyPathsAnswer:
+    """GET /encryption/networks/<id>/paths: return which paths stored a content key (RL23).
+
+    The query `key` is the wrapped key of an envelope.
+    """
+    return await read_key_paths(
+        request.app[SERVICES],
+        token_of(request),
+        path_id=request.match_info["network"],
+        key=request.query.get("key", ""),
+    )
 
 
 async def post_withdrawal(request: web.Request) -> web.Response:

@@ -381,6 +381,13 @@ ROUTES = (
         refuses=_READ_OF_NETWORK,
     ),
     _for_node(
+        method="GET",
+        path="/encryption/networks/{network}/paths",
+        handler=encryption_routes.get_key_paths,
+        query=("key",),
+        refuses=_READ_OF_NETWORK | {"policy-not-in-person", "request-malformed"},
+    ),
+    _for_node(
         method="PUT",
         path="/encryption/networks/{network}/policy",
         handler=attestation_routes.put_policy,

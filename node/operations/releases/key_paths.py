@@ -1,0 +1,101 @@
+"""The paths that stored a content key, for the owner of the network (RL23)."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from capabilities.abilities import DECRYPT
+from capabilities.strict_base64 import decode_url
+from encryption_network.content_keys import content_key_digest
+from spaces.documents.network_rows import network_row_key
+from spaces.grants.hosting import space_of
+from spaces.keyspace import SPACE16_IN_KEY, VALUE_PREFIX_BYTES, VALUES_PREFIX, space_key
+from spaces.store.contract import read_row
+from spaces.values.key_places import key_places_of
+from spaces.values.value_heads import head_of
+
+from ...refusal import Refusal
+from ...services import Services
+from ..authorise import read_call
+from ..owner_authority import decide_owner_authority
+from ..values.stored_keys import places_row_key
+from .network_reading import admitted_reader, known_network
+
+MOST_WRAPPED_BYTES = 256
+"""The longest wrapped key in a request; a wrapped content key has 93 bytes."""
+
+
+class KeyPathsAnswer(Struct):
+    """The paths that stored a content key, the first one first.
+
+    There are at most two. A path is null if it has more than 400 bytes and its value was deleted:
+    the node then knows only its hash.
+    """
+
+    paths: tuple[str | None, ...]
+
+
+async def read_key_paths(
+    services: Services, header: str, *, path_id: str, key: str
+) -> KeyPathsAnswer:
+    """Return which paths stored the content key in a wrapped key (RL23).
+
+    Only the owner in person learns it.
+
+    Args:
+        services: the node's.
+        header: untrusted text of the `Authorization` header: a UCAN to this node whose only
+            capability is `tinycloud.encryption/decrypt` on the network.
+        path_id: network id of the path, percent-decoded once.
+        key: untrusted base64url of the wrapped key, without padding.
+
+    Raises:
+        Errors of `admitted_reader` and `read_call`.
+        Refusal: `request-malformed`, the wrapped key cannot be read; `network-unknown`;
+            `policy-not-in-person`, the caller is not the owner in person.
+        SpaceError: the store does not answer, or a row does not decode.
+    """
+    invocation, network = admitted_reader(services, header, path_id, DECRYPT)
+    wrapped_key = decode_url(key) if len(key) <= 2 * MOST_WRAPPED_BYTES else None
+    if wrapped_key is None or not 0 < len(wrapped_key) <= MOST_WRAPPED_BYTES:
+        raise Refusal(
+            "request-malformed",
+            hint="pass the wrapped key of an envelope as `key`, in base64url without padding",
+        )
+    call = await read_call(services, invocation, (network_row_key(network),))
+    record = known_network(call.records[0])
+    authority = await decide_owner_authority(services, call, record.owner)
+    if authority.in_person is None:
+        raise Refusal(
+            "policy-not-in-person", hint="sign in with the owner's wallet and ask from that session"
+        )
+    digest = content_key_digest(record, wrapped_key, services.keyring)
+    if digest is None:  # such a key owns nothing and is never released (RL21)
+        return KeyPathsAnswer(())
+    row = await read_row(services.store, places_row_key(network, digest))
+    places = key_places_of(row)
+    if places is None:
+        return KeyPathsAnswer(())
+    value_keys = [place for place in (places.owner, places.other) if place is not None]
+    return KeyPathsAnswer(await _names_of(services, value_keys))
+
+
+async def _names_of(services: Services, value_keys: Sequence[bytes]) -> tuple[str | None, ...]:
+    """Return the resources of values by the keys of their rows."""
+    space_keys = [space_key(key[SPACE16_IN_KEY]) for key in value_keys]
+    records = (await services.store.read([*value_keys, *space_keys])).records
+    heads = records[: len(value_keys)]
+    spaces = records[len(value_keys) :]
+    names: list[str | None] = []
+    for key, head_record, space_record in zip(value_keys, heads, spaces, strict=True):
+        hosted = space_of(space_record)
+        if key[:1] == VALUES_PREFIX:
+            path = key[VALUE_PREFIX_BYTES:].decode("utf-8", "replace")
+        else:  # the key of a long path has its hash, and the row has the path
+            head = head_of(head_record, key=key)
+            path = None if head is None else head.path.encode("utf-8", "replace").decode()
+        if hosted is None or path is None:
+            names.append(None)
+        else:
+            names.append(f"{hosted.space.text}/kv/{path}")
+    return tuple(names)
