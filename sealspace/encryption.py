@@ -630,7 +630,7 @@ class Encryption:
         wrapped_key = decode_standard(parsed.encrypted_symmetric_key) or b""
         path = f"{network_path(parsed.network)}/paths?key={encode_url(wrapped_key)}"
         request = Request("GET", path, repeatable=True, max_answer_bytes=_MOST_ANSWERED_BYTES)
-        answer = json_object(await _administer(self._caller, parsed.network, DECRYPT, request))
+        answer = json_object(await administer(self._caller, parsed.network, DECRYPT, request))
         try:
             return shaped(answer, _KeyPaths).paths
         except InvalidJson as exc:

@@ -1408,6 +1408,25 @@ class Encryption:
             SealspaceError: as `descriptor`.
         """
 
+    def paths_of(self, envelope: InlineEnvelope | bytes) -> tuple[str | None, ...]:
+        """Return the paths that have stored an envelope's content key.
+
+        Only the owner in person learns them. The first path owns the key. If there is a second
+        one, the node releases the key to nobody else until the value is encrypted again.
+
+        Args:
+            envelope: an envelope or its JSON text.
+        Returns:
+            At most two resources, such as `tinycloud:pkh:eip155:1:0x…:secrets/kv/vault/…`, the
+            first path first. None stands for a path of more than 400 bytes whose value was deleted.
+        Raises:
+            InvalidEnvelope: the envelope cannot be read.
+            NotGranted: the session does not have decrypt on the network.
+            Unauthorized: the session is not its owner in person.
+            MalformedAnswer: the answer cannot be read.
+            NetworkNotFound, NodeRefused, TransportError: the request failed.
+        """
+
 class Delegations:
     """A client that manages delegations.
 

@@ -226,9 +226,7 @@ SIGNED: dict[str, Callable[[Desk, Any, int], str]] = {
     "GET /encryption/networks/{network}/policy": lambda desk, body, at: desk.token(
         {NETWORK: [SET_POLICY]}
     ),
-    "/encryption/networks/{network}/paths": lambda desk, body, at: desk.token(
-        {NETWORK: [DECRYPT]}
-    ),
+    "/encryption/networks/{network}/paths": lambda desk, body, at: desk.token({NETWORK: [DECRYPT]}),
     "/encryption/networks/{network}/policy": lambda desk, body, at: _bound(
         desk, SET_POLICY, POLICY_FACT, body
     ),

@@ -464,7 +464,7 @@ _ATTESTATION = {
     ),
     "policy-not-in-person": ErrorResponse(
         status=403,
-        title="Only the owner, not a delegate, may write this policy",
+        title="Only the owner in person, not a delegate, may do this",
         hint="sign as the owner",
     ),
     "collateral-missing": ErrorResponse(

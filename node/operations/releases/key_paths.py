@@ -52,10 +52,13 @@ async def read_key_paths(
     Raises:
         Errors of `admitted_reader` and `read_call`.
         Refusal: `request-malformed`, the wrapped key cannot be read; `network-unknown`;
-            `policy-not-in-person`, the caller is not the owner in person.
+            `session-not-bound`, the token has facts; `policy-not-in-person`, the caller is not the
+            owner in person.
         SpaceError: the store does not answer, or a row does not decode.
     """
     invocation, network = admitted_reader(services, header, path_id, DECRYPT)
+    if invocation.facts:  # a decrypt request has one, and must not serve here (T12)
+        raise Refusal("session-not-bound", hint="sign a token without facts for this request")
     wrapped_key = decode_url(key) if len(key) <= 2 * MOST_WRAPPED_BYTES else None
     if wrapped_key is None or not 0 < len(wrapped_key) <= MOST_WRAPPED_BYTES:
         raise Refusal(
@@ -87,6 +90,7 @@ async def _names_of(services: Services, value_keys: Sequence[bytes]) -> tuple[st
     heads = records[: len(value_keys)]
     spaces = records[len(value_keys) :]
     names: list[str | None] = []
+    path: str | None
     for key, head_record, space_record in zip(value_keys, heads, spaces, strict=True):
         hosted = space_of(space_record)
         if key[:1] == VALUES_PREFIX:
