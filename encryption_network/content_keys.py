@@ -7,12 +7,23 @@ module, and a content key is 32 random bytes, so its hash does not help to guess
 
 import hashlib
 
+from capabilities.resources import NetworkId
+
 from .keyring import Keyring
 from .keywrap import open_wrapped
 from .network_errors import RequestError
 from .networks import NetworkRecord, private_key
 
 _LABEL = b"sealspace/content-key/v1\0"
+
+
+def content_key_hash(network: NetworkId, content_key: bytes) -> bytes:
+    """Return the hash of a content key, 32 bytes.
+
+    It is SHA-256 of a label, the network's canonical id, a zero byte and the content key.
+    """
+    network_text = network.text.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(_LABEL + network_text + b"\0" + content_key).digest()
 
 
 def content_key_digest(
@@ -26,8 +37,7 @@ def content_key_digest(
         keyring: of the node that keeps the network.
         key_version: untrusted number of the version of the network's key.
     Returns:
-        32 bytes: SHA-256 of a label, the network's canonical id, a zero byte and the content key.
-        A key that cannot be opened is never released, so it needs no hash.
+        `content_key_hash`. A key that cannot be opened is never released, so it needs no hash.
     Source: release RL21.
     """
     try:
@@ -36,5 +46,4 @@ def content_key_digest(
         )
     except RequestError:
         return None
-    network_text = network.network_id.text.encode("utf-8", "surrogatepass")
-    return hashlib.sha256(_LABEL + network_text + b"\0" + content_key).digest()
+    return content_key_hash(network.network_id, content_key)

@@ -248,6 +248,8 @@ _REQUEST = re.compile(
 _RELEASE = {
     "mode": "this node opens secrets only for attested code, not for their owner in person",
     "no_policy": "it belongs to another owner, and no code is approved to open it",
+    "path": "its key is not stored at an allowed path, or also at another path; set the secret"
+    " again, so that it gets a new key",
     "not_attested": "only attested code may open it, and this caller is not attested",
     "withdrawn": "its owner or the node's operator withdrew the caller, its code or its evidence",
 }

@@ -42,7 +42,7 @@ STATUS, LIST_DELEGATIONS = (f"tinycloud.delegation/{name}" for name in ("status"
 _PATH = "notes/one"
 _PAGE = REPOSITORY / "spec" / "capabilities.md"
 # All rows but claims, audit, and what the node keeps for itself.
-_KEPT = b"GILSsKPMXENARDatVTOBQF"
+_KEPT = b"GILSsKPMXENhARDatVTOBQF"
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ _SHARING = "sealspace/test_sharing.py::"
 _CONTACTS = "sealspace/test_contacts.py::"
 _WRITERS = "sealspace/cli/test_secret_writers.py::"
 _MACHINES = "attacks/test_machine_tokens.py::"
+_COPIES = "attacks/test_copied_keys.py::"
 _ID_TOKENS = "attacks/test_id_tokens.py::"
 _WITHDRAWALS = "attacks/test_withdrawals.py::"
 _CONDITIONS = "attacks/test_conditions.py::"
@@ -174,10 +175,25 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.1 a delegate that may write at the path of a secret stores another secret's envelope there, "
     "before the owner makes a machine token, a trust or a share for that path": (
-        _WRITERS + "test_EN34_a_token_reads_what_a_writer_stored",
+        _WRITERS + "test_EN34_a_token_does_not_read_what_a_writer_copied",
         _WRITERS + "test_EN34_a_writer_of_the_path_is_named",
         _WRITERS + "test_EN34_a_cut_list_says_so",
         _WRITERS + "test_EN34_a_list_that_cannot_be_read",
+    ),
+    "3.1 a writer who can read the envelope of another secret stores it at a path that a machine "
+    "token, a trust, or approved code with listed paths may open: as it is, spelled differently, "
+    "large, in a batch, in another space, after the original was replaced or deleted, or at the "
+    "same time as another write": (
+        _COPIES + "test_RL22_a_copied_envelope_opens_nothing",
+        _COPIES + "test_RL22_however_the_envelope_comes_there",
+        _COPIES + "test_RL21_a_former_envelope_stays_a_secret",
+        _COPIES + "test_RL21_two_puts_at_once",
+        _COPIES + "test_RL22_a_copy_before_the_commit_of_a_release",
+    ),
+    "3.1 a writer who can read an envelope stores it at a second path, so that the secret is "
+    "released to nobody but its owner": (
+        _COPIES + "test_RL22_neither_path_opens_a_key_at_two",
+        "spec/test_network_rules.py::test_RL23_the_owner_asks_where_a_key_is_stored",
     ),
     "3.1 a stolen, forged or repeated ID token, or one for another job, branch or node": (
         _ID_TOKENS + "test_OX3_each_claim_counts",

@@ -16,6 +16,7 @@ from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.encryption import envelope_bytes
 from sealspace.errors import (
+    InvalidEnvelope,
     InvalidInput,
     InvalidSecretPayload,
     MalformedAnswer,
@@ -320,6 +321,22 @@ async def test_a_policy_that_is_none(scene: Scene, members: dict[str, Any]) -> N
     scene.lie("/policy", **members)
     with pytest.raises(MalformedAnswer):
         await scene.client.encryption.policy(network)
+
+
+@pytest.mark.parametrize(
+    "members", [{"paths": "x"}, {"paths": [1]}, {"paths": ["a", "b", "c"]}, {"more": 1}]
+)
+async def test_paths_that_are_none(scene: Scene, members: dict[str, Any]) -> None:
+    """A malformed or too long list of paths is rejected, also for an unknown member (RL23)."""
+    scene.client.use(scene.owner.session)
+    encryption = scene.client.encryption
+    envelope = await encryption.encrypt(b"value", network=scene.owner.encryption.network())
+    assert await encryption.paths_of(envelope) == ()
+    with pytest.raises(InvalidEnvelope):
+        await encryption.paths_of(b"{}")
+    scene.lie("/paths", **members)
+    with pytest.raises(MalformedAnswer):
+        await encryption.paths_of(envelope)
 
 
 @pytest.mark.parametrize("value", ["\ud800", "x" * 2_000_000])

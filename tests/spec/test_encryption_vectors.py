@@ -17,6 +17,7 @@ from capabilities.sign_ins import AuthorityFacts, owner_authority
 from capabilities.signatures import verify_ed25519
 from capabilities.tokens import parse_invocation, verify_invocation
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
+from encryption_network.content_keys import content_key_hash
 from encryption_network.envelope import open_envelope, parse_envelope
 from encryption_network.gate import ReleaseRequest, RowStamp, admit
 from encryption_network.judgement import judge
@@ -151,12 +152,15 @@ def _run_keywrap(case: Any) -> dict[str, Any]:
         )
         return {"blob_hex": blob.hex(), "size_bytes": len(blob)}
     key = open_wrapped(bytes.fromhex(case["private_key_hex"]), bytes.fromhex(case["blob_hex"]))
+    if case["operation"] == "hash":
+        return {"hash_hex": content_key_hash(parse_network_id(case["network_id"]), key).hex()}
     return {"content_key_hex": key.hex()}
 
 
 @pytest.mark.parametrize("case", _cases("keywrap"))
 def test_keywrap(case: Any) -> None:
-    """Wrapping a content key gives the vector's bytes, and every altered wrap is refused."""
+    """Wrapping a content key gives the vector's bytes, every altered wrap is refused, and a key has
+    one hash under all its wraps."""
     if "code" not in case["expect"]:
         assert case["expect"] == _run_keywrap(case)
         return

@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import libipld
@@ -17,9 +17,10 @@ from running_node import Grants, Reply, id_of, key_token, new_key, send
 
 from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
 from capabilities.resources import network_id
-from capabilities.strict_base64 import encode_url
+from capabilities.strict_base64 import encode_standard, encode_url
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
+from encryption_network.envelope import encode_envelope
 from encryption_network.networks import parse_descriptor
 from encryption_network.policy import Policy, parse_policy, policy_json
 from encryption_network.requests import admin_fact
@@ -271,6 +272,71 @@ async def test_a_policy_is_read_by_whoever_may(here: Here) -> None:
     absent = network_id(owner.client.session.owner, "absent").text
     session.proofs.append(await here.register(owner.grant(session.did, {absent: [_SET]})))
     assert (await _policy(here, session, absent)).value["code"] == "network-unknown"
+
+
+async def test_RL23_the_owner_asks_where_a_key_is_stored(here: Here) -> None:
+    """The owner in person learns at most two paths of a content key, and nobody else does
+    (RL23)."""
+    owner = await here.owner()
+    kv, encryption = owner.client.kv("default"), owner.client.encryption
+    fresh = await encryption.encrypt(b"value", network=encryption.network())
+    assert await encryption.paths_of(fresh) == ()
+    data = encode_envelope(fresh)
+    long_path = "p" * 401
+    await kv.put(long_path, data)
+    first, second = (f"{owner.space()}/kv/{path}" for path in (long_path, "copy"))
+    assert await encryption.paths_of(data) == (first,)
+    await kv.put("copy", data)
+    await kv.put("third", data)
+    assert await encryption.paths_of(fresh) == (first, second)
+    await kv.delete("copy")
+    assert await encryption.paths_of(fresh) == (first, second)
+    await kv.delete(long_path)
+    assert await encryption.paths_of(fresh) == (None, second)
+    damaged = replace(fresh, encrypted_symmetric_key=encode_standard(bytes(93)))
+    assert await encryption.paths_of(damaged) == ()
+    delegate = await delegate_of(here, owner, _DECRYPT)
+    assert (await _paths(here, delegate, owner.network)).value["code"] == "policy-not-in-person"
+    assert (await _paths(here, owner.session, owner.network)).value == {"paths": []}
+
+
+@pytest.mark.parametrize("key", ["", "A", "AAA=", "A+AA", "é", "A" * 343, "A" * 3000])
+async def test_RL23_a_key_that_cannot_be_read(here: Here, key: str) -> None:
+    """The wrapped key is base64url without padding, of at most 256 bytes (RL23)."""
+    owner = await here.owner()
+    reply = await _paths(here, owner.session, owner.network, key)
+    assert (reply.status, reply.value["code"]) == (400, "request-malformed")
+
+
+async def test_RL23_a_token_for_this_question_alone(here: Here) -> None:
+    """A token with facts, another right or another network, or one that was used, is refused; so
+    is a question about a network that does not exist (RL23)."""
+    owner = await here.owner()
+    session = owner.session
+    token = session.grant(here.node_did, {owner.network: [_DECRYPT]}, ttl_s=60)
+    path = f"/encryption/networks/{path_segment(owner.network)}/paths?key=AAAA"
+    assert [(await send(here.url, "GET", path, token=token)).status for _ in range(2)] == [200, 409]
+    fact: dict[str, Json] = {"a": 1}
+    for grants, facts in (
+        ({owner.network: [_DECRYPT]}, [fact]),
+        ({owner.network: [_SET]}, []),
+        ({owner.network + "2": [_DECRYPT]}, []),
+    ):
+        token = session.grant(here.node_did, grants, facts=facts, ttl_s=60)
+        reply = await send(here.url, "GET", path, token=token)
+        assert (reply.status, reply.value["code"]) == (403, "session-not-bound")
+    absent = network_id(owner.client.session.owner, "absent").text
+    session.proofs.append(await here.register(owner.grant(session.did, {absent: [_DECRYPT]})))
+    assert (await _paths(here, session, absent)).value["code"] == "network-unknown"
+
+
+_DECRYPT = "tinycloud.encryption/decrypt"
+
+
+async def _paths(here: Here, who: Delegate, network: str, key: str = "AAAA") -> Reply:
+    token = who.grant(here.node_did, {network: [_DECRYPT]}, ttl_s=60)
+    path = f"/encryption/networks/{path_segment(network)}/paths?key={path_segment(key)}"
+    return await send(here.url, "GET", path, token=token)
 
 
 _SET = "sealspace.encryption/policy"

@@ -143,7 +143,39 @@ def _keywrap() -> list[Case]:
     for name, point in _LOW_ORDER.items():
         blob = point + b"\x01" + NONCE + AESGCM(bytes(32)).encrypt(NONCE, CONTENT_KEY, None)
         cases.append(opening(f"open-low-order-{name}_fail", blob, refused("low-order public key")))
-    return cases
+    return [*cases, *_content_key_hashes()]
+
+
+def _content_key_hashes() -> list[Case]:
+    """Return the hash of one content key under three wraps, and of two others."""
+    network = public_of(NETWORK_KEY)
+    top_bit = WRAPPED[:31] + bytes([WRAPPED[31] ^ 0x80]) + WRAPPED[32:]
+    again = wrap_key(network, CONTENT_KEY, EPHEMERAL, bytes(12))
+    other = wrap_key(network, bytes(32), EPHEMERAL, NONCE)
+    own = f"urn:tinycloud:encryption:{OWNER.did}:default"
+    named = {
+        "hash-of-own": (own, WRAPPED, CONTENT_KEY),
+        "hash-of-other-spelling": (own, top_bit, CONTENT_KEY),
+        "hash-of-other-wrap": (own, again, CONTENT_KEY),
+        "hash-of-other-key": (own, other, bytes(32)),
+        "hash-in-other-network": (own + "-2", WRAPPED, CONTENT_KEY),
+    }
+    return [
+        {
+            "name": name,
+            "rules": ["RL21"],
+            "operation": "hash",
+            "network_id": text,
+            "private_key_hex": NETWORK_KEY.hex(),
+            "blob_hex": blob.hex(),
+            "expect": {
+                "hash_hex": hashlib.sha256(
+                    b"sealspace/content-key/v1\0" + text.encode() + b"\0" + key
+                ).hexdigest()
+            },
+        }
+        for name, (text, blob, key) in named.items()
+    ]
 
 
 def _envelope(**changes: Any) -> dict[str, Any]:
