@@ -53,6 +53,7 @@ PLACES = (
     "connect",
     "link",
     "bind",
+    "unbound",
 )
 """Every page there is; a new one is added here and is visited with every trick below."""
 

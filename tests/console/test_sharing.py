@@ -447,26 +447,6 @@ def agree(console: ConsolePage) -> None:
     console.run(expect(console.tab.locator("dialog")).to_have_count(0))
 
 
-def test_others_who_may_write_are_named(console: ConsolePage, people: People) -> None:
-    """EN34: before a secret is shared, the dialog names those who could store another in its
-    place."""
-    people.store(API_KEY="first")
-    writer = key_session(bytes([5]) * 32).did
-    people.own(
-        lambda owner: owner.delegations.delegate(
-            writer, [allow(owner.secrets().resource("API_KEY"), PUT)]
-        )
-    )
-    did = people.did(1)
-    console.sign_in()
-    console.click("Open API_KEY")
-    console.click("Share", within="dialog")
-    console.type("Share with", did)
-    console.click("Next")
-    console.see("Others may write this secret")
-    console.see(f"{writer[:18]}…{writer[-6:]}")
-
-
 def before_the_copies(console: ConsolePage, work: Callable[[], Any]) -> None:
     """Call a function just before the page stores copies, once."""
     called: list[str] = []

@@ -21,6 +21,7 @@ from running_node import COMMAND
 from capabilities.facts import MACHINE_URN, statement_resource
 from capabilities.recap import Recap, attach
 from capabilities.siwe import SiweMessage, siwe_text
+from capabilities.strict_json import Json
 from sealspace.cli.owner.wallet_page import WalletPage
 from sealspace.session import load_session
 from sealspace.wallets import new_wallet
@@ -248,7 +249,10 @@ def test_the_page_says_what_each_text_means(
         "Make a machine token, which reads these secrets without you": siwe_text(
             attach(
                 replace(
-                    plain, resources=(statement_resource({"name": "deploy"}, urn=MACHINE_URN),)
+                    plain,
+                    resources=(
+                        statement_resource({"name": "deploy", "unbound": True}, urn=MACHINE_URN),
+                    ),
                 ),
                 Recap({f"{space}/kv/todo": {"tinycloud.kv/get": ({},)}}, ()),
             )
@@ -268,8 +272,48 @@ def test_the_page_says_what_each_text_means(
         {"to": "did:key:z6MkFriend", "until": "2026-11-23T00:00:00Z"},
     ]
     assert dict(found[4]["facts"])["name"] == "deploy" and "terms" not in dict(found[4]["facts"])
+    assert "do not state their name" in dict(found[4]["facts"])["values"]
     assert [(right["path"], right["actions"]) for right in found[2]["rights"]] == [
         ("todo", ["tinycloud.kv/get"])
+    ]
+
+
+def test_EN47_the_page_says_that_values_may_be_unbound(
+    browser: Browser, node: EmbeddedNode
+) -> None:
+    """A grant that allows values without a name says so; other statements are further terms."""
+    values_urn = "urn:sealspace:values:v1:"
+    stated: list[dict[str, Json]] = [
+        {"unbound": True},
+        {"unbound": False},
+        {"unbound": True, "more": 1},
+    ]
+    plain = SiweMessage(
+        domain="127.0.0.1:1",
+        address=new_wallet().address,
+        uri="did:key:z6MkFriend",
+        chain_id=1,
+        nonce="a" * 17,
+        issued_at="2026-11-22T00:00:00.000Z",
+    )
+    texts = [
+        siwe_text(
+            attach(
+                replace(plain, resources=(statement_resource(one, urn=values_urn),)),
+                Recap({"tinycloud:pkh:eip155:1:0x:notes/kv/todo": {"tinycloud.kv/get": ({},)}}, ()),
+            )
+        )
+        for one in stated
+    ]
+    read = "async (texts) => texts.map((await import('./files/sign_in/meaning.js')).meaningOf)"
+    served = WalletPage("sealspace login", node.url)
+    with console_page(browser, f"http://{served.authority}", wallet=None) as page, served:
+        page.run(page.tab.goto(served.url))
+        found = page.run(page.tab.evaluate(read, texts))
+    assert [sorted(dict(one["facts"])) for one in found] == [
+        ["to", "until", "values"],
+        ["terms", "to", "until"],
+        ["terms", "to", "until"],
     ]
 
 

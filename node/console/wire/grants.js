@@ -3,7 +3,7 @@
 import { parseRunStatement } from "./builds.js";
 import { base64url, fromBase64, fromBase64url, text as textOfBytes } from "./bytes.js";
 import { decodeCbor } from "./cacao.js";
-import { canonicalBytes, strictJson } from "./canonical_json.js";
+import { canonicalBytes, isObject, strictJson } from "./canonical_json.js";
 import { tokenCid } from "./cid.js";
 import { addressOf, canonicalNetwork, checksummed, isDid, networkId, ownerOfSpace, principalOf, spaceId } from "./did.js";
 import { ConsoleError } from "./errors.js";
@@ -175,6 +175,9 @@ function runIn(facts) {
   }
 }
 
+/** @param {unknown} stated @returns {boolean} whether it lets a recipient use values that do not state their place; other forms allow nothing (EN47) */
+const isUnbound = (stated) => isObject(stated) && stated.unbound === true && Object.keys(stated).length === 1;
+
 /** @param {string} token untrusted @param {string} cid @returns {Stated | null} null: not readable */
 function statedIn(token, cid) {
   try {
@@ -184,7 +187,7 @@ function statedIn(token, cid) {
     const [machine, trust] = [statement(MACHINE_FACT), statement(TRUST_FACT)];
     const { name } = statement(APP_FACT) ?? machine ?? trust ?? {};
     return { name: isText(name) ? [...name].slice(0, MOST_NAME_CHARS).join("") : "", run: runIn(facts), machine: machine ? "token" : trust ? "trust" : undefined,
-      isUnbound: [machine, trust, statement(VALUES_FACT)].some((one) => one?.unbound === true),
+      isUnbound: machine?.unbound === true || trust?.unbound === true || facts.some((one) => isUnbound(one?.[VALUES_FACT])),
       policies: facts.flatMap((one) => (one?.[POLICY_FACT] === undefined ? [] : [one[POLICY_FACT]])), hasCode: facts.some((one) => one?.[POLICY_FACT]?.measurements?.length > 0) };
   } catch {
     return null; // a token of another client
