@@ -278,7 +278,7 @@ def test_the_page_says_what_each_text_means(
     ]
 
 
-def test_EN47_the_page_says_that_values_may_be_unbound(
+def test_CN15_the_page_says_that_values_may_be_unbound(
     browser: Browser, node: EmbeddedNode
 ) -> None:
     """A grant that allows values without a name says so; other statements are further terms."""

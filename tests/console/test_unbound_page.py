@@ -1,5 +1,5 @@
-"""Tests of values that do not state their name, as the console shows, refuses and binds them (EN45
-to EN48)."""
+"""Tests of values that do not state their name, as the console shows, refuses and binds them (EN45,
+CN14)."""
 
 import pytest
 from browser import BrowserWallet
@@ -173,7 +173,7 @@ def test_the_envelope_of_another_secret_is_refused(
     assert values.is_bound("API_KEY")
 
 
-def test_EN48_copies_that_were_not_renewed(
+def test_CN14_copies_that_were_not_renewed(
     console: ConsolePage, values: SealedPlaces, loop: LoopThread, node: EmbeddedNode
 ) -> None:
     """If the copies could not be renewed, binding again renews them."""
@@ -213,7 +213,7 @@ def test_EN48_copies_that_were_not_renewed(
 
 
 def test_grants_that_allow_unbound_values(console: ConsolePage, values: SealedPlaces) -> None:
-    """EN46, EN47: rows and details of grants say that a recipient may use values without a name. The
+    """CN15: rows and details of grants say that a recipient may use values without a name. The
     console offers it nowhere."""
     console.sign_in()
     stated = {"unbound": True}

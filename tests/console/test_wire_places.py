@@ -225,7 +225,7 @@ CHECK = (
 )
 
 
-def test_EN48_an_unbound_value_is_bound_as_it_is(scripts: Scripts, values: SealedPlaces) -> None:
+def test_CN14_an_unbound_value_is_bound_as_it_is(scripts: Scripts, values: SealedPlaces) -> None:
     """Value, type, times of creation and other members stay; notes are bound too; a value that
     states its place is not written."""
     generated = {"type": "hex32", "at": "2026-01-01T00:00:00Z", "tag": "A" * 43}
@@ -254,7 +254,7 @@ def test_EN48_an_unbound_value_is_bound_as_it_is(scripts: Scripts, values: Seale
     assert values.plaintext(OTHER) == stored
 
 
-def test_EN48_a_copied_envelope_is_not_bound(scripts: Scripts, values: SealedPlaces) -> None:
+def test_CN14_a_copied_envelope_is_not_bound(scripts: Scripts, values: SealedPlaces) -> None:
     """The same wrapped key, ciphertext or content key at two paths is found, also if the other
     value is not opened; and binding refuses the value."""
     values.unbound(OTHER, "another")
@@ -276,7 +276,7 @@ def test_EN48_a_copied_envelope_is_not_bound(scripts: Scripts, values: SealedPla
 
 
 @pytest.mark.parametrize("part", ["key", "ciphertext", "content key"])
-def test_EN48_each_part_of_a_copied_envelope(
+def test_CN14_each_part_of_a_copied_envelope(
     scripts: Scripts, values: SealedPlaces, part: str
 ) -> None:
     """Somebody who opens an envelope can wrap its key again, or seal another text with it. What is
@@ -311,7 +311,7 @@ def test_EN48_each_part_of_a_copied_envelope(
     assert twins == [OTHER]
 
 
-def test_EN48_a_value_that_changes_before_it_is_bound(
+def test_CN14_a_value_that_changes_before_it_is_bound(
     scripts: Scripts, values: SealedPlaces
 ) -> None:
     """A value that was stored after the check is not bound, also if it is unbound itself."""
@@ -343,7 +343,7 @@ def test_EN48_a_value_that_changes_before_it_is_bound(
     assert "place" not in values.plaintext(SECRET)
 
 
-def test_EN46_an_unbound_value_is_not_copied(
+def test_CN14_an_unbound_value_is_not_copied(
     scripts: Scripts, values: SealedPlaces, loop: LoopThread, node: EmbeddedNode
 ) -> None:
     """Sharing an unbound value, and storing an unbound former value of a shared secret again, are

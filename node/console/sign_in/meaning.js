@@ -13,7 +13,7 @@ const TEXT = new RegExp("^[^\\n]* wants you to sign in with your Ethereum accoun
 const RECAP = "urn:recap:";
 const REVOKED = "ucan:";
 const MACHINE = "urn:sealspace:machine:v1:";
-/** That the recipient may use values that do not state their place (EN47), as `sealspace` writes it. */
+/** That the recipient may use values that do not state their place (CN15), as `sealspace` writes it. */
 const VALUES = "urn:sealspace:values:v1:";
 const UNBOUND = '{"unbound":true}';
 const HOST = "tinycloud.space/host";

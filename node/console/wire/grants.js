@@ -25,7 +25,7 @@ import { jsonOf, malformed } from "./transport.js";
  * @typedef {{ cid: string, did: string, capabilities: Capability[], expiresAt: number, portable: string }} Granted
  *   `portable` is the text for the recipient
  * @typedef {{ name: string, hasCode: boolean, policies: unknown[], run?: RunStatement, machine?: "token" | "trust", isUnbound: boolean }} Stated `name`: of the app, machine token or trust, empty if none; `policies`: on code, as
- *   signed; `run`: the terms of a run grant; `isUnbound`: whether its recipient may use values that do not state their place (EN46, EN47)
+ *   signed; `run`: the terms of a run grant; `isUnbound`: whether its recipient may use values that do not state their place (CN15)
  * @typedef {{ did: string, team?: string, until: string | null }} Reader a person with a copy of a secret
  */
 
@@ -175,7 +175,7 @@ function runIn(facts) {
   }
 }
 
-/** @param {unknown} stated @returns {boolean} whether it lets a recipient use values that do not state their place; other forms allow nothing (EN47) */
+/** @param {unknown} stated @returns {boolean} whether it lets a recipient use values that do not state their place; other forms allow nothing (CN15) */
 const isUnbound = (stated) => isObject(stated) && stated.unbound === true && Object.keys(stated).length === 1;
 
 /** @param {string} token untrusted @param {string} cid @returns {Stated | null} null: not readable */

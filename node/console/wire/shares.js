@@ -168,7 +168,7 @@ async function copiesOf(client, to, entries) {
   return copies;
 }
 
-/** A copy of a value that does not state its place could be another secret's, with the name of this one (EN46). @param {SecretName} secret */
+/** A copy of a value that does not state its place could be another secret's, with the name of this one (CN14). @param {SecretName} secret */
 export const unbound = ({ label }) => new ConsoleError("unbound-value", `${label} does not state its place`, { details: { text: label } });
 
 /** Delete values of the owner's secrets. @param {Client} client @param {string[]} paths */

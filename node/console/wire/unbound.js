@@ -1,4 +1,4 @@
-/** Values that do not state their place: finding them, and binding them to the name under which they are stored (EN48). */
+/** Values that do not state their place: finding them, and binding them to the name under which they are stored (CN14). */
 
 import { hex, sha256, utf8 } from "./bytes.js";
 import { principalOf, spaceId } from "./did.js";
