@@ -36,7 +36,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix models test-image fuzz lock clean
+.PHONY: help demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix histories models test-image fuzz lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -161,6 +161,11 @@ soak: $(VENV)/.installed ## kill the node under load, many times, and look for a
 
 matrix: $(VENV)/.installed ## compare the node's authorisation with an oracle on 20,000 requests, and print what they covered
 	@$(BIN)/pytest -q -s -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak/soak_matrix.py
+
+# Longer by the command line: make histories OPERATIONS=100000 KILLS=1000 SEED=7. Root, mkfs.ext4, PostgreSQL and libfaketime
+# each add faults; what is missing is said.
+histories: $(VENV)/.installed ## check histories of callers while processes, disk, power, clock, network and database fail
+	@HISTORIES_SEED=$(SEED) HISTORIES_OPERATIONS=$(OPERATIONS) HISTORIES_KILLS=$(KILLS) $(BIN)/pytest -q -s -rs -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak/soak_fault_histories.py
 
 models: $(VENV)/.installed ## search all states of the model of releases, with and without each guard (needs spin and cc)
 	@$(BIN)/pytest -q -s -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak/soak_release_model.py

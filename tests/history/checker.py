@@ -4,7 +4,8 @@ A history is what callers saw of one space with a few keys, one grant and one li
 each call when it was sent and when its answer was there, on one clock, and what the answer was. It
 passes when there is an order of the calls that fits these times, in which each call does and says
 what it would do alone: a put is written while the grant stands and the space has room, a read gives
-the last value written, a revocation ends the grant. Nothing of the product is imported: the rules
+the last value written, a conditional write is written over the value that it names and over no
+other, a revocation ends the grant. Nothing of the product is imported: the rules
 are those of spec/store.md (ST1, ST2, ST4, ST7), written once more.
 
 A call whose outcome is unknown may be put anywhere after its sending, or left out.
@@ -28,14 +29,35 @@ class Did(enum.Enum):
 
 
 class Said(enum.Enum):
-    """The answer to a call."""
+    """The answer to a call.
+
+    TURNED_AWAY is a refusal that no other call explains: a full disk, or a clock by which the
+    token's replay record may have been deleted. The call had no effect.
+    """
 
     DONE = enum.auto()
     NOTHING_THERE = enum.auto()
     NOT_ALLOWED = enum.auto()
     NO_FREE_SPACE = enum.auto()
     USED_BEFORE = enum.auto()
+    CONDITION_FAILED = enum.auto()
+    TURNED_AWAY = enum.auto()
     UNKNOWN = enum.auto()
+
+
+_WITH_AUTHORITY = frozenset(
+    {Said.DONE, Said.NOTHING_THERE, Said.NO_FREE_SPACE, Said.CONDITION_FAILED}
+)
+"""Answers that a node gives only if the grant is live."""
+MOST_STATES = 2_000_000
+"""States after which the search for an order ends. Such a history is reported as a fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The condition of a conditional write: the value that it replaces; None: nothing."""
+
+    value: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +73,7 @@ class Call:
         value: that was put or was read; None: nothing.
         size_bytes: of the value that was put.
         under_grant: whether the call rests on the grant that is revoked.
+        expected: the condition of a conditional write; None: unconditional.
     """
 
     did: Did
@@ -62,6 +85,7 @@ class Call:
     value: str | None = None
     size_bytes: int = 0
     under_grant: bool = True
+    expected: Expected | None = None
 
     @property
     def ended_at(self) -> float:
@@ -91,15 +115,27 @@ class State:
         return State(self.stands, tuple(sorted(rows)))
 
 
-def faults(history: Sequence[Call], *, limit_bytes: int, slack_bytes: int = 0) -> list[str]:
+def faults(
+    history: Sequence[Call],
+    *,
+    limit_bytes: int,
+    slack_bytes: int = 0,
+    has_restarts: bool = False,
+) -> list[str]:
     """Return the faults of a history; empty if an order of the calls explains it.
 
     Args:
         history: all calls about one space, in any order.
         limit_bytes: of the space.
         slack_bytes: by how much the values together may go beyond it.
+        has_restarts: whether the machine or the database may have restarted. Only the replay
+            records of commits survive that (ST4), so a token that wrote nothing may be used again.
     """
-    found = [*_late_effects(history), *_spent_twice(history), *_foreign_values(history)]
+    found = [
+        *_late_effects(history),
+        *_spent_twice(history, has_restarts=has_restarts),
+        *_foreign_values(history),
+    ]
     if not _has_order(history, limit_bytes, slack_bytes):
         found.append("no order of the calls explains the answers")
     return found
@@ -112,21 +148,24 @@ def _late_effects(history: Sequence[Call]) -> Iterator[str]:
         default=math.inf,
     )
     for call in history:
-        has_effect = call.said in (Said.DONE, Said.NOTHING_THERE, Said.NO_FREE_SPACE)
-        if call.under_grant and call.did is not Did.REVOKE and has_effect and call.asked_at > ended:
+        is_allowed = call.said in _WITH_AUTHORITY
+        if call.under_grant and call.did is not Did.REVOKE and is_allowed and call.asked_at > ended:
             yield f"{call.did.name} was allowed after the revocation was acknowledged"
 
 
-def _spent_twice(history: Sequence[Call]) -> Iterator[str]:
+def _spent_twice(history: Sequence[Call], *, has_restarts: bool) -> Iterator[str]:
     """Return violations of ST4: tokens that were accepted more than once."""
     sendings: dict[int, list[Call]] = defaultdict(list)
     for call in history:
         sendings[call.token].append(call)
     for calls in sendings.values():
-        if (
-            sum(call.said in (Said.DONE, Said.NOTHING_THERE, Said.NO_FREE_SPACE) for call in calls)
-            > 1
-        ):
+        accepted = 0
+        for call in calls:
+            if has_restarts:
+                accepted += call.said is Said.DONE and call.did is not Did.GET
+            else:
+                accepted += call.said in _WITH_AUTHORITY
+        if accepted > 1:
             yield f"the token of a {calls[0].did.name} was used twice"
         if all(call.said is Said.USED_BEFORE for call in calls):
             yield f"the token of a {calls[0].did.name} was refused as used, but was not used before"
@@ -150,6 +189,8 @@ def _has_order(history: Sequence[Call], limit_bytes: int, slack_bytes: int) -> b
             return True
         if (left, state) in seen:
             continue
+        if len(seen) == MOST_STATES:
+            return False
         seen.add((left, state))
         earliest_end = min(calls[at].ended_at for at in left)
         for at in left:
@@ -165,18 +206,30 @@ def _steps(call: Call, state: State, limit_bytes: int, slack_bytes: int) -> Iter
     state."""
     if call.said is Said.UNKNOWN:
         yield state
-        if not call.under_grant or state.stands:
+        if (not call.under_grant or state.stands) and _meets_condition(call, state):
             yield _after(call, state)
+        return
+    if call.said is Said.TURNED_AWAY:
+        yield state
         return
     is_allowed = state.stands or not call.under_grant
     if call.said is Said.NOT_ALLOWED:
         if not is_allowed:
             yield state
+    elif call.said is Said.CONDITION_FAILED:
+        if is_allowed and not _meets_condition(call, state):
+            yield state
     elif (call.did is Did.REVOKE or is_allowed) and _fits(call, state, limit_bytes, slack_bytes):
         yield _after(call, state)
 
 
+def _meets_condition(call: Call, state: State) -> bool:
+    return call.expected is None or call.expected.value == state.value(call.key)
+
+
 def _fits(call: Call, state: State, limit_bytes: int, slack_bytes: int) -> bool:
+    if call.said is Said.DONE and not _meets_condition(call, state):
+        return False
     if call.did is Did.PUT:
         together = state.used_bytes(without=call.key) + call.size_bytes
         grows = together > state.used_bytes()

@@ -21,25 +21,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import aiohttp
-from attacks.parties import DECRYPT, DELETE, GET, PUT, Delegate, Owner, Stage, policy_for, stage_on
 from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
 from history.checker import Call, Did, Said, faults
+from history.party import KEYS, SPACES_OF_AN_OWNER, Party, Request, new_party, said_of
 from postgres_relay import Loss, Relay, relayed
-from running_node import Reply, exchange, key_token, network_path, new_key, wallet_token
+from running_node import Reply, exchange
 from trust_settings import trusting_config
-from wire_replay import token_id
 
 from node.config.tree import Hosting, Limits, Secret, Store
 
 LIMIT_BYTES = 2000
-SPACES_OF_AN_OWNER = 12
-_KEYS = ("a", "b", "c")
 _SIZES = (400, 700, 900)
 _CALLS = 8
 _CALLERS = 3
 _LONGEST_HOLD_S, _HELD = 0.06, 0.25
-_PROGRAM = "approved"
 
 
 @dataclass
@@ -99,43 +95,13 @@ async def two_nodes(database: str, folder: Path, chance: random.Random) -> Async
         yield Nodes((urls[0], urls[1]), (relays[0], relays[1]), platform, session)
 
 
-@dataclass
-class Party:
-    """An owner with a secret, an attested delegate, and a reader, for some interleavings."""
-
-    nodes: Nodes
-    stage: Stage
-    owner: Owner
-    delegate: Delegate
-    reader: Delegate
-    reading: str
-
-    def space(self, at: int) -> str:
-        """Id of the space of one interleaving."""
-        return f"tinycloud:{self.owner.wallet.did.removeprefix('did:')}:space-{at}"
-
-
-async def new_party(nodes: Nodes, clients: AsyncExitStack, chance: random.Random) -> Party:
-    """Sign in an owner and attest a delegate of that owner."""
-    stage = await stage_on(chance.choice(nodes.urls), nodes.platform, clients)
-    owner = await stage.owner()
-    delegate, reader = Delegate(new_key()), Delegate(new_key())
-    delegate.proofs.append(
-        await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for(_PROGRAM)))
-    )
-    await stage.attest(delegate, owner.network, program=_PROGRAM)
-    party = Party(nodes, stage, owner, delegate, reader, "")
-    spaces = {f"{party.space(at)}/kv": [GET] for at in range(SPACES_OF_AN_OWNER)}
-    party.reading = await stage.register(wallet_token(owner.wallet, reader.did, spaces))
-    return party
-
-
 class Interleaving:
     """The calls of several callers about one space."""
 
-    def __init__(self, party: Party, at: int, chance: random.Random) -> None:
+    def __init__(self, nodes: Nodes, party: Party, at: int, chance: random.Random) -> None:
+        self._nodes = nodes
         self._party = party
-        self._space = party.space(at)
+        self._at = at
         self._chance = chance
         self._count = 0
         self._grant = ""
@@ -144,10 +110,7 @@ class Interleaving:
     async def run(self) -> None:
         """Register the grant, run the callers, and read everything at both nodes."""
         party, chance = self._party, self._chance
-        abilities = {f"{self._space}/kv": [PUT, GET, DELETE], party.owner.network: [DECRYPT]}
-        self._grant = wallet_token(
-            party.owner.wallet, party.delegate.did, abilities, policy=policy_for(_PROGRAM)
-        )
+        self._grant = party.new_grant(at=self._at)
         reply = await self._post(chance.randrange(2), "/delegate", self._grant, None)
         assert reply.status == 200, reply.said
         calls = [self._drawn() for _ in range(_CALLS)]
@@ -159,7 +122,7 @@ class Interleaving:
 
     async def _read_all(self, node: int) -> None:
         await asyncio.gather(
-            *[self._send(Did.GET, key, node=node, under_grant=False) for key in _KEYS]
+            *[self._send(Did.GET, key, node=node, under_grant=False) for key in KEYS]
         )
 
     def _drawn(self) -> Did:
@@ -170,7 +133,7 @@ class Interleaving:
     async def _call_in_turn(self, calls: Sequence[Did]) -> None:
         for did in calls:
             key, under_grant = (
-                self._chance.choice(_KEYS),
+                self._chance.choice(KEYS),
                 did is not Did.GET or self._chance.random() < 0.5,
             )
             if did is Did.REVOKE:
@@ -182,7 +145,7 @@ class Interleaving:
         """Revoke at one node while the other node puts, and read after the acknowledgement."""
         node = self._chance.randrange(2)
         async with asyncio.TaskGroup() as beside:
-            for key in self._chance.sample(_KEYS, 2):
+            for key in self._chance.sample(KEYS, 2):
                 beside.create_task(self._send(Did.PUT, key, node=1 - node, under_grant=True))
             await self._send(Did.REVOKE, "", node=node, under_grant=True)
             await self._read_all(node)
@@ -192,62 +155,27 @@ class Interleaving:
         self._count += 1
         size_bytes = self._chance.choice(_SIZES) if did is Did.PUT else 0
         value = f"{key}{self._count}".ljust(size_bytes, ".") if did is Did.PUT else None
-        path, token, body = self._request(did, key, value, under_grant=under_grant)
+        request = self._party.request(
+            did, key, value, grant=self._grant, at=self._at, under_grant=under_grant
+        )
         asked = Call(did, Said.UNKNOWN, 0, 0, self._count, key, value, size_bytes, under_grant)
         copies = 2 if did is not Did.REVOKE and self._chance.random() < 0.15 else 1
         await asyncio.gather(
-            *[self._recorded(asked, (node + at) % 2, path, token, body) for at in range(copies)]
+            *[self._recorded(asked, (node + at) % 2, request) for at in range(copies)]
         )
 
-    def _request(
-        self, did: Did, key: str, value: str | None, *, under_grant: bool
-    ) -> tuple[str, str, bytes | None]:
-        party = self._party
-        delegate = party.delegate
-        if did is Did.REVOKE:
-            target = {f"urn:cid:{token_id(self._grant)}": ["tinycloud.delegation/revoke"]}
-            return "/revoke", key_token(delegate.signer, delegate.did, target), None
-        if did is Did.DECRYPT:
-            asked = party.stage.decrypt(delegate, party.owner, proofs=[self._grant])
-            return network_path(asked.network, "decrypt"), asked.token, asked.body
-        ability = {Did.PUT: PUT, Did.GET: GET, Did.DELETE: DELETE}[did]
-        who, proof = (delegate, self._grant) if under_grant else (party.reader, party.reading)
-        resource = {f"{self._space}/kv/{key}": [ability]}
-        token = key_token(who.signer, who.did, resource, proofs=[proof])
-        return "/invoke", token, None if value is None else value.encode()
-
-    async def _recorded(
-        self, asked: Call, node: int, path: str, token: str, body: bytes | None
-    ) -> None:
+    async def _recorded(self, asked: Call, node: int, request: Request) -> None:
         asked_at = time.monotonic()
-        reply = await self._post(node, path, token, body)
-        said = _said(asked.did, reply)
+        reply = await self._post(node, request.path, request.token, request.body)
+        said = said_of(asked.did, reply)
         value = reply.text if asked.did is Did.GET and said is Said.DONE else asked.value
         self.history.append(
             replace(asked, said=said, asked_at=asked_at, answered_at=time.monotonic(), value=value)
         )
 
     async def _post(self, node: int, path: str, token: str, body: bytes | None) -> Reply:
-        nodes = self._party.nodes
+        nodes = self._nodes
         return await exchange(nodes.session, nodes.urls[node], "POST", path, token=token, body=body)
-
-
-def _said(did: Did, reply: Reply) -> Said:
-    """Convert an answer, and fail for one that no history can contain."""
-    match reply.status:
-        case 200:
-            return Said.DONE
-        case 404 if did in (Did.GET, Did.DELETE):
-            return Said.NOTHING_THERE
-        case 401 if "revoked" in reply.text:
-            return Said.NOT_ALLOWED
-        case 402 | 413 if did is Did.PUT:
-            return Said.NO_FREE_SPACE
-        case 409 if "duplicate" in reply.text:
-            return Said.USED_BEFORE
-        case 503:
-            return Said.UNKNOWN
-    raise AssertionError((did, reply.said))
 
 
 async def run(
@@ -277,7 +205,7 @@ async def run(
             chance = random.Random(f"{seed}/{worker}")
             while True:
                 async with AsyncExitStack() as clients:
-                    party = await new_party(nodes, clients, chance)
+                    party = await new_party(chance.choice(nodes.urls), nodes.platform, clients)
                     for at in range(SPACES_OF_AN_OWNER):
                         number = next(numbers, None)
                         if number is None:
@@ -287,7 +215,7 @@ async def run(
                                 chance.choice((Loss.ANSWER, Loss.QUESTION))
                             )
                             report.lost += 1
-                        interleaving = Interleaving(party, at, chance)
+                        interleaving = Interleaving(nodes, party, at, chance)
                         await interleaving.run()
                         _judge(
                             report,

@@ -4,7 +4,7 @@ import itertools
 import random
 
 import pytest
-from history.checker import Call, Did, Said, faults
+from history.checker import Call, Did, Expected, Said, faults
 
 LIMIT = 100
 NO_ORDER = "no order of the calls explains the answers"
@@ -35,11 +35,39 @@ def owned(asked_at: float, answered_at: float, value: str | None) -> Call:
     return get(asked_at, answered_at, value, under_grant=False)
 
 
+def put_over(
+    asked_at: float, answered_at: float, value: str, former: str | None, said: Said = Said.DONE
+) -> Call:
+    """A conditional write over a former value, or over nothing."""
+    return put(asked_at, answered_at, value, said, expected=Expected(former))
+
+
 def revoke(asked_at: float, answered_at: float, said: Said = Said.DONE) -> Call:
     return call(Did.REVOKE, asked_at, answered_at, said)
 
 
 SOUND = {
+    "conditional writes in a row": [
+        put_over(0, 1, "1", None),
+        put_over(2, 3, "2", "1"),
+        get(4, 5, "2"),
+    ],
+    "one of two conditional writes beside each other": [
+        put_over(0, 9, "1", None),
+        put_over(0, 9, "2", None, Said.CONDITION_FAILED),
+        get(10, 11, "1"),
+    ],
+    "an unknown conditional write that did not happen": [
+        put(0, 1, "1"),
+        put_over(2, 3, "2", "7", Said.UNKNOWN),
+        get(4, 5, "1"),
+    ],
+    "a full disk": [
+        put(0, 1, "1", Said.TURNED_AWAY),
+        revoke(2, 3, Said.TURNED_AWAY),
+        put(4, 5, "2"),
+        get(6, 7, "2"),
+    ],
     "nothing happened": [],
     "a read sees what was put before": [put(0, 1, "1"), get(2, 3, "1")],
     "a read beside a put sees either": [
@@ -89,6 +117,39 @@ SOUND = {
 }
 
 UNSOUND = {
+    "two conditional writes over one value": [
+        put(0, 1, "0"),
+        put_over(2, 9, "1", "0"),
+        put_over(2, 9, "2", "0"),
+    ],
+    "two creations": [put_over(0, 9, "1", None), put_over(0, 9, "2", None)],
+    "a conditional write over a value that was replaced": [
+        put(0, 1, "1"),
+        put(2, 3, "2"),
+        put_over(4, 5, "3", "1"),
+    ],
+    "a condition that failed without a reason": [
+        put(0, 1, "1"),
+        put_over(2, 3, "2", "1", Said.CONDITION_FAILED),
+    ],
+    "an unknown conditional write that happened over another value": [
+        put(0, 1, "1"),
+        put_over(2, 3, "2", "7", Said.UNKNOWN),
+        get(4, 5, "2"),
+    ],
+    "a write that a full disk refused happened": [
+        put(0, 1, "1", Said.TURNED_AWAY),
+        get(2, 3, "1"),
+    ],
+    "a lost write after a restart": [
+        put(0, 1, "1"),
+        put(2, 3, "2", Said.UNKNOWN),
+        get(4, 5, None),
+    ],
+    "a conditional write judged after the revocation": [
+        revoke(0, 1),
+        put_over(2, 3, "2", "1", Said.CONDITION_FAILED),
+    ],
     "a put after the revocation": [revoke(0, 1), put(2, 3, "1")],
     "a decrypt after the revocation": [revoke(0, 1), call(Did.DECRYPT, 2, 3)],
     "a read after the revocation": [revoke(0, 1), get(2, 3, None)],

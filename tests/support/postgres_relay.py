@@ -31,17 +31,26 @@ class Loss(enum.Enum):
 
 
 class Relay:
-    """A relay that counts round trips, and delays or drops them."""
+    """A relay that counts round trips, and delays or drops them.
+
+    Attributes:
+        folder: where clients connect.
+        upstream: the folder of the database's socket, for further connections.
+        passes: while it is not set, messages wait in both directions, as in a network that drops
+            them.
+    """
 
     def __init__(self, folder: Path, upstream: Path) -> None:
         self.folder = folder
+        self.upstream = upstream
+        self.passes = asyncio.Event()
+        self.passes.set()
         self.round_trips = 0
         self.lost = asyncio.Event()
         self.delay: Callable[[], float] | None = None
         """Seconds for which a commit is held on its way to the database, and its answer on the way
         back."""
         self._is_shut = asyncio.Event()
-        self._upstream = upstream
         self._next_loss: Loss | None = None
         self._server: asyncio.Server | None = None
         self._ends: set[asyncio.StreamWriter] = set()
@@ -60,6 +69,7 @@ class Relay:
     async def shut(self) -> None:
         """Refuse new connections and close the open ones."""
         assert self._server is not None
+        self.passes.set()
         self._server.close()
         self._is_shut.set()
         for end in list(self._ends):
@@ -73,8 +83,15 @@ class Relay:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        base_in, base_out = await asyncio.open_unix_connection(str(self._upstream / _SOCKET))
-        self._ends |= {client_out, base_out}
+        self._ends.add(client_out)
+        try:
+            base_in, base_out = await asyncio.open_unix_connection(str(self.upstream / _SOCKET))
+        except OSError:  # the database is not running
+            client_out.transport.abort()
+            self._ends.discard(client_out)
+            self._tasks.discard(task)
+            return
+        self._ends.add(base_out)
         kind = _Kind()
         back = asyncio.ensure_future(self._back(base_in, client_out, kind))
         with suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -110,6 +127,7 @@ class Relay:
             self.round_trips += 1
             of.commits |= _COMMITS in question
             await self._hold(of)
+            await self.passes.wait()
             loss, self._next_loss = self._next_loss, None
             if loss is Loss.QUESTION:
                 self.lost.set()
@@ -135,6 +153,7 @@ class Relay:
         with suppress(ConnectionError):
             while data := await base_in.read(_CHUNK):
                 await self._hold(of)
+                await self.passes.wait()
                 client_out.write(data)
             client_out.close()  # the database has hung up: whoever said goodbye waits for that
 

@@ -1,0 +1,39 @@
+"""Small runs of histories with faults; `make histories` runs large ones."""
+
+from pathlib import Path
+
+import pytest
+from engines import needs_folder
+from history.campaign import Plan, run
+from history.faulty_disk import NO_DISK, can_mount
+from history.faulty_systems import DiskSystem, Fault, FolderSystem
+
+pytestmark = [pytest.mark.slow, needs_folder()]
+
+SEED = 20_261_126
+
+
+async def test_kills_and_pauses_of_processes(tmp_path: Path) -> None:
+    """Histories of a node whose processes are killed and stopped keep the store's promises (ST1,
+    ST2, ST4, ST7, ST8)."""
+    kinds = (Fault.KILL_STOREKEEPER, Fault.KILL_WORKER, Fault.PAUSE_STOREKEEPER)
+    plan = Plan(operations=200, kills=2, seed=SEED, kinds=kinds)
+    report = await run(FolderSystem(tmp_path), plan)
+    print(report)
+    assert report.violations == []
+    assert report.faults == dict.fromkeys(kinds, 1)
+    assert report.operations >= plan.operations
+    assert {"PUT DONE", "PUT CONDITION_FAILED", "DECRYPT DONE", "REVOKE DONE"} <= set(
+        report.answers
+    )
+
+
+async def test_a_power_cut(tmp_path: Path) -> None:
+    """Histories of a node whose disk loses its power keep the store's promises."""
+    if not can_mount(tmp_path):
+        pytest.skip(NO_DISK)
+    plan = Plan(operations=120, kills=1, seed=SEED, kinds=(Fault.POWER,))
+    report = await run(DiskSystem(tmp_path), plan)
+    print(report)
+    assert report.violations == []
+    assert report.faults == {Fault.POWER: 1}
