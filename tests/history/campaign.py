@@ -24,7 +24,15 @@ from blake3 import blake3
 from history.checker import Call, Did, Expected, Said, faults
 from history.faulty_records import Grant, Sent, read_records, record_faults
 from history.faulty_systems import KILLS, LIMIT_BYTES, MOST_AHEAD_S, Fault, FaultySystem
-from history.party import KEYS, SPACES_OF_AN_OWNER, Party, Request, new_party, said_of
+from history.party import (
+    KEYS,
+    SPACES_OF_AN_OWNER,
+    ImpossibleAnswer,
+    Party,
+    Request,
+    new_party,
+    said_of,
+)
 from patience import PATIENCE_S
 from running_node import Reply, exchange
 
@@ -73,7 +81,7 @@ class Plan:
         kills = [kind for kind in kinds if kind in KILLS]
         others = [kind for kind in kinds if kind not in KILLS]
         drawn = _spread(kills, self.kills if kills else 0, chance)
-        number = round(self.kills * _OTHERS_FOR_A_KILL) if kills else self.kills
+        number = round(self.kills * _OTHERS_FOR_A_KILL)
         drawn += _spread(others, number, chance)
         chance.shuffle(drawn)
         return drawn
@@ -181,6 +189,7 @@ class Cell:
         self._requests: dict[int, Request] = {}
         self._grant = party.new_grant(at=at)
         self.history: list[Call] = []
+        self.impossible: list[str] = []
 
     async def run(self) -> None:
         """Register the grant and run the callers."""
@@ -288,7 +297,7 @@ class Cell:
             except _LOST:
                 reply = None
             break
-        said = Said.UNKNOWN if reply is None else said_of(call.did, reply)
+        said = self._answer(call, reply)
         value = call.value
         if reply is not None and call.did is Did.GET and said is Said.DONE:
             value = reply.text
@@ -302,6 +311,16 @@ class Cell:
         if said is Said.UNKNOWN:
             await self._wait()
         return said
+
+    def _answer(self, call: Call, reply: Reply | None) -> Said:
+        """Convert an answer; one that no history can contain is a violation."""
+        if reply is None:
+            return Said.UNKNOWN
+        try:
+            return said_of(call.did, reply)
+        except ImpossibleAnswer as impossible:
+            self.impossible.append(str(impossible))
+            return Said.UNKNOWN
 
     async def _tried(self, request: Request, node: int) -> Reply | None:
         try:
@@ -440,6 +459,7 @@ def _judge_histories(cells: Sequence[Cell], plan: Plan, report: Report) -> None:
         report.operations += len(cell.history)
         report.answers.update(f"{call.did.name} {call.said.name}" for call in cell.history)
         found = faults(cell.history, limit_bytes=LIMIT_BYTES, has_restarts=True)
+        found += cell.impossible
         if found:
             calls = "\n".join(map(str, sorted(cell.history, key=lambda call: call.asked_at)))
             report.violations.append(

@@ -24,12 +24,9 @@ class DatabaseSystem(FaultySystem):
 
     name = "two nodes on PostgreSQL"
 
-    def __init__(
-        self, folder: Path, *, product: Path = REPOSITORY, is_synchronous: bool = True
-    ) -> None:
+    def __init__(self, folder: Path, *, product: Path = REPOSITORY) -> None:
         super().__init__(folder, product=product)
         self.relays: list[Relay] = []
-        self._is_synchronous = is_synchronous
         self._servers: list[PostgresServer] = []
         self.faults |= {
             Fault.KILL_DATABASE: self._kill_database,
@@ -75,12 +72,10 @@ class DatabaseSystem(FaultySystem):
         standby = await asyncio.to_thread(new_server, _SETTINGS, standby_of=primary)
         await asyncio.to_thread(standby.start)
         self._servers.append(standby)
-        names = "standby" if self._is_synchronous else ""
-        await _run(primary, f"alter system set synchronous_standby_names = '{names}'")
+        await _run(primary, "alter system set synchronous_standby_names = 'standby'")
         await _run(primary, "select pg_reload_conf()")
-        wanted = "sync" if self._is_synchronous else "async"
         async with asyncio.timeout(PATIENCE_S):
-            while await _run(primary, "select sync_state from pg_stat_replication") != wanted:
+            while await _run(primary, "select sync_state from pg_stat_replication") != "sync":
                 pass
 
     async def _kill_database(self, chance: random.Random, answers: Answers) -> None:

@@ -22,6 +22,7 @@ NO_DISK = "mounting an ext4 image on a loop device needs root, mkfs.ext4 and a l
 _SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN of <linux/ext4.h>
 _WITHOUT_JOURNAL = 2  # EXT4_GOING_FLAGS_NOLOGFLUSH
 _BALLAST = "ballast"
+_STEP_BYTES = 4096
 
 
 class FaultyDisk:
@@ -59,11 +60,13 @@ class FaultyDisk:
 
     def fill(self, *, left_bytes: int) -> None:
         """Take all space but some."""
-        size_bytes = shutil.disk_usage(self.place).free - left_bytes
-        if size_bytes <= 0:
-            return
         with (self.place / _BALLAST).open("wb") as ballast:
-            os.posix_fallocate(ballast.fileno(), 0, size_bytes)
+            while (more_bytes := shutil.disk_usage(self.place).free - left_bytes) >= _STEP_BYTES:
+                size_bytes = os.fstat(ballast.fileno()).st_size
+                try:
+                    os.posix_fallocate(ballast.fileno(), size_bytes, min(more_bytes, 8 << 20))
+                except OSError:  # what is free cannot all be allocated
+                    return
 
     def empty(self) -> None:
         """Give the space back."""

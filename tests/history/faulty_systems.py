@@ -9,9 +9,10 @@ import asyncio
 import enum
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 
+import aiohttp
 from deviating_platform import SimulatedPlatform
 from history.faulty_disk import FaultyDisk
 from history.faulty_node import MOST_KILLS_OF_A_LIFE, FaultyNode, has_clock, resume
@@ -27,6 +28,8 @@ _CLOCKS_S = (0, 20, 45, 70, MOST_AHEAD_S)
 _LEFT_BYTES = (0, 5 << 20, 12 << 20, 24 << 20, 48 << 20)
 """Free disk space in each part of the reserve (ST17), and none."""
 _FULL_FOR, _AWAY_FOR, _STOPPED_FOR = 60, 30, 25
+_READY_WITHIN_S = PATIENCE_S / 10
+_SHOWN_LINES = 20
 _SECRET = "c2VjcmV0IG9mIHRoZSBub2RlcyBvZiBoaXN0b3JpZXMgd2l0aCBmYXVsdHM"
 
 SETTINGS: Mapping[str, str] = {
@@ -111,17 +114,10 @@ class FaultySystem:
     async def inject(self, fault: Fault, chance: random.Random, answers: Answers) -> None:
         """Let the system have a fault, until all nodes are ready again."""
         self.calm.clear()
-        try:
-            await self.faults[fault](chance, answers)
-        finally:
-            await self._until_ready()
-            self.calm.set()
-
-    async def _until_ready(self) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            for node in self.nodes:
-                while not await _is_ready(node.url):
-                    pass
+        await self.faults[fault](chance, answers)
+        for node in self.nodes:
+            await _until_ready(node, fault)
+        self.calm.set()
 
     async def _start_node(self, node: FaultyNode) -> None:
         await asyncio.to_thread(node.start)
@@ -175,11 +171,31 @@ async def _while_stopped(processes: list[int], answers: Answers) -> None:
         resume(processes)
 
 
-async def _is_ready(url: str) -> bool:
-    with suppress(OSError, TimeoutError):
-        async with asyncio.timeout(PATIENCE_S / 10):
-            return (await send(url, "GET", "/readyz")).status == 200
-    return False
+class NotReady(Exception):
+    """A node was not ready again after a fault."""
+
+
+async def _until_ready(node: FaultyNode, fault: Fault) -> None:
+    said = ""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while said := await _unready(node.url):
+                pass
+    except TimeoutError:
+        last = "\n".join(node.running.lines[-_SHOWN_LINES:])
+        raise NotReady(
+            f"{fault.value}, and then {node.url} was not ready: {said}\n{last}"
+        ) from None
+
+
+async def _unready(url: str) -> str:
+    """Return how a node says that it is not ready; empty if it is ready."""
+    try:
+        async with asyncio.timeout(_READY_WITHIN_S):
+            reply = await send(url, "GET", "/readyz")
+    except (OSError, TimeoutError, aiohttp.ClientError) as error:
+        return repr(error)
+    return "" if reply.status == 200 else str(reply.said)
 
 
 class FolderSystem(FaultySystem):

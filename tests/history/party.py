@@ -126,8 +126,15 @@ async def new_party(
     return party
 
 
+class ImpossibleAnswer(Exception):
+    """An answer that no history can contain."""
+
+
 def said_of(did: Did, reply: Reply) -> Said:
-    """Convert an answer, and fail for one that no history can contain."""
+    """Convert an answer.
+
+    Raises ImpossibleAnswer for one that no history can contain.
+    """
     match reply.status:
         case 200:
             return Said.DONE
@@ -147,4 +154,4 @@ def said_of(did: Did, reply: Reply) -> Said:
             return Said.TURNED_AWAY
         case 503:
             return Said.UNKNOWN
-    raise AssertionError((did, reply.said))
+    raise ImpossibleAnswer(f"{did.name}: {reply.said}")
