@@ -6,6 +6,7 @@ caller who may open only that path then asks for the content key of the other se
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -41,7 +42,12 @@ from capabilities.strict_base64 import decode_standard, encode_standard
 from encryption_network.canonical_json import canonical_hash
 from encryption_network.envelope import InlineEnvelope, encode_envelope
 from encryption_network.keywrap import KEY_BYTES
+from node.operations.values.admin_quota import set_quota
 from node.operations.values.sealed_values import MOST_ENVELOPE_BYTES
+from sealspace.errors import ValueTooLarge
+from spaces.keyspace import VALUE_PREFIX_BYTES, space_keys
+from spaces.store.contract import counter_of, read_row
+from spaces.values.metadata import ROW_BYTES
 from spaces.values.object_store import PIECE_BYTES
 from spaces.values.value_bodies import INLINE_BYTES
 
@@ -373,3 +379,40 @@ async def test_values_that_are_no_envelopes_read_and_write_no_rows(held: HeldSta
         await kv.put("notes/a", body)
         read = [key[:1] for key in held.store.keys_read]
         assert (read.count(b"h"), read.count(b"N")) == (expected, expected)
+
+
+async def test_ST22_the_rows_of_keys_count_towards_the_space(held: HeldStage) -> None:
+    """A batch of new envelopes is refused if the rows of their keys do not fit, and the rows stay
+    charged after the values were deleted (ST22)."""
+    owner = await held.owner()
+    space = owner.client.kv("default").space
+    services, now = held.services, held.clock.now()
+    await set_quota(
+        held.store, services.config, space.text, 100_000, now=now, entropy=services.entropy
+    )
+    kv, encryption = owner.client.kv("default"), owner.client.encryption
+    envelopes = [await encryption.encrypt(b"", network=encryption.network()) for _ in range(250)]
+    values = {f"n{number:03}": _least(one) for number, one in enumerate(envelopes)}
+    await kv.put_many({path: body.replace(b"Hash", b"Hush") for path, body in values.items()})
+    for path in values:
+        await kv.delete(path)
+    with pytest.raises(ValueTooLarge):
+        await kv.put_many(values)
+    some = dict(list(values.items())[:100])
+    await kv.put_many(some)
+    for path in some:
+        await kv.delete(path)
+    rows = counter_of(await read_row(held.store, space_keys(space).rows))
+    assert rows == 100 * (ROW_BYTES + VALUE_PREFIX_BYTES + len("n000"))
+
+
+def _least(envelope: InlineEnvelope) -> bytes:
+    """Return the members of an envelope that the node reads."""
+    return json.dumps(
+        {
+            "v": 1,
+            "networkId": envelope.network.text,
+            "encryptedSymmetricKey": envelope.encrypted_symmetric_key,
+            "encryptedSymmetricKeyHash": envelope.encrypted_symmetric_key_hash,
+        }
+    ).encode()
