@@ -24,7 +24,7 @@ from .root_secret import (
     secret_origin,
 )
 
-NEXT_FILE_NAME = "secret.next"
+NEXT_FILE_NAME = "secret-next"
 
 
 class NewSecret(FrozenStruct):
@@ -58,7 +58,7 @@ def load_new_secret(
     Args:
         config: names the source of the present secret.
         file: with the new secret; it is created if it does not exist. None for the file
-            `secret.next` in the data folder.
+            `secret-next` in the data folder.
         platform_path: the name of the new secret at the platform. None for the name of the present
             one, followed by the number of the new one.
         number: of the new secret.
@@ -110,9 +110,9 @@ def numbered_path(path: str, number: int) -> str:
 
 
 def put_in_place(config: Config, new: NewSecret, *, former_number: int) -> Path | None:
-    """Replace the file `secret` in the data folder, if the new secret is in `secret.next`.
+    """Replace the file `secret` in the data folder, if the new secret is in `secret-next`.
 
-    The former secret is kept as `secret.former-1`, with its number. Each step can be repeated after
+    The former secret is kept as `secret-former-1`, with its number. Each step can be repeated after
     an interruption.
 
     Returns:
@@ -125,7 +125,7 @@ def put_in_place(config: Config, new: NewSecret, *, former_number: int) -> Path 
     if new.file != next_file.absolute():
         return None
     present_file = config.data / SECRET_FILE_NAME
-    former_file = config.data / f"{SECRET_FILE_NAME}.former-{former_number}"
+    former_file = config.data / f"{SECRET_FILE_NAME}-former-{former_number}"
     if not former_file.exists():
         os.link(present_file, former_file)
     elif not former_file.samefile(present_file):

@@ -41,7 +41,7 @@ from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from shutil import disk_usage
 from tarfile import BLOCKSIZE, GNU_FORMAT, GNUTYPE_LONGNAME, REGTYPE, TarError, TarInfo
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, BinaryIO, Literal, NamedTuple
 
 import msgspec
 from blake3 import blake3
@@ -380,6 +380,39 @@ def _name_file(temporary: Path, path: Path) -> None:
         temporary.rename(path)
 
 
+class _IdentityOfBackup(NamedTuple):
+    """The node of a store, and the root secret that its rows are sealed with."""
+
+    node_did: str
+    root_secret_number: int
+    root_secret_check: str
+
+
+async def _identity_of_backup(store: Store) -> _IdentityOfBackup:
+    """Read whose backup is made, and which root secret it needs (RK10).
+
+    Raises:
+        RecordDamaged: no node has used the store.
+        RotationUnfinished: the rows are sealed by two root secrets, of which a restore could use
+            one.
+    """
+    identity = await recorded_identity(store)
+    if identity is None:
+        raise RecordDamaged("no node has used this store yet")
+    root_secret, _ = await read_root_secret(store)
+    if root_secret is None:
+        return _IdentityOfBackup(identity.node_did, root_secret_number=0, root_secret_check="")
+    if root_secret.next is not None:
+        raise RotationUnfinished(
+            number=root_secret.number, begun_on=time_text(root_secret.next.begun_at)
+        )
+    return _IdentityOfBackup(
+        identity.node_did,
+        root_secret_number=root_secret.number,
+        root_secret_check=root_secret.check_value.hex(),
+    )
+
+
 async def write_backup(
     store: Store,
     rows: RowSource,
@@ -403,15 +436,7 @@ async def write_backup(
         sealed_secret: the encrypted root secret; None to leave it out.
         done: called after each part with the number of bytes written.
     """
-    identity = await recorded_identity(store)
-    if identity is None:
-        raise RecordDamaged("no node has used this store yet")
-    root_secret, _ = await read_root_secret(store)
-    if root_secret is not None and root_secret.next is not None:
-        # Its rows would be sealed by two secrets, of which a restore could use one.
-        raise RotationUnfinished(
-            number=root_secret.number, begun_on=time_text(root_secret.next.begun_at)
-        )
+    known = await _identity_of_backup(store)
     with tempfile.TemporaryFile() as names, tempfile.TemporaryFile("w+") as databases:
         async with rows.lock_bodies():  # BK2: before the time is noted
             # BK1: every write that was acknowledged until now is in the snapshot
@@ -419,14 +444,14 @@ async def write_backup(
             archive = ArchiveWriter(stream, _space_guard(stream, folder), made_at=taken.marked_at)
             header = Header(
                 format=FORMAT,
-                node_did=identity.node_did,
+                node_did=known.node_did,
                 marked_at=taken.marked_at,
                 folder=str(folder),
                 longest_life_s=longest_life_s,
                 has_secret=sealed_secret is not None,
                 is_shared=is_shared,
-                root_secret_number=0 if root_secret is None else root_secret.number,
-                root_secret_check="" if root_secret is None else root_secret.check_value.hex(),
+                root_secret_number=known.root_secret_number,
+                root_secret_check=known.root_secret_check,
             )
             archive.add(HEADER_NAME, msgspec.json.encode(header))
             if sealed_secret is not None:

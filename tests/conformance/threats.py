@@ -400,6 +400,17 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "encryption_network/test_keywrap.py::test_seals_at_rest",
         "encryption_network/test_networks.py::test_the_private_key_belongs_to_the_record",
     ),
+    "3.3 the root secret leaks": (
+        "attacks/test_root_rotation.py::test_RK5_the_former_secret_opens_nothing",
+        "durability/test_root_rotation_kills.py::test_RK5_killed_at_each_commit",
+    ),
+    "3.3 a former root secret signs as the node or its exchange": (
+        "attacks/test_root_rotation.py::test_RK9_a_new_identity",
+    ),
+    "3.3 a node that was not stopped, or a restored process, goes on with a former root secret": (
+        "attacks/test_root_rotation.py::test_RK4_a_node_with_the_former_secret",
+        "node/storage/test_root_secrets.py::test_RK2_a_start_says_what_to_do",
+    ),
     "3.3 disk full": (
         "durability/test_limits.py::test_a_full_store",
         _PUTS + "test_full_disk_is_507",

@@ -40,7 +40,7 @@ ENGINES = [
 
 def new_secret(world: World) -> Keyring:
     """Return the keys of the new secret, wherever the file is by now."""
-    for name in ("secret.next", "secret"):
+    for name in ("secret-next", "secret"):
         file = world.config.data / name
         if file.exists():
             return Keyring(file.read_bytes())
@@ -82,9 +82,9 @@ async def check_finished(world: World, *, new_identity: bool) -> None:
         assert (keyring.node_did == world.former.node_did) is not new_identity
     finally:
         await store.close()
-    former = Keyring((world.config.data / "secret.former-1").read_bytes())
+    former = Keyring((world.config.data / "secret-former-1").read_bytes())
     assert former.check_value == world.former.check_value
-    assert not (world.config.data / "secret.next").exists()
+    assert not (world.config.data / "secret-next").exists()
 
 
 @pytest.mark.parametrize("new_database", ENGINES)

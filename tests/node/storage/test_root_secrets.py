@@ -272,7 +272,7 @@ def test_RK6_the_command(tmp_path: Path, run: Run) -> None:
     assert f"networks sealed again: {NETWORKS}" in said
     assert "sign as the node" in said
     new = (data / "secret").read_bytes()
-    assert new != former == (data / "secret.former-1").read_bytes()
+    assert new != former == (data / "secret-former-1").read_bytes()
     assert (data / "secret").stat().st_mode & 0o077 == 0
     status, said = run("show", *world.options)
     assert status == 0
@@ -311,7 +311,7 @@ def test_RK6_bad_files(tmp_path: Path, run: Run) -> None:
     assert status == EXIT_STATUS["secret-unusable"] or "no store" in said
     status, said = run("rotate", *world.options, "--new-identity")
     assert status != 0 and "cannot ask for confirmation" in said
-    assert (data / "secret").exists() and not (data / "secret.former-1").exists()
+    assert (data / "secret").exists() and not (data / "secret-former-1").exists()
 
 
 def test_RK4_a_running_node(tmp_path: Path, run: Run) -> None:
