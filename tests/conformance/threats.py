@@ -8,6 +8,7 @@ table fails a test.
 from conformance.agent_threats import TESTS_OF_AGENT_THREATS
 from conformance.backend_threats import TESTS_OF_BACKEND_THREATS
 from conformance.door_threats import TESTS_OF_DOOR_THREATS
+from conformance.root_secret_threats import TESTS_OF_ROOT_SECRET_THREATS
 from conformance.runner_threats import TESTS_OF_RUNNER_THREATS, UNTESTED_RUNNER_THREATS
 from conformance.sql_threats import TESTS_OF_SQL_THREATS
 
@@ -52,6 +53,7 @@ _WALLET_SERVER = "sealspace/cli/test_wallet_server.py::"
 TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     **TESTS_OF_AGENT_THREATS,
     **TESTS_OF_DOOR_THREATS,
+    **TESTS_OF_ROOT_SECRET_THREATS,
     # --- secrets that people share
     "3.5 a person reads on after a share has ended, or a member after leaving a team": (
         "attacks/test_sharing.py::test_SH5_an_ended_share_is_over_in_every_worker",
@@ -399,17 +401,6 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.3 stolen disk": (
         "encryption_network/test_keywrap.py::test_seals_at_rest",
         "encryption_network/test_networks.py::test_the_private_key_belongs_to_the_record",
-    ),
-    "3.3 the root secret leaks": (
-        "attacks/test_root_rotation.py::test_RK5_the_former_secret_opens_nothing",
-        "durability/test_root_rotation_kills.py::test_RK5_killed_at_each_commit",
-    ),
-    "3.3 a former root secret signs as the node or its exchange": (
-        "attacks/test_root_rotation.py::test_RK9_a_new_identity",
-    ),
-    "3.3 a node that was not stopped, or a restored process, goes on with a former root secret": (
-        "attacks/test_root_rotation.py::test_RK4_a_node_with_the_former_secret",
-        "node/storage/test_root_secrets.py::test_RK2_a_start_says_what_to_do",
     ),
     "3.3 disk full": (
         "durability/test_limits.py::test_a_full_store",
