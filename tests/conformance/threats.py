@@ -33,7 +33,10 @@ _TERMINALS = "attacks/test_terminals.py::"
 _TOKENS = "attacks/test_tokens.py::"
 _SHARING = "sealspace/test_sharing.py::"
 _CONTACTS = "sealspace/test_contacts.py::"
-_WRITERS = "sealspace/cli/test_secret_writers.py::"
+_BINDING = "sealspace/test_binding.py::"
+_BINDING_COMMAND = "sealspace/cli/test_secret_bind.py::"
+_RELABELLED = "attacks/test_relabelled.py::"
+_UNBOUND = "sealspace/test_unbound_values.py::"
 _MACHINES = "attacks/test_machine_tokens.py::"
 _COPIES = "attacks/test_copied_keys.py::"
 _ID_TOKENS = "attacks/test_id_tokens.py::"
@@ -176,11 +179,13 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _MACHINES + "test_MT4_a_revocation_counts_in_every_worker",
     ),
     "3.1 a delegate that may write at the path of a secret stores another secret's envelope there, "
-    "before the owner makes a machine token, a trust or a share for that path": (
-        _WRITERS + "test_EN34_a_token_does_not_read_what_a_writer_copied",
-        _WRITERS + "test_EN34_a_writer_of_the_path_is_named",
-        _WRITERS + "test_EN34_a_cut_list_says_so",
-        _WRITERS + "test_EN34_a_list_that_cannot_be_read",
+    "with its label changed or removed": (
+        _RELABELLED + "test_EN45_every_door_refuses_a_relabelled_envelope",
+        _RELABELLED + "test_EN45_a_moved_copy_is_refused",
+        _UNBOUND + "test_EN46_a_machine_token",
+        _UNBOUND + "test_EN47_what_a_recipient_passed_on_does_not_count",
+        _BINDING + "test_EN48_an_envelope_at_two_paths_is_refused",
+        _BINDING_COMMAND + "test_EN34_a_writer_of_the_path_is_named",
     ),
     "3.1 a writer who can read the envelope of another secret stores it at a path that a machine "
     "token, a trust, or approved code with listed paths may open: as it is, spelled differently, "

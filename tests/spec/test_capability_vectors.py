@@ -198,7 +198,9 @@ def test_machine_token(case: Any) -> None:
     token = _read("delegation", case["token"])
     granted = machine_grant(token, registered_at=registered_at)
     assert granted is not None
-    machine = {"name": granted.name, "paths": [*granted.paths]}
+    machine: dict[str, Any] = {"name": granted.name, "paths": [*granted.paths]}
+    if granted.unbound:
+        machine["unbound"] = True
     assert expect == {"terminal": token.terminal, "machine": machine}
 
 

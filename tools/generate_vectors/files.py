@@ -17,6 +17,7 @@ from . import (
     networks,
     portables,
     requests,
+    secret_values,
     tokens,
     trusts,
 )
@@ -69,6 +70,8 @@ def all_files() -> Files:
         files[PurePosixPath("attestation") / f"{name}.json"] = _document(*document)
     for name, document in (manifests.documents() | portables.documents()).items():
         files[PurePosixPath("manifests") / f"{name}.json"] = _document(*document)
+    for name, described in secret_values.documents().items():
+        files[PurePosixPath("secrets") / f"{name}.json"] = _document(*described)
     for name, document in datasets.documents().items():
         files[PurePosixPath("datasets") / f"{name}.json"] = _document(*document)
     return files

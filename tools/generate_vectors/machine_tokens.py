@@ -23,6 +23,15 @@ def cases() -> list[Case]:
         _case(
             "key-to-a-server", "MT1 MT3", _by_key(), {"name": "ci.deploy-2", "paths": _KEY_PATHS}
         ),
+        _case(
+            "alice-to-a-server-unbound-values",
+            "MT1 EN46",
+            _by_wallet(unbound=True),
+            wallet | {"unbound": True},
+        ),
+        _case("alice-to-a-server-unbound-false", "EN46", _by_wallet(unbound=False), None),
+        _case("alice-to-a-server-unbound-number", "EN46", _by_wallet(unbound=1), None),
+        _case("alice-to-a-server-unbound-null", "EN46", _by_wallet(unbound=None), None),
         _case("alice-to-a-server-two-statements", "MT2", _by_wallet(times=2), None),
         _case("alice-to-a-server-other-version", "MT2", _by_wallet(urn=_URN[:-2] + "2:"), None),
         _case("alice-to-a-server-other-end", "MT2", _by_wallet(end=_YEAR_LATER_S - 1), None),

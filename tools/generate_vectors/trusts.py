@@ -35,7 +35,12 @@ _PRESENTED: dict[str, Any] = {
 
 def document() -> tuple[list[Case], Case]:
     """Return all cases, registered at the vectors' time, and the trusts that tokens cite."""
-    above = {"shop": _trust(), "brief": _trust(end=NOW + 300), "machine": _token(None)}
+    above = {
+        "shop": _trust(),
+        "brief": _trust(end=NOW + 300),
+        "machine": _token(None),
+        "lenient": _trust(unbound=True),
+    }
     trusts = {name: token.header for name, token in above.items()}
     return [*_trusts(), *_tokens(above)], {"trusts": trusts}
 
@@ -71,6 +76,8 @@ def _trusts() -> list[Case]:
     }
     return [
         _case("a-key-trusts-github", "OX1 OX2", granted, _trust()),
+        _case("a-key-allows-unbound-values", "EN46", {"unbound": True}, _trust(unbound=True)),
+        _refused("unbound-false", "EN46", _trust(unbound=False)),
         _case("a-wallet-trusts-github", "OX1 OX2", {"end": _YEAR_LATER_S}, _by_wallet()),
         _case(
             "the-most-of-everything",
@@ -119,6 +126,15 @@ def _tokens(above: Mapping[str, Token]) -> list[Case]:
             _refused(name, "OX3 OX4", _token(shop, **changes), "shop")
             for name, changes in outside.items()
         ],
+        _case(
+            "a-job-with-unbound-values",
+            "EN46 OX4",
+            {"unbound": True},
+            _token(above["lenient"], unbound=True),
+            "lenient",
+        ),
+        _case("a-job-with-less", "EN46 OX4", granted, _token(above["lenient"]), "lenient"),
+        _refused("a-job-with-more", "EN46 OX4", _token(shop, unbound=True), "shop"),
         _refused("longer-than-its-trust", "OX4", _token(brief), "brief"),
         _refused("by-another-node", "OX2 OX4", _token(shop, signer=Key(0x42)), "shop"),
         _refused("that-cites-nothing", "OX4", _token(None), "shop"),
