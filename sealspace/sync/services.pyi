@@ -780,7 +780,8 @@ class Sharing:
             NotFound: there is no such secret.
             UnboundValue: a secret does not state its place; bind it first (EN46).
             NetworkNotFound, NetworkNotActive: the person has no network at that node.
-            NetworkKeyChanged: earlier copies are sealed to another key of this person; see `renew_for`.
+            NetworkKeyChanged: earlier copies are sealed to another key of this person; see
+                `renew_for`.
             SealspaceError: as `Secrets.get`, `Encryption.descriptor`, `Kv.put_many` and
                 `Delegations.delegate`.
         """

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from sealspace.errors import (
     NodeRefused,
     PreconditionFailed,
     ResponseSignatureInvalid,
+    SealspaceError,
     Unauthorized,
 )
 from sealspace.session import Session
@@ -402,3 +404,47 @@ async def test_another_writer_wins(scene: Scene, relayed: Any) -> None:
     assert written
     assert await scene.owner.secrets().get("API_KEY") == "by another writer"
     assert await scene.owner.secrets().list(scope="mail") == ()
+
+
+async def test_cut_at_50_moments_and_continued(scene: Scene, relayed: Any) -> None:
+    """Encrypting again can be cut at any request, and continued. Each value stays readable
+    (EN39)."""
+    relay, client = relayed
+    rng = random.Random(26)
+    values = {f"NAME_{number}": rng.randbytes(rng.randrange(1, 900)) for number in range(60)}
+    await scene.owner.secrets().put_many(values)
+    await scene.rotate()
+    cuts = 0
+    left = 0
+
+    async def hold(request: web.Request) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise web.HTTPBadGateway
+
+    def lose(answer: Answer) -> None:
+        # The request was served, and its answer is lost.
+        if left == 0:
+            answer.status, answer.body = 502, b""
+
+    while cuts < 50:
+        relay.hold = hold
+        relay.twist = lose if rng.random() < 0.5 else lambda answer: None
+        left = rng.randrange(1, 12)
+        try:
+            done = await (await client()).network_keys.reencrypt(scene.network)
+        except SealspaceError:
+            cuts += 1
+        else:
+            break
+        found = await scene.owner.secrets().get_many(values)
+        assert found == values
+    left = 1_000_000
+    relay.twist = lambda answer: None
+    done = await (await client()).network_keys.reencrypt(scene.network)
+    assert done.failed == ()
+    assert done.sealed + done.current == len(values) + 2
+    assert set((await scene.versions_of_keys()).values()) == {2}
+    assert await scene.owner.secrets().get_many(values) == values
+    assert cuts >= 10, cuts

@@ -125,6 +125,7 @@ async def change_keys(services: Services, header: str, *, path_id: str, body: by
         action=f"network.key.{_ACTIONS[type(request)]}",
         detail=_detail(request),
         in_person="sign in with the owner's wallet and change the key from that session",
+        seals=isinstance(request, MakeCandidate),
     )
     if isinstance(request, MakeCandidate):
         return candidate_json(record, request.nonce, services.keyring.node_signer)

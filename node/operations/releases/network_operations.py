@@ -38,13 +38,13 @@ from encryption_network.signed_descriptor import SIGNATURE_MEMBER, is_nonce, sig
 from spaces.documents.network_rows import network_put, network_row_key
 from spaces.grants.admissions import admission_key, is_admitted
 from spaces.grants.replay_records import nonce_replay_records
-from spaces.keyspace import ROOT_SECRET_KEY
 from spaces.store.contract import Check, Commit, Record, ReplayRecord, check_of, read_row, stamp_of
 
 from ...refusal import Refusal
 from ...services import Services
 from ..attempts import until_committed
 from ..authorise import Call, admit_signed, read_call, refuse_after_restore
+from .network_reading import require_present_secret
 
 
 async def read_descriptor(services: Services, path_id: str, nonces: Sequence[str]) -> JsonObject:
@@ -140,7 +140,7 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
         if write.record is not None:  # a sign-in made the network, and it is not claimed yet (EN31)
             return _prepare(services, write, claim_network(write.record), "network.claimed")
         checks = await _owner_checks(services, network)  # row 19
-        await _require_present_secret(services)
+        await require_present_secret(services)
         record = create_network(
             network,
             now=services.now(),
@@ -176,19 +176,6 @@ async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, 
     if not is_admitted(admission):  # the operator has not admitted the owner (ST14)
         raise ChainError("action-unauthorized", network.text, NETWORK_CREATE)
     return (check_of(admission_key(owner), admission),)
-
-
-async def _require_present_secret(services: Services) -> None:
-    """Check that this process has the present root secret (RK4).
-
-    A network that is sealed by a former root secret could never be opened. The commit also requires
-    the secret to be unchanged; this check gives the reason.
-
-    Raises:
-        Refusal: `root-secret-replaced`.
-    """
-    if not services.has_present_secret(await read_row(services.store, ROOT_SECRET_KEY)):
-        raise Refusal("root-secret-replaced")
 
 
 async def revoke(services: Services, header: str, path_id: str) -> None:

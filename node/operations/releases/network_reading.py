@@ -4,7 +4,8 @@ from capabilities.resources import NetworkId, network_of
 from capabilities.tokens import Invocation
 from encryption_network.networks import NetworkRecord, decode_network, parse_path_id
 from encryption_network.requests import MAX_LIFETIME_S
-from spaces.store.contract import Record
+from spaces.keyspace import ROOT_SECRET_KEY
+from spaces.store.contract import Record, read_row
 
 from ...refusal import Refusal
 from ...services import Services
@@ -71,3 +72,16 @@ def known_network(row: Record | None) -> NetworkRecord:
             hint="create the network first, for example by signing in as the network's owner",
         )
     return decode_network(row.value)
+
+
+async def require_present_secret(services: Services) -> None:
+    """Check that this process has the present root secret (RK4).
+
+    A network that is sealed by a former root secret could never be opened. The commit also requires
+    the secret to be unchanged; this check gives the reason.
+
+    Raises:
+        Refusal: `root-secret-replaced`.
+    """
+    if not services.has_present_secret(await read_row(services.store, ROOT_SECRET_KEY)):
+        raise Refusal("root-secret-replaced")

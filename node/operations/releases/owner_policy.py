@@ -30,7 +30,12 @@ from ...services import Services
 from ..attempts import until_committed
 from ..authorise import read_call
 from ..owner_authority import decide_owner_authority
-from .network_reading import admitted_for_network, admitted_reader, known_network
+from .network_reading import (
+    admitted_for_network,
+    admitted_reader,
+    known_network,
+    require_present_secret,
+)
 
 
 async def change_in_person(
@@ -44,6 +49,7 @@ async def change_in_person(
     action: str,
     detail: bytes,
     in_person: str,
+    seals: bool = False,
 ) -> NetworkRecord:
     """Change an encryption network's record at the owner's own request.
 
@@ -57,11 +63,13 @@ async def change_in_person(
         make: returns the changed record.
         action, detail: of the audit record.
         in_person: the hint for a caller that is not the owner.
+        seals: whether `make` seals a private key with the root secret.
     Returns:
         The record as it was stored.
     Raises:
         MalformedToken, CapabilityError, EncryptionError: the token or the id is invalid.
-        Refusal: `session-not-bound`, `network-unknown` or `policy-not-in-person`.
+        Refusal: `session-not-bound`, `network-unknown`, `policy-not-in-person`, or
+            `root-secret-replaced` if a key would be sealed with a former root secret (RK4).
         SpaceError: the store does not answer.
     """
     invocation, network = admitted_for_network(services, header, path_id, SET_POLICY)
@@ -89,6 +97,10 @@ async def change_in_person(
         if relied_on is None or is_withdrawn:
             raise Refusal("policy-not-in-person", hint=in_person)
         assert network_row is not None  # known_network raises otherwise
+        checks: tuple[Check, ...] = (Check(WITHDRAWALS_KEY, withdrawals_row.stamp),)
+        if seals:
+            await require_present_secret(services)
+            checks += services.sealing_checks
         changed = make(record)
         commit = Commit(
             puts=(
@@ -96,7 +108,7 @@ async def change_in_person(
                 call.audit(services, action, network.text, detail),
             ),
             live=tuple(dict.fromkeys((*call.live, *marker_keys(relied_on)))),  # each key once
-            checks=(Check(WITHDRAWALS_KEY, withdrawals_row.stamp),),
+            checks=checks,
             replay_record=call.replay_record,
             reserve=record.owner,  # a full store still accepts policies and withdrawals (ST17)
         )

@@ -1,0 +1,80 @@
+"""A test that a destroyed key of a network is gone from the store and from later backups."""
+
+import asyncio
+from pathlib import Path
+
+import lmdb
+from embedded_node import EmbeddedNode, embedded_node
+from engines import store_at
+
+from capabilities.abilities import SET_POLICY
+from encryption_network.networks import decode_network, private_key
+from node.config.tree import Config, Http
+from sealspace.cli.root import main
+from sealspace.client import Client
+from sealspace.delegations import allow
+from sealspace.session import Session
+from sealspace.wallets import new_wallet
+from spaces.documents.network_rows import network_row_key
+from spaces.store.contract import Range, pages_of, read_row
+
+
+async def backup_of(data: Path, file: Path) -> bytes:
+    """Write a backup with the program, and return its bytes."""
+    arguments = ["admin", "backup", str(file), "--data", str(data), "--quiet"]
+    assert await asyncio.to_thread(main, arguments) == 0
+    return file.read_bytes()
+
+
+def compacted(data: Path, folder: Path) -> bytes:
+    """Return the bytes of a compacted copy of the store."""
+    folder.mkdir()
+    with lmdb.open(str(data / "store"), readonly=True, lock=False) as environment:
+        environment.copy(str(folder), compact=True)
+    return (folder / "data.mdb").read_bytes()
+
+
+async def live_rows(node: EmbeddedNode) -> bytes:
+    """Return the values of all rows."""
+    values = []
+    for prefix in range(256):
+        async for page in pages_of(node.services.store, Range(bytes([prefix]))):
+            for _, row in page.rows:
+                values.append(row.value or b"")
+    return b"".join(values)
+
+
+async def test_a_destroyed_key_is_nowhere(tmp_path: Path) -> None:
+    """The sealed key and the key itself are in no live row, compacted store or new backup, and open
+    nothing that was stored after (EN38)."""
+    data = tmp_path / "data"
+    config = Config(http=Http(port=0, drain_s=0), store=store_at(data))
+    wallet = new_wallet()
+    session: Session
+    async with embedded_node(config) as node, Client(node.url) as owner:
+        session = await owner.sign_in(wallet)
+        network = owner.encryption.network()
+        await owner.delegations.add_right(wallet, [allow(network.text, SET_POLICY)])
+        await owner.secrets().put_many({f"NAME_{number}": "value" for number in range(20)})
+        row = await read_row(node.services.store, network_row_key(network))
+        assert row is not None and row.value is not None
+        record = decode_network(row.value)
+        sealed, scalar = record.sealed_private_key, private_key(record, node.services.keyring)
+        await owner.network_keys.rotate(network, wallet=lambda: wallet)
+        assert (await owner.network_keys.reencrypt(network)).sealed == 20
+        session = owner.session
+        # What this test searches for can be found.
+        assert sealed in await live_rows(node)
+    assert sealed in await backup_of(data, tmp_path / "before")
+    assert sealed in compacted(data, tmp_path / "compacted-before")
+    async with embedded_node(config) as node, Client(node.url, session=session) as owner:
+        network = owner.encryption.network()
+        await owner.network_keys.retire(network, 1)
+        await owner.network_keys.destroy(network, 1)
+        rows = await live_rows(node)
+        assert sealed not in rows and scalar not in rows
+        assert await owner.secrets().get("NAME_7") == "value"
+    backup = await backup_of(data, tmp_path / "after")
+    for found in (backup, compacted(data, tmp_path / "compacted")):
+        assert sealed not in found and scalar not in found
+    assert await asyncio.to_thread(main, ["admin", "check", "--data", str(data), "--quiet"]) == 0
