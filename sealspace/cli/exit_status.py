@@ -74,6 +74,7 @@ EXIT_STATUSES: Mapping[int, tuple[str, ...]] = {
         ),
         "backend-answer-invalid",
         "backend-not-proven",
+        "measurement-refused",
         "node-evidence-refused",
         "receipt-invalid",
         "descriptor-unsigned",

@@ -26,6 +26,11 @@ backend = LazyGroup(
                 ),
             },
         ),
+        "measure": Row(
+            "tee_backend.cli.backend_measure",
+            "Compute what a backend's quote has to show, from files.",
+            extra="verify",
+        ),
         "simulate": Row(
             "tee_backend.cli.backend_simulate", "Make a simulated platform for trials."
         ),

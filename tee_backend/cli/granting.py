@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -55,6 +55,7 @@ from sealspace.documents.run_grants import (
 )
 from sealspace.errors import (
     BackendNotAcceptable,
+    BackendNotExpected,
     InvalidInput,
     NotSignedIn,
 )
@@ -64,6 +65,11 @@ from sealspace.wire.portable import PortableDelegation
 
 from ..attestation.inspection import CollateralFolder, FetchedCollateral, Inspector
 from ..attestation.trust_files import read_trust_root
+from .approval import approval_lines
+from .backend_measure import SOURCE, compared, compared_lines, require_same
+
+if TYPE_CHECKING:  # the parser of compose files needs the extra `yaml`
+    from ..measuring.reference_values import Measured
 
 _SHOWN_TTL_S = 86_400.0  # of the policy that `show` prints; it grants nothing
 _MAX_APPROVED_BYTES = 256 * 1024
@@ -85,9 +91,13 @@ class BackendVerifier:
         collateral: Path | None,
         accept: tuple[Leniency, ...] = (),
         pin: Pin = "compose",
+        files: Path | None = None,
+        full: bool = False,
         yes: bool = False,
     ) -> None:
         self.expect = expect
+        self.files = files
+        self.full = full
         self.accept = accept
         self.pin = pin
         self.yes = yes
@@ -112,11 +122,31 @@ class BackendVerifier:
         self.require(seen)
         return seen
 
+    def measured(self) -> "Measured | None":
+        """Return the values that follow from the files in `--files`, or None without the option."""
+        if self.files is None:
+            return None
+        from ..measuring.input_folder import read_inputs
+        from ..measuring.reference_values import measure
+
+        return measure(read_inputs(self.files))
+
     def require(self, seen: Seen) -> None:
         """Check a backend's code against the options `--expect` and `--like`."""
         require_expected(seen, self.expect)
         if self.approved is not None:
             require_like(seen, self.approved)
+        if self.files is not None and (measured := self.measured()) is not None:
+            results = compared(measured, seen)
+            try:
+                require_same(results, self.files)
+            except BackendNotExpected:
+                tell(*compared_lines(results, is_full=True))
+                raise
+
+    def approval(self, seen: Seen, policy: Policy | None) -> Iterable[str]:
+        """Return what helps the user to decide about a backend's code."""
+        return approval_lines(seen, policy, self.measured(), is_full=self.full)
 
     def names_all_code(self, seen: Seen) -> bool:
         """Return whether the command options specify all of a backend's code (AT53).
@@ -130,6 +160,12 @@ class BackendVerifier:
         """Return a policy that limits a grant to the verified code."""
         return policy_for(seen, paths=paths, accept=self.accept, pin=self.pin, ttl_s=ttl_s)
 
+    def policy_or_none(self, seen: Seen) -> Policy | None:
+        """Return what would be approved, or None if the node would refuse the backend."""
+        with suppress(BackendNotAcceptable):
+            return self.policy(seen, ttl_s=_SHOWN_TTL_S)
+        return None
+
     def confirm(
         self, seen: Seen, lines: Iterable[str], *, are_named: bool = True, err: bool = False
     ) -> None:
@@ -138,7 +174,8 @@ class BackendVerifier:
         Everything that is granted is printed first. No question is asked with --yes, or if the
         options name all the code and all that is granted (`are_named`).
         """
-        print_lines(*lines, err=err or shared().as_json)
+        is_quiet = err or shared().as_json
+        print_lines(*lines, *self.approval(seen, self.policy_or_none(seen)), err=is_quiet)
         if self.yes or (self.names_all_code(seen) and are_named):
             return
         confirm(
@@ -190,6 +227,14 @@ verifier_options = gathering(
         help="Require the code that FILE describes. FILE is a policy, or the output of `show"
         " --json` that you saved when you approved the code.",
     ),
+    click.option(
+        "--files",
+        metavar="COMPOSE|FOLDER",
+        type=SOURCE,
+        help="Compute the values from these files, as `backend measure` does, and require that the"
+        " backend shows the same.",
+    ),
+    flag_option("--full", help="Print complete hashes in comparisons."),
     repeatable_option(
         "--accept",
         type=click.Choice(get_args(Leniency)),
@@ -239,7 +284,7 @@ def show(url: str, verifier: BackendVerifier) -> None:
         print_result(as_json(seen), in_plain_words(seen))
         raise
     run_grants: list[Json] = []
-    lines = [*in_plain_words(seen, policy)]
+    lines = [*in_plain_words(seen, policy), *verifier.approval(seen, policy)]
     for kept_grant in owner_home().grants_to(seen.did):
         grant = run_grant_of(kept_grant.portable)
         if grant is not None and seen.seen_at < grant.expires_at:
@@ -250,6 +295,8 @@ def show(url: str, verifier: BackendVerifier) -> None:
             until = time_text(grant.expires_at)
             lines.append(f"you granted    {secrets} until {until}, {run_sentence(grant.statement)}")
     description = as_json(seen, policy)
+    if (measured := verifier.measured()) is not None:
+        description["compared"] = [*compared(measured, seen)]
     command = f"backend grant {url}"
     if seen.is_runner:
         description["runGrants"] = run_grants

@@ -137,6 +137,7 @@ CALLS: Mapping[str, Call] = {
     "backend list": HOME,
     "backend revoke": Call(f"{BACKEND} --home {{home}}"),
     "backend withdraw": Call(f"{BACKEND} --yes --home {{home}}"),
+    "backend measure": Call("{folder}/manifest.json"),
     "backend simulate": Call("{folder}/tee"),
     # the login has no space public
     "project remove": Call("digest --yes --home {home}", status=22),
