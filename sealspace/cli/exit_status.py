@@ -83,6 +83,7 @@ EXIT_STATUSES: Mapping[int, tuple[str, ...]] = {
         "statement-invalid",
         "provenance-invalid",
         "contacts-invalid",
+        "record-invalid",
     ),
     13: ("collateral is missing or stale", "collateral-needed"),
     14: (

@@ -42,6 +42,18 @@ backend = LazyGroup(
     " exit statuses.",
 )
 
+attest = LazyGroup(
+    rows_of(
+        "tee_backend.cli.attest",
+        {
+            "record": "Keep a quote with everything that is needed to judge it again.",
+            "replay": "Judge a kept quote again, for its time and for now.",
+        },
+        extra="verify",
+    ),
+    help="Keep proofs of what a machine attested, and judge them again anywhere.",
+)
+
 receipts = LazyGroup(
     {
         "list": Row(
@@ -60,6 +72,7 @@ SECTIONS: Sections = {
             {
                 "backend": "Inspect a backend, grant secrets to its code, revoke grants.",
                 "receipts": "See who received keys of your network.",
+                "attest": "Keep proofs of attestations, and judge them again.",
             },
         ),
         "verify": Row(

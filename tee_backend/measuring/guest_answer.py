@@ -167,7 +167,7 @@ def check_agrees(answer: GuestAnswer) -> EventLogClaims | None:
     """Check that quote and event log are of one start, and return what the log states.
 
     Raises:
-        MeasurementRefused: `td-attributes`, the trust domain cannot be trusted; `event-log`, the
+        MeasurementRefused: `domain-unsafe`, the trust domain cannot be trusted; `log-mismatch`, the
             log does not replay to the registers of the quote.
     Does not check:
         The signatures of the quote.
@@ -180,7 +180,7 @@ def check_agrees(answer: GuestAnswer) -> EventLogClaims | None:
     except QuoteRefused as error:
         raise MeasurementRefused(
             f"the quote is of a trust domain that cannot keep a secret: {error.detail}",
-            problem="td-attributes",
+            problem="domain-unsafe",
             hint="start the guest without debugging and migration, and request a new quote",
         ) from None
     if log is None:
@@ -199,7 +199,7 @@ def check_agrees(answer: GuestAnswer) -> EventLogClaims | None:
 def _other_log(why: str) -> MeasurementRefused:
     return MeasurementRefused(
         f"the event log is not that of the quote: {why}",
-        problem="event-log",
+        problem="log-mismatch",
         hint="keep both from one answer of the guest agent; a log from elsewhere proves nothing",
     )
 

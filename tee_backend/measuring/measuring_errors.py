@@ -14,9 +14,9 @@ MeasuringProblem = Literal[
     # The guest agent's answer is not one, or is too long.
     "answer-malformed",
     # Quote, event log and compose file are not of one start of one application.
-    "event-log",
+    "log-mismatch",
     # The trust domain is in a state that can never be trusted: debug, migratable, …
-    "td-attributes",
+    "domain-unsafe",
     # The firmware has no TDX metadata of a supported version.
     "firmware-unsupported",
     # The firmware, or the image's description, is not that of the quote.

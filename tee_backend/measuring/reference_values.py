@@ -18,6 +18,7 @@ Source: spec/attestation.md AT64 to AT66.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import field
 from typing import Literal, NamedTuple, get_args
 
@@ -42,6 +43,8 @@ from .measuring_errors import MeasurementRefused
 Source = Literal["computed", "image", "replayed", "quoted", "given", "not computed"]
 
 _SOURCE_WORDS: dict[Source, str] = {"image": "from the image's description"}
+
+_BOOT_REGISTERS = REGISTERS[1:4]
 
 LABELS = {
     "composeHash": "compose hash",
@@ -274,7 +277,7 @@ def _check_stated(entry: Event, inputs: Inputs, known: dict[str, bytes]) -> None
         raise MeasurementRefused(
             f"the event log is of another compose file: it has the hash {entry.payload.hex()}, but"
             f" {inputs.compose_file} has {inputs.compose.sha256.hex()}",
-            problem="event-log",
+            problem="log-mismatch",
             hint="use the file that the machine runs, byte for byte; a changed line break changes"
             " the hash",
         )
@@ -286,7 +289,7 @@ def _check_stated(entry: Event, inputs: Inputs, known: dict[str, bytes]) -> None
     if stated.get(entry.name) is not None:
         raise MeasurementRefused(
             f"the event log has another {entry.name} than was stated: {entry.payload.hex()}",
-            problem="event-log",
+            problem="log-mismatch",
             hint="leave the option out to take the value from the log, or use the right log",
         )
 
@@ -317,7 +320,7 @@ def _key_provider(inputs: Inputs, claims: EventLogClaims | None) -> Value:
             raise MeasurementRefused(
                 f"the event log names the key provider {claims.key_provider.text[:160]}, but"
                 f" {stated.text[:160]} was stated",
-                problem="event-log",
+                problem="log-mismatch",
                 hint="find out whose key service it is before you approve it",
             )
         source: Source = "replayed" if stated is None else "given"
@@ -517,29 +520,30 @@ def _policy(values: tuple[Value, ...]) -> Policy | None:
 def _notes(values: tuple[Value, ...], claims: EventLogClaims | None) -> tuple[str, ...]:
     """Return what a person should know about the values."""
     notes = []
-    replayed = [
-        value.label
-        for value in values
-        if value.source == "replayed" and value.name in ("rtmr0", "rtmr1", "rtmr2")
-    ]
+    replayed = _labels(
+        value for value in values if value.source == "replayed" and value.name in _BOOT_REGISTERS
+    )
     if replayed:
         notes.append(
-            f"{', '.join(replayed)}: replayed from digests that the machine wrote. They show that"
-            " log and quote belong together, not which image it is: compare them with a release"
+            f"{replayed}: replayed from digests that the machine wrote. They show that log and"
+            " quote belong together, not which image it is: compare them with a release"
         )
-    quoted = [value.label for value in values if value.source == "quoted"]
+    quoted = _labels(value for value in values if value.source == "quoted")
     if quoted:
-        notes.append(f"{', '.join(quoted)}: taken from the quote, because no file explains it")
-    for value in values:
-        if value.name == "keyProvider" and value.texts:
-            (provider,) = value.texts
-            if not is_key_source_accepted(provider, DEFAULT_KEY_PROVIDERS):
-                notes.append(
-                    f"nodes refuse the key provider {provider[:80]} unless their operator lists it"
-                )
+        notes.append(f"{quoted}: taken from the quote, because no file explains it")
+    (provider,) = (value for value in values if value.name == "keyProvider")
+    for text in provider.texts:
+        if not is_key_source_accepted(text, DEFAULT_KEY_PROVIDERS):
+            notes.append(
+                f"nodes refuse the key provider {text[:80]} unless their operator lists it"
+            )
     if claims is not None and claims.init_script_hashes:
         notes.append("the application has init scripts, whose hashes are in the log")
     return tuple(notes)
+
+
+def _labels(values: Iterable[Value]) -> str:
+    return ", ".join(value.label for value in values)
 
 
 def measured_json(measured: Measured) -> JsonObject:

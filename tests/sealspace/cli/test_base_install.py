@@ -139,6 +139,8 @@ CALLS: Mapping[str, Call] = {
     "backend withdraw": Call(f"{BACKEND} --yes --home {{home}}"),
     "backend measure": Call("{folder}/manifest.json"),
     "backend simulate": Call("{folder}/tee"),
+    "attest record": Call("{folder}/proof --yes"),
+    "attest replay": Call("{folder}/tee"),
     # the login has no space public
     "project remove": Call("digest --yes --home {home}", status=22),
     "project publish": Call("digest {folder}/program.wasm --home {home}", status=22),

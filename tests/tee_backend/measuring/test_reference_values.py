@@ -108,29 +108,29 @@ def test_an_application_id_of_a_key_service(
     assert stated["appId"] == "given"
     with pytest.raises(MeasurementRefused, match="another app-id") as refused:
         measure(read_inputs(folder, app_id=bytes(20)))
-    assert refused.value.problem == "event-log"
+    assert refused.value.problem == "log-mismatch"
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "another compose file": (
         {"logged_compose": b"other"},
-        "event-log",
+        "log-mismatch",
         "another compose file",
     ),
     "a debug guest": (
         {"domain": DomainOptions(td_attributes=SEPT_VE_DISABLE | DEBUG)},
-        "td-attributes",
+        "domain-unsafe",
         "cannot keep a secret",
     ),
     "a migratable guest": (
         {"domain": DomainOptions(td_attributes=SEPT_VE_DISABLE | 1 << 29)},
-        "td-attributes",
+        "domain-unsafe",
         "cannot keep a secret",
     ),
     "another firmware": ({"mrtd": bytes(47) + b"\x01"}, "firmware", "another image"),
     "an image for another file": (
         {"domain": DomainOptions(mr_config_id=b"\x01" + bytes(31) + b"\x02" + bytes(15))},
-        "event-log",
+        "log-mismatch",
         "MRCONFIGID",
     ),
 }
@@ -176,7 +176,7 @@ def test_a_log_of_another_start(
     _edit_log(folder, drop)
     with pytest.raises(MeasurementRefused) as refused:
         measure(read_inputs(folder))
-    assert refused.value.problem == "event-log"
+    assert refused.value.problem == "log-mismatch"
 
 
 def test_another_key_provider_than_stated(
