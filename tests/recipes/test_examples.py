@@ -76,10 +76,19 @@ def test_each_is_listed_and_run_here() -> None:
         "backend.py",
         "demo.py",
         "manifest/notes.py",
+        "deploy/tdx/notes.py",  # both are run by test_tdx.py
+        "deploy/tdx/pack.py",
         "program/counter.py",  # both are built by tests/guests/test_toolchains.py
         "program/sign_jwt.py",
     }
-    for name in (*programs, "workflow.yml", "program/build.yml", "deploy/README.md"):
+    listed = {name for name in programs if not name.startswith("deploy/tdx/")}
+    for name in (
+        *listed,
+        "deploy/tdx/README.md",
+        "workflow.yml",
+        "program/build.yml",
+        "deploy/README.md",
+    ):
         assert f"]({name})" in page
 
 

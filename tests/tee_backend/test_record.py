@@ -18,6 +18,7 @@ from capabilities.strict_json import parse_json
 from encryption_network.policy import Measurements
 from tee_backend.attestation.event_log import EventLog
 from tee_backend.attestation.record import (
+    COLLATERAL_FILE,
     LOG_FILE,
     MAX_RECORD_BYTES,
     NOT_COVERED,
@@ -189,6 +190,22 @@ def test_what_can_be_forged_in_a_log(recorded: Recorded, root: TrustRoot, tmp_pa
     assert unnoticed
     assert {at for at in unnoticed if at >= end_of_boot} == set()
     assert any("registers 0 to 2" in one for one in NOT_COVERED)
+
+
+@pytest.mark.slow
+def test_what_can_be_forged_in_collateral(
+    recorded: Recorded, root: TrustRoot, tmp_path: Path
+) -> None:
+    """Of collateral, a forger can change only a certificate beside the list of revocations
+    (AT70)."""
+    folder = tmp_path / "proof"
+    write_record(folder, recorded, root=root)
+    places = iter(range(0, len(recorded.collateral), 71))
+    unnoticed = _unnoticed(folder, COLLATERAL_FILE, root, places)
+    chain = json.dumps(json.loads(recorded.collateral)["pck_crl_issuer_chain"]).encode()
+    start = recorded.collateral.index(chain)
+    assert {at for at in unnoticed if not start <= at < start + len(chain)} == set()
+    assert any("beside the list" in one for one in NOT_COVERED)
 
 
 # --- public quotes --------------------------------------------------------------------------------
