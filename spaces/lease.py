@@ -20,6 +20,9 @@ from .keyspace import LEASE_KEY
 from .store.contract import Packed, Put, Record, Store, commit_puts, read_row, stamp_of
 from .store.observing import MAX_CLOCK_SKEW_S
 
+LEASE_S = 120.0
+"""The length of the lease on the background jobs of a node."""
+
 
 class _LeaseRow(Packed):
     owner: bytes

@@ -8,12 +8,11 @@ from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from encryption_network.network_errors import RecordError
 from sealspace.cli.terminal import counter, print_json, tell
 from sealspace.service.command_errors import StoreMisused
-from spaces.lease import Lease
+from spaces.lease import LEASE_S, Lease
 from spaces.space_errors import SpaceError, StoreBusy, StoreLocked
 from spaces.values.value_storage import Values
 
 from ..config.tree import Config
-from ..housekeeping.schedule import LEASE_S
 from ..operations.upgrade import StoreUpgrade, Upgraded
 from ..storage.objects import stored_objects
 from ..storage.stores import open_store

@@ -38,7 +38,7 @@ from spaces.keyspace import (
     evidence_inputs_key,
     marker_key,
 )
-from spaces.lease import Lease
+from spaces.lease import LEASE_S, Lease
 from spaces.scans import walk_position, walk_put
 from spaces.space_errors import RecordDamaged, SpaceError
 from spaces.store.contract import Put, Range, commit_puts, has_value, read_page, read_row
@@ -198,7 +198,6 @@ async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
 
 
 TURN_S = 30.0
-LEASE_S = 120.0
 # The start times of more frequent jobs are not written to the store, which would cost a commit
 # each; the next holder may run such a job early.
 _NOTED_FROM_S = 60.0

@@ -169,8 +169,11 @@ class StoreUpgrade:
         async for page in pages_of(self.store, Range(KEY_PLACES_PREFIX, limit=_COUNTED_ROWS)):
             for _, record in page.rows:
                 places = key_places_of(record)
-                keys += places is not None
-                at_two_paths += places is not None and places.other is not None
+                if places is None:
+                    continue
+                keys += 1
+                if places.other is not None:
+                    at_two_paths += 1
         return keys, at_two_paths
 
 

@@ -126,7 +126,7 @@ async def plan_key_places(
         puts.append(put)
         if account == own.rows:
             growth_bytes += later.charged_bytes - (former.charged_bytes if former else 0)
-    return KeyPlacesPlan(tuple(puts), tuple(checks), growth_bytes)
+    return KeyPlacesPlan(puts=tuple(puts), checks=tuple(checks), growth_bytes=growth_bytes)
 
 
 def _with_place(places: KeyPlaces | None, place: bytes) -> KeyPlaces:

@@ -48,7 +48,8 @@ async def put(request: Request) -> Written:
             if len(whole) != declared_bytes:
                 admitted.check_received(len(whole))
             body = await staging.keep(whole)
-        return (Write(target.path, body, stored_headers(message.headers)),)
+        write = Write(path=target.path, body=body, metadata=stored_headers(message.headers))
+        return (write,)
 
     (write,) = await put_values(
         request,

@@ -12,9 +12,9 @@ from patience import until
 from tests_support import CountingEntropy, FixedClock
 
 from node.config.tree import Config, Http, Store
-from node.housekeeping.schedule import JOBS, LEASE_S, TURN_S, Housekeeper, Job
+from node.housekeeping.schedule import JOBS, TURN_S, Housekeeper, Job
 from node.services import Services
-from spaces.lease import Lease
+from spaces.lease import LEASE_S, Lease
 from spaces.space_errors import StoreUnavailable
 from spaces.values.collector import ORPHAN_AFTER_S, UNFINISHED_AFTER_S
 

@@ -18,7 +18,8 @@ from running_node import Reply, running_node
 from tests_support import FixedClock
 
 from node.config.tree import Config, Http, Store
-from node.housekeeping.schedule import LEASE_S, Housekeeper
+from node.housekeeping.schedule import Housekeeper
+from spaces.lease import LEASE_S
 from spaces.store.contract import Commit, Committed, Refused
 from spaces.values.collector import ORPHAN_AFTER_S, UNFINISHED_AFTER_S, sweep_unfinished
 from spaces.values.object_folder import ObjectFolder
