@@ -1,6 +1,7 @@
 """A test that a destroyed key of a network is gone from the store and from later backups."""
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 
 import lmdb
@@ -19,10 +20,9 @@ from spaces.documents.network_rows import network_row_key
 from spaces.store.contract import Range, pages_of, read_row
 
 
-async def backup_of(data: Path, file: Path) -> bytes:
+def backup_of(data: Path, file: Path) -> bytes:
     """Write a backup with the program, and return its bytes."""
-    arguments = ["admin", "backup", str(file), "--data", str(data), "--quiet"]
-    assert await asyncio.to_thread(main, arguments) == 0
+    assert main(["admin", "backup", str(file), "--data", str(data), "--quiet"]) == 0
     return file.read_bytes()
 
 
@@ -44,37 +44,57 @@ async def live_rows(node: EmbeddedNode) -> bytes:
     return b"".join(values)
 
 
-async def test_a_destroyed_key_is_nowhere(tmp_path: Path) -> None:
-    """The sealed key and the key itself are in no live row, compacted store or new backup, and open
-    nothing that was stored after (EN38)."""
-    data = tmp_path / "data"
-    config = Config(http=Http(port=0, drain_s=0), store=store_at(data))
-    wallet = new_wallet()
+@dataclass(frozen=True)
+class Former:
+    """The former key of an owner's network, sealed and as it is, and the owner's session."""
+
+    sealed: bytes
+    scalar: bytes
     session: Session
+
+
+async def replaced(config: Config) -> Former:
+    """Store secrets, replace the key, and encrypt the secrets again."""
+    wallet = new_wallet()
     async with embedded_node(config) as node, Client(node.url) as owner:
-        session = await owner.sign_in(wallet)
+        await owner.sign_in(wallet)
         network = owner.encryption.network()
         await owner.delegations.add_right(wallet, [allow(network.text, SET_POLICY)])
         await owner.secrets().put_many({f"NAME_{number}": "value" for number in range(20)})
         row = await read_row(node.services.store, network_row_key(network))
         assert row is not None and row.value is not None
         record = decode_network(row.value)
-        sealed, scalar = record.sealed_private_key, private_key(record, node.services.keyring)
         await owner.network_keys.rotate(network, wallet=lambda: wallet)
         assert (await owner.network_keys.reencrypt(network)).sealed == 20
-        session = owner.session
-        # What this test searches for can be found.
-        assert sealed in await live_rows(node)
-    assert sealed in await backup_of(data, tmp_path / "before")
-    assert sealed in compacted(data, tmp_path / "compacted-before")
-    async with embedded_node(config) as node, Client(node.url, session=session) as owner:
+        assert record.sealed_private_key in await live_rows(node)
+        scalar = private_key(record, node.services.keyring)
+        return Former(record.sealed_private_key, scalar, owner.session)
+
+
+async def destroyed(config: Config, former: Former) -> None:
+    """Destroy the former key."""
+    async with (
+        embedded_node(config) as node,
+        Client(node.url, session=former.session) as owner,
+    ):
         network = owner.encryption.network()
         await owner.network_keys.retire(network, 1)
         await owner.network_keys.destroy(network, 1)
         rows = await live_rows(node)
-        assert sealed not in rows and scalar not in rows
+        assert former.sealed not in rows and former.scalar not in rows
         assert await owner.secrets().get("NAME_7") == "value"
-    backup = await backup_of(data, tmp_path / "after")
+
+
+def test_a_destroyed_key_is_nowhere(tmp_path: Path) -> None:
+    """The key, sealed or not, is in no live row, compacted store or new backup (EN38)."""
+    data = tmp_path / "data"
+    config = Config(http=Http(port=0, drain_s=0), store=store_at(data))
+    former = asyncio.run(replaced(config))
+    # The search finds the key where it is.
+    assert former.sealed in backup_of(data, tmp_path / "before")
+    assert former.sealed in compacted(data, tmp_path / "compacted-before")
+    asyncio.run(destroyed(config, former))
+    backup = backup_of(data, tmp_path / "after")
     for found in (backup, compacted(data, tmp_path / "compacted")):
-        assert sealed not in found and scalar not in found
-    assert await asyncio.to_thread(main, ["admin", "check", "--data", str(data), "--quiet"]) == 0
+        assert former.sealed not in found and former.scalar not in found
+    assert main(["admin", "check", "--data", str(data), "--quiet"]) == 0
