@@ -13,6 +13,7 @@ import pytest
 from attacks.held_store import HeldStage
 from attacks.parties import (
     GET,
+    PUT,
     SECRET,
     SETTINGS,
     VALUE,
@@ -30,7 +31,7 @@ from engines import needs_folder
 from msgspec.structs import replace
 from oidc_issuer import Issuer, github_claims
 from running_node import COMMAND, send
-from sms_owner import SmsOwner, new_owner
+from sms_owner import SmsOwner, challenge, new_owner
 from tests_support import REPOSITORY
 from trust_settings import MANY_CHALLENGES, trusting_config
 
@@ -45,6 +46,7 @@ from node.storage.root_rotation import Replacement
 from node.storage.stores import open_store
 from sealspace.cli.root import main
 from sealspace.client import Client
+from sealspace.delegations import allow
 from sealspace.errors import NodeFailure, SealspaceError
 from sealspace.wallets import new_wallet
 from spaces.audit.audit_chain import Chain, exported_lines, seal_batch
@@ -199,6 +201,26 @@ async def check_cursor(stage: Stage, life: Life) -> None:
         headers={"x-tinycloud-limit": "1", "x-tinycloud-cursor": life.cursor},
     )
     assert page.status == 400, page.said
+
+
+async def test_RK8_uses_that_earlier_versions_recorded(
+    tmp_path: Path, platform: SimulatedPlatform
+) -> None:
+    """A challenge whose use an earlier version recorded is refused until the first replacement."""
+    config = config_of(tmp_path, platform)
+    async with served(config, platform) as (node, _stage):
+        sms = await new_owner(tmp_path / "home", node.url, node.sms_url)
+        await sms.enable()
+        hashed = challenge(sms.address, b"token", b"v")
+        digest = node.services.keyring.derive(b"sealspace/sms/challenge" + hashed).hex()
+        async with sms.client() as client:
+            values = client.kv("secrets")
+            right = allow(f"{values.space.text}/kv/iexec/", PUT)
+            await client.delegations.add_right(sms.wallet, [right])
+            await values.put(f"iexec/used/{digest}", b"")
+        refused_push = await sms.push_result("token", b"v")
+        assert (refused_push.status, refused_push.value["code"]) == (401, "sms-challenge-used")
+        assert (await sms.push_result("token", b"w")).status == 204
 
 
 # --- the former secret ----------------------------------------------------------------------------
