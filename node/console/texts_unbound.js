@@ -27,7 +27,7 @@ export const unbound = {
   you: "you alone",
   /** @param {number} n */
   others: (n) => `${n} ${n === 1 ? "other" : "others"}`,
-  states: { unbound: "no name", twin: "stored twice", refused: "refused", bound: "bound" },
+  states: { unbound: "no name", twin: "stored twice", refused: "refused", changed: "changed", bound: "bound" },
   look: "Look",
   /** @param {string} label */
   lookAt: (label) => `Look at ${label}`,

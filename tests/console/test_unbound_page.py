@@ -90,9 +90,10 @@ def test_all_values_are_checked(console: ConsolePage, values: SealedPlaces) -> N
 
     async def grant(owner: Client) -> None:
         await owner.secrets().put("BOUND", "1")
-        await owner.delegations.delegate(writer, [allow(owner.secrets().resource("API_KEY"), PUT)])
+        rights = [allow(owner.secrets().resource(name), PUT) for name in ("API_KEY", "MOVED")]
+        await owner.delegations.delegate(writer, rights)
 
-    for path in (SECRET, OTHER, f"{FOLDER}scoped/mail/TOKEN"):
+    for path in (SECRET, OTHER, f"{FOLDER}LATE", f"{FOLDER}scoped/mail/TOKEN"):
         values.unbound(path)
     values.own(grant)
     values.move(OTHER, f"{FOLDER}COPIED", label=None)
@@ -102,11 +103,12 @@ def test_all_values_are_checked(console: ConsolePage, values: SealedPlaces) -> N
     console.see("Each opening has a receipt")
     console.shot("unbound-start")
     console.click("Check all values")
-    console.see("6 checked: 4 without a name, 1 refused")
+    console.see("7 checked: 5 without a name, 1 refused")
     rows = console.tab.locator(".rows [role=row]")
     for name, state in (
         ("API_KEY", "no name"),
         ("COPIED", "stored twice"),
+        ("LATE", "no name"),
         ("MOVED", "refused"),
         ("OTHER", "stored twice"),
         ("mail/TOKEN", "no name"),
@@ -115,8 +117,9 @@ def test_all_values_are_checked(console: ConsolePage, values: SealedPlaces) -> N
         console.run(expect(row).to_contain_text(state))
         boxes = 1 if state == "no name" else 0
         console.run(expect(row.get_by_role("checkbox")).to_have_count(boxes))
-        others = "1 other" if name == "API_KEY" else "you alone"
+        others = "1 other" if name in ("API_KEY", "MOVED") else "you alone"
         console.run(expect(row).to_contain_text(others))
+        console.run(expect(row).not_to_contain_text("not stated"))
     console.shot("unbound")
     assert console.accessibility_problems() == []
     console.click("Look at COPIED")
@@ -137,14 +140,19 @@ def test_all_values_are_checked(console: ConsolePage, values: SealedPlaces) -> N
     console.see("open sesame")
     console.click("Close")
     console.run(console.tab.get_by_label("Select API_KEY").uncheck())
-    console.click("Bind 1 value")
-    console.click("Bind 1 value", within="dialog")
-    console.see("1 value is bound")
-    console.see("6 checked: 3 without a name, 1 refused")
+    values.unbound(f"{FOLDER}LATE", "newer")
+    console.click("Bind 2 values")
+    console.click("Bind 2 values", within="dialog")
+    console.see("It was changed in the meantime.")
+    console.click("Cancel", within="dialog")
+    console.see("7 checked: 3 without a name, 2 refused")
+    states = console.tab.locator(".rows .chip")
+    expected = ["no name", "stored twice", "changed", "refused", "stored twice", "bound"]
+    console.run(expect(states).to_have_text(expected))
     assert values.plaintext(f"{FOLDER}scoped/mail/TOKEN")["place"] == values.place(
         f"{FOLDER}scoped/mail/TOKEN", "secret"
     )
-    for path in (SECRET, OTHER, f"{FOLDER}COPIED"):
+    for path in (SECRET, OTHER, f"{FOLDER}COPIED", f"{FOLDER}LATE"):
         assert "place" not in values.plaintext(path)
 
 

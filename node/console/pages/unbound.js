@@ -30,7 +30,7 @@ const nameOf = ({ value }) => (isNote(value) ? words.noteOf(value.label) : value
 
 /** @param {Checked} row @returns {["warn" | "bad" | "good", string]} */
 function stateOf({ isBound, problem, twins }) {
-  if (problem) return ["bad", words.states.refused];
+  if (problem) return problem.code === "conflict" ? ["warn", words.states.changed] : ["bad", words.states.refused];
   if (isBound) return ["good", words.states.bound];
   return twins.length ? ["bad", words.states.twin] : ["warn", words.states.unbound];
 }
@@ -59,6 +59,7 @@ export function render({ client, signal, parameters }) {
   const start = () => {
     if (body.getAttribute("aria-busy") === "true") return;
     fill(body);
+    button.classList.remove("primary"); // the results have one
     loading(body, checked, ({ isThere, ofRunner, found }) => {
       if (!isThere) return h("section", { class: "panel" }, emptyState({ icon: "search", title: words.absent(String(name)), text: words.absentText }));
       return [results(client, found, contacts), ofRunner > 0 && h("p", { class: "dim small" }, words.ofRunner(ofRunner))];
@@ -86,7 +87,7 @@ function results(client, found, contacts) {
   const table = virtualTable({ label: words.title, widths: "1.2rem minmax(0, 2.4fr) minmax(0, 1fr) minmax(0, 1fr) 7rem 5.5rem", narrowWidths: "1.2rem minmax(0, 1fr) auto auto",
     key: (/** @type {Checked} */ { value }) => value.path, columns: [
       { title: words.columns.select, quiet: true, cell: cells.tick },
-      { title: words.columns.name, cell: (row) => [h("span", { class: "mono", title: nameOf(row) }, nameOf(row)), h("span", { class: "narrow" }, cells.stored(row), " · ", cells.writers(row))] },
+      { title: words.columns.name, cell: (row) => [h("span", { class: "mono", title: nameOf(row) }, nameOf(row)), h("span", { class: "narrow" }, (row.writers.length ? cells.writers : cells.stored)(row))] },
       { title: words.columns.stored, wide: true, cell: cells.stored },
       { title: words.columns.writers, wide: true, cell: cells.writers },
       { title: words.columns.state, cell: cells.state },
@@ -99,10 +100,10 @@ function results(client, found, contacts) {
     button.textContent = words.bind(ticked.size);
     count.textContent = words.found(found.length, all.filter((one) => !one.isBound && !one.problem).length, all.filter((one) => one.problem).length);
   };
-  /** Draw a row anew, because its value was bound. @param {Checked} row */
-  const taken = (row) => {
+  /** Draw a row anew, and untick it. @param {Checked} row @param {Partial<Checked>} now */
+  const changed = (row, now) => {
     ticked.delete(row);
-    all[all.indexOf(row)] = { ...row, isBound: true };
+    all[all.indexOf(row)] = { ...row, ...now };
     table.show([...all]);
     draw();
   };
@@ -114,14 +115,24 @@ function results(client, found, contacts) {
     const made = form({ fields: [], action: words.bind(chosen.length), cancel: close, intro: [h("p", {}, words.bindText), h("p", { class: "mono small" }, names + (chosen.length > MOST_NAMED ? ", …" : "")),
       h("p", { class: "dim small" }, words.compared), bar], submit: async () => {
       bar.hidden = false;
+      let count = 0;
+      let problem = null;
       for (const [at, row] of chosen.entries()) {
-        if (!ticked.has(row) || !made.element.isConnected) continue; // an earlier try bound it, or the dialog was closed
+        if (!ticked.has(row) || !made.element.isConnected) continue; // an earlier try settled it, or the dialog was closed
         moved(at, chosen.length);
-        await bind(client, row);
-        taken(row);
+        try {
+          await bind(client, row);
+          changed(row, { isBound: true });
+          count++;
+        } catch (error) {
+          problem = /** @type {import("../wire/errors.js").ConsoleError} */ (error);
+          if (!["conflict", "not-found"].includes(problem.code)) throw problem;
+          changed(row, { problem });
+        }
       }
+      if (problem) throw problem;
       close();
-      say(words.done(chosen.length));
+      if (count) say(words.done(count));
     } });
     return made.element;
   });
@@ -134,16 +145,15 @@ function results(client, found, contacts) {
 function look(client, row, contacts) {
   const { value, problem, twins, storedAt, writers } = row;
   return openDialog(nameOf(row), () => {
-    if (problem) return failure(problem);
     const written = h("span", { class: "dim" }, words.writtenLater);
     const field = secretField(async () => {
       const { value: read, updatedAt } = await opened(client, value);
       fill(written, time(updatedAt));
       return typeof read === "string" ? { text: read, shown: shownText(read), note: hasUnseen(read) && texts.unseen } : { text: base64(read), note: texts.bytes };
     }, (error) => failure(error));
-    return h("div", { class: "stack" }, field, twins.length > 0 && banner({ kind: "bad", title: words.twinTitle, text: words.twinText(twins.join(", ")) }), facts([
+    return h("div", { class: "stack" }, problem ? failure(problem) : field, twins.length > 0 && banner({ kind: "bad", title: words.twinTitle, text: words.twinText(twins.join(", ")) }), facts([
       [words.columns.stored, storedAt ? time(storedAt) : words.notStated],
-      [words.written, written],
+      !problem && [words.written, written],
       [words.writers, writers.length ? writers.map((did) => h("div", {}, contacts.whole(did, words.writers))) : words.noWriters],
     ]), h("p", { class: "dim small" }, words.whoWrote));
   });

@@ -17,7 +17,7 @@ import { renewCopies } from "./shares.js";
  * @import { SecretName } from "./secrets.js"
  * @typedef {{ value: SecretName, isBound: boolean, etag: string, problem: ConsoleError | null, twins: string[], storedAt: string, writers: string[] }} Checked a secret's value, or a
  *   note with the label of its secret; `problem`: why it is refused; `twins`: paths at which the same sealed value, or one with the same content key, is stored too;
- *   `storedAt`: as the node states it, or empty; `writers`: DIDs of others who may write it now. The last two are of unbound values only
+ *   `storedAt`: as the node states it, or empty; `writers`: DIDs of others who may write it now. The last two are not filled for bound values
  */
 
 const AT_ONCE = 8;
@@ -77,8 +77,8 @@ export async function check(client, all, wanted, moved) {
     opened.push(...(await Promise.all(values.slice(from, from + AT_ONCE).map(open))));
   }
   const found = opened.flatMap((one) => one ?? []);
-  const unbound = found.filter(({ isBound, problem }) => !isBound && !problem).map(({ value }) => value.path);
-  const [writers, times] = unbound.length ? await Promise.all([writersOf(client, unbound), lastChanges(client, unbound)]) : [new Map(), new Map()];
+  const listed = found.filter(({ isBound }) => !isBound).map(({ value }) => value.path);
+  const [writers, times] = listed.length ? await Promise.all([writersOf(client, listed), lastChanges(client, listed)]) : [new Map(), new Map()];
   return found.map(({ marks, ...one }) => {
     const { path } = one.value;
     const twins = new Set(marks.flatMap((mark) => [...(paths.get(mark) ?? [])]));
