@@ -13,11 +13,12 @@
 
     POST /call/{owner}/{project}, as OutLayer's clients send it
 
-    {"input": any JSON, which the program reads as compact JSON,
+    {"input": any JSON, which the program reads as compact JSON, or "input_data": text,
      "async"?: bool, "response_format"?: "Json" | "Text" | "Bytes",
      "resource_limits"?: {"max_instructions"?, "max_memory_mb"?, "max_execution_seconds"?},
      "secrets_ref"?: {"profile", "account_id"},
-     "version_key"?: sha256 | "source"?: {"GitHub": {"repo", "commit", "build_target"?}},
+     "version_key"?: sha256 | "source"?: {"GitHub": {"repo", "commit": hash, branch or tag,
+                                                     "build_target"?}},
      "use_bound_identity"?: false}
     or a JSON object with none of these members, which is the input itself
 
@@ -35,7 +36,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -64,6 +65,9 @@ from ..reasons import RunRefused
 MAX_NONCE_CHARS = 128
 MAX_ARGUMENT_BYTES = 4096
 
+_HEX = re.compile(r"[0-9a-fA-F]{7,64}")
+_REF = re.compile(r"[A-Za-z0-9._/@#%+=,-]{1,250}")
+
 
 class SecretsRef(NamedTuple):
     """The owner and scope of the requested secrets."""
@@ -73,23 +77,38 @@ class SecretsRef(NamedTuple):
 
 
 class BuildSource(StrictRecord):
-    """The repository, commit and target that a call names instead of a version (RN240)."""
+    """The repository, commit and target that a call names instead of a version (RN240).
+
+    `commit` is a full hash, or a branch or tag of the project's active version (RN267).
+    """
 
     repo: str
     commit: str
     build_target: Target = "wasm32-wasip1"
 
     def __post_init__(self) -> None:
-        if re.fullmatch(COMMIT, self.commit) is None:
+        # A shortened hash or one in capitals never passes for the name of a branch.
+        if self.names_ref and (_HEX.fullmatch(self.commit) or not _REF.fullmatch(self.commit)):
             raise RunRefused(
                 "request-invalid",
-                "commit: give the full hash, 40 or 64 lower-case hex digits; a branch or tag moves",
+                "commit: give the full hash, 40 or 64 lower-case hex digits, or a branch or tag,"
+                " such as main or refs/tags/v1",
             )
         msgspec.structs.force_setattr(self, "repo", repository_of(self.repo))
 
+    @property
+    def names_ref(self) -> bool:
+        """Whether a branch or tag is named, and not a commit."""
+        return re.fullmatch(COMMIT, self.commit) is None
+
     def is_of(self, build: Build | None) -> bool:
-        """Return whether an origin is of this repository and commit."""
-        return build is not None and (build.repository, build.commit) == (self.repo, self.commit)
+        """Return whether an origin is of this repository and commit, branch or tag."""
+        if build is None or build.repository != self.repo:
+            return False
+        if not self.names_ref:
+            return build.commit == self.commit
+        name = self.commit
+        return build.ref in (name, f"refs/heads/{name}", f"refs/tags/{name}")
 
 
 class TaskOrder(NamedTuple):
@@ -144,9 +163,12 @@ class CallBody:
     def active_of(self) -> ProjectId | None:
         """The project whose active version is called, or None.
 
-        A call of a build is a call of one version by its hash (RN243).
+        A call of a commit is a call of one version by its hash (RN243). A branch or tag is one of
+        the active version (RN267).
         """
-        return None if self.sha256 or self.build else self.project
+        if self.build is not None and not self.build.names_ref:
+            return None
+        return None if self.sha256 else self.project
 
 
 class _Secrets(StrictStruct):
@@ -228,6 +250,12 @@ def _selected(source: _Source) -> tuple[ProjectId | None, str | None, BuildSourc
     # a version is one of a project, and is not beside a build, which selects a version itself
     if source.version is not None and (source.project is None or source.GitHub is not None):
         raise RunRefused("request-invalid", "source")
+    if source.GitHub is not None and source.GitHub.names_ref and source.project is None:
+        raise RunRefused(
+            "request-invalid",
+            'source: a branch or tag moves; add "project": "<did>/<name>", whose active version'
+            " runs if it was built from it, or give the full hash of a commit",
+        )
     project = None if source.project is None else parse_project(source.project)
     sha256 = source.wasmSha256 if source.version is None else source.version
     if sha256 is not None:
@@ -296,12 +324,18 @@ class _ApiSecrets(StrictStruct):
     account_id: str
 
 
+class _ApiSource(StrictStruct):
+    GitHub: BuildSource | None = None
+    WasmUrl: Any = None
+    Project: Any = None
+
+
 class _ApiBody(StrictStruct):
     response_format: Any = None
     resource_limits: dict[str, int] | None = None
     secrets_ref: _ApiSecrets | None = None
     version_key: str | None = None
-    source: Annotated[Mapping[Literal["GitHub"], BuildSource], msgspec.Meta(min_length=1)] = {}
+    source: _ApiSource | None = None
     use_bound_identity: bool | None = None
     is_async: bool | None = msgspec.field(name="async", default=None)
 
@@ -319,11 +353,12 @@ def api_body(members: bytes, given: bytes, project: ProjectId) -> CallBody:
     """Parse the untrusted members of a request body of `POST /call`, without the input."""
     asked = shaped(parse_json(members, max_bytes=2 * MAX_BESIDE_INPUT_BYTES), _ApiBody)
     if asked.use_bound_identity:
-        raise RunRefused("request-invalid", "use_bound_identity")
+        raise RunRefused(
+            "request-invalid", "use_bound_identity: the caller is the owner of the API key"
+        )
+    build = None if asked.source is None else _api_build(asked.source)
     # The source of `POST /run` has the same rules; its project is the one in the URL.
-    source = _Source(
-        project=project.text, version=asked.version_key, GitHub=asked.source.get("GitHub")
-    )
+    source = _Source(project=project.text, version=asked.version_key, GitHub=build)
     _, sha256, build = _selected(source)
     response_format = ResponseFormat(asked.response_format or "Json")
     limits = _limits_of(asked.resource_limits or {}, _API_LIMITS)
@@ -342,6 +377,25 @@ def api_body(members: bytes, given: bytes, project: ProjectId) -> CallBody:
         nonce=None,
         is_async=bool(asked.is_async),
     )
+
+
+def _api_build(source: _ApiSource) -> BuildSource:
+    """Return the build in a source, or refuse another kind with what to do instead (RN269)."""
+    if source.WasmUrl is not None:
+        raise RunRefused(
+            "request-invalid",
+            "source.WasmUrl: nothing is fetched from a URL; publish the program with `sealspace"
+            ' project publish`, and name its SHA-256 in "version_key"',
+        )
+    if source.Project is not None:
+        raise RunRefused(
+            "request-invalid",
+            "source.Project: name the project in the address, /call/OWNER/PROJECT, and a version"
+            ' in "version_key"',
+        )
+    if source.GitHub is None:
+        raise RunRefused("request-invalid", "source")
+    return source.GitHub
 
 
 # --- all kinds of body ----------------------------------------------------------------------------

@@ -114,13 +114,15 @@ class PublishedPrograms:
             project: the project of the program; None: only versions that were loaded earlier are
                 found, and only by their hash.
             wanted: the program's SHA-256 in hex, or the commit that it was built from; None: the
-                project's active version.
+                project's active version. A branch or tag is that of the active version.
         Raises:
             RunRefused: `program-unknown`, `program-older`, `program-statement` or
                 `node-unavailable`.
         """
         if project is None:
             return self._loaded_earlier(wanted)
+        if isinstance(wanted, BuildSource) and wanted.names_ref:
+            return await self._active_of(project, wanted)
         # An active version is read again after 5 s (RN53). While the node refuses reads, it is used
         # for 60 s, as is a version that is called by its hash or commit (RN223).
         max_age_s = CONFIRMED_S
@@ -138,6 +140,18 @@ class PublishedPrograms:
             read.add_done_callback(lambda _: self._reads.pop(key, None))
         # A call that is cancelled must not cancel the read of the others.
         return await asyncio.shield(read)
+
+    async def _active_of(self, project: ProjectId, wanted: BuildSource) -> Version:
+        """Return the active version of a project if it was built from a branch or tag (RN267)."""
+        version = await self.find(project, None)
+        if not _is_wanted(version, wanted):
+            raise RunRefused(
+                "program-unknown",
+                f"the active version was not built from {wanted.commit} of {wanted.repo} for"
+                f" {wanted.build_target}; name the full hash of a commit, or ask the developer to"
+                " activate a build of it",
+            )
+        return version
 
     def _loaded_earlier(self, wanted: _Wanted) -> Version:
         # Commits are recorded in the statements of a project, so only a hash can be looked up.

@@ -35,17 +35,24 @@ from sealspace.cli.terminal import (
 from sealspace.client import Client
 from sealspace.documents.project_names import checked_sha256
 from sealspace.documents.published import MAX_PUBLISHED_BYTES
+from sealspace.documents.run_grants import GrantLimits
 from sealspace.errors import BackendAnswerInvalid, InvalidInput, NotGranted
 from sealspace.private_files import read_key, replace_file
 from sealspace.service.command_errors import KeyFileUnusable, RunFailed
 from tee_backend.cli.grants import hosts_words
 
 from .program_commands import project_of
+from .run_grants import limit_options
 
 _RIGHT_TTL_S = 12 * 3600.0
 _MAX_INPUT_BYTES = 10_000_000
 _MAX_KEY_BYTES = 4096
 _HASH_DIGITS = 64
+_API_LIMITS = {
+    "maxInstructions": "max_instructions",
+    "maxMemoryMb": "max_memory_mb",
+    "maxExecutionSeconds": "max_execution_seconds",
+}
 _Result = TypeVar("_Result")
 
 
@@ -61,7 +68,12 @@ _Result = TypeVar("_Result")
     metavar="github.com/OWNER/NAME",
     help="Run the version that was built from this repository; needs --commit.",
 )
-@click.option("--commit", metavar="HASH", help="Full hash of the commit.")
+@click.option(
+    "--commit",
+    metavar="HASH|BRANCH|TAG",
+    help="Full hash of the commit. With DID/NAME also a branch or tag: then the active version runs"
+    " if it was built from it.",
+)
 @click.option(
     "--target",
     type=click.Choice(TARGETS),
@@ -90,6 +102,7 @@ _Result = TypeVar("_Result")
     help="File with an API key, mode 0600; `-` is standard input. The call is made in the name of"
     " the key's owner. With an API key, the input must be JSON.",
 )
+@limit_options(GrantLimits)
 @naming(projects=["program"], owners=["secrets"])
 def call(
     url: str,
@@ -101,6 +114,7 @@ def call(
     secrets: str | None,
     receipt_file: Path | None,
     key_file: Path | None,
+    limits: GrantLimits,
 ) -> None:
     """Run a published program on the runner at URL.
 
@@ -125,9 +139,15 @@ def call(
         body = _api_body(data, secrets)
         if named:
             body["source"] = named
+        if limits.stated:
+            body["resource_limits"] = {
+                _API_LIMITS[name]: limit for name, limit in limits.stated.items()
+            }
         answer = asyncio.run(call_with_key(url, key, project, body, on_wait=_tell_waiting))
     else:
         body = _body(program, named, data, secrets)
+        if limits.stated:
+            body["resourceLimits"] = limits.stated
         answer = with_call_right(
             lambda client: call_runner(url, client.session, body, on_wait=_tell_waiting)
         )

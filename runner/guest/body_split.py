@@ -9,6 +9,7 @@ Example:
     members, given = split_body(b'{"input": [1, 2]}', API_SHAPE)
 """
 
+import re
 from functools import cache
 
 import msgspec
@@ -19,10 +20,19 @@ from capabilities.strict_json import check_text, parse_json
 
 MAX_BESIDE_INPUT_BYTES = 64 * 1024
 """Longest body without its input."""
-_MALFORMED = (
-    "the body is not a JSON object, or has an unknown member; the program's own input belongs in"
-    ' "input"'
-)
+_NOT_AN_OBJECT = "the body is not a JSON object"
+_UNKNOWN = re.compile(r"unknown field `(.{1,64}?)`", re.DOTALL)
+_OWN_INPUT = 'the program\'s own input belongs in "input"'
+_INSTEAD = {
+    "params": "nothing is compiled here, and no payment is attached; leave it out",
+    "payer_account_id": "the owner of the API key pays; leave it out",
+    "project_id": "name the project in the address, /call/OWNER/PROJECT",
+    "deposit": "the operator credits the account of the key's owner; leave it out",
+    "compile_only": "nothing is compiled from source; publish the program",
+    "force_rebuild": "nothing is compiled from source; publish the program",
+    "store_on_fastfs": "nothing is stored for others; a program publishes what it answers",
+}
+"""What to do instead of members that OutLayer's clients know and this runner lacks (RN269)."""
 
 
 class BodyShape(msgspec.Struct, frozen=True):
@@ -31,8 +41,9 @@ class BodyShape(msgspec.Struct, frozen=True):
     Attributes:
         members: names of the members beside the input.
         most_input_bytes: longest input.
-        is_any_json: whether `input` is any JSON, and a body without known members is the input
-            itself (RN230). Otherwise the input is a text, or base64 in `inputBase64`.
+        is_any_json: whether `input` is any JSON, a text can be in `input_data` instead (RN268),
+            and a body without known members is the input itself (RN230). Otherwise the input is a
+            text, or base64 in `inputBase64`.
     """
 
     members: tuple[str, ...]
@@ -42,7 +53,7 @@ class BodyShape(msgspec.Struct, frozen=True):
     @property
     def inputs(self) -> tuple[str, ...]:
         """The names of the members that contain the input."""
-        return ("input",) if self.is_any_json else ("input", "inputBase64")
+        return ("input", "input_data") if self.is_any_json else ("input", "inputBase64")
 
     @property
     def most_bytes(self) -> int:
@@ -79,7 +90,7 @@ def split_body(data: bytes, shape: BodyShape) -> tuple[bytes, bytes]:
         split = _split_api_body if shape.is_any_json else _split_run_body
         members, given = split(data, shape)
     except msgspec.ValidationError as exc:
-        raise BodyRefused("request-invalid", _MALFORMED) from exc
+        raise BodyRefused("request-invalid", _what_is_unknown(str(exc))) from exc
     except CapabilityError as exc:
         raise BodyRefused("request-invalid", str(exc)) from exc
     except (ValueError, RecursionError) as exc:
@@ -113,15 +124,41 @@ def _split_run_body(data: bytes, shape: BodyShape) -> tuple[bytes, bytes]:
 
 
 def _split_api_body(data: bytes, shape: BodyShape) -> tuple[bytes, bytes]:
-    """Separate a body of `POST /call`, whose input is any JSON."""
+    """Separate a body of `POST /call`, whose input is any JSON, or a text in `input_data`."""
     # RN230: other members are skipped without being built
     found = msgspec.json.decode(data, type=_raw_members(shape, is_strict=False))
     if not any(msgspec.structs.astuple(found)):  # no known member: the body itself is the input
         data = b'{"input":%s}' % data
     texts = _member_texts(data, shape)
     text = bytes(texts["input"])
+    plain = bytes(texts["input_data"])
+    if plain:
+        if text:
+            raise BodyRefused("request-invalid", 'give "input" or "input_data", not both')
+        # RN268: OutLayer's requests with this member have text answers unless they say otherwise
+        texts["response_format"] = texts["response_format"] or msgspec.Raw(b'"Text"')
+        return _without_inputs(texts, shape), _plain_input(plain, shape)
     check_text(text, max_bytes=shape.most_bytes)
     return _without_inputs(texts, shape), msgspec.json.format(text, indent=-1)
+
+
+def _plain_input(text: bytes, shape: BodyShape) -> bytes:
+    """Return the input of a body whose `input_data` is a JSON string (RN268)."""
+    if not text.startswith(b'"'):
+        raise BodyRefused(
+            "request-invalid", '"input_data" must be a text; other JSON belongs in "input"'
+        )
+    check_text(text, max_bytes=shape.most_bytes)
+    return msgspec.json.decode(text, type=str).encode()
+
+
+def _what_is_unknown(error: str) -> str:
+    """Return what is wrong with a body, and what to do instead of an unknown member (RN269)."""
+    found = _UNKNOWN.search(error)
+    if found is None:
+        return _NOT_AN_OBJECT
+    name = found[1]
+    return f'unknown member "{name}": {_INSTEAD.get(name, _OWN_INPUT)}'
 
 
 def _member_texts(data: bytes, shape: BodyShape) -> dict[str, msgspec.Raw]:

@@ -165,6 +165,49 @@ async def test_an_api_key_calls_by_repository_and_commit(stage: RunnerStage) -> 
     assert (status, answer["code"]) == (404, "program-unknown") and COMMAND in answer["error"]
 
 
+async def test_RN267_a_branch_or_tag(stage: RunnerStage) -> None:
+    """RN267: it is a call of the active version, which runs only if it was built from that ref."""
+    build = build_at("9")
+    tagged = altered(build, ref="refs/tags/v1")
+    version = await published(stage, "refs", build)
+    name = version.project.text
+    await granted(stage, ByProject(version.project))
+    key = await stage.key("refs", profiles=["default"])
+    mine = {"profile": "default", "account_id": stage.developer}
+
+    async def named(ref: str, **more: str) -> tuple[int, dict[str, Any]]:
+        github = {"repo": REPOSITORY, "commit": ref, **more}
+        source = {"GitHub": github, "project": name}
+        answered = await called(stage, source, secrets=stage.developer)
+        body = {"input_data": "", "source": {"GitHub": github}, "secrets_ref": mine}
+        by_key = await stage.api("refs", key, body)
+        assert by_key[0] == answered[0]
+        return answered
+
+    for ref in ("main", "refs/heads/main"):
+        status, answer = await named(ref)
+        assert status == 200 and SECRET in answer["output"], answer
+        assert answer["receipt"]["statement"]["program"] == version.sha256
+    for ref, more in (
+        ("v1", {}),
+        ("refs/tags/main", {}),
+        ("heads/main", {}),
+        ("main", {"repo": "github.com/alice/other"}),
+        ("main", {"build_target": "wasm32-wasip2"}),
+    ):
+        refused = await named(ref, **more)
+        assert code(refused) == (404, "program-unknown")
+        assert "activate a build of it" in refused[1]["error"]["detail"]
+    newer = await published(stage, "refs", tagged, bytes_of="newer refs")
+    stage.runner.programs._found.pop((version.project, None), None)
+    status, answer = await named("v1")
+    assert answer["receipt"]["statement"]["program"] == newer.sha256, answer
+    assert code(await named("main")) == (404, "program-unknown")
+    await published(stage, "refs", None, bytes_of="without a build")
+    stage.runner.programs._found.pop((version.project, None), None)
+    assert code(await named("v1")) == (404, "program-unknown")
+
+
 async def test_a_call_that_runs_later_keeps_its_project(stage: RunnerStage) -> None:
     """RN242: an asynchronous call runs in the project that its request named."""
     build = build_at("4")
@@ -184,7 +227,9 @@ async def test_a_call_that_runs_later_keeps_its_project(stage: RunnerStage) -> N
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        (source_of(build_at("1")) | {"GitHub": {"repo": REPOSITORY, "commit": "main"}}, "moves"),
+        ({"GitHub": {"repo": REPOSITORY, "commit": "main"}}, "moves"),
+        ({"GitHub": {"repo": REPOSITORY, "commit": "a b"}}, "full hash"),
+        ({"GitHub": {"repo": REPOSITORY, "commit": ""}}, "full hash"),
         ({"GitHub": {"repo": REPOSITORY, "commit": "A1" * 20}}, "lower-case"),
         ({"GitHub": {"repo": REPOSITORY, "commit": "a1" * 10}}, "full hash"),
         ({"GitHub": {"repo": "gitlab.com/a/b/c", "commit": "a1" * 20}}, "repository"),
@@ -216,7 +261,9 @@ async def test_sources_that_are_refused(source: dict[str, Any], said: str) -> No
         {"source": {}},
         {"source": {"project": f"{BOB.did}/a"}},
         {"source": source_of(build_at("1")) | {"project": f"{BOB.did}/a"}},
-        {"source": {"GitHub": {"repo": REPOSITORY, "commit": "main"}}},
+        {"source": {"GitHub": {"repo": REPOSITORY, "commit": "a1b2c3d"}}},
+        {"source": {"WasmUrl": {"url": "https://a.example/x.wasm", "hash": "ab" * 32}}},
+        {"source": {"Project": {"project_id": "alice.near/a"}}},
         {"source": source_of(build_at("1")), "prompt": "Hello"},
     ],
 )

@@ -14,7 +14,6 @@ from backend_desk import Desk
 from backend_site import serving
 from guest_programs import guest
 from https_service import Service, https_service
-from moved_secrets import put_unbound
 from runner_stage import ECHO, ENVIRONMENT, RunnerStage, runner_stage
 
 from capabilities.signatures import Ed25519Signer
@@ -22,12 +21,9 @@ from runner.calls import service as calls_service
 from runner.shares import FairSemaphore
 from sealspace.apps import runners
 from sealspace.cli.root import EXIT_STATUS
-from sealspace.client import Client
 from sealspace.documents.iexec_names import address_of
 from sealspace.documents.project_names import parse_project
 from sealspace.documents.published import EVIDENCE_PATH
-from sealspace.secrets import parse_secret_name
-from sealspace.session import load_session
 from tee_backend.outbound import Outbound
 
 SECRET = "open sesame, says the owner"
@@ -170,33 +166,6 @@ async def test_from_a_program_to_a_receipt_that_holds(
         refused
     )
     assert refused.next.startswith(f"sealspace runner grant {stage.url}")
-
-
-async def test_RN264_unbound_values_are_granted_and_shown(
-    desk: Desk, stage: RunnerStage, tmp_path: Path
-) -> None:
-    """RN264: a call names a secret that does not state its place, and `--allow-unbound` delivers
-    it."""
-    owner = await with_secret(desk)
-    session = load_session(desk.home / "session.json")
-    async with Client(stage.node.url, session=session) as client:
-        await put_unbound(client, parse_secret_name("API_KEY"), SECRET)
-    assert (await desk.run("project", "publish", "unbound", program(tmp_path))).status == 0
-    grant = (
-        *("runner", "grant", stage.url, "--secret", "API_KEY", "--program", "unbound"),
-        "--yes",
-    )
-    granted = await desk.run(*grant)
-    assert granted.status == 0 and "where they belong" not in granted.out, granted
-    call = ("runner", "call", stage.url, f"{owner}/unbound", "--secrets", "me")
-    refused = await desk.run(*call)
-    assert refused.status == 1 and SECRET not in refused.out + refused.err, refused
-    assert refused.err.startswith("sealspace: secret-not-bound: ") and "API_KEY" in refused.err
-    assert "sealspace secret put NAME" in refused.next, refused
-    granted = await desk.run(*grant, "--allow-unbound")
-    assert "secrets that do not say where they belong are delivered" in granted.out, granted
-    assert json.loads((await desk.run("runner", "list", "--json")).out)[-1]["run"]["unbound"]
-    assert f"API_KEY={SECRET}" in (await desk.run(*call)).out
 
 
 async def test_hosts_are_granted_and_shown(
