@@ -244,7 +244,8 @@ class Cell:
             await self._send(Did.REVOKE, "", node=self._node(), under_grant=True)
             if self._has_revoked():
                 break
-        await self._send(Did.PUT, self._chance.choice(KEYS), node=self._node(), under_grant=True)
+        did = self._chance.choice((Did.PUT, Did.GET))
+        await self._send(did, self._chance.choice(KEYS), node=self._node(), under_grant=True)
 
     def _node(self) -> int:
         return self._chance.randrange(len(self._system.nodes))

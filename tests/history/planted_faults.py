@@ -59,8 +59,8 @@ PLANTED_FAULTS = (
     _, ended = await _attempt(services, revocation)
     asyncio.ensure_future(until_committed(services, lambda _: _attempt(services, revocation)))
     return ended""",
-        kinds=(Fault.KILL_NODE,),
-        kills=1,
+        kinds=(Fault.PAUSE_STOREKEEPER, Fault.KILL_STOREKEEPER),
+        kills=4,
     ),
     PlantedFault(
         name="commits whose answer was lost count as done",

@@ -17,7 +17,7 @@ async def test_kills_and_pauses_of_processes(tmp_path: Path) -> None:
     """Histories of a node whose processes are killed and stopped keep the store's promises (ST1,
     ST2, ST4, ST7, ST8)."""
     kinds = (Fault.KILL_STOREKEEPER, Fault.KILL_WORKER, Fault.PAUSE_STOREKEEPER)
-    plan = Plan(operations=200, kills=2, seed=SEED, kinds=kinds)
+    plan = Plan(operations=150, kills=2, seed=SEED, kinds=kinds)
     report = await run(FolderSystem(tmp_path), plan)
     print(report)
     assert report.violations == []
@@ -32,7 +32,7 @@ async def test_a_power_cut(tmp_path: Path) -> None:
     """Histories of a node whose disk loses its power keep the store's promises."""
     if not can_mount(tmp_path):
         pytest.skip(NO_DISK)
-    plan = Plan(operations=120, kills=1, seed=SEED, kinds=(Fault.POWER,))
+    plan = Plan(operations=80, kills=1, seed=SEED, kinds=(Fault.POWER,))
     report = await run(DiskSystem(tmp_path), plan)
     print(report)
     assert report.violations == []
