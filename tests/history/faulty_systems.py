@@ -8,6 +8,7 @@ they meet depends on the machine.
 import asyncio
 import enum
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -76,7 +77,7 @@ Answers = Callable[[int], Awaitable[None]]
 Inject = Callable[[random.Random, Answers], Awaitable[None]]
 
 
-class FaultySystem:
+class FaultySystem(ABC):
     """One or two nodes with their store.
 
     Attributes:
@@ -103,11 +104,10 @@ class FaultySystem:
         if has_clock():
             self.faults[Fault.CLOCK] = self._set_clock
         self.calm = asyncio.Event()
-        self._chance_of_node = random.Random(0)
 
+    @abstractmethod
     async def start(self, running: AsyncExitStack) -> None:
         """Start the nodes; they end with the stack."""
-        raise NotImplementedError
 
     def url(self, at: int) -> str:
         """The address of a node since its last start."""
