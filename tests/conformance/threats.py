@@ -7,6 +7,7 @@ table fails a test.
 
 from conformance.agent_threats import TESTS_OF_AGENT_THREATS
 from conformance.backend_threats import TESTS_OF_BACKEND_THREATS
+from conformance.copy_threats import TESTS_OF_COPY_THREATS
 from conformance.door_threats import TESTS_OF_DOOR_THREATS
 from conformance.root_secret_threats import TESTS_OF_ROOT_SECRET_THREATS
 from conformance.runner_threats import TESTS_OF_RUNNER_THREATS, UNTESTED_RUNNER_THREATS
@@ -38,7 +39,6 @@ _BINDING_COMMAND = "sealspace/cli/test_secret_bind.py::"
 _RELABELLED = "attacks/test_relabelled.py::"
 _UNBOUND = "sealspace/test_unbound_values.py::"
 _MACHINES = "attacks/test_machine_tokens.py::"
-_COPIES = "attacks/test_copied_keys.py::"
 _ID_TOKENS = "attacks/test_id_tokens.py::"
 _WITHDRAWALS = "attacks/test_withdrawals.py::"
 _CONDITIONS = "attacks/test_conditions.py::"
@@ -57,6 +57,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     **TESTS_OF_AGENT_THREATS,
     **TESTS_OF_DOOR_THREATS,
     **TESTS_OF_ROOT_SECRET_THREATS,
+    **TESTS_OF_COPY_THREATS,
     # --- secrets that people share
     "3.5 a person reads on after a share has ended, or a member after leaving a team": (
         "attacks/test_sharing.py::test_SH5_an_ended_share_is_over_in_every_worker",
@@ -186,21 +187,6 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _UNBOUND + "test_EN47_what_a_recipient_passed_on_does_not_count",
         _BINDING + "test_EN48_an_envelope_at_two_paths_is_refused",
         _BINDING_COMMAND + "test_EN34_a_writer_of_the_path_is_named",
-    ),
-    "3.1 a writer who can read the envelope of another secret stores it at a path that a machine "
-    "token, a trust, or approved code with listed paths may open: as it is, spelled differently, "
-    "large, in a batch, in another space, after the original was replaced or deleted, or at the "
-    "same time as another write": (
-        _COPIES + "test_RL22_a_copied_envelope_opens_nothing",
-        _COPIES + "test_RL22_however_the_envelope_comes_there",
-        _COPIES + "test_RL21_a_former_envelope_stays_a_secret",
-        _COPIES + "test_RL21_two_puts_at_once",
-        _COPIES + "test_RL22_a_copy_before_the_commit_of_a_release",
-    ),
-    "3.1 a writer who can read an envelope stores it at a second path, so that the secret is "
-    "released to nobody but its owner": (
-        _COPIES + "test_RL22_neither_path_opens_a_key_at_two",
-        "spec/test_network_rules.py::test_RL23_the_owner_asks_where_a_key_is_stored",
     ),
     "3.1 a stolen, forged or repeated ID token, or one for another job, branch or node": (
         _ID_TOKENS + "test_OX3_each_claim_counts",
