@@ -46,6 +46,7 @@ from .errors import InvalidInput, LifetimeTooLong, MalformedAnswer, SessionExpir
 from .session import (
     REVOCATION_TTL_S,
     Grant,
+    Session,
     capability,
     mint,
     read_grant,
@@ -136,8 +137,7 @@ class Delegations:
             policy: code that may receive keys under this grant; None: no restriction by this grant.
             run: programs and callers for which a runner may use the grant; None: not a run grant.
             machine: statement of a machine token or a trust; see `create_token`, `trust_issuer`.
-            unbound: let the recipient use secrets that state no place (EN47); needs the owner's
-                signature. A machine token has it in its own statement.
+            unbound: also allow values without a place; needs the owner's signature (EN47).
             wallet: sign with the owner's wallet instead of the session's key.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
@@ -153,11 +153,8 @@ class Delegations:
             raise InvalidInput("the delegation grants nothing: at least one capability is needed")
         if ttl_s is not None and ttl_s <= 0:
             raise InvalidInput("the lifetime of a delegation must be more than 0 s")
-        if unbound and wallet is None and self._caller.session.did != self._caller.session.owner:
-            raise InvalidInput(
-                "only the owner's wallet can allow values without a place, not a session's key",
-                hint="sign the grant with the owner's wallet",
-            )
+        if unbound and wallet is None:
+            _require_own_key(self._caller.session)
         recipient = _recipient(did)
         granted = capabilities
         if recipient != self._caller.session.did:
@@ -669,6 +666,15 @@ class Delegations:
                 facts=facts,
                 issuer=session.did,
             )
+        )
+
+
+def _require_own_key(session: Session) -> None:
+    """Check that a session's key is the owner's own, which may allow unbound values (EN47)."""
+    if session.did != session.owner:
+        raise InvalidInput(
+            "only the owner's wallet can allow values without a place, not a session's key",
+            hint="sign the grant with the owner's wallet",
         )
 
 

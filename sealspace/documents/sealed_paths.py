@@ -4,10 +4,11 @@ Somebody who cannot open an envelope can only copy it as it is, with another lab
 content key and its ciphertext are then found at two paths.
 
 Example:
+    await client.secrets().put("API_KEY", "open sesame")
+    envelope = await client.secrets().envelope("API_KEY")
     paths = SealedPaths()
     paths.add("vault/secrets/API_KEY", envelope)
-    paths.add("vault/secrets/DB_URL", envelope)
-    assert paths.paths_of(envelope) == ("vault/secrets/API_KEY", "vault/secrets/DB_URL")
+    assert paths.paths_of(envelope) == ("vault/secrets/API_KEY",)
 """
 
 import hashlib

@@ -6,9 +6,9 @@ write there could have moved the envelope of another secret. The owner may open 
 reader with a grant may open it only if the owner's signed grant says so.
 
 Example:
-    wanted = [capability(secret_uri, KV_GET), capability(network.text, DECRYPT)]
-    if not may_open_unbound(session, owner, wanted, now=now):
-        raise unbound_value(parse_secret_name("API_KEY"))
+    owner = client.session.owner
+    wanted = client.session.grants[0].capabilities
+    assert may_open_unbound(client.session, owner, wanted, now=0.0)
 """
 
 from collections.abc import Sequence

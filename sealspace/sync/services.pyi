@@ -1463,8 +1463,7 @@ class Delegations:
             policy: code that may receive keys under this grant; None: no restriction by this grant.
             run: programs and callers for which a runner may use the grant; None: not a run grant.
             machine: statement of a machine token or a trust; see `create_token`, `trust_issuer`.
-            unbound: let the recipient use secrets that state no place (EN47); needs the owner's
-                signature. A machine token has it in its own statement.
+            unbound: also allow values without a place; needs the owner's signature (EN47).
             wallet: sign with the owner's wallet instead of the session's key.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:

@@ -393,6 +393,8 @@ VECTOR_TESTS: dict[str, tuple[str, ...]] = {
         _MANIFESTS + "test_manifests_resolve",
         _MANIFESTS + "test_manifests_are_refused",
     ),
+    "secrets/places.json": ("spec/test_secret_vectors.py::test_place",),
+    "secrets/unbound.json": ("spec/test_secret_vectors.py::test_unbound",),
     "datasets/formats.json": ("spec/test_dataset_vectors.py::test_format",),
     "manifests/portable.json": (
         _MANIFESTS + "test_delegations_as_json",

@@ -9,7 +9,7 @@ import re
 import secrets as random
 import string
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from difflib import get_close_matches
 from functools import partial
@@ -249,19 +249,26 @@ async def list_(
     columns = {"name": "name", "scope": "scope", "changedAt": "last change"}
     if is_checking:
         columns["place"] = "place"
-        for document in listed:
-            document["place"] = places[(str(document["name"]), document["scope"])]
-        unbound_count = sum(one["place"] == "unbound" for one in listed)
-        if unbound_count:
-            tell(
-                f"{unbound_count} values do not state their place, so they may belong to other"
-                " secrets; next: sealspace secret bind --all"
-            )
+        _add_places(listed, places)
     print_documents(
         listed,
         columns,
         nothing="no secrets yet; next: sealspace secret put NAME" if is_all else NONE_HERE,
     )
+
+
+def _add_places(listed: Iterable[JsonObject], places: Mapping[tuple[str, Json], str]) -> None:
+    """Add to each document whether its value states its place, and say how many do not."""
+    unbound_count = 0
+    for document in listed:
+        document["place"] = places[(str(document["name"]), document["scope"])]
+        if document["place"] == "unbound":
+            unbound_count += 1
+    if unbound_count:
+        tell(
+            f"{unbound_count} values do not state their place, so they may belong to other"
+            " secrets; next: sealspace secret bind --all"
+        )
 
 
 async def _places(secrets: Secrets, found: Iterable[SecretName]) -> dict[tuple[str, Json], str]:

@@ -4,7 +4,7 @@ A value without a place can be the value of another secret, which somebody store
 (EN46). So the command first names those who may write there, and asks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import click
@@ -75,23 +75,15 @@ async def bind(
     """
     if bool(names) == is_all or (is_all and scope is not None):
         raise click.UsageError("name the secrets to bind, or add --all without --scope")
-    protected: list[SecretName] = []
     if is_all:
-        stored = await _all_secrets(client)
-        protected = [one for one in stored if is_protected(one.name)]
-        chosen = [one for one in stored if not is_protected(one.name)]
+        chosen, skipped = await _all_secrets(client)
     else:
-        chosen = [writable_name(one, scope) for one in dict.fromkeys(names)]
-    if protected:
-        tell(
-            f"skipped {len(protected)} generated secrets: only the runners that made them read them"
-        )
+        chosen, skipped = [writable_name(one, scope) for one in dict.fromkeys(names)], []
     found = await _read(client, chosen)
     document: dict[str, object] = {
         "bound": [],
-        "boundBefore": [one.label for one in found.bound],
-        "skipped": [one.label for one in protected],
-        "refused": [],
+        "boundBefore": _labels(found.bound),
+        "skipped": _labels(skipped),
     }
     if found.unbound:
         document |= await _tell_writers(client, list(found.unbound))
@@ -100,28 +92,45 @@ async def bind(
         confirm(f"are they the right values? bind {what}?", yes=yes)
         document["bound"] = await _bind(client, found)
     else:
-        tell("nothing to bind: all values state their place")
+        tell("nothing to bind: no value that was read lacks its place")
     # Also those that were bound before: an earlier run may have ended before it renewed the copies.
-    renewed = await client.sharing.renew([one.label for one in chosen if one not in found.refused])
+    renewed = await client.sharing.renew(_labels(one for one in chosen if one not in found.refused))
     if renewed:
         tell(f"renewed the copies of {', '.join(renewed)}")
-    for secret, error in found.refused.items():
+    _finish(client, document, found.refused)
+
+
+def _finish(
+    client: Client, document: dict[str, object], refused: dict[SecretName, SealspaceError]
+) -> None:
+    """Print the result, and raise the first error if some secrets were not bound."""
+    for secret, error in refused.items():
         tell(f"not bound: {secret.label}: {what_happened(error, own=client.session.owner)}")
     document["refused"] = [
-        {"secret": secret.label, "code": error.code} for secret, error in found.refused.items()
+        {"secret": secret.label, "code": error.code} for secret, error in refused.items()
     ]
     print_result(document)
-    for error in found.refused.values():
+    for error in refused.values():
         raise error
 
 
-async def _all_secrets(client: Client) -> list[SecretName]:
-    """Return the names of all secrets, in all scopes."""
+def _labels(secrets: Iterable[SecretName]) -> list[str]:
+    return [one.label for one in secrets]
+
+
+async def _all_secrets(client: Client) -> tuple[list[SecretName], list[SecretName]]:
+    """Return the names of all secrets in all scopes, and of those that only runners make."""
     secrets = client.secrets()
-    found = []
+    chosen, skipped = [], []
     for scope in (None, *await secrets.scopes()):
-        found += [parse_secret_name(one, scope=scope) for one in await secrets.list(scope=scope)]
-    return found
+        for name in await secrets.list(scope=scope):
+            if is_protected(name):
+                skipped.append(parse_secret_name(name, scope=scope))
+            else:
+                chosen.append(parse_secret_name(name, scope=scope))
+    if skipped:
+        tell(f"skipped {len(skipped)} generated secrets: only the runners that made them read them")
+    return chosen, skipped
 
 
 async def _read(client: Client, chosen: Sequence[SecretName]) -> _Found:

@@ -69,7 +69,7 @@ async def test_EN48_values_are_bound_by_name(office: Office) -> None:
     assert "API_KEY does not state its place, stored " in bound.err
     assert bound.err.splitlines()[-1] == "bound API_KEY"
     again = await office.desk.run("secret", "bind", "API_KEY", "--json")
-    assert again.err == "nothing to bind: all values state their place\n"
+    assert again.err == "nothing to bind: no value that was read lacks its place\n"
     assert json.loads(again.out) == {
         "bound": [],
         "boundBefore": ["API_KEY"],
