@@ -136,18 +136,10 @@ def call(
             )
         key = _key(key_file)
         project = project_of(program or "")
-        body = _api_body(data, secrets)
-        if named:
-            body["source"] = named
-        if limits.stated:
-            body["resource_limits"] = {
-                _API_LIMITS[name]: limit for name, limit in limits.stated.items()
-            }
+        body = _api_body(data, secrets, named, limits)
         answer = asyncio.run(call_with_key(url, key, project, body, on_wait=_tell_waiting))
     else:
-        body = _body(program, named, data, secrets)
-        if limits.stated:
-            body["resourceLimits"] = limits.stated
+        body = _body(program, named, data, secrets, limits)
         answer = with_call_right(
             lambda client: call_runner(url, client.session, body, on_wait=_tell_waiting)
         )
@@ -242,6 +234,7 @@ def _body(
     named: JsonObject,
     data: bytes | None,
     secrets: str | None,
+    limits: GrantLimits,
 ) -> JsonObject:
     """Return the JSON request body for a call in the name of the logged-in owner."""
     if program is not None:
@@ -258,6 +251,8 @@ def _body(
             body["inputBase64"] = encode_standard(data)
     if secrets is not None:
         body["secretsRef"] = _secrets(secrets, "owner")
+    if limits.stated:
+        body["resourceLimits"] = limits.stated
     return body
 
 
@@ -292,7 +287,9 @@ def _key(file: Path) -> str:
         ) from None
 
 
-def _api_body(data: bytes | None, secrets: str | None) -> JsonObject:
+def _api_body(
+    data: bytes | None, secrets: str | None, source: JsonObject, limits: GrantLimits
+) -> JsonObject:
     """Return the JSON request body for a call authorised by an API key."""
     body: JsonObject = {"input": None}
     if data is not None:
@@ -305,6 +302,12 @@ def _api_body(data: bytes | None, secrets: str | None) -> JsonObject:
             ) from None
     if secrets is not None:
         body["secrets_ref"] = _secrets(secrets, "account_id")
+    if source:
+        body["source"] = source
+    if limits.stated:
+        body["resource_limits"] = {
+            _API_LIMITS[name]: limit for name, limit in limits.stated.items()
+        }
     return body
 
 
