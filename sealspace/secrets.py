@@ -21,7 +21,7 @@ Example:
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from capabilities.abilities import DECRYPT, KV_GET
@@ -32,13 +32,11 @@ from encryption_network.network_errors import EncryptionError as NetworkLibraryE
 from encryption_network.networks import FIRST_KEY_VERSION
 
 from .documents.places import place_of
-from .documents.sealed_paths import SealedPaths
 from .documents.secret_names import (
     OWN_FOLDER,
     PROTECTED_NETWORK,
     PROTECTED_PREFIX,
     SECRETS_SPACE,
-    SHARED_PREFIX,
     VAULT_PREFIX,
     SecretName,
     SharedFolder,
@@ -64,7 +62,6 @@ from .errors import (
     InvalidEnvelope,
     InvalidSecretName,
     InvalidSecretPayload,
-    MalformedAnswer,
     NotFound,
     NotGranted,
     PlaceMismatch,
@@ -460,7 +457,6 @@ class Secrets:
         name: str,
         *,
         scope: str | None = None,
-        known: SealedPaths | None = None,
         if_match: str | None = None,
     ) -> bool:
         """Store an unbound value again, with its place inside (EN48).
@@ -472,16 +468,15 @@ class Secrets:
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
             scope: None for a global secret.
-            known: from `sealed_paths`, to bind several secrets; None: it is fetched.
             if_match: bind only this version, as in `Secret.etag`; None: the current one.
         Returns:
             Whether the value was unbound. Otherwise nothing was written.
         Raises:
-            PlaceMismatch: the same envelope is, or was, stored at another path too, so it may
-                belong to another secret.
+            PlaceMismatch: the content key was stored at another path too, so the value may belong
+                to another secret.
             InvalidSecretName: only runners make values of this name, and they bind them.
             PreconditionFailed: a concurrent write won.
-            SealspaceError: as `read`, `put` and `sealed_paths`.
+            SealspaceError: as `read`, `put` and `Encryption.paths_of`.
         """
         with self._about(writable_name(name, scope)) as secret:
             stored = await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)
@@ -489,13 +484,20 @@ class Secrets:
             if former.is_bound:
                 return False
             envelope = self._envelope_of(secret, stored.body)
-            if known is None:
-                known = await self.sealed_paths()
-            others = [path for path in known.paths_of(envelope) if path != secret.path]
-            if others:
+            own = self.resource(secret.name, scope=secret.scope)
+            paths = await self._encryption.paths_of(envelope)
+            # A copy of the envelope has the same content key, so the node has recorded both paths.
+            if paths != (own,):
+                others = []
+                for path in paths:
+                    if path != own:
+                        # Paths in this space are written without it.
+                        text = path or "a path that is unknown now"
+                        others.append(text.removeprefix(f"{self._space.text}/kv/"))
                 raise PlaceMismatch(
-                    f"the sealed value of {secret.label} is, or was, also stored at"
-                    f" {', '.join(others)}, so it may belong there",
+                    f"the sealed value of {secret.label} was also stored at"
+                    f" {' and '.join(others) or 'a path that the node did not record'}, so it may"
+                    " belong there",
                     step="read both with `sealspace secret get`, and store the right value of each"
                     f" again: sealspace secret put {secret.name}",
                 )
@@ -509,39 +511,6 @@ class Secrets:
             sealed = await self._sealed(secret, payload, network=envelope.network)
             await self._kv.put(secret.path, sealed, if_match=if_match or stored.etag)
             return True
-
-    async def sealed_paths(self) -> SealedPaths:
-        """Return where the envelopes of the owner's secrets and notes are stored.
-
-        The earlier values that the node keeps are included, those of deleted secrets are not.
-        Nothing is decrypted. Only the owner in person may list versions.
-
-        Raises:
-            NotGranted, NodeRefused, TransportError: a request failed.
-        """
-        paths = SealedPaths()
-        gate = asyncio.Semaphore(_AT_ONCE)
-
-        async def note(path: str, version: int | None = None) -> None:
-            stored = await self._kv.get(path, max_bytes=_MAX_ENVELOPE_BYTES, version=version)
-            # A value that is not an envelope is not a copy of one.
-            with suppress(NetworkLibraryError):
-                paths.add(path, parse_envelope(stored.body))
-
-        async def add(path: str) -> None:
-            async with gate:
-                # NotFound: it was deleted in the meantime. MalformedAnswer: the node is of another
-                # implementation, which keeps no versions (M56).
-                with suppress(NotFound, MalformedAnswer):
-                    await note(path)
-                    for one in await self._kv.versions(path):
-                        if not one.is_current:
-                            await note(path, one.version)
-
-        stored_paths = [path async for path in self._kv.list(OWN_FOLDER)]
-        # Copies for other people are sealed to their networks; the owner opens none.
-        await _all_of(add(path) for path in stored_paths if not path.startswith(SHARED_PREFIX))
-        return paths
 
     async def delete(
         self, name: str, *, scope: str | None = None, purge: bool = False, if_match: str = ""

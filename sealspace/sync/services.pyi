@@ -28,7 +28,6 @@ from sealspace.documents.manifests import DelegationTarget
 from sealspace.documents.network_keys import NetworkKeys
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.run_grants import RunStatement
-from sealspace.documents.sealed_paths import SealedPaths
 from sealspace.documents.secret_names import SecretName, SharedFolder
 from sealspace.documents.secret_payloads import Generated, Secret
 from sealspace.documents.signed_statements import StatementSigner
@@ -661,14 +660,7 @@ class Secrets:
             SealspaceError: as `rollback`.
         """
 
-    def bind(
-        self,
-        name: str,
-        *,
-        scope: str | None = None,
-        known: SealedPaths | None = None,
-        if_match: str | None = None,
-    ) -> bool:
+    def bind(self, name: str, *, scope: str | None = None, if_match: str | None = None) -> bool:
         """Store an unbound value again, with its place inside (EN48).
 
         A value without a place was sealed by another client or an earlier version, and only the
@@ -678,26 +670,15 @@ class Secrets:
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
             scope: None for a global secret.
-            known: from `sealed_paths`, to bind several secrets; None: it is fetched.
             if_match: bind only this version, as in `Secret.etag`; None: the current one.
         Returns:
             Whether the value was unbound. Otherwise nothing was written.
         Raises:
-            PlaceMismatch: the same envelope is, or was, stored at another path too, so it may
-                belong to another secret.
+            PlaceMismatch: the content key was stored at another path too, so the value may belong
+                to another secret.
             InvalidSecretName: only runners make values of this name, and they bind them.
             PreconditionFailed: a concurrent write won.
-            SealspaceError: as `read`, `put` and `sealed_paths`.
-        """
-
-    def sealed_paths(self) -> SealedPaths:
-        """Return where the envelopes of the owner's secrets and notes are stored.
-
-        The earlier values that the node keeps are included, those of deleted secrets are not.
-        Nothing is decrypted. Only the owner in person may list versions.
-
-        Raises:
-            NotGranted, NodeRefused, TransportError: a request failed.
+            SealspaceError: as `read`, `put` and `Encryption.paths_of`.
         """
 
     def delete(

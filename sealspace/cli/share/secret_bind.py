@@ -155,12 +155,11 @@ async def _read(client: Client, chosen: Sequence[SecretName]) -> _Found:
 async def _bind(client: Client, found: _Found) -> list[str]:
     """Store values with their places, and note those that are refused."""
     secrets = client.secrets()
-    known = await secrets.sealed_paths()
     bound = []
     count = counter(f"of {len(found.unbound)} values bound", every=_EVERY, first=_EVERY)
     for done, (one, former) in enumerate(found.unbound.items(), 1):
         try:
-            await secrets.bind(one.name, scope=one.scope, known=known, if_match=former.etag)
+            await secrets.bind(one.name, scope=one.scope, if_match=former.etag)
         except SealspaceError as error:
             found.refused[one] = error
         else:
