@@ -7,6 +7,7 @@ depends on has changed.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from capabilities.frozen_struct import AcyclicStruct
 from capabilities.resources import SpaceId
@@ -23,7 +24,7 @@ from spaces.store.contract import (
     counter_of,
 )
 from spaces.values.drafts import Draft
-from spaces.values.key_places import plan_key_places
+from spaces.values.key_places import StoredKey, plan_key_places
 from spaces.values.quota import effective_limit, rows_limit
 from spaces.values.value_bodies import Staging
 from spaces.values.value_heads import Head, head_of
@@ -36,7 +37,7 @@ from ..authorise import Call, read_call
 from .conditions import Options
 from .plan import Request
 from .retired_keys import check_keys
-from .sealed_values import KEY_MEMBER, find_sealed_keys
+from .sealed_values import KEY_MEMBER, SealedKey, find_sealed_keys
 from .stored_keys import stored_keys_of
 
 # After this time a token is refused as expired by every process of a store, whatever their clocks'
@@ -250,14 +251,13 @@ async def put_values(
     """
     services, space = request.services, request.target.space
     read = partial(_read_put, request, space, paths)
-    own = space_keys(space)
     async with services.values.staging(word=KEY_MEMBER) as staging:
         began = services.now()
         admitted = await read(records_use=True)
         admitted.require_free_space(declared_bytes)
         received = await receive(staging, admitted)
-        writes, sealed = await find_sealed_keys(received, staging)
-        stored = await stored_keys_of(services.store, services.keyring, space, sealed)
+        keys = await _find_keys(request, received, staging)
+        writes = keys.writes
         is_small = all(write.body is not None and write.body.inline is not None for write in writes)
 
         # The type is quoted, so that it is not evaluated for each put.
@@ -279,8 +279,8 @@ async def put_values(
                 room=reading.room,
                 pages=call.pages,
             )
-            places = await plan_key_places(services.store, own, stored)
-            networks = await check_keys(services, space, sealed)
+            places = await plan_key_places(services.store, space_keys(space), keys.stored)
+            networks = await check_keys(services, space, keys.sealed)
             # The quota is checked before `finalize` gives uploaded files their final names.
             quota = reading.quota(draft, key_rows_bytes=places.growth_bytes)
             plan = await draft.finalize(now=services.now())
@@ -296,6 +296,28 @@ async def put_values(
 
         await until_committed(services, attempt)
     return writes
+
+
+class _FoundKeys(NamedTuple):
+    """The wrapped keys in the values that an operation received.
+
+    Attributes:
+        writes: the writes, with the digests of their wrapped keys (RL19).
+        sealed: the wrapped keys, each with its path.
+        stored: the content keys in them that the node can open (RL21).
+    """
+
+    writes: Sequence[Write]
+    sealed: Sequence[tuple[str, SealedKey]]
+    stored: Sequence[StoredKey]
+
+
+async def _find_keys(request: Request, received: Sequence[Write], staging: Staging) -> _FoundKeys:
+    """Find and open the wrapped keys in received values."""
+    services, space = request.services, request.target.space
+    writes, sealed = await find_sealed_keys(received, staging)
+    stored = await stored_keys_of(services.store, services.keyring, space, sealed)
+    return _FoundKeys(writes=writes, sealed=sealed, stored=stored)
 
 
 def durable_replay_record(services: Services, call: Call) -> ReplayRecord | None:
