@@ -17,7 +17,7 @@ Example:
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from urllib.parse import urlencode
 
@@ -340,32 +340,32 @@ class KeyRotation:
                 values so far are sealed to the newest key.
         """
         newest = pin_of(await self._encryption.descriptor(network))
-        counts = {"sealed": 0, "current": 0, "other": 0}
-        failed: list[tuple[str, str]] = []
         places = [(kv, keys) async for kv, keys in self._places(spaces)]
-        total = sum(len(keys) for _, keys in places)
-        done = 0
+        tally = _Tally(total=sum(len(keys) for _, keys in places), progress=progress)
         for kv, keys in places:
             for start in range(0, len(keys), _KEYS_IN_A_READ):
-                pack = keys[start : start + _KEYS_IN_A_READ]
-                values = await _values(kv, pack)
-                queue = list(values.items())
-                # A value that was deleted or is too large was looked at, too.
-                done += len(pack) - len(queue)
-                while queue:
-                    part, queue = queue[:_AT_ONCE], queue[_AT_ONCE:]
-                    outcomes = await _gathered(
-                        [self._reencrypt(kv, key, value, newest) for key, value in part]
-                    )
-                    for (key, _), outcome in zip(part, outcomes, strict=True):
-                        if outcome in counts:
-                            counts[outcome] += 1
-                        else:
-                            failed.append((key, outcome))
-                        done += 1
-                        if progress is not None:
-                            progress(done, total)
-        return Reencrypted(failed=tuple(failed), **counts)
+                await self._reencrypt_pack(kv, keys[start : start + _KEYS_IN_A_READ], newest, tally)
+        return Reencrypted(
+            sealed=tally.sealed,
+            current=tally.current,
+            other=tally.other,
+            failed=tuple(tally.failed),
+        )
+
+    async def _reencrypt_pack(
+        self, kv: Kv, keys: Sequence[str], newest: NetworkPin, tally: "_Tally"
+    ) -> None:
+        """Seal the values that one request reads to the newest key."""
+        values = list((await _values(kv, keys)).items())
+        # Values that were deleted meanwhile, or are too large, were looked at, too.
+        tally.done += len(keys) - len(values)
+        for start in range(0, len(values), _AT_ONCE):
+            part = values[start : start + _AT_ONCE]
+            outcomes = await _gathered(
+                [self._reencrypt(kv, key, value, newest) for key, value in part]
+            )
+            for (key, _), outcome in zip(part, outcomes, strict=True):
+                tally.add(key, outcome)
 
     async def _places(self, spaces: Collection[str]) -> AsyncIterator[tuple[Kv, Sequence[str]]]:
         """Yield the owner's spaces that may contain envelopes, each with the keys to look at."""
@@ -393,17 +393,9 @@ class KeyRotation:
                 return "other"
             if envelope.key_version >= newest.key_version:
                 return "current"
-            try:
-                plaintext = await self._encryption.decrypt(envelope)
-            except (DecryptDenied, InvalidResponse) as error:
-                return error.message
-            except NodeFailure as error:
-                if not error.text.startswith("key backend error"):
-                    raise
-                return error.message
-            sealed = await self._encryption.encrypt(plaintext, network=envelope.network)
-            # Label and metadata are kept as they are, in their spelling.
-            sealed = replace(sealed, aad=envelope.aad, metadata=envelope.metadata)
+            sealed = await self._sealed_again(envelope)
+            if isinstance(sealed, str):
+                return sealed
             try:
                 await kv.put(
                     key,
@@ -419,6 +411,57 @@ class KeyRotation:
                     return "other"  # it was deleted meanwhile
                 value = found[key]
         return "other writers replace the value all the time"
+
+    async def _sealed_again(self, envelope: InlineEnvelope) -> InlineEnvelope | str:
+        """Open an envelope and seal its content to the newest key.
+
+        Returns the reason if the envelope cannot be opened.
+        """
+        try:
+            plaintext = await self._encryption.decrypt(envelope)
+        except (DecryptDenied, InvalidResponse) as error:
+            return error.message
+        except NodeFailure as error:
+            if not error.text.startswith("key backend error"):
+                raise
+            return error.message
+        sealed = await self._encryption.encrypt(plaintext, network=envelope.network)
+        # Label and metadata are kept as they are, in their spelling.
+        return replace(sealed, aad=envelope.aad, metadata=envelope.metadata)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """The numbers of values that were looked at.
+
+    Attributes:
+        total: number of all values.
+        progress: called after each value.
+        done: number of values that were looked at.
+        sealed, current, other, failed: as in `Reencrypted`.
+    """
+
+    total: int
+    progress: LookedAt | None
+    done: int = 0
+    sealed: int = 0
+    current: int = 0
+    other: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, path: str, outcome: str) -> None:
+        """Count one value."""
+        if outcome == "sealed":
+            self.sealed += 1
+        elif outcome == "current":
+            self.current += 1
+        elif outcome == "other":
+            self.other += 1
+        else:
+            self.failed.append((path, outcome))
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total)
 
 
 def _envelope_of(value: Value, newest: NetworkPin) -> InlineEnvelope | None:

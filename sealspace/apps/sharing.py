@@ -272,7 +272,8 @@ class Sharing:
         # The former right ends last, so the person can read one of the copies at any time.
         await Delegations(self._caller).revoke(*(one.cid for one in signed[former.folder]))
         await self._kv.delete_many(await self._labels_of_copies(former.folder.path, None))
-        return Share(folder, grants[0], tuple(one._replace(folder=folder.path) for one in named))
+        copies = tuple([one._replace(folder=folder.path) for one in named])
+        return Share(folder=folder, grant=grants[0], copies=copies)
 
     async def _values_of(self, named: Sequence[SecretName]) -> dict[str, str | bytes]:
         """Return the current values of the owner's secrets by their labels.

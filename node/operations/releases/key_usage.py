@@ -148,16 +148,22 @@ async def _needing(
         if not is_former and is_index_row(key):
             continue
         head = head_of(row, key=key)
-        if head is None:
+        if head is None or not await _is_sealed_to(services, head, space, network, key_version):
             continue
-        body = await _body_of(services, head)
-        sealed = None if body is None else find_sealed_key(body)
-        if sealed is None or sealed.key_version != key_version:
-            continue
-        if network_sealed_to(sealed, space) == network:
-            number = version_number(key) if is_former else None
-            found.append(Needing(space=space.text, path=head.path, version=number))
+        number = version_number(key) if is_former else None
+        found.append(Needing(space=space.text, path=head.path, version=number))
     return found
+
+
+async def _is_sealed_to(
+    services: Services, head: Head, space: SpaceId, network: NetworkId, key_version: int
+) -> bool:
+    """Return whether a value is sealed to a version of a network's key."""
+    body = await _body_of(services, head)
+    sealed = None if body is None else find_sealed_key(body)
+    if sealed is None or sealed.key_version != key_version:
+        return False
+    return network_sealed_to(sealed, space) == network
 
 
 async def _body_of(services: Services, head: Head) -> bytes | None:
