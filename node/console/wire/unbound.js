@@ -107,9 +107,9 @@ export async function bind(client, { value, etag, problem, twins }) {
   if (problem || twins.length) throw problem ?? new ConsoleError("place-mismatch", `the sealed value of ${value.label} is stored elsewhere too`);
   const { secret, payload, network } = await openedWhole(client, value);
   if (!secret.isBound) {
-    if (secret.etag !== etag) throw new ConsoleError("conflict", `${value.label} was changed since it was checked`);
     const bound = encodedPayload({ ...payload, updatedAt: new Date().toISOString(), place: placeOf(spaceOf(client), value.path) });
     const envelope = await encrypt(client, network, bound, { label: labelOf(client, value), metadata: METADATA });
+    // On condition of the version that was checked, which may be older than the one that was just opened.
     await kv.put(client, spaceOf(client), value.path, envelope, { ifMatch: etag });
   }
   if (!isNote(value)) await renewCopies(client, [{ secret: value, value: secret.value }]);
