@@ -73,7 +73,7 @@ def judged(stated: Json) -> str:
 def test_EN45_places_are_judged_as_the_sdk_judges_them(shared_scripts: Scripts) -> None:
     """Another spelling is the same place, another place is a mismatch, and anything else is not a
     place."""
-    stated: list[Json] = [{**PLACE, **changed} for changed in CHANGED] + OTHERS
+    stated: list[Json] = [*({**PLACE, **changed} for changed in CHANGED), *OTHERS]
     paths = [SECRET, f"{FOLDER}scoped/mail/API_KEY", NOTE, COPY]
     answers, places = in_page(
         shared_scripts,
@@ -238,7 +238,7 @@ def test_CN14_an_unbound_value_is_bound_as_it_is(scripts: Scripts, values: Seale
         scripts,
         CHECK
         + """
-        for (const one of found) if (!one.isBound) await unbound.bind(client, one);
+        for (const one of found) await unbound.bind(client, one);
         const again = await unbound.check(client, all, all, () => {});
         return [found, again].map((some) => some.map(({ value, isBound, twins, writers }) => [value.path, isBound, twins, writers]));
         """,

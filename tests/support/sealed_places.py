@@ -15,6 +15,7 @@ from browser import BrowserWallet
 from embedded_node import EmbeddedNode
 from loop_thread import LoopThread
 
+from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import JsonObject
 from encryption_network.envelope import parse_envelope
 from sealspace.client import Client
@@ -80,7 +81,8 @@ class SealedPlaces:
         async def put(owner: Client) -> None:
             values = owner.kv("secrets")
             envelope = parse_envelope((await values.get(source)).body)
-            await values.put(target, envelope_bytes(replace(envelope, aad=label)))
+            aad = None if label is None else encode_standard(label)
+            await values.put(target, envelope_bytes(replace(envelope, aad=aad)))
 
         self.own(put)
 
