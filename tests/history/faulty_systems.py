@@ -37,6 +37,8 @@ SETTINGS: Mapping[str, str] = {
     "SEALSPACE_HOSTING__DEFAULT_QUOTA_BYTES": str(LIMIT_BYTES),
     "SEALSPACE_LIMITS__UNAUTHENTICATED_PER_MINUTE": "0",
     "SEALSPACE_LIMITS__CHALLENGES_PER_MINUTE": "1000000",
+    # longer than a run: evidence that has expired is refused, as it should be
+    "SEALSPACE_RELEASE__EVIDENCE_S": "86400",
     # a busy machine takes long for the test write of /readyz
     "SEALSPACE_LIMITS__READY_S": "10",
     "SEALSPACE_SECRET__VALUE": _SECRET,

@@ -21,6 +21,7 @@ from postgres_server import needs_postgres
 OPERATIONS, KILLS, SEED = 6_000, 60, 1
 _BATCH = 2_000
 _SYSTEMS = 3
+_SHOWN = 5
 
 
 def _number(name: str, default: int) -> int:
@@ -41,6 +42,8 @@ async def run_batches(kind: type[FaultySystem], folder: Path) -> Report:
         done = await run(kind(place), plan)
         shutil.rmtree(place)
         print(f"{kind.name}, seed {plan.seed}: {done}", flush=True)
+        for violation in done.violations[:_SHOWN]:
+            print(violation, flush=True)
         report.add(done)
     print(f"{kind.name}, {batches} batches: {report}", flush=True)
     if not has_clock():
