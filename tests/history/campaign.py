@@ -394,7 +394,7 @@ async def run(system: FaultySystem, plan: Plan) -> Report:
                 age_s=_GRANT_AGE_S,
                 token_ttl_s=_TOKEN_TTL_S,
             )
-            for _ in range(2 + plan.operations // _OPERATIONS_OF_A_PARTY)
+            for _ in range(_parties(plan))
         ]
         cells = await _calls_and_faults(system, session, parties, plan, report)
         for at in range(0, len(cells), _AT_ONCE):
@@ -407,6 +407,11 @@ async def run(system: FaultySystem, plan: Plan) -> Report:
         await _judge_records(system, cells, parties[0].stage.node_did, plan, report)
     report.seconds = time.monotonic() - begun
     return report
+
+
+def _parties(plan: Plan) -> int:
+    """Return how many parties have enough spaces for a plan; callers go on during each fault."""
+    return 2 + plan.operations // _OPERATIONS_OF_A_PARTY + plan.kills // 2
 
 
 async def _calls_and_faults(
