@@ -105,7 +105,7 @@ class SimulatedAgent:
 
     async def _answer(self, request: web.Request) -> web.Response:
         methods = {
-            "GetQuote": self._get_quote,
+            "GetQuote": self.quote_answer,
             "GetKey": self._get_key,
             "Info": self._info,
             "Version": self._version,
@@ -118,7 +118,8 @@ class SimulatedAgent:
         except _Refused as refused:
             return web.json_response({"error": str(refused)}, status=400)
 
-    def _get_quote(self, members: dict[str, Any]) -> JsonObject:
+    def quote_answer(self, members: dict[str, Any]) -> JsonObject:
+        """Return the answer to a request for a quote."""
         try:
             report_data = bytes.fromhex(str(members.get("report_data", "")))
         except ValueError:

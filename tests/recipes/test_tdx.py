@@ -165,7 +165,7 @@ async def test_the_agent_speaks_the_protocol(machine: SimulatedPlatform, tmp_pat
         with pytest.raises(SourceRefused):
             await asyncio.to_thread(source.key, "x" * 300)
     assert quoted.event_log is not None
-    answer = agent._get_quote({"report_data": "00"})
+    answer = agent.quote_answer({"report_data": "00"})
     parsed = parse_guest_answer(json.dumps(answer).encode())
     assert parsed.image is not None and parsed.quote is not None
     claims = check_agrees(parsed)
