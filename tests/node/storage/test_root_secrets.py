@@ -1,8 +1,9 @@
 """Tests of starts with former and other root secrets, and of bad input to the replacement."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deviating_platform import SimulatedPlatform
@@ -16,7 +17,7 @@ from tests_support import CountingEntropy
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
-from encryption_network.networks import encode_network
+from encryption_network.networks import encode_network, is_sealed_by
 from node.config.tree import Config, Http, Platform, Secret
 from node.config.tree import Store as StoreSettings
 from node.platform.new_secret import NewSecret, load_new_secret, numbered_path
@@ -40,7 +41,7 @@ from spaces.root_secret_row import (
     root_secret_put,
 )
 from spaces.space_errors import RotationUnfinished, SecretReplaced, StoreBusy, WrongSecret
-from spaces.store.contract import ANY, Store, commit_puts
+from spaces.store.contract import ANY, Commit, Committed, Refused, Store, commit_puts
 from tee_backend.evidence.simulated import measurements_of, mint_event_log
 
 pytestmark = needs_folder()
@@ -173,6 +174,53 @@ async def test_RK7_one_of_two_wins(tmp_path: Path) -> None:
         assert row is not None and row.number == 2 and row.next is None
         winner = NEW if row.check_value == NEW.check_value else OTHER
         await opened_keyring(store, winner)
+    finally:
+        await store.close()
+
+
+class LateStore:
+    """A store on which something else happens before a commit with this number."""
+
+    def __init__(self, store: Store, number: int, first: Callable[[], Awaitable[object]]) -> None:
+        self._store = store
+        self._left = number
+        self._first = first
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def commit(self, commit: Commit) -> Committed | Refused:
+        self._left -= 1
+        if self._left == 0:
+            await self._first()
+        return await self._store.commit(commit)
+
+
+async def test_RK7_one_that_reads_before_another_wins(tmp_path: Path) -> None:
+    """A command that read the row before another one replaced the secret changes nothing."""
+    world = await filled_store(tmp_path)
+    store = open_store(world.config)
+    try:
+        late: Any = LateStore(store, 1, replacement(store, world.former, NEW).run)
+        with pytest.raises(StoreBusy, match="another process is replacing"):
+            await replacement(late, world.former, OTHER).run()
+        assert all(is_sealed_by(one, NEW) for one in await networks_of(store))
+        await opened_keyring(store, NEW)
+    finally:
+        await store.close()
+
+
+async def test_RK7_one_that_is_overtaken(tmp_path: Path) -> None:
+    """A command that is overtaken by the same command ends, and the secret is replaced once."""
+    world = await filled_store(tmp_path)
+    store = open_store(world.config)
+    try:
+        late: Any = LateStore(store, 2, replacement(store, world.former, NEW).run)
+        with pytest.raises(StoreBusy, match="has finished"):
+            await replacement(late, world.former, NEW).run()
+        row, _ = await read_root_secret(store)
+        assert row is not None and (row.number, row.next) == (2, None)
+        assert all(is_sealed_by(one, NEW) for one in await networks_of(store))
     finally:
         await store.close()
 
