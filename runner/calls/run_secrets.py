@@ -33,6 +33,7 @@ from sealspace.errors import (
     PlaceMismatch,
     SealspaceError,
     Unauthorized,
+    UnboundValue,
 )
 from sealspace.secrets import Secret, is_protected, parse_secret_name
 from sealspace.session import Grant, space_of
@@ -296,6 +297,8 @@ class SecretReader:
         except PlaceMismatch as misplaced:
             # EN45: somebody stored the envelope of another secret there
             raise _of_another_place(name, scope) from misplaced
+        except UnboundValue as unbound:
+            raise _without_place(name, scope) from unbound
         except (SealspaceError, EvidenceSourceError) as failed:
             _log.warning(
                 "a secret could not be read: %s", getattr(failed, "code", type(failed).__name__)
@@ -334,12 +337,19 @@ class SecretReader:
                 raise RunRefused("secret-not-generated", f"{name}: {cause}")
         # RN264: the value may be that of another secret, which a writer of this path stored there
         elif not secret.is_bound and not run_grant.statement.allows_unbound:
-            raise RunRefused(
-                "secret-not-bound",
-                f"{label.label} does not say where it belongs; if its value is right, run"
-                f" `sealspace secret bind {label.label}`, or grant again with --allow-unbound",
-            )
+            raise _without_place(name, scope)
         return secret.value
+
+
+def _without_place(name: str, scope: str | None) -> RunRefused:
+    """Return the refusal of a value that states no place (RN264)."""
+    label = parse_secret_name(name, scope=scope).label
+    option = "" if scope is None else f" --scope {scope}"
+    return RunRefused(
+        "secret-not-bound",
+        f"{label} does not say where it belongs; if its value is right, run `sealspace secret bind"
+        f" {name}{option}`, or grant again with --allow-unbound",
+    )
 
 
 def _of_another_place(name: str, scope: str | None) -> RunRefused:

@@ -12,6 +12,7 @@ Example:
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from capabilities.capability_errors import CapabilityError
 from capabilities.facts import states_unbound_values
@@ -20,8 +21,9 @@ from capabilities.principals import same_principal
 from capabilities.sign_ins import is_session, is_sign_in
 from capabilities.tokens import Capability, Delegation, parse_delegation, verify_delegation
 
-from ..errors import UnboundValue
+from ..errors import InvalidPortableDelegation, UnboundValue
 from ..session import Grant, Session
+from .run_grants import read_run_grant
 from .secret_names import SecretName
 
 # A session knows when a delegation was issued, but not when the node registered it. With this time,
@@ -89,6 +91,10 @@ def _allows(grant: Grant, session: Session, owner: str, now: float) -> bool:
         return False
     if _is_in_person(delegation, session, owner, now):
         return True
+    # RN264: the terms of a run grant decide alone; those of a job's grant are the owner's too.
+    with suppress(InvalidPortableDelegation):
+        run = read_run_grant(grant.header, runner=delegation.audience)
+        return run.statement.allows_unbound and same_principal(run.owner, owner)
     if not states_unbound(delegation):
         return False
     if not delegation.parents:

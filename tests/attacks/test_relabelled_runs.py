@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from moved_secrets import move, put_unbound
+from moved_secrets import copy, put_for, put_unbound
 from runner_stage import ENVIRONMENT, RunnerStage, runner_stage
 from sms_owner import new_owner
 from task_parties import VALUES, Party, party
@@ -23,9 +23,11 @@ from capabilities.clock_and_entropy import SystemClock
 from capabilities.principals import Principal
 from capabilities.strict_base64 import encode_url
 from node.config.tree import Sms
+from sealspace.apps.backends import deliver, policy_for
 from sealspace.apps.programs import Version
 from sealspace.apps.run_calls import call_right
 from sealspace.client import SignIn
+from sealspace.delegations import allow
 from sealspace.documents.call_conditions import AllowAll
 from sealspace.documents.iexec_names import (
     RESULT_KEY_NAME,
@@ -123,17 +125,25 @@ async def test_RN264_the_value_of_another_secret(stage: RunnerStage, unbound: bo
     await granted(stage, name, target, unbound=unbound)
     by_owner, *_ = await answers(stage, name)
     assert f"{target.name}=right" in by_owner["output"]
-    await move(stage.owner, HIDDEN_NAME, target)
+    await put_for(stage.owner, HIDDEN_NAME, target, HIDDEN)
     require_refused(
         await answers(stage, name), "secret-not-bound", f"{target.name} belongs to another secret"
     )
+
+
+async def test_RN264_a_copied_envelope(stage: RunnerStage) -> None:
+    """RN264: the node refuses the key of an envelope that was copied, whatever the grant says."""
+    target = parse_secret_name("COPIED")
+    await copy(stage.owner, HIDDEN_NAME, target)
+    await granted(stage, "copied", target, unbound=True)
+    require_refused(await answers(stage, "copied"), "secret-refused", "COPIED")
 
 
 async def test_RN264_a_value_from_another_scope(stage: RunnerStage) -> None:
     """RN264: the same name in another scope is another place."""
     source, target = parse_secret_name("SCOPED", scope="prod"), parse_secret_name("SCOPED")
     await stage.owner.secrets().put("SCOPED", HIDDEN, scope="prod")
-    await move(stage.owner, source, target)
+    await put_for(stage.owner, source, target, HIDDEN)
     await granted(stage, "scoped", target)
     require_refused(await answers(stage, "scoped"), "secret-not-bound", "SCOPED belongs to another")
 
@@ -162,6 +172,27 @@ async def test_RN264_every_secret_of_a_run_counts(stage: RunnerStage) -> None:
     require_refused(await answers(stage, "mixed"), "secret-not-bound", "SECOND does not say")
 
 
+async def test_RN264_a_statement_for_other_readers(stage: RunnerStage) -> None:
+    """RN264, EN47: the statement with which other readers may use such values allows nothing."""
+    target = parse_secret_name("STATED")
+    await put_unbound(stage.owner, target, PLAIN)
+    version = await stage.publish("stated", ENVIRONMENT.replace('"memory") 16', '"memory") 17'))
+    owner, seen = stage.owner, await stage.look()
+    resource = owner.secrets().resource(target.name)
+    network = owner.encryption.network()
+    portable = await owner.delegations.delegate(
+        seen.did,
+        [allow(resource, "tinycloud.kv/get"), allow(network.text, "tinycloud.encryption/decrypt")],
+        policy=policy_for(seen, paths=[resource], ttl_s=600),
+        run=RunStatement(programs=(ByHash(version.sha256),), callers=AllowAll()),
+        unbound=True,
+        wallet=stage.wallet,
+        ttl_s=600,
+    )
+    await deliver(stage.url, portable)
+    require_refused(await answers(stage, "stated"), "secret-not-bound", "STATED does not say")
+
+
 # --- generated secrets ----------------------------------------------------------------------------
 
 
@@ -173,7 +204,7 @@ async def test_RN265_generated_secrets(stage: RunnerStage) -> None:
     first, second = map(parse_secret_name, names)
     await granted(stage, "generated", second)
     assert "PROTECTED_B=" in (await answers(stage, "generated"))[0]["output"]
-    await move(stage.owner, first, second)
+    await put_for(stage.owner, first, second, HIDDEN, network=PROTECTED_NETWORK)
     found = await answers(stage, "generated")
     require_refused(found, "secret-not-generated", "PROTECTED_B: changed")
     # as runners wrote it before values had places
@@ -212,14 +243,14 @@ async def test_RN264_a_requester_s_secret(
     """RN264, RN266: a task with another value in place of a requester's secret fails."""
     version, app = await published(stage, "requester")
     await requester.grant(version, FIRST, RESULT)
-    await move(requester.client, HIDDEN_NAME, FIRST)
+    await put_for(requester.client, HIDDEN_NAME, FIRST, HIDDEN)
     code, detail = await cause(requester, app, secrets={"1": "my-key"})
     assert code == "secret-not-bound"
     assert detail and f"{FIRST.label} belongs to another secret" in detail
     await put_unbound(requester.client, FIRST, PLAIN)
     code, detail = await cause(requester, app, secrets={"1": "my-key"})
     assert code == "secret-not-bound"
-    assert detail and f"sealspace secret bind {FIRST.label}" in detail
+    assert detail and f"sealspace secret bind {FIRST.name} --scope {FIRST.scope}`" in detail
     await requester.grant(version, FIRST, unbound=True)
     task = await requester.done(app, secrets={"1": "my-key"})
     assert f"IEXEC_REQUESTER_SECRET_1={PLAIN}" in await requester.report(task, tmp_path)
@@ -235,7 +266,7 @@ async def test_RN266_a_key_of_another_owner(stage: RunnerStage, requester: Party
     secret = dataset_secret(address_of("dataset", data))
     await owner.grant(version, secret)
     expected = ("PRE_COMPUTE_GET_DATASET_SECRET_FAILED", "secret-not-bound")
-    await move(owner.client, HIDDEN_NAME, secret)
+    await put_for(owner.client, HIDDEN_NAME, secret, HIDDEN)
     assert await cause(requester, app, dataset=data.text) == expected
     await put_unbound(owner.client, secret, PLAIN)
     assert await cause(requester, app, dataset=data.text) == expected
@@ -258,7 +289,7 @@ async def test_RN266_the_secret_of_an_application(stage: RunnerStage, requester:
     await requester.grant(version, RESULT)
     developer = Party(stage, stage.owner, stage.wallet)
     secret = app_secret(address_of("app", parse_project(app)))
-    await move(developer.client, HIDDEN_NAME, secret)
+    await put_for(developer.client, HIDDEN_NAME, secret, HIDDEN)
     await developer.grant(version, secret)
     assert await cause(requester, app) == ("secret-not-bound", None)
 
@@ -285,7 +316,7 @@ async def test_RN264_what_iexec_s_client_pushed(stage: RunnerStage, tmp_path: Pa
     shown = await requester.report(await requester.done(app, secrets=asked), tmp_path)
     assert f"IEXEC_REQUESTER_SECRET_1={VALUES['my-key']}" in shown
     assert f"IEXEC_REQUESTER_SECRET_2={VALUES['My_Key']}" in shown
-    await move(client, second, first)
+    await put_for(client, second, first, HIDDEN)
     code, detail = await cause(requester, app, secrets={"1": "my-key"})
     assert code == "secret-not-bound"
     assert detail and "belongs to another secret" in detail
