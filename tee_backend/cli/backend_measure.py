@@ -14,6 +14,7 @@ from sealspace.apps.backends import Seen
 from sealspace.apps.descriptions import policy_words
 from sealspace.cli.exit_status import PARTLY_CHECKED
 from sealspace.cli.options.paths import file_option
+from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_error, print_result, tell
 from sealspace.errors import BackendNotExpected, InvalidInput
 
@@ -93,6 +94,8 @@ def measure(
             "add the files that give these values; the lines above say which",
         )
         return PARTLY_CHECKED
+    if shared().as_json:
+        return 0
     tell(
         "to grant only to this code: add --json > approved.json to this command, then:"
         " sealspace backend grant URL --like approved.json"
