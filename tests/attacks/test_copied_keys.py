@@ -46,7 +46,7 @@ from node.operations.values.admin_quota import set_quota
 from node.operations.values.sealed_values import MOST_ENVELOPE_BYTES
 from sealspace.errors import ValueTooLarge
 from spaces.keyspace import VALUE_PREFIX_BYTES, space_keys
-from spaces.store.contract import counter_of, read_row
+from spaces.store.contract import Committed, Refused, counter_of, read_row
 from spaces.values.metadata import ROW_BYTES
 from spaces.values.object_store import PIECE_BYTES
 from spaces.values.value_bodies import INLINE_BYTES
@@ -416,3 +416,17 @@ def _least(envelope: InlineEnvelope) -> bytes:
             "encryptedSymmetricKeyHash": envelope.encrypted_symmetric_key_hash,
         }
     ).encode()
+
+
+async def test_RL21_a_put_relies_on_the_row_that_it_found(held: HeldStage) -> None:
+    """A put of an envelope that its path has stored before is tried again if the key is stored at
+    a second path meanwhile (RL21)."""
+    owner = await held.owner()
+    writer, data = await writer_of(held, owner), encode_envelope(owner.envelope)
+    waiting = held.store.hold(puts_row(HEAD))
+    task = asyncio.ensure_future(writer.put(data))
+    await waiting.reached.wait()
+    await owner.client.kv("default").put("copy", data)
+    waiting.go.set()
+    await task
+    assert [type(outcome) for outcome in waiting.outcomes] == [Committed, Refused, Committed]
