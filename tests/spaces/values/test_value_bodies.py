@@ -524,17 +524,18 @@ async def test_commit_holds_a_bounded_number_of_bytes_inline(files: ObjectFolder
 @given(
     before=st.integers(0, 70_000),
     after=st.integers(0, 70_000),
+    cut=st.integers(0, 9),
     sizes=st.lists(st.sampled_from([1, 2, 5, 9, 10, 11, 4_000, 65_536, 300_000]), min_size=1),
 )
 async def test_a_word_in_a_file_is_found(
-    files: ObjectFolder, before: int, after: int, sizes: list[int]
+    files: ObjectFolder, before: int, after: int, cut: int, sizes: list[int]
 ) -> None:
     """A word is found wherever the pieces of a value divide it, and only if the value has it."""
     word = b"'0123456'"
     whole = b"x" * (before + INLINE_BYTES) + word + b"'" * after
     for data in (whole, whole.replace(b"345", b"354")):
         rest, pieces = data, []
-        for size_bytes in (*sizes * 3, len(data)):
+        for size_bytes in (before + INLINE_BYTES + cut, *sizes, len(data)):
             pieces.append(rest[:size_bytes])
             rest = rest[size_bytes:]
 
