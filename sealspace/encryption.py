@@ -17,16 +17,15 @@ from typing import Annotated, NamedTuple
 from msgspec import Meta
 
 from capabilities.abilities import DECRYPT, NETWORK_CREATE, NETWORK_REVOKE, SET_POLICY
-from capabilities.capability_errors import CapabilityError, InvalidJson
+from capabilities.capability_errors import InvalidJson
 from capabilities.clock_and_entropy import Entropy
 from capabilities.facts import POLICY_FACT, WITHDRAWAL_FACT
 from capabilities.frozen import frozen
-from capabilities.principals import ed25519_public_key, parse_principal
+from capabilities.principals import parse_principal
 from capabilities.resources import NetworkId
-from capabilities.signatures import verify_ed25519
 from capabilities.strict_base64 import decode_standard, encode_standard, encode_url
 from capabilities.strict_json import Json, JsonObject, StrictStruct, shaped
-from encryption_network.canonical_json import canonical_bytes, canonical_hash
+from encryption_network.canonical_json import canonical_bytes
 from encryption_network.envelope import (
     InlineEnvelope,
     encode_envelope,
@@ -46,11 +45,9 @@ from encryption_network.networks import (
 from encryption_network.pins import NetworkPin, pin_of
 from encryption_network.policy import Policy, parse_policy, policy_json
 from encryption_network.requests import (
-    RESULT_TYPE,
     admin_fact,
     decrypt_body_json,
     decrypt_fact,
-    request_hash,
 )
 from encryption_network.signed_descriptor import (
     MAX_NONCE_BYTES,
@@ -75,25 +72,16 @@ from .errors import (
     NetworkNotActive,
     NetworkNotFound,
     NodeMismatch,
-    ResponseBindingMismatch,
     ResponseSignatureInvalid,
     StatementInvalid,
     Unauthorized,
 )
 from .session import DEFAULT_NETWORK, capability, network_of_owner, token_cid
 from .wire.caller import Caller
+from .wire.key_answers import verify_answer as verify_answer
 from .wire.network_requests import administer, network_path, request_change
 from .wire.node_answers import json_object
 from .wire.transport import Request, json_request
-
-_ECHOED = (
-    "targetNode",
-    "networkId",
-    "alg",
-    "keyVersion",
-    "encryptedSymmetricKeyHash",
-    "receiverPublicKeyHash",
-)
 
 
 def decrypt_body(
@@ -112,51 +100,6 @@ def decrypt_body(
         encrypted_symmetric_key=envelope.encrypted_symmetric_key,
         receiver_public_key=receiver_public_key,
     )
-
-
-def verify_answer(answer: Mapping[str, Json], body: JsonObject, *, invocation_cid: str) -> bytes:
-    """Verify the node's response to a decrypt request.
-
-    Args:
-        answer: the JSON object of the answer, untrusted.
-        body: the body of the request that was sent.
-        invocation_cid: cid of the token that was sent, computed by this client.
-    Returns:
-        The wrapped content key; the node that the request names signed it for this request.
-    Raises:
-        InvalidResponse: the answer has another type, or its wrapped key is not base64.
-        ResponseBindingMismatch: a member belongs to another request; `field` names it.
-        ResponseSignatureInvalid: the signature is not valid for the node's DID.
-    Does not check:
-        That the node's DID is the right one: `encryption` pins it. That the key opens the envelope.
-    Source: spec/encryption.md §3.7.
-    """
-    if answer.get("type") != RESULT_TYPE:
-        raise InvalidResponse("the node's response is not a decrypt result")
-    # The node echoes the canonical id of the network, so the strings are equal.
-    expected = {member: body[member] for member in _ECHOED}
-    expected["nodeId"] = body["targetNode"]
-    expected["invocationCid"] = invocation_cid
-    expected["requestHash"] = request_hash(invocation_cid, canonical_hash(body))
-    for member, value in expected.items():
-        given = answer.get(member)
-        # 1 == True == 1.0 in Python, so the types are compared too.
-        if type(given) is not type(value) or given != value:
-            raise ResponseBindingMismatch(member)
-    public_key = ed25519_public_key(str(body["targetNode"]))
-    signature = decode_standard(answer.get("nodeSignature"))
-    if public_key is None or signature is None or len(signature) != 64:
-        raise ResponseSignatureInvalid("the node's signature cannot be read")
-    # The signature covers all JSON members except itself.
-    signed = {member: value for member, value in answer.items() if member != "nodeSignature"}
-    try:
-        verify_ed25519(public_key, canonical_bytes(signed), signature)
-    except (CapabilityError, NetworkLibraryError) as exc:
-        raise ResponseSignatureInvalid("the node's signature on its response is not valid") from exc
-    wrapped_key = decode_standard(answer.get("wrappedKey"))
-    if wrapped_key is None:
-        raise InvalidResponse("the node's response contains no wrapped key")
-    return wrapped_key
 
 
 class Withdrawals:
