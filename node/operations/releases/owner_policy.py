@@ -91,10 +91,7 @@ async def change_in_person(
         authority = await decide_owner_authority(services, call, record.owner)
         # The delegations that make the caller the owner in person; they have to stay live.
         relied_on = authority.in_person
-        # The owner or the operator may have withdrawn trust in the caller (RC31).
-        withdrawals = (record.withdrawals, decode_withdrawals(withdrawals_row.value))
-        is_withdrawn = any(part.names_any((invocation.invoker,)) for part in withdrawals)
-        if relied_on is None or is_withdrawn:
+        if relied_on is None or _is_withdrawn(record, withdrawals_row.value, invocation):
             raise Refusal("policy-not-in-person", hint=in_person)
         assert network_row is not None  # known_network raises otherwise
         checks: tuple[Check, ...] = (Check(WITHDRAWALS_KEY, withdrawals_row.stamp),)
@@ -115,6 +112,12 @@ async def change_in_person(
         return commit, changed
 
     return await until_committed(services, attempt)
+
+
+def _is_withdrawn(record: NetworkRecord, node_withdrawals: bytes, invocation: Invocation) -> bool:
+    """Return whether the owner or the operator has withdrawn trust in the caller (RC31)."""
+    withdrawals = (record.withdrawals, decode_withdrawals(node_withdrawals))
+    return any(part.names_any((invocation.invoker,)) for part in withdrawals)
 
 
 def _check_fact(invocation: Invocation, expected: JsonObject, *, fact_type: str) -> None:
