@@ -280,6 +280,30 @@ async def test_EN46_a_copy_without_a_place_is_refused(bench) -> None:
     assert await source.get("API_KEY") == "value"
 
 
+async def test_EN46_no_grant_allows_copies_without_a_place(bench) -> None:
+    """A copy without a place is refused even if the right to read it allows such values."""
+    client, wallet = await bench.owner()
+    friend = await bench.client()
+    await friend.sign_in_with_key(SEED, spaces=["default"])
+    await friend.encryption.ensure_network()
+    await client.secrets().put("API_KEY", "value")
+    share = await client.sharing.share(["API_KEY"], friend.session.did, wallet=lambda: wallet)
+    portable = await client.delegations.delegate(
+        friend.session.did, share.grant.capabilities, ttl_s=60, unbound=True, wallet=wallet
+    )
+    source = await friend.sharing.opened(share._replace(grant=read_grant(portable.header)))
+    assert await source.get("API_KEY") == "value"
+    place, space = f"{share.folder.path}API_KEY", client.kv("secrets").space
+    envelope = await friend.encryption.encrypt(
+        json.dumps({"value": "planted", "createdAt": "", "updatedAt": ""}).encode(),
+        network=friend.encryption.network(),
+        label=f"tinycloud.vault:{space.text}:{place.removeprefix('vault/')}".encode(),
+    )
+    await client.kv("secrets").put(place, envelope_bytes(envelope))
+    with pytest.raises(UnboundValue):
+        await source.get("API_KEY")
+
+
 async def test_EN46_an_unbound_value_is_not_copied(bench) -> None:
     """Sharing an unbound value is refused before the wallet signs, and so are its new copies."""
     client, wallet = await bench.owner()
