@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from capabilities.abilities import SET_POLICY
 from capabilities.facts import POLICY_FACT
-from capabilities.strict_json import Json, JsonObject
+from capabilities.resources import NetworkId
+from capabilities.strict_json import Json
 from capabilities.tokens import Invocation
 from encryption_network.canonical_json import canonical_hash
 from encryption_network.networks import NetworkRecord, encode_network, with_policy
@@ -73,12 +74,7 @@ async def change_in_person(
         SpaceError: the store does not answer.
     """
     invocation, network = admitted_for_network(services, header, path_id, SET_POLICY)
-    # The signed fact names network, body hash and kind of change, so that the token of one change
-    # cannot be used for another.
-    expected = change_fact(
-        fact_type, network.text, target_node=services.keyring.node_did, body=value
-    )
-    _check_fact(invocation, expected, fact_type=fact_type)
+    _check_fact(services, invocation, network, fact_type=fact_type, value=value)
 
     async def attempt(is_first: bool) -> tuple[Commit, NetworkRecord]:
         call = await read_call(
@@ -120,8 +116,17 @@ def _is_withdrawn(record: NetworkRecord, node_withdrawals: bytes, invocation: In
     return any(part.names_any((invocation.invoker,)) for part in withdrawals)
 
 
-def _check_fact(invocation: Invocation, expected: JsonObject, *, fact_type: str) -> None:
-    """Check that a token has exactly one fact of a type, which is the expected one."""
+def _check_fact(
+    services: Services, invocation: Invocation, network: NetworkId, *, fact_type: str, value: Json
+) -> None:
+    """Check that a token has exactly one fact of a type, which is about this change.
+
+    The signed fact names network, body hash and kind of change, so that the token of one change
+    cannot be used for another.
+    """
+    expected = change_fact(
+        fact_type, network.text, target_node=services.keyring.node_did, body=value
+    )
     facts = [
         one for one in invocation.facts if isinstance(one, dict) and one.get("type") == fact_type
     ]
