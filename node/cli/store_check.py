@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from capabilities.clock_and_entropy import SystemClock
 from encryption_network.network_errors import EncryptionError
+from encryption_network.release_record import ReleaseRecord
 from sealspace.service.command_errors import StoreMisused
 from spaces.grants.replay_records import restore_wait
 from spaces.identity import Identity, recorded_identity, require_present_schema
@@ -47,18 +48,7 @@ async def check_store(config: Config) -> str:
         return "will be created by the first start"
     try:
         async with opened_store(config) as store:
-            try:
-                identity = await recorded_identity(store)
-                await require_present_schema(store)
-                record = await recorded_release(store)
-            except StoreMoved:  # `opened_store` converts it
-                raise
-            except SchemaMismatch as error:
-                raise start_refused(config, error) from error
-            except (SpaceError, EncryptionError) as error:
-                raise StoreMisused(
-                    f"the store cannot be read: {error}", hint="restore a backup"
-                ) from error
+            identity, record = await _read_records(config, store)
             await refuse_unsafe_copy(config, store)
             await _check_large_values(config, store, identity)
             if identity is not None and record is not None:
@@ -78,6 +68,22 @@ async def check_store(config: Config) -> str:
         raise StoreMisused(difference, hint="sealspace admin release show")
     text = f"belongs to {identity.node_did}, attestation {record.mode}"
     return f"{text}; {wait}" if wait else text
+
+
+async def _read_records(
+    config: Config, store: Store
+) -> tuple[Identity | None, ReleaseRecord | None]:
+    """Read who owns the store and its key-release policy; None for a store that is not in use."""
+    try:
+        identity = await recorded_identity(store)
+        await require_present_schema(store)
+        return identity, await recorded_release(store)
+    except StoreMoved:  # `opened_store` converts it
+        raise
+    except SchemaMismatch as error:
+        raise start_refused(config, error) from error
+    except (SpaceError, EncryptionError) as error:
+        raise StoreMisused(f"the store cannot be read: {error}", hint="restore a backup") from error
 
 
 async def _check_large_values(config: Config, store: Store, identity: Identity | None) -> None:
