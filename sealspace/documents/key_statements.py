@@ -9,9 +9,11 @@ not install a key. The statement names the key before it by its hash, so the sta
 form a chain. A client that knows a version of the key verifies the later ones with the chain.
 
 Example:
-    change = key_change(pin, public_key, node_did=node_did, at=at)
+    pin = client.session.pin_of(network)
+    change = key_change(pin, key, node_did=did, at=when)
     data = sign_key_change(change, wallet)
-    newest = follow_key_changes(pin, [data], network=network, node_did=node_did)
+    newest = follow_key_changes(pin, [data], network=network, node_did=did)
+    assert (newest.key_version, newest.public_key) == (2, key)
 """
 
 import hashlib

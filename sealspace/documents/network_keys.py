@@ -2,6 +2,10 @@
 
 The list itself is not signed. It contains the statements of the network's owner about each version,
 which `key_statements` verifies.
+
+Example:
+    listed = (await client.encryption.keys(network)).keys
+    assert [(one.key_version, one.state) for one in listed] == [(1, "newest")]
 """
 
 from typing import Annotated

@@ -1,4 +1,7 @@
-"""The commands `attest record` and `attest replay`: proofs that others can judge again."""
+"""The commands `attest record` and `attest replay`: proofs that others can judge again.
+
+Linux only: `attest record` reads the name of the processor from `/proc`. Elsewhere it is left out.
+"""
 
 import asyncio
 import os

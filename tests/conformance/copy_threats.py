@@ -1,8 +1,21 @@
 """The tests of threats by copied envelopes, which `threats` includes."""
 
+_BINDING = "sealspace/test_binding.py::"
+_BINDING_COMMAND = "sealspace/cli/test_secret_bind.py::"
 _COPIES = "attacks/test_copied_keys.py::"
+_RELABELLED = "attacks/test_relabelled.py::"
+_UNBOUND = "sealspace/test_unbound_values.py::"
 
 TESTS_OF_COPY_THREATS: dict[str, tuple[str, ...]] = {
+    "3.1 a delegate that may write at the path of a secret stores another secret's envelope there, "
+    "with its label changed or removed": (
+        _RELABELLED + "test_EN45_every_door_refuses_a_relabelled_envelope",
+        _RELABELLED + "test_EN45_a_moved_copy_is_refused",
+        _UNBOUND + "test_EN46_a_machine_token",
+        _UNBOUND + "test_EN47_what_a_recipient_passed_on_does_not_count",
+        _BINDING + "test_EN48_an_envelope_at_two_paths_is_refused",
+        _BINDING_COMMAND + "test_EN34_a_writer_of_the_path_is_named",
+    ),
     "3.1 a writer who can read the envelope of another secret stores it at a path that a machine "
     "token, a trust, or approved code with listed paths may open: as it is, spelled differently, "
     "large, in a batch, in another space, after the original was replaced or deleted, or at the "

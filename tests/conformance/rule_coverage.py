@@ -386,6 +386,7 @@ VECTOR_TESTS: dict[str, tuple[str, ...]] = {
     "encryption_network/envelope.json": (_ENCRYPTION + "test_envelope",),
     "encryption_network/keys.json": (_ENCRYPTION + "test_keys",),
     "encryption_network/kept_keys.json": (_ENCRYPTION + "test_kept_keys",),
+    "encryption_network/key_statements.json": (_ENCRYPTION + "test_key_statements",),
     "encryption_network/keywrap.json": (_ENCRYPTION + "test_keywrap",),
     "encryption_network/policy.json": (_ENCRYPTION + "test_policy",),
     "manifests/composition.json": (_MANIFESTS + "test_manifests_compose",),

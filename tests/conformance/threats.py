@@ -9,6 +9,7 @@ from conformance.agent_threats import TESTS_OF_AGENT_THREATS
 from conformance.backend_threats import TESTS_OF_BACKEND_THREATS
 from conformance.copy_threats import TESTS_OF_COPY_THREATS
 from conformance.door_threats import TESTS_OF_DOOR_THREATS
+from conformance.network_key_threats import TESTS_OF_NETWORK_KEY_THREATS
 from conformance.root_secret_threats import TESTS_OF_ROOT_SECRET_THREATS
 from conformance.runner_threats import TESTS_OF_RUNNER_THREATS, UNTESTED_RUNNER_THREATS
 from conformance.sql_threats import TESTS_OF_SQL_THREATS
@@ -34,10 +35,6 @@ _TERMINALS = "attacks/test_terminals.py::"
 _TOKENS = "attacks/test_tokens.py::"
 _SHARING = "sealspace/test_sharing.py::"
 _CONTACTS = "sealspace/test_contacts.py::"
-_BINDING = "sealspace/test_binding.py::"
-_BINDING_COMMAND = "sealspace/cli/test_secret_bind.py::"
-_RELABELLED = "attacks/test_relabelled.py::"
-_UNBOUND = "sealspace/test_unbound_values.py::"
 _MACHINES = "attacks/test_machine_tokens.py::"
 _ID_TOKENS = "attacks/test_id_tokens.py::"
 _WITHDRAWALS = "attacks/test_withdrawals.py::"
@@ -57,6 +54,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     **TESTS_OF_AGENT_THREATS,
     **TESTS_OF_DOOR_THREATS,
     **TESTS_OF_ROOT_SECRET_THREATS,
+    **TESTS_OF_NETWORK_KEY_THREATS,
     **TESTS_OF_COPY_THREATS,
     # --- secrets that people share
     "3.5 a person reads on after a share has ended, or a member after leaving a team": (
@@ -178,15 +176,6 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _MACHINES + "test_MT3_it_reads_and_does_nothing_else",
         _MACHINES + "test_MT3_its_key_passes_nothing_on",
         _MACHINES + "test_MT4_a_revocation_counts_in_every_worker",
-    ),
-    "3.1 a delegate that may write at the path of a secret stores another secret's envelope there, "
-    "with its label changed or removed": (
-        _RELABELLED + "test_EN45_every_door_refuses_a_relabelled_envelope",
-        _RELABELLED + "test_EN45_a_moved_copy_is_refused",
-        _UNBOUND + "test_EN46_a_machine_token",
-        _UNBOUND + "test_EN47_what_a_recipient_passed_on_does_not_count",
-        _BINDING + "test_EN48_an_envelope_at_two_paths_is_refused",
-        _BINDING_COMMAND + "test_EN34_a_writer_of_the_path_is_named",
     ),
     "3.1 a stolen, forged or repeated ID token, or one for another job, branch or node": (
         _ID_TOKENS + "test_OX3_each_claim_counts",

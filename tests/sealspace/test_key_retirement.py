@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from capabilities.abilities import DECRYPT, KV_GET, SET_POLICY
+from capabilities.abilities import SET_POLICY
 from capabilities.resources import NetworkId
 from encryption_network.envelope import parse_envelope
 from encryption_network.networks import decode_network
@@ -20,8 +20,8 @@ from sealspace.errors import (
     NodeRefused,
     Unauthorized,
 )
-from sealspace.session import key_session
 from sealspace.wallets import AnyWallet
+from sealspace.wire.token_line import read_token
 from spaces.documents.network_rows import network_row_key
 from spaces.store.contract import read_row
 
@@ -243,7 +243,7 @@ async def test_an_interrupted_renewal(alice: Owner, bob: Owner) -> None:
     async def cut(*_: object, **__: object) -> None:
         raise ConnectionError
 
-    sharing.put_many = cut  # type: ignore[method-assign]
+    sharing.put_many = cut  # type: ignore[method-assign]  # the connection is cut
     with pytest.raises(ConnectionError):
         await sharing.renew_for(bob.did, wallet=lambda: alice.wallet)
     assert sorted(await alice.folders(), key=str) == [(None, 1), (None, 2)]
@@ -266,38 +266,35 @@ async def test_copies_that_need_a_former_key(alice: Owner, bob: Owner) -> None:
 
 
 async def test_readers_throughout(alice: Owner) -> None:
-    """A delegate and the owner read every value while the key is replaced and values are
-    encrypted again (EN35, EN39)."""
+    """The owner and a machine token read every value while the key is replaced and values are
+    encrypted again (EN35, EN39, RL21)."""
     names = [f"NAME_{number}" for number in range(30)]
     await alice.client.secrets().put_many({name: name.lower() for name in names})
-    seed = alice.bench.entropy.token(32)
-    reader = await alice.bench.client(key_session(seed))
-    granted = await alice.client.delegations.delegate(
-        reader.session.did,
-        [
-            allow(f"{alice.client.session.own_space('secrets').text}/kv/vault/secrets/", KV_GET),
-            allow(alice.network.text, DECRYPT),
-        ],
-    )
-    await reader.delegations.accept(granted)
+    line = await alice.client.delegations.create_token("deploy", names, wallet=alice.wallet)
+    program = await alice.bench.client(read_token(line))
     owner = await alice.bench.client(alice.client.session)
     ended = asyncio.Event()
-    read = 0
+    read = {"owner": 0, "token": 0}
 
-    async def keep_reading() -> None:
-        nonlocal read
+    async def keep_reading(who: str, reader: Client) -> None:
         while not ended.is_set():
             for name in names:
-                assert await owner.secrets().get(name) == name.lower()
-                read += 1
+                assert await reader.secrets(alice.did).get(name) == name.lower()
+                read[who] += 1
 
-    reading = asyncio.create_task(keep_reading())
-    await alice.rotate_and_reencrypt()
+    reading = [
+        asyncio.create_task(keep_reading("owner", owner)),
+        asyncio.create_task(keep_reading("token", program)),
+    ]
+    await alice.rotate()
+    # The values are still sealed to the former key, and the token opens them.
+    assert await program.secrets(alice.did).get(names[0]) == names[0].lower()
+    await alice.client.network_keys.reencrypt(alice.network)
     ended.set()
-    await reading
-    assert read >= len(names)
-    found = await owner.secrets().get_many(names)
-    assert found == {name: name.lower() for name in names}
+    await asyncio.gather(*reading)
+    assert min(read.values()) >= len(names)
     kv = alice.client.kv("secrets")
     values = await kv.get_many([f"vault/secrets/{name}" for name in names])
     assert {parse_envelope(value.body).key_version for value in values.values()} == {2}
+    found = await program.secrets(alice.did).get_many(names)
+    assert found == {name: name.lower() for name in names}

@@ -257,8 +257,6 @@ async def put_values(
         admitted.require_free_space(declared_bytes)
         received = await receive(staging, admitted)
         keys = await _find_keys(request, received, staging)
-        writes = keys.writes
-        is_small = all(write.body is not None and write.body.inline is not None for write in writes)
 
         # The type is quoted, so that it is not evaluated for each put.
         async def attempt(is_first: bool) -> "tuple[Commit, None]":
@@ -266,14 +264,14 @@ async def put_values(
             # The first snapshot is used again only if it is recent. The commit checks revocation
             # markers, but only a read checks time windows (I33), and even a small body may arrive
             # slowly.
-            is_fresh = is_first and is_small and services.now() - began <= _FRESH_S
+            is_fresh = is_first and keys.are_small and services.now() - began <= _FRESH_S
             reading = admitted if is_fresh else await read(records_use=False)
             call = reading.call
             hosting = reading.hosting
             count = len(paths)
             draft = await services.values.draft(
                 space,
-                writes,
+                keys.writes,
                 call.records[:count],
                 reading.heads,
                 room=reading.room,
@@ -295,7 +293,7 @@ async def put_values(
             return commit, None
 
         await until_committed(services, attempt)
-    return writes
+    return keys.writes
 
 
 class _FoundKeys(NamedTuple):
@@ -310,6 +308,13 @@ class _FoundKeys(NamedTuple):
     writes: Sequence[Write]
     sealed: Sequence[tuple[str, SealedKey]]
     stored: Sequence[StoredKey]
+
+    @property
+    def are_small(self) -> bool:
+        """Whether the bodies of all values are in memory."""
+        return all(
+            write.body is not None and write.body.inline is not None for write in self.writes
+        )
 
 
 async def _find_keys(request: Request, received: Sequence[Write], staging: Staging) -> _FoundKeys:
