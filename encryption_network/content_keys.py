@@ -12,7 +12,7 @@ from capabilities.resources import NetworkId
 from .keyring import Keyring
 from .keywrap import open_wrapped
 from .network_errors import RequestError
-from .networks import NetworkRecord, private_key
+from .networks import NetworkRecord, private_key, usable_versions
 
 _LABEL = b"sealspace/content-key/v1\0"
 
@@ -27,7 +27,7 @@ def content_key_hash(network: NetworkId, content_key: bytes) -> bytes:
 
 
 def content_key_digest(
-    network: NetworkRecord, wrapped_key: bytes, keyring: Keyring, *, key_version: int
+    network: NetworkRecord, wrapped_key: bytes, keyring: Keyring, *, key_version: int | None
 ) -> bytes | None:
     """Return the hash of a wrapped content key, or None if the key cannot be opened.
 
@@ -35,15 +35,18 @@ def content_key_digest(
         network: to which the key is wrapped.
         wrapped_key: untrusted, of any length.
         keyring: of the node that keeps the network.
-        key_version: untrusted number of the version of the network's key.
+        key_version: untrusted number of the version of the network's key. None: every version that
+            is not retired is tried, at most `key_versions.MAX_KEY_VERSION`.
     Returns:
         `content_key_hash`. A key that cannot be opened is never released, so it needs no hash.
     Source: release RL21.
     """
-    try:
-        content_key = open_wrapped(
-            private_key(network, keyring, key_version=key_version), wrapped_key
-        )
-    except RequestError:
-        return None
-    return content_key_hash(network.network_id, content_key)
+    versions = usable_versions(network) if key_version is None else (key_version,)
+    for version in versions:
+        try:
+            scalar = private_key(network, keyring, key_version=version)
+            content_key = open_wrapped(scalar, wrapped_key)
+        except RequestError:
+            continue
+        return content_key_hash(network.network_id, content_key)
+    return None

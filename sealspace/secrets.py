@@ -59,12 +59,14 @@ from .documents.secret_payloads import (
 from .documents.unbound_values import may_open_unbound, unbound_value
 from .encryption import Encryption, ReceiverKey, envelope_bytes
 from .errors import (
+    DecryptDenied,
     InvalidEnvelope,
     InvalidSecretName,
     InvalidSecretPayload,
     NotFound,
     NotGranted,
     PlaceMismatch,
+    ReleaseRefused,
     SealspaceError,
     SpaceNotFound,
 )
@@ -309,7 +311,8 @@ class Secrets:
         async def opened(secret: SecretName) -> str | bytes:
             async with gate:
                 with self._about(secret):
-                    return (await self._open(secret, stored[secret.path], receiver)).value
+                    found = stored[secret.path]
+                    return (await self._open_current(secret, found, receiver)).value
 
         existing = [secret for secret in dict.fromkeys(secrets) if secret.path in stored]
         values = await _all_of(opened(secret) for secret in existing)
@@ -361,7 +364,9 @@ class Secrets:
                 ]
                 self._caller.session.proofs_for(wanted, now=self._caller.clock.now())
                 raise
-            return await self._open(secret, stored, receiver)
+            if version is not None:
+                return await self._open(secret, stored, receiver)
+            return await self._open_current(secret, stored, receiver)
 
     async def version(self, name: str, *, scope: str | None = None) -> str:
         """Return the version of a secret.
@@ -616,6 +621,25 @@ class Secrets:
         now, session = self._caller.clock.now(), self._caller.session
         if is_copy or not may_open_unbound(session, self._space.owner, (get, decrypt), now=now):
             raise unbound_value(secret)
+
+    async def _open_current(
+        self, secret: SecretName, stored: Value, receiver: ReceiverKey | None
+    ) -> Secret:
+        """Open the current value of a secret, or the one that replaced it meanwhile.
+
+        The node releases the key of a value only while the value is stored (RL19). So a value that
+        is replaced between the two requests is refused, and the new one is read.
+        """
+        try:
+            return await self._open(secret, stored, receiver)
+        except DecryptDenied as denial:
+            refusal = denial.refusal
+            if not isinstance(refusal, ReleaseRefused) or refusal.reason != "path":
+                raise
+            newer = await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)
+            if newer.etag == stored.etag:
+                raise
+        return await self._open(secret, newer, receiver)
 
     def _envelope_of(self, secret: SecretName, stored: bytes) -> InlineEnvelope:
         try:

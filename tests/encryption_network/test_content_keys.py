@@ -72,5 +72,6 @@ def test_RL21_the_version_of_the_key() -> None:
     replaced = with_candidate_activated(record, b"{}", now=0.0)
     former = content_key_digest(replaced, wrapped(), KEYRING, key_version=1)
     assert former == content_key_digest(NETWORK, wrapped(), KEYRING, key_version=1)
+    assert content_key_digest(replaced, wrapped(), KEYRING, key_version=None) == former
     for other in (0, 2, 3):
         assert content_key_digest(replaced, wrapped(), KEYRING, key_version=other) is None

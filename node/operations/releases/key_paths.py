@@ -7,7 +7,6 @@ from msgspec import Struct
 from capabilities.abilities import DECRYPT
 from capabilities.strict_base64 import decode_url
 from encryption_network.content_keys import content_key_digest
-from encryption_network.networks import usable_versions
 from spaces.documents.network_rows import network_row_key
 from spaces.grants.hosting import space_of
 from spaces.keyspace import SPACE16_IN_KEY, VALUE_PREFIX_BYTES, VALUES_PREFIX, space_key
@@ -73,12 +72,7 @@ async def read_key_paths(
         raise Refusal(
             "policy-not-in-person", hint="sign in with the owner's wallet and ask from that session"
         )
-    digest = None
-    for key_version in usable_versions(record):  # one of them opens the key, if any does
-        if digest is None:
-            digest = content_key_digest(
-                record, wrapped_key, services.keyring, key_version=key_version
-            )
+    digest = content_key_digest(record, wrapped_key, services.keyring, key_version=None)
     if digest is None:  # such a key owns nothing and is never released (RL21)
         return KeyPathsAnswer(())
     row = await read_row(services.store, places_row_key(network, digest))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from capabilities.resources import NetworkId, SpaceId
 from encryption_network.networks import NetworkRecord, decode_network
 from spaces.documents.network_rows import network_row_key
-from spaces.store.contract import Check, check_of
+from spaces.store.contract import Check
 
 from ...refusal import Refusal
 from ...services import Services
@@ -32,7 +32,7 @@ async def check_keys(
     Raises:
         Refusal: `key-retiring`.
     """
-    stated: dict[NetworkId, set[int]] = {}
+    stated: dict[NetworkId, set[int | None]] = {}
     for _, key in sealed:
         network = network_sealed_to(key, space)
         if network is not None:
@@ -41,13 +41,16 @@ async def check_keys(
         return ()
     keys = [network_row_key(network) for network in stated]
     rows = (await services.store.read(keys)).records
-    for row, versions in zip(rows, stated.values(), strict=True):
+    checks: list[Check] = []
+    for key, row, versions in zip(keys, rows, stated.values(), strict=True):
+        # There may be no such network at this node.
         if row is not None and row.value is not None:
             _check_versions(decode_network(row.value), versions)
-    return tuple([check_of(key, row) for key, row in zip(keys, rows, strict=True)])
+            checks.append(Check(key, row.stamp))
+    return tuple(checks)
 
 
-def _check_versions(record: NetworkRecord, versions: set[int]) -> None:
+def _check_versions(record: NetworkRecord, versions: set[int | None]) -> None:
     for former in record.former_keys:
         if former.key_version in versions and former.state in _REFUSED_STATES:
             raise Refusal("key-retiring", former.key_version, record.key_version)

@@ -58,13 +58,13 @@ class SealedKey(FrozenStruct):
         digest: see `key_digest`.
         wrapped_key: untrusted base64 text.
         network: untrusted id of the network; empty if the envelope does not state a text.
-        key_version: untrusted version of the network's key; 0 if the envelope states no number.
+        key_version: untrusted version of the network's key; None if the envelope states no number.
     """
 
     digest: bytes
     wrapped_key: str
     network: str
-    key_version: int
+    key_version: int | None
 
 
 def key_digest(wrapped_key: str) -> bytes:
@@ -152,5 +152,5 @@ def find_sealed_key(data: bytes) -> SealedKey | None:
         digest=bytes.fromhex(stated),
         wrapped_key=envelope.encrypted_symmetric_key,
         network=network if isinstance(network, str) else "",
-        key_version=version if type(version) is int else 0,  # a boolean is an int too
+        key_version=version if type(version) is int else None,  # a boolean is an int too
     )

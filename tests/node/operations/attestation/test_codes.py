@@ -31,7 +31,7 @@ from tee_backend.evidence.simulated import measurements_of
 PAGE = REPOSITORY / "spec" / "attestation.md"
 # Errors of the other routes of the same surface; and those that no route raises, which would be a
 # fault of ours.
-ELSEWHERE = {"document-unknown", "policy-not-in-person", "internal"}
+ELSEWHERE = {"document-unknown", "policy-not-in-person", "root-secret-replaced", "internal"}
 WAITING = {"quotes-busy", "own-quotes-busy", "own-quote-failed"}
 
 
