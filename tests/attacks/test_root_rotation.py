@@ -358,7 +358,8 @@ async def check_export(config: Config, node_did: str) -> None:
 async def test_RK4_a_node_with_the_former_secret(held: HeldStage) -> None:
     """A process that still has the former secret releases no key and makes no network.
 
-    It serves values meanwhile. `/readyz` says that it has to be restarted.
+    It serves values meanwhile, but stores no envelope: it could not record the path of the content
+    key in it (RL21). `/readyz` says that it has to be restarted.
     """
     owner = await held.owner()
     services = held.services
@@ -391,6 +392,12 @@ async def test_RK4_a_node_with_the_former_secret(held: HeldStage) -> None:
         owner.session.signer, {owner.secret: [GET]}, proofs=owner.session.proofs
     )
     assert reply.status == 200
+    await owner.client.kv("default").put("plain", b"value")
+    with pytest.raises(NodeFailure, match="root secret was replaced"):
+        await owner.client.secrets().put("LATER", "later")
+    with pytest.raises(NodeFailure, match="root secret was replaced"):
+        await owner.client.secrets().put_many({"LATER": "later", "MORE": "x" * 100_000})
+    assert await owner.client.secrets().list() == (SECRET,)
     ready = await send(held.url, "GET", "/readyz")
     assert ready.status == 503
     assert "must be restarted" in str(ready.value["closed"])

@@ -13,7 +13,7 @@ from capabilities.frozen_struct import AcyclicStruct
 from capabilities.resources import SpaceId
 from spaces.audit.audit_records import MAX_DETAIL_BYTES
 from spaces.grants.hosting import HostingPlan, hosting_by_put, plan_hosting
-from spaces.keyspace import space_keys, value_key
+from spaces.keyspace import ROOT_SECRET_KEY, space_keys, value_key
 from spaces.store.contract import (
     MAX_COMMIT_BYTES,
     Add,
@@ -22,6 +22,7 @@ from spaces.store.contract import (
     Record,
     ReplayRecord,
     counter_of,
+    read_row,
 )
 from spaces.values.drafts import Draft
 from spaces.values.key_places import StoredKey, plan_key_places
@@ -246,7 +247,8 @@ async def put_values(
         detail: the detail of the audit record.
     Raises:
         Refusal: `precondition-failed`; `quota-exceeded`, `value-exceeds-quota`: the values do not
-            fit into the space; `space-not-found`; `key-retiring`: see `check_keys`.
+            fit into the space; `space-not-found`; `key-retiring`: see `check_keys`;
+            `root-secret-replaced`: see `_find_keys`.
         Errors of `read_call` and `receive`.
     """
     services, space = request.services, request.target.space
@@ -318,10 +320,21 @@ class _FoundKeys(NamedTuple):
 
 
 async def _find_keys(request: Request, received: Sequence[Write], staging: Staging) -> _FoundKeys:
-    """Find and open the wrapped keys in received values."""
+    """Find and open the wrapped keys in received values.
+
+    Raises:
+        Refusal: `root-secret-replaced`, a key cannot be opened, and this process has a former root
+            secret (RK4).
+    """
     services, space = request.services, request.target.space
     writes, sealed = await find_sealed_keys(received, staging)
     stored = await stored_keys_of(services.store, services.keyring, space, sealed)
+    if len(stored) < len(sealed):
+        # A former root secret opens no wrapped key. A value whose key is not recorded could later
+        # be copied to a path that another caller may open.
+        root_secret = await read_row(services.store, ROOT_SECRET_KEY)
+        if not services.has_present_secret(root_secret):
+            raise Refusal("root-secret-replaced")
     return _FoundKeys(writes=writes, sealed=sealed, stored=stored)
 
 
