@@ -43,12 +43,15 @@ class _Envelope(msgspec.Struct, rename="camel"):
     v: Literal[1]
     encrypted_symmetric_key: str
     encrypted_symmetric_key_hash: str
-    # Of any type, because the rules about paths do not look at them.
-    network_id: object = None
-    key_version: object = None
+    # Of any type, because the rules about paths do not look at them. They are not decoded here: a
+    # value of 2 MiB can contain 690,000 lists, which took 0.6 s and 45 MB.
+    network_id: msgspec.Raw = msgspec.Raw(b"null")
+    key_version: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _DECODER = msgspec.json.Decoder(_Envelope)
+_TEXT = msgspec.json.Decoder(str)
+_MOST_VERSION_DIGITS = 9
 
 
 class SealedKey(FrozenStruct):
@@ -142,15 +145,33 @@ def find_sealed_key(data: bytes) -> SealedKey | None:
     try:
         envelope = _DECODER.decode(data)
         stated = canonical_hash(envelope.encrypted_symmetric_key)
+        network = _text_of(envelope.network_id)
     except (msgspec.MsgspecError, InvalidCanonicalJson, ValueError, RecursionError):
         return None
     if stated != envelope.encrypted_symmetric_key_hash:
         return None
-    network = envelope.network_id
-    version = envelope.key_version
     return SealedKey(
         digest=bytes.fromhex(stated),
         wrapped_key=envelope.encrypted_symmetric_key,
-        network=network if isinstance(network, str) else "",
-        key_version=version if type(version) is int else None,  # a boolean is an int too
+        network=network,
+        key_version=_version_of(envelope.key_version),
     )
+
+
+def _text_of(member: msgspec.Raw) -> str:
+    """Return a member that is a text; an empty text for other members.
+
+    Raises:
+        MsgspecError, UnicodeDecodeError: the text is malformed.
+    """
+    if not bytes(member).startswith(b'"'):
+        return ""
+    return _TEXT.decode(member)
+
+
+def _version_of(member: msgspec.Raw) -> int | None:
+    """Return a member that is the number of a version, or None."""
+    digits = bytes(member)
+    if len(digits) > _MOST_VERSION_DIGITS or not digits.isdigit():
+        return None
+    return int(digits)
