@@ -39,17 +39,21 @@ from encryption_network.signed_descriptor import MAX_NONCE_BYTES, SIGNATURE_MEMB
 
 from ..documents.key_statements import follow_key_changes, key_change, sign_key_change
 from ..documents.network_keys import NetworkKeys, parse_network_keys
+from ..documents.places import place_of
 from ..documents.secret_names import OWN_FOLDER, SECRETS_SPACE, SHARED_PREFIX, VAULT_PREFIX
+from ..documents.secret_payloads import read_payload
 from ..documents.signed_statements import StatementSigner
 from ..encryption import Encryption, envelope_bytes, require_usable
 from ..errors import (
     DecryptDenied,
     InvalidInput,
     InvalidResponse,
+    InvalidSecretPayload,
     MalformedAnswer,
     NetworkKeyChanged,
     NodeFailure,
     NotFound,
+    PlaceMismatch,
     PreconditionFailed,
     ResponseSignatureInvalid,
     SpaceNotFound,
@@ -72,6 +76,8 @@ LookedAt = Callable[[int, int], None]
 
 MAX_ENVELOPE_BYTES = 4 * 1024 * 1024
 """Largest value that is read to see whether it is an envelope, bytes."""
+_MAX_RECORDED_BYTES = 2 * 1024 * 1024
+"""Largest value whose content key a node records, bytes (RL21)."""
 _AT_ONCE = 8
 """Number of values that are encrypted concurrently."""
 _MOST_TRIES = 32
@@ -88,8 +94,8 @@ class Reencrypted:
         sealed: number of values that were sealed to the newest key by this call.
         current: number of values that were sealed to it before.
         other: number of values that are not envelopes of the network.
-        failed: paths of the values that could not be opened, each with the reason. They are
-            unchanged.
+        failed: paths of the values that could not be opened, or that may belong to another path,
+            each with the reason. They are unchanged.
     """
 
     sealed: int = 0
@@ -329,12 +335,15 @@ class KeyRotation:
         Copies for other people are sealed to their keys, and stay as they are. Former versions of
         the values stay sealed to the former key.
 
+        A value that does not state its place may have been copied there from another path. It is
+        sealed again only if the node has recorded no other path with its content key.
+
         Args:
             network: a network of the owner.
             spaces: names of further spaces of the owner in which envelopes are stored.
             progress: called after each value.
         Returns:
-            Numbers of values, and those that could not be opened.
+            Numbers of values, and those that stay as they are.
         Raises:
             SealspaceError: as `Encryption.descriptor`, `Kv.list`, `Kv.get_many` and `Kv.put`; the
                 values so far are sealed to the newest key.
@@ -385,7 +394,7 @@ class KeyRotation:
     async def _reencrypt(self, kv: Kv, key: str, value: Value, newest: NetworkPin) -> str:
         """Seal one value to the newest key.
 
-        Returns "sealed", "current", "other", or the reason why the value cannot be opened.
+        Returns "sealed", "current", "other", or the reason why the value stays as it is.
         """
         for _ in range(_MOST_TRIES):
             envelope = _envelope_of(value, newest)
@@ -393,7 +402,7 @@ class KeyRotation:
                 return "other"
             if envelope.key_version >= newest.key_version:
                 return "current"
-            sealed = await self._sealed_again(envelope)
+            sealed = await self._sealed_again(envelope, kv, key, value)
             if isinstance(sealed, str):
                 return sealed
             try:
@@ -412,10 +421,12 @@ class KeyRotation:
                 value = found[key]
         return "other writers replace the value all the time"
 
-    async def _sealed_again(self, envelope: InlineEnvelope) -> InlineEnvelope | str:
+    async def _sealed_again(
+        self, envelope: InlineEnvelope, kv: Kv, key: str, value: Value
+    ) -> InlineEnvelope | str:
         """Open an envelope and seal its content to the newest key.
 
-        Returns the reason if the envelope cannot be opened.
+        Returns the reason if the envelope cannot be opened, or may belong to another path.
         """
         try:
             plaintext = await self._encryption.decrypt(envelope)
@@ -425,9 +436,30 @@ class KeyRotation:
             if not error.text.startswith("key backend error"):
                 raise
             return error.message
+        if not _states_place(plaintext, kv, key):
+            reason = await self._moved(envelope, kv, key, value)
+            if reason is not None:
+                return reason
         sealed = await self._encryption.encrypt(plaintext, network=envelope.network)
         # Label and metadata are kept as they are, in their spelling.
         return replace(sealed, aad=envelope.aad, metadata=envelope.metadata)
+
+    async def _moved(self, envelope: InlineEnvelope, kv: Kv, key: str, value: Value) -> str | None:
+        """Return the reason if an envelope may have been copied from another path.
+
+        The node releases the key of a copied envelope to nobody else. With a new content key, the
+        copy would count as a value of its own path.
+        """
+        own = f"{kv.space.text}/kv/{key}"
+        paths = await self._encryption.paths_of(envelope)
+        if paths == (own,) or (not paths and len(value.body) > _MAX_RECORDED_BYTES):
+            return None
+        others = [path or "a path that is unknown now" for path in paths if path != own]
+        return (
+            f"the sealed value was also stored at"
+            f" {' and '.join(others) or 'a path that the node did not record'}, so it may belong"
+            " there; store the right value again"
+        )
 
 
 @dataclass(slots=True)
@@ -462,6 +494,14 @@ class _Tally:
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, self.total)
+
+
+def _states_place(plaintext: bytes, kv: Kv, key: str) -> bool:
+    """Return whether a plaintext states the place where its envelope was found (EN45)."""
+    try:
+        return read_payload(plaintext, "", place=place_of(kv.space, key)).is_bound
+    except (InvalidSecretPayload, PlaceMismatch):
+        return False
 
 
 def _envelope_of(value: Value, newest: NetworkPin) -> InlineEnvelope | None:

@@ -19,6 +19,7 @@ from attacks.parties import (
     PUT,
     ROUTES,
     SECRET,
+    SET_POLICY,
     VALUE,
     Delegate,
     Owner,
@@ -35,6 +36,7 @@ from audit_records import audit_records
 from deviating_platform import SimulatedPlatform
 from oidc_issuer import Issuer, ec_key, github_claims
 from postgres_server import needs_postgres, postgres_server
+from relabelled import store_unbound
 from running_node import Grants
 from value_bench import in_pieces
 
@@ -44,6 +46,7 @@ from encryption_network.envelope import InlineEnvelope, encode_envelope
 from encryption_network.keywrap import KEY_BYTES
 from node.operations.values.admin_quota import set_quota
 from node.operations.values.sealed_values import MOST_ENVELOPE_BYTES
+from sealspace.delegations import allow
 from sealspace.errors import ValueTooLarge
 from spaces.keyspace import VALUE_PREFIX_BYTES, space_keys
 from spaces.store.contract import Committed, Refused, counter_of, read_row
@@ -312,6 +315,33 @@ async def test_RL21_a_key_that_no_path_stored_opens_nothing_at_paths(here: Here)
     assert await asked(here, confined, owner, fresh) == "path"
     await writer.put(padded(fresh, MOST_ENVELOPE_BYTES // 2))
     assert await asked(here, confined, owner, fresh) == "opened"
+
+
+@pytest.mark.parametrize("is_bound", [True, False])
+async def test_EN39_a_copy_is_not_sealed_again(here: Here, is_bound: bool) -> None:
+    """A copied envelope gets no content key of its own when its owner replaces the network's key;
+    the secret itself does if it states its place (EN39, RL22)."""
+    owner = await here.owner()
+    if is_bound:
+        await owner.client.secrets().put(OTHER, VALUE)
+    else:
+        await store_unbound(owner.client, OTHER, VALUE)
+    other = await envelope_of(owner, OTHER)
+    holder, writer = await by_machine_token(here, owner), await writer_of(here, owner)
+    await writer.put(encode_envelope(respelled(other)))
+    network = owner.client.encryption.network()
+    await owner.client.delegations.add_right(owner.wallet, [allow(network.text, SET_POLICY)])
+    await owner.client.network_keys.rotate(network, wallet=lambda: owner.wallet)
+    done = await owner.client.network_keys.reencrypt(network)
+    found = await envelope_of(owner, SECRET)
+    assert await asked(here, holder, owner, found) == "path"
+    assert found.key_version == 1
+    assert (await envelope_of(owner, OTHER)).key_version == (2 if is_bound else 1)
+    reasons = dict(done.failed)
+    assert "vault/secrets/OTHER_KEY" in reasons[writer.path]
+    assert len(reasons) == (1 if is_bound else 2)
+    await owner.client.secrets().put(SECRET, VALUE)
+    assert await asked(here, holder, owner, await envelope_of(owner, SECRET)) == "opened"
 
 
 # --- at once --------------------------------------------------------------------------------------

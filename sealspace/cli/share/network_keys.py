@@ -161,9 +161,9 @@ async def _reencrypt(client: Client, network: NetworkId, spaces: Sequence[str]) 
         done = await client.network_keys.reencrypt(network, spaces=spaces, progress=shown)
     tell(f"encrypted again: {done.sealed} values; to the newest key before: {done.current}")
     for path, reason in done.failed[:_MOST_NAMED]:
-        tell(f"cannot be opened: {path}: {reason}")
+        tell(f"not encrypted again: {path}: {reason}")
     if len(done.failed) > _MOST_NAMED:
-        tell(f"and {len(done.failed) - _MOST_NAMED} more that cannot be opened")
+        tell(f"and {len(done.failed) - _MOST_NAMED} more")
     return done
 
 
