@@ -33,10 +33,10 @@ async def check_keys(
         Refusal: `key-retiring`.
     """
     stated: dict[NetworkId, set[int | None]] = {}
-    for _, key in sealed:
-        network = network_sealed_to(key, space)
+    for _, sealed_key in sealed:
+        network = network_sealed_to(sealed_key, space)
         if network is not None:
-            stated.setdefault(network, set()).add(key.key_version)
+            stated.setdefault(network, set()).add(sealed_key.key_version)
     if not stated:
         return ()
     keys = [network_row_key(network) for network in stated]
