@@ -990,12 +990,15 @@ class KeyRotation:
         Copies for other people are sealed to their keys, and stay as they are. Former versions of
         the values stay sealed to the former key.
 
+        A value that does not state its place may have been copied there from another path. It is
+        sealed again only if the node has recorded no other path with its content key.
+
         Args:
             network: a network of the owner.
             spaces: names of further spaces of the owner in which envelopes are stored.
             progress: called after each value.
         Returns:
-            Numbers of values, and those that could not be opened.
+            Numbers of values, and those that stay as they are.
         Raises:
             SealspaceError: as `Encryption.descriptor`, `Kv.list`, `Kv.get_many` and `Kv.put`; the
                 values so far are sealed to the newest key.
