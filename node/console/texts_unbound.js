@@ -36,13 +36,13 @@ export const unbound = {
   writers: "Others who may write it",
   noWriters: "No live grant to others is listed.",
   whoWrote: "The node does not record who stored a value.",
-  twinTitle: "The same sealed value is stored elsewhere",
+  twinTitle: "The same sealed value is or was stored elsewhere",
   /** @param {string} paths */
-  twinText: (paths) => `It is also at ${paths}. Somebody copied it, so it may belong there. It cannot be bound: store the right value of each name again.`,
+  twinText: (paths) => `It is or was also at ${paths}. Somebody copied it, so it may belong there. It cannot be bound: store the right value of each name again.`,
   /** @param {number} n */
   bind: (n) => `Bind ${n} ${n === 1 ? "value" : "values"}`,
   bindText: "The values stay as they are, and state their names from now on. Whoever has a grant for one of these names can then open its value, and the copies that people have are renewed. Continue only if you looked at each value that others may have stored.",
-  compared: "They were compared with all values that are stored now. The command sealspace secret bind compares them with former values too.",
+  compared: "They were compared with all sealed values that this node has recorded, former ones too.",
   binding: "Binding",
   /** @param {number} n */
   done: (n) => `${n} ${n === 1 ? "value is" : "values are"} bound`,

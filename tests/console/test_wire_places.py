@@ -275,6 +275,26 @@ def test_CN14_a_copied_envelope_is_not_bound(scripts: Scripts, values: SealedPla
     assert "place" not in values.plaintext(SECRET)
 
 
+def test_CN14_a_copy_of_a_former_value_is_not_bound(
+    scripts: Scripts, values: SealedPlaces
+) -> None:
+    """A copied envelope is found after the value that it was copied from was replaced (RL23)."""
+    values.unbound(OTHER, "another")
+    values.move(OTHER, SECRET, label=None)
+    values.own(lambda owner: owner.secrets().put("OTHER", "replaced"))
+    found, refused = in_page(
+        scripts,
+        CHECK
+        + """
+        const one = found.find(({ value }) => value.name === "API_KEY");
+        const refused = await caught(() => unbound.bind(client, one));
+        return [one.twins, refused?.code];
+        """,
+    )
+    assert (found, refused) == ([OTHER], "place-mismatch")
+    assert "place" not in values.plaintext(SECRET)
+
+
 @pytest.mark.parametrize("part", ["key", "ciphertext", "content key"])
 def test_CN14_each_part_of_a_copied_envelope(
     scripts: Scripts, values: SealedPlaces, part: str

@@ -110,6 +110,19 @@ export async function ensureNetwork(client, name = "default") {
 }
 
 /**
+ * Which paths stored the content key of an envelope (RL23).
+ * @param {Client} client of the network's owner @param {string} network id @param {Bytes} stored the envelope @returns {Promise<(string | null)[]>} at most two, the first one first; null: unknown now
+ */
+export async function pathsOf(client, network, stored) {
+  const wrapped = fromBase64((await parseEnvelope(stored)).encryptedSymmetricKey);
+  const path = `${networkPath(network, "paths")}?key=${base64url(wrapped ?? new Uint8Array())}`;
+  const { paths } = jsonOf(await client.invoke(rows(network, [DECRYPT]), { method: "GET", path, repeatable: true })) ?? {};
+  const isPath = (/** @type {unknown} */ one) => one === null || typeof one === "string";
+  if (!Array.isArray(paths) || paths.length > 2 || !paths.every(isPath)) throw malformed("the paths of a sealed value", "it is no list of paths");
+  return paths;
+}
+
+/**
  * Seal a payload in the browser; needs no authority.
  * @param {Client} client @param {string} network id @param {Bytes} plaintext
  * @param {{ label?: Bytes, metadata?: {[name: string]: string} }} [labels] @returns {Promise<string>}

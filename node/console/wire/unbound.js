@@ -2,7 +2,7 @@
 
 import { hex, sha256, utf8 } from "./bytes.js";
 import { principalOf, spaceId } from "./did.js";
-import { encrypt } from "./encryption.js";
+import { encrypt, pathsOf } from "./encryption.js";
 import { parseEnvelope } from "./envelope.js";
 import { ConsoleError } from "./errors.js";
 import * as grants from "./grants.js";
@@ -59,11 +59,17 @@ export async function check(client, all, wanted, moved) {
   for (let from = 0; from < stored.length; from += MOST_ENVELOPES) {
     for (const [path, { body }] of await kv.getMany(client, spaceOf(client), stored.slice(from, from + MOST_ENVELOPES))) note(await marksOf(body), path);
   }
+  /** @type {Map<string, string[]>} other paths that stored the same content key, by path: a former value is still a secret */
+  const recorded = new Map();
+  const prefix = `${spaceOf(client)}/kv/`;
+  const others = (/** @type {(string | null)[]} */ found, /** @type {string} */ path) =>
+    found.length ? found.filter((one) => one !== prefix + path).map((one) => (one ? one.replace(prefix, "") : "a path that is unknown now")) : ["a path that the node did not record"];
   const open = async (/** @type {SecretName} */ value) => {
     try {
-      const { secret, stored: { body, etag }, contentKey } = await openedWhole(client, value);
+      const { secret, stored: { body, etag }, contentKey, network } = await openedWhole(client, value);
       const marks = [...(await marksOf(body)), await markOf(contentKey)];
       note(marks, value.path);
+      if (!secret.isBound) recorded.set(value.path, others(await pathsOf(client, network, body), value.path));
       return { value, isBound: secret.isBound, etag, problem: null, marks };
     } catch (error) {
       if (!(error instanceof ConsoleError) || ![...OF_A_VALUE, "not-found"].includes(error.code)) throw error;
@@ -81,7 +87,7 @@ export async function check(client, all, wanted, moved) {
   const [writers, times] = listed.length ? await Promise.all([writersOf(client, listed), lastChanges(client, listed)]) : [new Map(), new Map()];
   return found.map(({ marks, ...one }) => {
     const { path } = one.value;
-    const twins = new Set(marks.flatMap((mark) => [...(paths.get(mark) ?? [])]));
+    const twins = new Set([...marks.flatMap((mark) => [...(paths.get(mark) ?? [])]), ...(recorded.get(path) ?? [])]);
     twins.delete(path);
     return { ...one, twins: [...twins].sort(), storedAt: times.get(path) ?? "", writers: writers.get(path) ?? [] };
   });
