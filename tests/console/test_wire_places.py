@@ -275,9 +275,7 @@ def test_CN14_a_copied_envelope_is_not_bound(scripts: Scripts, values: SealedPla
     assert "place" not in values.plaintext(SECRET)
 
 
-def test_CN14_a_copy_of_a_former_value_is_not_bound(
-    scripts: Scripts, values: SealedPlaces
-) -> None:
+def test_CN14_a_copy_of_a_former_value_is_not_bound(scripts: Scripts, values: SealedPlaces) -> None:
     """A copied envelope is found after the value that it was copied from was replaced (RL23)."""
     values.unbound(OTHER, "another")
     values.move(OTHER, SECRET, label=None)
