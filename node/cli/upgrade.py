@@ -6,7 +6,7 @@ import click
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from encryption_network.network_errors import RecordError
-from sealspace.cli.terminal import counter, print_json, tell
+from sealspace.cli.terminal import counter, flag_option, print_json, tell
 from sealspace.service.command_errors import StoreMisused
 from spaces.lease import LEASE_S, Lease
 from spaces.space_errors import SpaceError, StoreBusy, StoreLocked
@@ -23,7 +23,13 @@ from .settings import configured, where_options
 @click.command()
 @configured
 @where_options
-def upgrade(config: Config) -> None:
+@flag_option(
+    "--accept-unreadable",
+    "accepts_unreadable",
+    help="Leave out values whose files are damaged or missing. If a file comes back later, its"
+    " envelope could be copied to another name.",
+)
+def upgrade(config: Config, accepts_unreadable: bool) -> None:
     """Move a store forward that an earlier version wrote.
 
     Stop every node on the store first, and make a backup. The command reads every value and records
@@ -35,7 +41,7 @@ def upgrade(config: Config) -> None:
             f"there is no store in {config.data}", hint="specify the data folder with --data"
         )
     try:
-        upgraded = asyncio.run(_upgraded(config))
+        upgraded = asyncio.run(_upgraded(config, accepts_unreadable=accepts_unreadable))
     except SpaceError as error:
         hint = "run the same command again"
         if isinstance(error, StoreLocked):
@@ -61,7 +67,7 @@ def upgrade(config: Config) -> None:
         )
 
 
-async def _upgraded(config: Config) -> Upgraded:
+async def _upgraded(config: Config, *, accepts_unreadable: bool) -> Upgraded:
     store = open_store(config)  # on LMDB, this fails while a node is running
     lease = Lease(store, owner=SystemEntropy().token(16), ttl_s=LEASE_S)
     shown = counter("values examined", every=10_000)
@@ -80,6 +86,7 @@ async def _upgraded(config: Config) -> Upgraded:
             values=Values(store, await stored_objects(config, store), SystemEntropy()),
             keyring=await own_keyring(config, store),
             progress=progress,
+            accepts_unreadable=accepts_unreadable,
         )
         upgraded = await upgrade.run()
         if config.is_shared:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import SpaceId
 from encryption_network.keyring import Keyring
+from sealspace.service.command_errors import StoreMisused
 from spaces.grants.hosting import space_of
 from spaces.identity import schema_put
 from spaces.keyspace import (
@@ -85,12 +86,14 @@ class StoreUpgrade:
         keyring: of the node that the store belongs to.
         progress: called after each step with the number of values so far; raises to end the
             upgrade.
+        accepts_unreadable: whether values with a damaged or missing file may be left out.
     """
 
     store: Store
     values: Values
     keyring: Keyring
     progress: Callable[[int], Awaitable[None]]
+    accepts_unreadable: bool = False
     _examined: int = 0
     _unreadable: int = 0
     _spaces: dict[bytes, SpaceId | None] = field(default_factory=dict)
@@ -105,6 +108,7 @@ class StoreUpgrade:
             StoreUnavailable, StoreFull: the store or the place of large values does not answer, or
                 accepts no rows.
             StoreBusy: another process changed the schema meanwhile.
+            StoreMisused: the file of a value is damaged or missing, and that was not accepted.
         """
         schema = await read_row(self.store, SCHEMA_KEY)
         put = schema_put(expect=stamp_of(schema))
@@ -113,6 +117,7 @@ class StoreUpgrade:
                 async for page in pages_of(self.store, Range(prefix, limit=_PAGE_ROWS)):
                     await self._record(page)
                     await self.progress(self._examined)
+            self._check_all_read()
             if not await commit_puts(self.store, put):
                 raise StoreBusy("another process changed the schema of the store")
         keys, at_two_paths = await self._count()
@@ -123,6 +128,20 @@ class StoreUpgrade:
             keys=keys,
             at_two_paths=at_two_paths,
         )
+
+    def _check_all_read(self) -> None:
+        """Check that no value was left out without the operator's consent.
+
+        The path of a value that was left out is not recorded. If its file came back later, its
+        envelope could be stored at another path first.
+        """
+        if self._unreadable and not self.accepts_unreadable:
+            raise StoreMisused(
+                f"the store was not upgraded: the files of {self._unreadable} values are damaged or"
+                " missing",
+                hint="put the files back where the store keeps large values, and run the same"
+                " command again; if they are lost for good, add --accept-unreadable",
+            )
 
     async def _record(self, page: Page) -> None:
         """Record the paths of the content keys in some values or versions."""
@@ -152,7 +171,7 @@ class StoreUpgrade:
             return None
         try:
             return find_sealed_key(await self.values.read_body(head))
-        except RecordDamaged:  # the file is damaged or missing, so nobody can read the envelope
+        except RecordDamaged:  # the file is damaged or missing
             self._unreadable += 1
             return None
 

@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 from attacks.parties import VALUE, Delegate, Owner, opens, refused
@@ -148,6 +149,37 @@ async def test_ST23_an_interrupted_upgrade_is_repeated(staying: Stay) -> None:
         (schema,) = (await store.read((SCHEMA_KEY,))).records
         assert schema is not None and schema.value == (2).to_bytes(4, "big")
     assert (await upgraded(here, None))["keys"] == len(before)
+    async with staying() as here:
+        assert await recorded(here.services.store) == before
+
+
+@pytest.mark.parametrize("is_accepted", [False, True])
+async def test_ST23_a_missing_file_ends_an_upgrade(
+    is_accepted: bool, staying: Stay, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An upgrade that cannot read a value leaves the former schema, unless that is accepted; after
+    the file is back, it completes (ST23)."""
+    async with staying() as here:
+        await fill(here)
+        before = await recorded(here.services.store)
+        await make_former(here.services.store)
+        data = here.services.config.data
+    # the envelope and the other large value
+    files = [path for path in data.glob("blobs/**/*") if path.is_file()]
+    assert len(files) == 2
+    for path in files:
+        path.rename(tmp_path / path.name)
+    arguments = ["admin", "upgrade", "--data", str(data)]
+    assert await asyncio.to_thread(main, arguments) == 5
+    assert "the files of 2 values are damaged or missing" in capfd.readouterr().err
+    if is_accepted:
+        assert await asyncio.to_thread(main, [*arguments, "--accept-unreadable"]) == 0
+        said = json.loads(capfd.readouterr().out)
+        assert (said["schema"], said["unreadable"], said["keys"]) == (3, 2, len(before) - 1)
+        return
+    for path in files:
+        (tmp_path / path.name).rename(path)
+    assert (await upgraded(here, None))["unreadable"] == 0
     async with staying() as here:
         assert await recorded(here.services.store) == before
 
