@@ -21,6 +21,11 @@ FIRST = "kinds"
 SECOND = "kinds-second"
 _JSON = {"content-type": "application/json"}
 
+_CANDIDATE = {"action": "candidate", "nonce": "A" * 22}
+"""A request for the next key of a network, which changes nothing that is used."""
+_WRAPPED_KEY = "A" * 124
+"""93 bytes that no network opens."""
+
 ROUTES = (
     "/delegate",
     "/invoke",
@@ -33,7 +38,10 @@ ROUTES = (
     "…/decrypt",
     "…/policy",
     "GET …/policy",
+    "…/paths",
     "…/withdraw",
+    "…/keys",
+    "…/usage",
     "…/receipts",
     "…/receipts/<digest>",
     "…/fetches",
@@ -41,24 +49,26 @@ ROUTES = (
 )
 
 _CELLS = """
-delegation            | yes no no 401 no 403 401 401 401 401 401 401 401 401 401 401
-delegation to oneself | yes no no 401 403 403 401 401 401 401 401 401 401 401 401 401
-sign-in               | yes 401 401 401 401 401 401 401 401 401 401 401 401 401 401 401
-call                  | shape yes yes 401 403 403 401 401 401 401 401 401 401 401 401 401
-call to the node      | no yes yes 401 403 403 400 400 400 403 403 403 403 403 403 403
-call to another node  | shape no no 401 no 403 401 401 401 401 401 401 401 401 401 401
-revocation            | 401 no no yes 403 403 401 401 401 401 401 401 401 401 401 401
-wallet's revocation   | no 401 401 yes 401 401 401 401 401 401 401 401 401 401 401 401
-status question       | 401 no no no yes 403 401 401 401 401 401 401 401 401 401 401
-query                 | shape idle 403 401 403 yes 401 401 401 401 401 401 401 401 401 401
-network creation      | no no no 401 403 403 yes 401 400 403 403 403 403 403 403 403
-decrypt request       | no yes no 401 403 403 400 400 yes 403 403 403 403 403 403 403
-session request       | no 403 no 401 403 403 400 400 400 403 403 403 403 403 403 yes
-policy                | no no no 401 403 403 400 400 400 yes 401 403 403 403 403 403
-withdrawal            | no no no 401 403 403 400 400 400 403 401 yes 403 403 403 403
-receipts question     | no no no 401 403 403 400 400 400 403 403 403 yes yes yes 403
-policy question       | no no no 401 403 403 400 400 400 403 yes 403 403 403 403 403
-network revocation    | no no no 401 403 403 401 yes 400 403 403 403 403 403 403 403
+delegation           |yes no no 401 no 403 401 401 401 401 401 401 401 401 401 401 401 401 401
+delegation to oneself|yes no no 401 403 403 401 401 401 401 401 401 401 401 401 401 401 401 401
+sign-in              |yes 401 401 401 401 401 401 401 401 401 401 401 401 401 401 401 401 401 401
+call                 |shape yes yes 401 403 403 401 401 401 401 401 401 401 401 401 401 401 401 401
+call to the node     |no yes yes 401 403 403 400 400 400 403 403 403 403 403 403 403 403 403 403
+call to another node |shape no no 401 no 403 401 401 401 401 401 401 401 401 401 401 401 401 401
+revocation           |401 no no yes 403 403 401 401 401 401 401 401 401 401 401 401 401 401 401
+wallet's revocation  |no 401 401 yes 401 401 401 401 401 401 401 401 401 401 401 401 401 401 401
+status question      |401 no no no yes 403 401 401 401 401 401 401 401 401 401 401 401 401 401
+query                |shape idle 403 401 403 yes 401 401 401 401 401 401 401 401 401 401 401 401 401
+network creation     |no no no 401 403 403 yes 401 400 403 403 403 403 403 403 403 403 403 403
+decrypt request      |no yes no 401 403 403 400 400 yes 403 403 403 403 403 403 403 403 403 403
+session request      |no 403 no 401 403 403 400 400 400 403 403 401 403 403 403 403 403 403 yes
+policy               |no no no 401 403 403 400 400 400 yes 401 403 403 403 401 403 403 403 403
+withdrawal           |no no no 401 403 403 400 400 400 403 401 403 yes 403 401 403 403 403 403
+receipts question    |no no no 401 403 403 400 400 400 403 403 403 403 403 403 yes yes yes 403
+policy question      |no no no 401 403 403 400 400 400 403 yes 403 403 403 yes 403 403 403 403
+key change           |no no no 401 403 403 400 400 400 403 401 403 403 yes 401 403 403 403 403
+paths question       |no 403 no 401 403 403 400 400 400 403 403 yes 403 403 403 403 403 403 403
+network revocation   |no no no 401 403 403 401 yes 400 403 403 403 403 403 403 403 403 403 403
 """
 
 
@@ -166,7 +176,9 @@ class Scene:
             "withdrawal": lambda: self.stated(
                 "sealspace.encryption.withdrawal/v1", {"did": new_key().did}
             ),
+            "key change": lambda: self.stated("sealspace.encryption.keys/v1", _CANDIDATE),
             "receipts question": lambda: self.on_network(RECEIPTS),
+            "paths question": lambda: self.on_network(DECRYPT),
             "policy question": lambda: self.on_network(POLICY),
         }
         if kind == "delegation":
@@ -192,6 +204,9 @@ class Scene:
             "…/decrypt": ("POST", f"{network}/decrypt", self.desk.body()),
             "…/policy": ("PUT", f"{network}/policy", {}),
             "GET …/policy": ("GET", f"{network}/policy", None),
+            "…/paths": ("GET", f"{network}/paths?key={_WRAPPED_KEY}", None),
+            "…/keys": ("POST", f"{network}/keys", _CANDIDATE),
+            "…/usage": ("GET", f"{network}/usage?keyVersion=1", None),
             "…/withdraw": ("POST", f"{network}/withdraw", {"did": new_key().did}),
             "…/receipts": ("GET", f"{network}/receipts", None),
             "…/receipts/<digest>": ("GET", f"{network}/receipts/{'00' * 32}", None),
