@@ -275,7 +275,7 @@ FAULTS = (
     ),
     _fault(
         "a machine token opens every key of the network",
-        (gate.admit, "rows = _check_paths(request, in_force, machine)", "rows = ()"),
+        (gate._path_lists, "if machine is not None:", "if False:"),
         group="machine-tokens",
         asked="ask for a key that is not stored at its path",
     ),
@@ -287,7 +287,11 @@ FAULTS = (
     ),
     _fault(
         "a delegate states the policy",
-        (owner_policy.change_in_person, "if relied_on is None or is_withdrawn:", "if False:"),
+        (
+            owner_policy.change_in_person,
+            "if relied_on is None or _is_withdrawn(record, withdrawals_row.value, invocation):",
+            "relied_on = relied_on or ()\n        if False:",
+        ),
         group="policies",
         asked="a delegate states a policy",
     ),
