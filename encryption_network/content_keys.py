@@ -7,6 +7,8 @@ module, and a content key is 32 random bytes, so its hash does not help to guess
 
 import hashlib
 
+from capabilities.cache import Recent
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import NetworkId
 
 from .keyring import Keyring
@@ -17,6 +19,21 @@ from .networks import NetworkRecord, private_key, usable_versions
 _LABEL = b"sealspace/content-key/v1\0"
 
 
+class _Known(FrozenStruct):
+    """The hash of a wrapped key that was opened.
+
+    `sealed_private_key` is the private key that opened it, as it is stored. It is encrypted.
+    """
+
+    sealed_private_key: bytes
+    digest: bytes
+
+
+# A private key opens a wrapped key to the same content key for ever, so its hash never changes.
+# Opening it costs a tenth of a release.
+_known_digests = Recent[tuple[str, int, bytes], _Known](1024)
+
+
 def content_key_hash(network: NetworkId, content_key: bytes) -> bytes:
     """Return the hash of a content key, 32 bytes.
 
@@ -24,6 +41,16 @@ def content_key_hash(network: NetworkId, content_key: bytes) -> bytes:
     """
     network_text = network.text.encode("utf-8", "surrogatepass")
     return hashlib.sha256(_LABEL + network_text + b"\0" + content_key).digest()
+
+
+def known_digest(network: NetworkId, key_version: int, wrapped_key: bytes) -> bytes | None:
+    """Return the hash of a wrapped content key that this process has opened recently, or None.
+
+    Nothing is opened, and it is not checked whether the network still has the key. So the result is
+    only a hint which row to read early.
+    """
+    known = _known_digests.get((network.text, key_version, wrapped_key))
+    return None if known is None else known.digest
 
 
 def content_key_digest(
@@ -43,10 +70,19 @@ def content_key_digest(
     """
     versions = usable_versions(network) if key_version is None else (key_version,)
     for version in versions:
+        sealed_private_key = network.sealed_key_of(version)
+        if sealed_private_key is None:  # unknown or retired
+            continue
+        entry = (network.network_id.text, version, wrapped_key)
+        known = _known_digests.get(entry)
+        if known is not None and known.sealed_private_key == sealed_private_key:
+            return known.digest
         try:
             scalar = private_key(network, keyring, key_version=version)
             content_key = open_wrapped(scalar, wrapped_key)
         except RequestError:
             continue
-        return content_key_hash(network.network_id, content_key)
+        digest = content_key_hash(network.network_id, content_key)
+        _known_digests.put(entry, _Known(sealed_private_key=sealed_private_key, digest=digest))
+        return digest
     return None

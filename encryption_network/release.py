@@ -1,6 +1,7 @@
 """Re-encryption of content keys for their receivers.
 
-This is the last step of a decrypt request. Only this module uses a network's private key.
+This is the last step of a decrypt request. Only this module wraps content keys for receivers;
+`content_keys` opens them too, for their hashes.
 
 Example:
     answer = open_key(permit, keyring=keyring, entropy=entropy)  # after the commit is durable

@@ -8,7 +8,6 @@ creates its replay record.
 
 from capabilities.abilities import DECRYPT
 from capabilities.resources import NETWORK_PREFIX, NetworkId, OpaqueResource, Resource
-from capabilities.strict_base64 import decode_standard
 from capabilities.strict_json import Json, JsonObject
 from capabilities.tokens import Invocation, parse_invocation
 from encryption_network.canonical_json import canonical_bytes, canonical_members
@@ -100,12 +99,13 @@ async def _decrypt(
         network: None if the network id in the path is invalid.
         path_id: untrusted network id of the path.
     """
-    keys: tuple[bytes, ...] = ()
+    keys = None
     # These rows are read together with the call, before token and body are checked against each
-    # other. A wrong receiver key only adds a row that is not used.
+    # other. A wrong key in the body only adds a row that is not used.
     if network is not None:
-        stated = value.get("receiverPublicKey") if isinstance(value, dict) else None
-        keys = release_keys(network, invocation.invoker, decode_standard(stated))
+        stated = value if isinstance(value, dict) else {}
+        keys = release_keys(network, invocation.invoker, stated)
+    first_rows = () if keys is None else keys.all
 
     # The type is quoted, so that it is not evaluated for each request.
     async def attempt(is_first: bool) -> "tuple[Commit, tuple[ReleasePermit, NewReceipt]]":
@@ -114,7 +114,7 @@ async def _decrypt(
         is_bounded = invocation.expires_at <= services.now() + MAX_LIFETIME_S + 1
         # Rows 2 and 8 check the token's audience, with their own errors.
         call = await read_call(
-            services, invocation, keys, records_use=is_first and is_bounded, addressed=False
+            services, invocation, first_rows, records_use=is_first and is_bounded, addressed=False
         )
         try:
             named = network
@@ -124,6 +124,7 @@ async def _decrypt(
             bound = bind_decrypt(  # rows 6 to 12
                 invocation, body, named, services.keyring.node_did
             )
+            assert keys is not None  # row 4 refused an invalid id
             permit = admit(await read_release(services, call, keys, bound))
         except (ReleaseRefused, RequestError) as refusal:
             await _record_refusal(services, call, refusal)

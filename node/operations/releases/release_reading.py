@@ -12,11 +12,14 @@ are read only when they can matter: sessions outside the chain, evidence for ano
 envelopes at paths.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceResource, parse_resource
-from encryption_network.content_keys import content_key_digest
+from capabilities.strict_base64 import decode_standard
+from capabilities.strict_json import JsonObject
+from encryption_network.content_keys import content_key_digest, known_digest
 from encryption_network.gate import (
     KeyOwner,
     ReleaseRequest,
@@ -58,21 +61,55 @@ _PATHS_AT_ONCE = 16
 """Rows of values that are read at a time; each may contain a body of some 64 KiB."""
 
 
-def release_keys(
-    network: NetworkId, invoker: Principal, receiver_public_key: bytes | None
-) -> tuple[bytes, ...]:
-    """Return the database keys of the first rows read for a decrypt request.
+class ReleaseKeys(FrozenStruct, kw_only=True):
+    """The database keys of the first rows that are read for a decrypt request.
 
     `read_release` reads further rows, whose keys depend on these.
+
+    Attributes:
+        network: row of the network.
+        evidence: row of the evidence for the stated receiver key; None if that is no key.
+        places: row with the paths of the content key; None if this process has not opened the
+            wrapped key recently, or if the request states none.
     """
-    keys = (network_row_key(network), RELEASE_RECORD_KEY, WITHDRAWALS_KEY, ROOT_SECRET_KEY)
-    if receiver_public_key is None or len(receiver_public_key) != _RECEIVER_KEY_BYTES:
-        return keys
-    return (*keys, evidence_row_key(invoker, receiver_public_key))
+
+    network: bytes
+    evidence: bytes | None = None
+    places: bytes | None = None
+
+    @property
+    def all(self) -> tuple[bytes, ...]:
+        """All keys, each once."""
+        fixed = (self.network, RELEASE_RECORD_KEY, WITHDRAWALS_KEY, ROOT_SECRET_KEY)
+        return fixed + tuple([key for key in (self.evidence, self.places) if key is not None])
+
+
+def release_keys(
+    network: NetworkId,
+    invoker: Principal,
+    stated: JsonObject,
+) -> ReleaseKeys:
+    """Return the keys of the rows that a decrypt request alone determines.
+
+    `stated` is the untrusted body. A wrong member only adds a row that is not used.
+    """
+    receiver_public_key = decode_standard(stated.get("receiverPublicKey"))
+    wrapped_key = decode_standard(stated.get("encryptedSymmetricKey"))
+    key_version = stated.get("keyVersion")
+    evidence = None
+    if receiver_public_key is not None and len(receiver_public_key) == _RECEIVER_KEY_BYTES:
+        evidence = evidence_row_key(invoker, receiver_public_key)
+    places = None
+    digest = None
+    if wrapped_key is not None and type(key_version) is int:  # a boolean is an int too
+        digest = known_digest(network, key_version, wrapped_key)
+    if digest is not None:
+        places = places_row_key(network, digest)
+    return ReleaseKeys(network=network_row_key(network), evidence=evidence, places=places)
 
 
 async def read_release(
-    services: Services, call: Call, keys: Sequence[bytes], bound: BoundDecrypt
+    services: Services, call: Call, keys: ReleaseKeys, bound: BoundDecrypt
 ) -> ReleaseRequest:
     """Check a decrypt request, and read the rows that decide its outcome.
 
@@ -89,12 +126,13 @@ async def read_release(
         SpaceError, RecordError: the store does not answer, or a row does not decode.
     """
     now = services.now()
-    # The evidence for this receiver key is one row at most; see `release_keys`.
-    network_key, record_key, withdrawals_key, _root_secret_key, *evidence_keys = keys
-    network_row, record_row, withdrawn_row, root_secret_row, *evidence_rows = call.records
+    rows = dict(zip(keys.all, call.records, strict=True))
+    network_row = rows[keys.network]
+    record_row = rows[RELEASE_RECORD_KEY]
+    withdrawn_row = rows[WITHDRAWALS_KEY]
     # All rows are of one moment. So a network that was read with the present root secret's row
     # opens with the key that this process has (RK4).
-    if not services.has_present_secret(root_secret_row):
+    if not services.has_present_secret(rows[ROOT_SECRET_KEY]):
         raise Refusal("root-secret-replaced")
     if network_row is None:
         raise RequestError("network-not-found")
@@ -112,13 +150,14 @@ async def read_release(
     paths = paths_in_force(policies, machine)
     key_owner = None
     if owner.in_person is None:  # the owner in person opens every key (RL22)
-        key_owner = await _read_key_owner(services, checked, paths)
+        key_owner = await _read_key_owner(services, checked, paths, rows)
     evidence = None
     evidence_row = None
-    for key, row in zip(evidence_keys, evidence_rows, strict=True):
+    if keys.evidence is not None:
+        row = rows[keys.evidence]
         if row is not None and row.value is not None:
             evidence = decode_evidence(row.value)
-            evidence_row = RowStamp(key, row.stamp)
+            evidence_row = RowStamp(keys.evidence, row.stamp)
     if evidence is None and needs_evidence(owner, release_record, policies, machine):
         evidence, evidence_row = await _newest_evidence(services, call.invocation.invoker)
     return ReleaseRequest(
@@ -131,10 +170,10 @@ async def read_release(
         evidence_row=evidence_row,
         key_paths=await _key_paths(services, checked, paths) if paths else {},
         key_owner=key_owner,
-        network_row=RowStamp(network_key, network_row.stamp),
-        record_row=RowStamp(record_key, record_row.stamp),
+        network_row=RowStamp(keys.network, network_row.stamp),
+        record_row=RowStamp(RELEASE_RECORD_KEY, record_row.stamp),
         withdrawals=decode_withdrawals(_value(withdrawn_row)),
-        withdrawals_row=RowStamp(withdrawals_key, withdrawn_row.stamp),
+        withdrawals_row=RowStamp(WITHDRAWALS_KEY, withdrawn_row.stamp),
     )
 
 
@@ -199,12 +238,16 @@ async def _key_paths(
 
 
 async def _read_key_owner(
-    services: Services, checked: CheckedDecrypt, paths: frozenset[str]
+    services: Services,
+    checked: CheckedDecrypt,
+    paths: frozenset[str],
+    rows: Mapping[bytes, Record | None],
 ) -> KeyOwner | None:
     """Return the path that owns the requested content key (RL21).
 
     None is returned if no path has stored the key, or if the wrapped key cannot be opened. `paths`
-    are those that policies and the machine token list.
+    are those that policies and the machine token list. `rows` were read with the call; the row that
+    is needed is often among them.
     """
     digest = content_key_digest(
         checked.network,
@@ -215,7 +258,7 @@ async def _read_key_owner(
     if digest is None:
         return None
     key = places_row_key(checked.network.network_id, digest)
-    record = await read_row(services.store, key)
+    record = rows[key] if key in rows else await read_row(services.store, key)
     places = key_places_of(record)
     if record is None or places is None:
         return None

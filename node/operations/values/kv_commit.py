@@ -25,7 +25,7 @@ from spaces.store.contract import (
     read_row,
 )
 from spaces.values.drafts import Draft
-from spaces.values.key_places import StoredKey, plan_key_places
+from spaces.values.key_places import KeyPlacesPlan, StoredKey, plan_key_places
 from spaces.values.quota import effective_limit, rows_limit
 from spaces.values.value_bodies import Staging
 from spaces.values.value_heads import Head, head_of
@@ -279,8 +279,11 @@ async def put_values(
                 room=reading.room,
                 pages=call.pages,
             )
-            places = await plan_key_places(services.store, space_keys(space), keys.stored)
-            networks = await check_keys(services, space, keys.sealed)
+            places = KeyPlacesPlan()
+            networks: tuple[Check, ...] = ()
+            if keys.sealed:  # most values are no envelopes
+                places = await plan_key_places(services.store, space_keys(space), keys.stored)
+                networks = await check_keys(services, space, keys.sealed)
             # The quota is checked before `finalize` gives uploaded files their final names.
             quota = reading.quota(draft, key_rows_bytes=places.growth_bytes)
             plan = await draft.finalize(now=services.now())
@@ -328,6 +331,8 @@ async def _find_keys(request: Request, received: Sequence[Write], staging: Stagi
     """
     services, space = request.services, request.target.space
     writes, sealed = await find_sealed_keys(received, staging)
+    if not sealed:
+        return _FoundKeys(writes=writes, sealed=(), stored=())
     stored = await stored_keys_of(services.store, services.keyring, space, sealed)
     if len(stored) < len(sealed):
         # A former root secret opens no wrapped key. A value whose key is not recorded could later
