@@ -229,8 +229,9 @@ def judge_revocation(
     marks: Markers,
     *,
     now: float,
+    team: Principal | None = None,
 ) -> Principal:
-    """Decide whether a revocation is authorised (V5, W20 to W24).
+    """Decide whether a revocation is authorised (V5, W20 to W24, TM7).
 
     Args:
         revocation: Verified.
@@ -239,6 +240,7 @@ def judge_revocation(
             stored.
         marks: The markers of all members of the proofs' closures.
         now: Epoch seconds.
+        team: The team of which the first proof is an admin's sign-in, or None.
 
     Returns:
         The principal on whose behalf the targets are revoked. A revoked target may be revoked again
@@ -268,9 +270,15 @@ def judge_revocation(
             named=cited.digest,
             marks=marks,
             now=now,
+            team=team,
         )
+        if acting is None:
+            raise ChainError("revoker-unauthorized")
         # otherwise anybody could revoke the grants of others (W22)
-        if acting is None or not may_manage(acting, target.delegation):
+        is_allowed = may_manage(acting, target.delegation)
+        if team is not None and may_manage(team, target.delegation):  # TM7
+            is_allowed = True
+        if not is_allowed:
             raise ChainError("revoker-unauthorized")
     assert acting is not None  # a revocation has a target
     return acting  # the same for every target: the signer, or the delegator of the only proof
@@ -286,6 +294,7 @@ def acting_principal(
     named: Digest | None,
     marks: Markers,
     now: float,
+    team: Principal | None = None,
 ) -> Principal | None:
     """Return the principal on whose behalf a token revokes or inspects a delegation (W21, W23).
 
@@ -301,6 +310,7 @@ def acting_principal(
         named: The digest by which the token names the delegation.
         marks: Of the closures of the proofs; a proof is rejected if a member has no marker.
         now: Epoch seconds.
+        team: The team of which the proof is an admin's sign-in, or None.
 
     Returns:
         None if the proof does not allow the action.
@@ -320,7 +330,7 @@ def acting_principal(
     # either of them.
     urns = {f"{CID_URN}{cid_text(digest)}" for digest in (target.cid, named) if digest is not None}
     if not any(
-        row.ability == ability and _covers_delegation(row, granted, urns)
+        row.ability == ability and _covers_delegation(row, (granted.delegator, team), urns)
         for row in granted.capabilities
     ):
         return None
@@ -657,10 +667,13 @@ def _is_in_window(grant: Registered, now: float) -> bool:
     )
 
 
-def _covers_delegation(row: Capability, proof: Delegation, urns: set[str]) -> bool:
+def _covers_delegation(
+    row: Capability, owners: tuple[Principal, Principal | None], urns: set[str]
+) -> bool:
     """Return whether a capability permits managing a delegation.
 
-    Managing means revoking or inspecting. `urns` identify the delegation. A capability with caveats
+    Managing means revoking or inspecting. `urns` identify the delegation; `owners` are those in
+    whose name the capability was granted. A capability with caveats
     never permits it: no caveat is defined for managing a delegation, and an unknown caveat must not
     be ignored.
     """
@@ -669,6 +682,6 @@ def _covers_delegation(row: Capability, proof: Delegation, urns: set[str]) -> bo
     resource = row.resource
     if isinstance(resource, OpaqueResource):
         return resource.text in urns
-    if resource.space.owner != proof.delegator or resource.service != "delegation" or resource.path:
+    if resource.space.owner not in owners or resource.service != "delegation" or resource.path:
         return False
     return resource.query is None and resource.fragment is None

@@ -1,15 +1,15 @@
 """Facts, which are additional statements in a token.
 
-The node reads five kinds: a delegation that may not be passed on (3.4), policy objects that are
+The node reads six kinds: a delegation that may not be passed on (3.4), policy objects that are
 not ordinary grants (3.8), an owner's conditions on who may open keys, the statement of a machine
-token, and that of a trust in an issuer. The release gate evaluates the last three, which are only
-extracted here. Clients read a sixth kind: whether the recipient may use values without a place
-(EN47).
+token, that of a trust in an issuer, and that of a membership of a team. The release gate evaluates
+the last four, which are only extracted here. Clients read a seventh kind: whether the recipient may
+use values without a place (EN47).
 
 A UCAN states a policy as the fact `{"sealspace.attestation/v1": {...}}`, a sign-in text as a
 resource `urn:sealspace:attestation:v1:<base64url of the JSON>` before its ReCap. A machine token
-is stated likewise, with `machine` for `attestation`, a trust with `oidc`, and the statement about
-values with `values`.
+is stated likewise, with `machine` for `attestation`, a trust with `oidc`, a membership with
+`member`, and the statement about values with `values`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,6 +32,11 @@ OIDC_FACT = "sealspace.oidc/v1"
 OIDC_URN = "urn:sealspace:oidc:v1:"
 MACHINE_FACTS = (MACHINE_FACT, OIDC_FACT)
 """The two statements of delegations that read secrets without evidence."""
+MEMBER_FACT = "sealspace.member/v1"
+"""Member of a delegation's fact that makes it a membership of a team (`members`)."""
+MEMBER_URN = "urn:sealspace:member:v1:"
+GATE_FACTS = (*MACHINE_FACTS, MEMBER_FACT)
+"""The statements, beside policies, that the release gate reads."""
 VALUES_FACT = "sealspace.values/v1"
 """Member of a delegation's fact that says which values its recipient may use (EN47)."""
 VALUES_URN = "urn:sealspace:values:v1:"
@@ -46,11 +51,17 @@ WITHDRAWAL_FACT = "sealspace.encryption.withdrawal/v1"
 KEYS_FACT = "sealspace.encryption.keys/v1"
 """`type` of the fact that binds a token to a change of the versions of a network's key."""
 
-_FACT_FAMILIES = ("sealspace.attestation/", "sealspace.machine/", "sealspace.oidc/")
+_FACT_FAMILIES = (
+    "sealspace.attestation/",
+    "sealspace.machine/",
+    "sealspace.oidc/",
+    "sealspace.member/",
+)
 URNS = {
     ATTESTATION_FACT: ATTESTATION_URN,
     MACHINE_FACT: MACHINE_URN,
     OIDC_FACT: OIDC_URN,
+    MEMBER_FACT: MEMBER_URN,
     VALUES_FACT: VALUES_URN,
 }
 _DELEGATION_MODE = "xyz.tinycloud.policy/delegationMode"
@@ -71,6 +82,11 @@ def states_machine(facts: Iterable[Json]) -> bool:
         if isinstance(fact, dict) and (MACHINE_FACT in fact or OIDC_FACT in fact):
             return True
     return False
+
+
+def states_membership(facts: Iterable[Json]) -> bool:
+    """Return whether a fact has the statement of a membership, valid or not."""
+    return any(isinstance(fact, dict) and MEMBER_FACT in fact for fact in facts)
 
 
 def states_unbound_values(facts: Iterable[Json]) -> bool:
@@ -106,7 +122,7 @@ def policy_profile_refusal(facts: tuple[Json, ...]) -> str | None:
 
 
 def contains_statement(facts: Iterable[Json]) -> bool:
-    """Return whether facts contain a release policy, a machine token's statement or a trust.
+    """Return whether facts contain a statement that the release gate reads.
 
     The facts are searched at any depth. Statements are read only from direct members of a fact,
     with the exact name. Callers reject a statement anywhere else, so that no condition is ignored
@@ -125,7 +141,9 @@ def contains_statement(facts: Iterable[Json]) -> bool:
 
 
 def is_statement_name(name: str) -> bool:
-    """Return whether a JSON member name denotes a release policy, a machine token or a trust.
+    """Return whether a JSON member name denotes a statement that the release gate reads.
+
+    These are release policies, machine tokens, trusts and memberships.
 
     Version and case are ignored.
     """
@@ -140,8 +158,8 @@ def statement_resource(statement: Mapping[str, Json], *, urn: str = ATTESTATION_
 def statement_facts(resources: Iterable[str]) -> tuple[Json, ...]:
     """Convert the statements in a sign-in message to UCAN facts.
 
-    Each release policy, and each statement of a machine token, of a trust or about values, is one
-    of the message's resources.
+    Each release policy, and each statement of a machine token, of a trust, of a membership or about
+    values, is one of the message's resources.
     """
     # A prefix matches in any case and version. `_fact` rejects those that are not written exactly;
     # ignoring them here would drop the owner's condition.
@@ -162,8 +180,8 @@ def _fact(resource: str, urn: str, name: str) -> Json:
         return {name: parse_json(data, max_bytes=MAX_STATEMENT_BYTES)}
     except (ValueError, InvalidJson) as exc:
         # Texts that an earlier version stored have to stay readable. Registration and the gate
-        # refuse a machine token or trust with this statement (MT2, MT4), and a statement about
-        # values that is not an object allows nothing (EN47).
+        # refuse a machine token, trust or membership with this statement (MT2, MT4, TM2), and a
+        # statement about values that is not an object allows nothing (EN47).
         if name != ATTESTATION_FACT:
             return {name: None}
         raise MalformedToken(f"a policy is not {urn} and a JSON object in base64url") from exc

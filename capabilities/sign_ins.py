@@ -61,12 +61,20 @@ def is_sign_in(delegation: Delegation, *, registered_at: float) -> bool:
     Does not check:
         That it was issued by now (`is_issued`), that it is live, and who the two parties are.
     """
+    return not delegation.parents and signs_in_a_key(delegation, registered_at=registered_at)
+
+
+def signs_in_a_key(delegation: Delegation, *, registered_at: float) -> bool:
+    """Return whether a delegation has the form of a sign-in, whatever it cites (IP2, TM3).
+
+    A sign-in cites nothing. A team's member signs in with a message of the same form that cites the
+    membership.
+    """
     issued_at, expires_at = delegation.issued_at, delegation.expires_at
     delegate = delegation.delegate
     return (
         delegation.form == "cacao"
-        and not delegation.parents
-        and not delegation.facts  # a CACAO's facts are policies or a machine token (MT3)
+        and not delegation.facts  # a CACAO's facts are statements for the gate (MT3)
         and issued_at is not None
         and expires_at is not None
         # Either bound alone can be evaded: an old message can be posted late, and a new message

@@ -10,18 +10,18 @@ authority to decrypt. That delegation is signed by O or by O's session key in pe
 
 A machine token (MT4) needs no evidence either, where the owner in person needs none. It opens only
 keys that are stored at the paths that O listed in it, or in the trust under which this node made
-it.
+it. The same holds for a member of the team O (TM4), whose membership may also be for all secrets.
 
 In force are the policies of the node, of the owner and of every delegation in every cited closure.
 A release has to satisfy all of them, so a further policy, delegation or proof can only narrow.
 
     step  code                what fails
     1     chain               a cited delegation is missing, revoked or expired, or a machine token
-                              is not used as MT4 says
+                              or a membership is not used as MT4 and TM4 say
     2     policy              a policy in force cannot be parsed
     3     path                no envelope at an allowed path contains the key
-    4     mode, policy        the invoker is in person without evidence, or has a machine token, but
-                              mode or policy require evidence
+    4     mode, policy        the invoker is in person without evidence, a member, or has a machine
+                              token, but mode or policy require evidence
     5     no_policy           the owner listed no code
     6     not_attested,       there is no evidence for this invoker and key, it has another root,
           trust_root,         or its application's keys come from a provider that the node does
@@ -51,12 +51,7 @@ from capabilities.chain import Authority, Registered, is_in_force
 from capabilities.cids import ContentKey, cid_text
 from capabilities.frozen import frozen
 from capabilities.frozen_struct import AcyclicStruct, FrozenStruct
-from capabilities.machine_tokens import (
-    MachineGrant,
-    exchanged_grant,
-    is_machine_token,
-    machine_grant,
-)
+from capabilities.members import Member, admin_statement
 from capabilities.principals import Principal
 from capabilities.resources import network_of
 from capabilities.sign_ins import (
@@ -68,6 +63,7 @@ from capabilities.sign_ins import (
 from capabilities.strict_json import Json
 from capabilities.tokens import Delegation
 
+from .holders import Holder, holder_of
 from .judgement import Refusal, judge
 from .key_providers import is_key_source_accepted
 from .network_errors import PolicyError, ReleaseRefused
@@ -152,11 +148,13 @@ class KeyOwner(AcyclicStruct, kw_only=True):
         row: the row that says so.
         paths: those of the listed paths that are this path; empty if it is not listed.
         is_at_two_paths: whether another path has stored the same key.
+        is_secret: whether all paths that stored the key are those of secrets (TM4).
     """
 
     row: RowStamp
     paths: frozenset[str]
     is_at_two_paths: bool
+    is_secret: bool
 
 
 class ReleaseRequest(AcyclicStruct, kw_only=True):
@@ -221,7 +219,7 @@ class ReleasePermit:
     live: tuple[ContentKey, ...]
     checks: tuple[RowStamp, ...]
     chain: tuple[str, ...]
-    machine: MachineGrant | None
+    holder: Holder | None
     policies: tuple[Policy, ...]
     policy_sha256: tuple[str, ...]
     evidence: Evidence | None
@@ -242,7 +240,7 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
     Args:
         request: the input of the decision, all read at one moment.
     Returns:
-        The permit. IP1, IP2 or MT4 holds; or evidence for this invoker and key satisfies every
+        The permit. IP1, IP2, MT4 or TM4 holds; or evidence for this invoker and key satisfies every
         policy in force, and the owner listed the code; or the node's mode is off and there is no
         policy.
         Nothing that the decision used was withdrawn.
@@ -257,12 +255,12 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
         raise RuntimeError("the OwnerAuthority in the request is for another owner or invoker")
     # The numbers are those of the steps in the table above.
     links = _check_chain(request, facts)  # 1
-    machine = machine_grant_of(request.owner, request.exchange_key)
+    holder = holder_of(request.owner, request.exchange_key)
     in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)  # 2
-    rows = _check_paths(request, in_force, machine)  # 3
-    basis = _basis_of(request, facts, in_force, machine)  # 4 to 7
+    rows = _check_paths(request, in_force, holder)  # 3
+    basis = _basis_of(request, facts, in_force, holder)  # 4 to 7
     _check_withdrawn(request, links, basis.evidence)  # 8
-    rows += _check_key_owner(request, in_force, machine)  # 9
+    rows += _check_key_owner(request, in_force, holder)  # 9
     if basis.evidence_row is not None:
         rows = (basis.evidence_row, *rows)
     cids = (member.cid for key in facts.cited for member in facts.links[key].closure)
@@ -273,7 +271,7 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
         live=tuple(dict.fromkeys((*request.authority.live, *basis.relied))),
         checks=(request.network_row, request.record_row, request.withdrawals_row, *rows),
         chain=tuple([cid_text(cid) for cid in dict.fromkeys(cids)]),
-        machine=machine,
+        holder=holder,
         policies=in_force,
         policy_sha256=tuple([policy_digest(policy) for policy in in_force]),
         evidence=basis.evidence,
@@ -286,26 +284,26 @@ def needs_evidence(
     owner: OwnerAuthority,
     release_record: ReleaseRecord,
     in_force: Sequence[Policy],
-    machine: MachineGrant | None,
+    holder: Holder | None,
 ) -> bool:
     """Return whether a key release requires attestation evidence.
 
     If it does, the caller of `admit` has to read the evidence first.
     """
-    if machine is not None or (release_record.mode == "off" and not in_force):
+    if holder is not None or (release_record.mode == "off" and not in_force):
         return False
     return owner.in_person is None or _in_person_refusal(release_record.mode, in_force) is not None
 
 
-def paths_in_force(policies: Iterable[Policy], machine: MachineGrant | None) -> frozenset[str]:
-    """Return all storage paths listed in the policies and in the caller's machine token.
+def paths_in_force(policies: Iterable[Policy], holder: Holder | None) -> frozenset[str]:
+    """Return all storage paths listed in the policies, and in a machine token or membership.
 
     A list of paths requires that an envelope at one of them contains the released key. So the
     caller has to read the envelopes at all these paths before it calls `admit`.
     """
     listed = [policy.paths for policy in policies]
-    if machine is not None:
-        listed.append(machine.paths)
+    if holder is not None:
+        listed.append(holder.paths)
     paths = frozenset(path for each in listed for path in each)
     if len(paths) > MAX_PATHS:
         raise _refused("path", "too many paths")
@@ -364,64 +362,21 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[R
     return members.values()
 
 
-def machine_grant_of(owner: OwnerAuthority, exchange_key: str) -> MachineGrant | None:
-    """Return the machine token with which a caller requests a key (MT4).
-
-    None is returned for the owner, whose authority does not come from its proofs, and for requests
-    that cite no machine token. A request that cites one has no other authority: it cites nothing
-    else. The owner of the network itself signed the token for the invoker; or it signed a trust for
-    this node's exchange key, with which the node signed the token (OX4).
-
-    Raises ReleaseRefused if the request has a machine token and is not of this form.
-    """
-    facts = owner.facts
-    links = facts.links.values()
-    if facts.invoker == facts.owner or not any(
-        is_machine_token(registered.delegation) for registered in links
-    ):
-        return None
-    link, *ancestors = links  # the cited delegation is first, then its ancestors
-    token = link.delegation
-    # The owner signed the token itself, or the trust under which a node made it.
-    signed_by_owner = ancestors[0].delegation if ancestors else token
-    if len(ancestors) > 1 or facts.cited != (token.content_key,):
-        raise _refused("chain", "a machine token is cited beside or below another delegation")
-    if signed_by_owner.delegator != facts.owner or token.delegate != facts.invoker:
-        raise _refused("chain", "the owner of the network did not issue the machine token")
-    # If the owner trusts another node, the tokens that it makes open nothing here (OX4).
-    if signed_by_owner is not token and signed_by_owner.delegate != exchange_key:
-        raise _refused("chain", "the machine token was made by another node")
-    try:
-        if ancestors:
-            return exchanged_grant(
-                token,
-                signed_by_owner,
-                registered_at=link.registered_at,
-                trusted_at=ancestors[0].registered_at,
-            )
-        grant = machine_grant(token, registered_at=link.registered_at)
-    except MalformedToken as exc:
-        raise _refused("chain", exc.text) from exc
-    if not isinstance(grant, MachineGrant):
-        raise _refused("chain", "a trust is no machine token")
-    return grant
-
-
 # --- step 3 ---------------------------------------------------------------------------------------
 
 
 def _check_paths(
-    request: ReleaseRequest, in_force: tuple[Policy, ...], machine: MachineGrant | None
+    request: ReleaseRequest, in_force: tuple[Policy, ...], holder: Holder | None
 ) -> tuple[RowStamp, ...]:
-    """Check that the policies and the machine token allow a storage path of the wrapped key.
+    """Check that the policies and the caller's own list allow a storage path of the wrapped key.
 
     For each list of paths, the key must be stored at one of them; otherwise ReleaseRefused is
     raised. A policy without a list allows every path. Returns the rows at these paths. `key_paths`
     in the request contains all paths where the key is stored.
     """
-    paths_in_force(in_force, machine)  # refuses too many paths
+    paths_in_force(in_force, holder)  # refuses too many paths
     rows: dict[RowStamp, None] = {}
-    for paths, origin in _path_lists(in_force, machine):
+    for paths, origin in _path_lists(in_force, holder):
         row = next((request.key_paths[path] for path in paths if path in request.key_paths), None)
         if row is None:
             raise _refused("path", origin)
@@ -430,14 +385,16 @@ def _check_paths(
 
 
 def _path_lists(
-    in_force: tuple[Policy, ...], machine: MachineGrant | None
+    in_force: tuple[Policy, ...], holder: Holder | None
 ) -> list[tuple[tuple[str, ...], str]]:
     """Return each list of paths that limits a release, with its origin for the audit record."""
     path_lists = [
         (policy.paths, f"policy {policy_digest(policy)}") for policy in in_force if policy.paths
     ]
-    if machine is not None:  # it opens only the secrets that it lists (MT4)
-        path_lists.append((machine.paths, f"machine token {machine.name}"))
+    # It opens only the secrets that it lists (MT4). A membership may list none (TM4).
+    if holder is not None and holder.paths:
+        kind = "member" if isinstance(holder, Member) else "machine token"
+        path_lists.append((holder.paths, f"{kind} {holder.name}"))
     return path_lists
 
 
@@ -465,19 +422,19 @@ def _basis_of(
     request: ReleaseRequest,
     facts: AuthorityFacts,
     in_force: tuple[Policy, ...],
-    machine: MachineGrant | None,
+    holder: Holder | None,
 ) -> _Basis:
     """Return what justifies a release.
 
-    A machine token or the owner in person needs no evidence, unless the mode or a policy requires
-    it from them too. Raises ReleaseRefused if nothing justifies the release.
+    A machine token, a member or the owner in person needs no evidence, unless the mode or a policy
+    requires it from them too. Raises ReleaseRefused if nothing justifies the release.
     """
     mode = request.release_record.mode
-    if machine is not None:
+    if holder is not None:
         obstacle = _in_person_refusal(mode, in_force)  # 4
-        if obstacle is not None:  # a machine token is never judged by evidence instead (MT4)
+        if obstacle is not None:  # neither is judged by evidence instead (MT4, TM4)
             raise obstacle
-        return _Basis(ground="machine")
+        return _Basis(ground="member" if isinstance(holder, Member) else "machine")
     session = request.owner.in_person
     if session is not None:
         obstacle = _in_person_refusal(mode, in_force)  # 4
@@ -542,11 +499,21 @@ def _check_owner_list(request: ReleaseRequest, facts: AuthorityFacts) -> tuple[C
         if not names_code or not is_in_force(link, facts.marks, now=facts.now):
             continue
         sessions = owner_statement_sessions(facts, link)
+        if sessions is None and _is_of_admin(facts, link):
+            sessions = ()  # they are in the closure
         if sessions is not None:
             return (*sessions, *[member.content_key for member in link.closure])
     if request.release_record.replaces_owner_list or request.release_record.mode == "off":
         return ()
     raise _refused("no_policy", "the owner named no code")
+
+
+def _is_of_admin(facts: AuthorityFacts, link: Registered) -> bool:
+    """Return whether an admin of the team that owns the network signed a delegation (TM6)."""
+    try:
+        return admin_statement(facts, link)
+    except MalformedToken as exc:
+        raise _refused("chain", exc.text) from exc
 
 
 def _decrypt_grants(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[Registered]:
@@ -635,26 +602,30 @@ def _check_withdrawn(
 
 
 def _check_key_owner(
-    request: ReleaseRequest, in_force: tuple[Policy, ...], machine: MachineGrant | None
+    request: ReleaseRequest, in_force: tuple[Policy, ...], holder: Holder | None
 ) -> tuple[RowStamp, ...]:
     """Refuse a key that belongs to another path than the allowed ones (RL22).
 
     A writer who can read the envelope of another secret could store it at an allowed path, and a
     caller who may use only that path would get the key of the other secret. So the first path that
     stored the key must be allowed, and no other path may have stored it since. The owner in person
-    may open every key of the network.
+    may open every key of the network. A member for all secrets may open every key that was stored
+    as a secret alone, because such a member may read every envelope of a secret (TM4).
 
     Returns the row that the decision depends on. Raises ReleaseRefused.
     """
     if request.owner.in_person is not None:
         return ()
     key_owner = request.key_owner
-    path_lists = _path_lists(in_force, machine)
+    path_lists = _path_lists(in_force, holder)
+    is_for_all_secrets = isinstance(holder, Member) and not holder.paths
     if key_owner is None:
-        if path_lists:
+        if path_lists or is_for_all_secrets:
             raise _refused("path", "no path of the owner has stored this content key")
         return ()
-    if key_owner.is_at_two_paths:
+    if is_for_all_secrets and not key_owner.is_secret:
+        raise _refused("path", "the content key was stored at a path that is no secret")
+    if key_owner.is_at_two_paths and not (is_for_all_secrets and not path_lists):
         raise _refused("path", "the content key was stored at two paths")
     for paths, origin in path_lists:
         if key_owner.paths.isdisjoint(paths):

@@ -40,7 +40,7 @@ from capabilities.cache import memoize, memoize_by_identity
 from capabilities.capability_errors import InvalidIdentifier, InvalidJson
 from capabilities.facts import (
     ATTESTATION_FACT,
-    MACHINE_FACTS,
+    GATE_FACTS,
     contains_statement,
     is_statement_name,
 )
@@ -350,7 +350,7 @@ def policy_digest(policy: Policy) -> str:
     return hashlib.sha256(encode_policy(policy)).hexdigest()
 
 
-_STATEMENTS = " or ".join((ATTESTATION_FACT, *MACHINE_FACTS))
+_STATEMENTS = " or ".join((ATTESTATION_FACT, *GATE_FACTS))
 
 
 def policies_of(facts: Sequence[Json]) -> tuple[Policy, ...]:
@@ -362,7 +362,7 @@ def policies_of(facts: Sequence[Json]) -> tuple[Policy, ...]:
         for name, value in members.items():
             if name == ATTESTATION_FACT:
                 policies.append(parse_policy(value))
-            elif is_statement_name(name) and name not in MACHINE_FACTS:
+            elif is_statement_name(name) and name not in GATE_FACTS:
                 # A policy that this version does not read is rejected: ignoring it would drop the
                 # owner's condition and release the key to more code than intended.
                 raise PolicyError(

@@ -92,6 +92,7 @@ class Receipt(StrictRecord, kw_only=True, gc=False, rename="camel"):
     verdict: Literal["authorised"] = VERDICT
     ground: Ground
     machine: MachineName | UnsetType = UNSET
+    member: _Text | UnsetType = UNSET
     mode: Mode
     at_micros: Annotated[int, Meta(ge=0, lt=1 << 53)]
     evidence: QuoteVerdict | None
@@ -149,7 +150,8 @@ def parse_receipt(data: bytes) -> Receipt:
         The receipt; `encode_receipt` returns the same bytes.
     Raises:
         ReceiptError: not canonical JSON, or a member is missing, unknown, or of another type or
-            size; or a machine token is named for another ground, or not named for its own (MT5).
+            size; or a machine token or a member is named for another ground, or not named for its
+            own (MT5, TM8).
     Does not check:
         The signature, see `verify_receipt`; that the documents exist and support its statements.
     """
@@ -164,6 +166,10 @@ def parse_receipt(data: bytes) -> Receipt:
     names_machine = receipt.machine is not UNSET
     if names_machine != (receipt.ground == "machine"):
         raise ReceiptError("the receipt names a machine token exactly if one was the ground")
+    # ... and a member for that ground alone (TM8)
+    names_member = receipt.member is not UNSET
+    if names_member != (receipt.ground == "member"):
+        raise ReceiptError("the receipt names a member exactly if one was the ground")
     if receipt.signature is UNSET or len(receipt.signature) != _SIGNATURE_BYTES:
         raise ReceiptError("the signature must be 64 bytes, encoded in base64")
     return receipt

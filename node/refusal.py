@@ -97,6 +97,7 @@ REFUSALS = {
     "bad-query": "Invalid delegation query: {}",
     # A delegation states that it is a machine token, and is no valid one (MT2).
     "machine-token-refused": "Invalid machine token: {}",
+    "membership-refused": "Invalid membership: {}",
     # No machine token is made for the ID token. The node's log has the reason. The audit log has it
     # for the first refusal of a token that is valid and for this node (OX5).
     "oidc-refused": "The ID token was refused",

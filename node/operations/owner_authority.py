@@ -40,7 +40,7 @@ async def decide_owner_authority(
         owner=owner,
         invoker=call.invocation.invoker,
         cited=tuple([stored.delegation.content_key for stored in call.cited]),
-        links=await _links(services, closure_contents(call.cited)),
+        links=await links_of(services, closure_contents(call.cited)),
         sessions=(),
         marks=call.marks,
         now=services.now(),
@@ -68,10 +68,10 @@ async def _sessions(
     contents: dict[ContentKey, None] = {}  # in the order of the pages, without repetition
     for page in (await services.store.read(ranges=ranges)).pages:
         contents.update(dict.fromkeys(contents_of(page)))
-    return await _links(services, tuple(contents))
+    return await links_of(services, tuple(contents))
 
 
-async def _links(
+async def links_of(
     services: Services, contents: Sequence[ContentKey]
 ) -> dict[ContentKey, Registered]:
     """Load delegations by their content keys.

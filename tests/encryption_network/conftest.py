@@ -384,7 +384,10 @@ class World:
     def key_owner(self, *paths: str, is_at_two_paths: bool = False) -> KeyOwner:
         """Return what the store says about the requested content key."""
         return KeyOwner(
-            row=row("key owner"), paths=frozenset(paths), is_at_two_paths=is_at_two_paths
+            row=row("key owner"),
+            paths=frozenset(paths),
+            is_at_two_paths=is_at_two_paths,
+            is_secret=True,
         )
 
     def withdraw(self, **entries: object) -> None:

@@ -8,7 +8,7 @@ from tests_support import altered
 from capabilities.sign_ins import session_holders
 from encryption_network.gate import (
     admit,
-    machine_grant_of,
+    holder_of,
     needs_evidence,
     paths_in_force,
     policies_in_force,
@@ -29,7 +29,7 @@ def test_MT4_a_machine_token_opens_its_paths(world: Any, mode: str) -> None:
     token = world.machine(world.backend, "ONE", "TWO")
     permit = admit(ask(world, token, name="TWO"))
     assert permit.ground == "machine"
-    assert permit.machine.name == "deploy"
+    assert permit.holder.name == "deploy"
     assert permit.mode == mode
     assert permit.live == (token.delegation.content_key,)
     names = ("network", "record", "withdrawals", "TWO", "key owner")
@@ -62,7 +62,7 @@ def test_MT4_no_evidence_is_read_or_helps(world: Any) -> None:
     world.record = altered(world.record, mode="everyone")
     request = ask(world, token, evidence=evidence)
     assert world.reason_of(request) == "mode"
-    grant = machine_grant_of(request.owner, request.exchange_key)
+    grant = holder_of(request.owner, request.exchange_key)
     assert not needs_evidence(request.owner, request.release_record, (), grant)
 
 
@@ -75,7 +75,7 @@ def test_MT4_a_policy_with_paths_narrows_it(world: Any) -> None:
     assert world.reason_of(request) == "path"
     links = request.owner.facts.links.values()
     in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)
-    listed = paths_in_force(in_force, machine_grant_of(request.owner, request.exchange_key))
+    listed = paths_in_force(in_force, holder_of(request.owner, request.exchange_key))
     assert listed == {world.path("ONE"), world.path("TWO")}
 
 

@@ -15,7 +15,7 @@ from encryption_network.gate import (
     PolicyCache,
     ReleasePermit,
     admit,
-    machine_grant_of,
+    holder_of,
     needs_evidence,
     policies_in_force,
 )
@@ -253,7 +253,7 @@ def test_evidence_that_is_not_needed_decides_nothing(new_world: Any, scene: Scen
     request = build(new_world, scene)
     links = request.owner.facts.links.values()
     in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)
-    machine = machine_grant_of(request.owner, request.exchange_key)
+    machine = holder_of(request.owner, request.exchange_key)
     if not needs_evidence(request.owner, request.release_record, in_force, machine):
         assert outcome(altered(request, evidence=None, evidence_row=None)) == outcome(request)
 

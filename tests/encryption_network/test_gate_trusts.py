@@ -96,8 +96,8 @@ def test_OX4_a_token_under_a_trust_opens_its_paths(owned: Any) -> None:
     token = made(owned, trust)
     permit = admit(ask(owned, token))
     assert permit.ground == "machine"
-    assert permit.machine.name == "shop"
-    assert permit.machine.claims == PRESENTED
+    assert permit.holder.name == "shop"
+    assert permit.holder.claims == PRESENTED
     assert permit.live == (token.delegation.content_key, trust.delegation.content_key)
     assert owned.reason_of(ask(owned, token, name="TWO")) == "path"
     for gone in (token, trust):

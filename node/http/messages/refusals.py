@@ -338,6 +338,7 @@ _VALUES = {
 
 _DELEGATIONS = {
     "machine-token-refused": _untitled(400, "create the machine token again"),
+    "membership-refused": _untitled(400, "have an admin of the team make the membership again"),
     "oidc-refused": ErrorResponse(
         status=401,
         title="The ID token was refused",

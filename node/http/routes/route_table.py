@@ -292,7 +292,7 @@ ROUTES = (
         authority="delegation",
         refuses=_WRITES
         | {"too-many-delegations", "too-many-spaces", "invalid-record", "invalid-policy"}
-        | {"machine-token-refused"},
+        | {"machine-token-refused", "membership-refused"},
     ),
     _own(
         method="POST",

@@ -13,6 +13,7 @@ from capabilities.cids import ContentKey, cid_text
 from capabilities.frozen_struct import AcyclicStruct, FrozenStruct
 from capabilities.limits import counted_client
 from capabilities.machine_tokens import issuing_owner, machine_grant
+from capabilities.members import check_admitted, is_membership, stated_membership
 from capabilities.principals import is_wallet, same_principal
 from capabilities.resources import NetworkId, network_of
 from capabilities.token_kinds import check_granting
@@ -144,7 +145,8 @@ async def register(
         ChainError: it cannot be registered (D6 to D30), or it repeats a delegation, in any
             encoding, that is no longer in force (Q6).
         PolicyError: a fact has an attestation policy that cannot be parsed.
-        Refusal: `machine-token-refused`, it is an invalid machine token (MT2) or trust (OX2).
+        Refusal: `machine-token-refused`, it is an invalid machine token (MT2) or trust (OX2);
+            `membership-refused`, it is an invalid membership (TM1, TM2).
         TooManyDelegations: the signer or the address has reached a limit.
         SpaceError: the store does not answer, or one of its limits is reached.
     """
@@ -208,6 +210,7 @@ async def _attempt(
     # parsed is refused. Ignoring the policy would grant more.
     policies_of(delegation.facts)
     claims = _claims_of(services, delegation, now)
+    _check_membership(delegation, found, now)
     # the chain (D6, D20 to D30)
     registered = judge_registration(delegation, found, state.marks, now=now)
     _, *above = registered.closure
@@ -262,6 +265,24 @@ def _claims_of(services: Services, delegation: Delegation, now: float) -> Mappin
     except MalformedToken as exc:
         raise Refusal("machine-token-refused", exc.text) from exc
     return grant.claims
+
+
+def _check_membership(
+    delegation: Delegation, parents: Sequence[Registered | None], now: float
+) -> None:
+    """Check a membership of a team (TM1, TM2). Other delegations pass.
+
+    Raises:
+        Refusal: `membership-refused`, it is invalid, or its signer may not admit members.
+    """
+    if not is_membership(delegation):
+        return
+    try:
+        stated = stated_membership(delegation, registered_at=now)
+        known = [parent for parent in parents if parent is not None]
+        check_admitted(delegation, stated, known)
+    except MalformedToken as exc:
+        raise Refusal("membership-refused", exc.text) from exc
 
 
 class _State(FrozenStruct):

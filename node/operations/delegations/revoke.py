@@ -3,8 +3,14 @@
 It includes all delegations that depend on the revoked ones.
 """
 
-from capabilities.chain import Marker, judge_revocation
+from collections.abc import Sequence
+
+from capabilities.capability_errors import MalformedToken
+from capabilities.chain import Marker, Registered, judge_revocation
 from capabilities.cids import cid_text
+from capabilities.members import is_membership, member_of, team_of
+from capabilities.principals import Principal
+from capabilities.sign_ins import AuthorityFacts
 from capabilities.token_kinds import check_addressed
 from capabilities.tokens import Revocation, parse_revocation, verify_revocation
 from spaces.audit.audit_records import AuditRecord
@@ -14,6 +20,7 @@ from spaces.store.contract import Check, Commit, Put
 from ...services import Services
 from ..attempts import until_committed
 from ..authorise import closure_contents
+from ..owner_authority import links_of
 
 
 async def revoke(services: Services, header: str) -> tuple[str, ...]:
@@ -64,7 +71,9 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
     asked = (*contents, *ended)
     keys = marker_keys(asked)
     records = (await services.store.read(keys)).records
-    acting = judge_revocation(revocation, proofs, targets, markers_of(asked, records), now=now)
+    team = await _administered_team(services, proofs, now=now)
+    marks = markers_of(asked, records)
+    acting = judge_revocation(revocation, proofs, targets, marks, now=now, team=team)
     puts: list[Put] = []
     checks: list[Check] = []
     # The markers of the proofs come first, then those of the delegations to revoke.
@@ -97,3 +106,35 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
         reserve="",  # a full store still accepts revocations (ST17)
     )
     return commit, tuple([target.echo for target in named])
+
+
+async def _administered_team(
+    services: Services, proofs: Sequence[Registered | None], *, now: float
+) -> Principal | None:
+    """Return the team of which the only proof is an admin's sign-in, or None (TM7).
+
+    Whether the proof is in force is checked by `judge_revocation`.
+    """
+    proof = proofs[0] if len(proofs) == 1 else None
+    if proof is None or len(proof.parents) != 1:  # nearly every revocation
+        return None
+    links = await links_of(services, closure_contents((proof,)))
+    membership = links.get(proof.parents[0])
+    if membership is None or not is_membership(membership.delegation):
+        return None
+    try:
+        facts = AuthorityFacts(
+            owner=team_of(membership.delegation),
+            invoker=proof.delegation.delegate,
+            cited=(proof.delegation.content_key,),
+            links=links,
+            sessions=(),
+            marks={},
+            now=now,
+        )
+        member = member_of(facts)
+    except MalformedToken:
+        return None
+    if member is None or member.statement.role != "admin":
+        return None
+    return member.team

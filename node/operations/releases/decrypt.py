@@ -7,6 +7,8 @@ creates its replay record.
 """
 
 from capabilities.abilities import DECRYPT
+from capabilities.machine_tokens import MachineGrant
+from capabilities.members import Member
 from capabilities.resources import NETWORK_PREFIX, NetworkId, OpaqueResource, Resource
 from capabilities.strict_json import Json, JsonObject
 from capabilities.tokens import Invocation, parse_invocation
@@ -156,7 +158,9 @@ def _release_audit(
     The record is durable before the key is decrypted. It contains the SHA-256 of the receipt in
     hex, so that the hash chain of the audit log also covers receipts (RC8).
     """
-    decrypt, evidence, machine = permit.decrypt, permit.evidence, permit.machine
+    decrypt, evidence = permit.decrypt, permit.evidence
+    machine = permit.holder if isinstance(permit.holder, MachineGrant) else None
+    member = permit.holder if isinstance(permit.holder, Member) else None
     detail = canonical_members(
         {
             "ground": permit.ground,
@@ -164,6 +168,8 @@ def _release_audit(
             # it (MT5, OX5)
             "machine": None if machine is None else machine.name,
             "claims": None if machine is None else machine.claims,
+            # the DID of a team's member (TM8)
+            "member": None if member is None else member.statement.member,
             "mode": permit.mode,
             "owner": decrypt.network.owner,
             "requestHash": decrypt.request_hash,

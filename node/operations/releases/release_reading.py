@@ -3,7 +3,7 @@
 `encryption_network.gate` decides on plain values, which this module reads: the network with its
 owner's policy and withdrawals, the release record, the operator's withdrawals, the evidence for the
 caller and the receiver key, all delegations of the cited closures with their revocation markers,
-the owner's sessions, the envelopes at the paths that policies or a machine token name, and the
+the owner's sessions, the envelopes at the paths that policies or the caller's list name, and the
 path that owns the content key. Each row comes with its version stamp, so that the release's commit
 fails if the row has changed.
 
@@ -15,8 +15,9 @@ envelopes at paths.
 from collections.abc import Mapping
 
 from capabilities.frozen_struct import FrozenStruct
+from capabilities.members import SECRETS_PATH, SECRETS_SPACE
 from capabilities.principals import Principal
-from capabilities.resources import NetworkId, SpaceResource, parse_resource
+from capabilities.resources import NetworkId, SpaceId, SpaceResource, parse_resource
 from capabilities.strict_base64 import decode_standard
 from capabilities.strict_json import JsonObject
 from encryption_network.content_keys import content_key_digest, known_digest
@@ -24,11 +25,11 @@ from encryption_network.gate import (
     KeyOwner,
     ReleaseRequest,
     RowStamp,
-    machine_grant_of,
     needs_evidence,
     paths_in_force,
     policies_in_force,
 )
+from encryption_network.holders import holder_of
 from encryption_network.network_errors import RequestError
 from encryption_network.networks import decode_network
 from encryption_network.policy import Evidence, decode_evidence
@@ -40,7 +41,7 @@ from spaces.documents.network_rows import network_row_key
 from spaces.keyspace import RELEASE_RECORD_KEY, ROOT_SECRET_KEY, WITHDRAWALS_KEY
 from spaces.space_errors import RecordDamaged
 from spaces.store.contract import Record, read_page, read_row
-from spaces.values.key_places import key_places_of
+from spaces.values.key_places import KeyPlaces, key_places_of
 from spaces.values.value_heads import Head, head_key, head_of
 
 from ...refusal import Refusal
@@ -121,7 +122,8 @@ async def read_release(
     Raises:
         RequestError: one of the checks 13 to 21 failed (enc 2.7).
         Refusal: `root-secret-replaced`, this process has a former root secret.
-        ReleaseRefused: the rules for machine tokens do not permit this use (MT4), or a policy in
+        ReleaseRefused: the rules for machine tokens and members do not permit this use (MT4, TM4),
+            or a policy in
             force cannot be read.
         SpaceError, RecordError: the store does not answer, or a row does not decode.
     """
@@ -145,9 +147,9 @@ async def read_release(
         raise RecordDamaged("the store has no list of withdrawals of trust")
     release_record = in_force(services.config.release, decode_release_record(_value(record_row)))
     owner = await decide_owner_authority(services, call, checked.network.owner)
-    machine = machine_grant_of(owner, services.keyring.exchange_signer.did)
+    holder = holder_of(owner, services.keyring.exchange_signer.did)
     policies = policies_in_force(checked.network.policy, release_record, owner.facts.links.values())
-    paths = paths_in_force(policies, machine)
+    paths = paths_in_force(policies, holder)
     key_owner = None
     if owner.in_person is None:  # the owner in person opens every key (RL22)
         key_owner = await _read_key_owner(services, checked, paths, rows)
@@ -158,7 +160,7 @@ async def read_release(
         if row is not None and row.value is not None:
             evidence = decode_evidence(row.value)
             evidence_row = RowStamp(keys.evidence, row.stamp)
-    if evidence is None and needs_evidence(owner, release_record, policies, machine):
+    if evidence is None and needs_evidence(owner, release_record, policies, holder):
         evidence, evidence_row = await _newest_evidence(services, call.invocation.invoker)
     return ReleaseRequest(
         decrypt=checked,
@@ -246,8 +248,8 @@ async def _read_key_owner(
     """Return the path that owns the requested content key (RL21).
 
     None is returned if no path has stored the key, or if the wrapped key cannot be opened. `paths`
-    are those that policies and the machine token list. `rows` were read with the call; the row that
-    is needed is often among them.
+    are those that policies and the caller's list contain. `rows` were read with the call; the row
+    that is needed is often among them.
     """
     digest = content_key_digest(
         checked.network,
@@ -268,7 +270,19 @@ async def _read_key_owner(
         row=RowStamp(key, record.stamp),
         paths=frozenset(listed),
         is_at_two_paths=places.other is not None,
+        is_secret=_are_secrets(places, checked.network.owner),
     )
+
+
+def _are_secrets(places: KeyPlaces, owner: Principal) -> bool:
+    """Return whether all paths that stored a key are those of the owner's secrets (TM4).
+
+    The keys of rows begin with their paths. Only a very long path has another key, which counts as
+    no secret.
+    """
+    secrets = head_key(SpaceId(owner=owner, name=SECRETS_SPACE), SECRETS_PATH)
+    is_other_secret = places.other is None or places.other.startswith(secrets)
+    return places.owner.startswith(secrets) and is_other_secret
 
 
 def _keys_of_values(paths: frozenset[str], owner: Principal) -> dict[str, bytes]:

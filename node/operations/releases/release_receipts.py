@@ -13,6 +13,8 @@ from msgspec import UNSET, Raw, Struct
 
 from capabilities.abilities import READ_RECEIPTS
 from capabilities.frozen_struct import AcyclicStruct
+from capabilities.machine_tokens import MachineGrant
+from capabilities.members import Member
 from encryption_network.gate import ReleasePermit
 from encryption_network.policy import Evidence, encode_evidence, encode_policy
 from encryption_network.receipt import Digest, QuoteVerdict, Receipt, signed_text
@@ -112,6 +114,7 @@ async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
         if not services.kept.has_policy(digest):
             documents.append(encode_policy(policy))
             policies.append(digest)
+    holder = permit.holder
     evidence = permit.evidence
     judged = None
     newly_judged = None
@@ -140,7 +143,8 @@ async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
         chain=permit.chain,
         policies=tuple([Digest.fromhex(digest) for digest in permit.policy_sha256]),
         ground=permit.ground,
-        machine=UNSET if permit.machine is None else permit.machine.name,
+        machine=holder.name if isinstance(holder, MachineGrant) else UNSET,
+        member=holder.statement.member if isinstance(holder, Member) else UNSET,
         mode=permit.mode,
         at_micros=int(permit.decided_at * 1_000_000),
         evidence=judged,

@@ -1,12 +1,16 @@
 """Operations on the former values of a key (M56 to M58).
 
-They are for the owner in person only: a delegate may read what a key has now, not what it had.
+They are for the owner in person, and for the writers and admins of a team. Another delegate may
+read what a key has now, not what it had.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from msgspec.structs import replace
 
+from capabilities.capability_errors import MalformedToken
+from capabilities.members import Role, member_of
+from capabilities.sign_ins import OwnerAuthority
 from spaces.values.value_heads import Head, head_key, head_of, versions_in, versions_range
 
 from ...refusal import Refusal
@@ -18,17 +22,19 @@ _MICROSECONDS = 1_000_000
 
 
 async def read_versions(
-    request: Request, *, records_use: bool = True
+    request: Request, *, roles: Collection[Role], records_use: bool = True
 ) -> tuple[Call, Mapping[bytes, Head]]:
     """Authorise a call about versions, and read them.
 
-    The call's first record is the row of the value.
+    The call's first record is the row of the value. Members of a team with one of `roles` may make
+    the call too (TM5).
 
     Returns:
         The call, which depends on the owner's sign-in, and the former values, the oldest first.
 
     Raises:
-        Refusal: `versions-not-in-person`, the caller is not the owner in person (IP1, IP2).
+        Refusal: `versions-not-in-person`, the caller is not the owner in person (IP1, IP2), nor
+            such a member.
     """
     services, space, path = request.services, request.target.space, request.target.path
     keys = (head_key(space, path),)
@@ -38,6 +44,8 @@ async def read_versions(
     authority = await decide_owner_authority(services, call, space.owner)
     # The delegations that make the caller the owner in person; they have to stay live.
     relied_on = authority.in_person
+    if relied_on is None and _member_role(authority) in roles:
+        relied_on = ()  # the membership is among the cited delegations
     if relied_on is None:  # a delegate may not read what a key had (M58)
         raise Refusal("versions-not-in-person")
     live = tuple(dict.fromkeys((*call.authority.live, *relied_on)))  # each delegation once
@@ -45,9 +53,18 @@ async def read_versions(
     return call, versions_in(call.pages[0])
 
 
+def _member_role(authority: OwnerAuthority) -> Role | None:
+    """Return the role of the team's member who makes a request; None for anybody else."""
+    try:
+        member = member_of(authority.facts)
+    except MalformedToken:
+        return None
+    return None if member is None else member.statement.role
+
+
 async def _readable(request: Request) -> list[Head]:
     """Return the current value, if there is one, and its former values, the newest first."""
-    call, kept = await read_versions(request)
+    call, kept = await read_versions(request, roles=("admin", "writer"))
     head = head_of(call.records[0], key=head_key(request.target.space, request.target.path))
     readable: list[Head] = []
     if head is not None:
