@@ -23,7 +23,7 @@ from .caveats import Caveats, check_delegated, check_invoked, mentions_selector,
 from .cids import ContentKey, Digest, cid_text
 from .facts import policy_profile_refusal
 from .frozen_struct import AcyclicStruct
-from .machine_tokens import exchanged_grant, is_machine_token
+from .machine_tokens import cited_grant, is_machine_token
 from .principals import Principal, is_wallet
 from .references import CID_URN, CitedDelegation
 from .resources import OpaqueResource, SpaceId, SpaceResource, extends, root_of
@@ -564,17 +564,17 @@ def _check_not_terminal(
 ) -> None:
     """Check that the parents may be cited (D24).
 
-    A terminal parent may not be cited. The exception is a machine token under a trust (OX4), and a
-    machine token cites nothing else.
+    A terminal parent may not be cited. The exception is a machine token under a trust (OX4). A
+    machine token cites nothing else, except that an admin's cites the membership (TM6).
     """
     for parent in parents:
         proof = parent.delegation
         if not (proof.terminal or is_machine_token(delegation)):
             continue
         # The parent is terminal, or the delegation is a machine token. Of these only a machine
-        # token under a trust passes.
+        # token under a trust passes, and one that an admin signed.
         try:
-            exchanged_grant(delegation, proof, registered_at=now, trusted_at=parent.registered_at)
+            cited_grant(delegation, proof, registered_at=now, cited_at=parent.registered_at)
         except MalformedToken as refusal:
             raise ChainError("parent-terminal") from refusal
 

@@ -24,6 +24,7 @@ from .abilities import DECRYPT, KV_GET
 from .capability_errors import BadSignature, InvalidJson, MalformedToken
 from .facts import OIDC_FACT, states_machine
 from .issuers import verification_key
+from .memberships import admin_membership, is_membership
 from .principals import Principal, ed25519_public_key
 from .resources import Resource, SpaceResource, network_of, root_of
 from .strict_json import Json, StrictRecord, shaped
@@ -121,7 +122,7 @@ def machine_grant(
     stated = _stated(delegation.facts)
     owner = issuing_owner(delegation)
     is_exchanged = isinstance(stated, MachineGrant) and bool(stated.claims)
-    _check_issuer(delegation, owner, is_exchanged=is_exchanged)
+    _check_issuer(delegation, stated, owner, is_exchanged=is_exchanged)
     if stated.key != delegation.delegate:
         raise MalformedToken("the machine token is for another key than it states")
     require_signing_key(stated.key)
@@ -135,17 +136,28 @@ def machine_grant(
     return stated
 
 
-def _check_issuer(delegation: Delegation, owner: Principal, *, is_exchanged: bool) -> None:
-    """Check who signed a machine token, and how many proofs it cites (MT1, OX4).
+def _check_issuer(
+    delegation: Delegation, stated: _Statement, owner: Principal, *, is_exchanged: bool
+) -> None:
+    """Check who signed a machine token, and how many proofs it cites (MT1, OX4, TM6).
 
     An owner signs a token without proofs. A node that makes a token for a job signs it with its own
-    key, and cites the trust.
+    key, and cites the trust. An admin of a team signs one with a wallet, and cites the membership.
     """
-    proofs = 1 if is_exchanged else 0
     is_signed_by_owner = delegation.delegator == owner
-    # Exactly the tokens that the node made for a job are not signed by the owner.
-    if len(delegation.parents) != proofs or is_signed_by_owner == is_exchanged:
-        raise MalformedToken("a machine token cites no proof, unless the node made it for a job")
+    proofs = 0 if is_signed_by_owner else 1
+    if len(delegation.parents) != proofs or (is_signed_by_owner and is_exchanged):
+        raise MalformedToken(
+            "a machine token cites no proof, unless the node made it for a job, or an admin signed"
+            " it for a team"
+        )
+    if is_signed_by_owner or is_exchanged:
+        return
+    if delegation.form != "cacao":
+        raise MalformedToken("an admin signs a machine token with a wallet")
+    # Clients take this statement only from the owner itself (EN46).
+    if stated.unbound:
+        raise MalformedToken("only the owner's own signature allows values without a place")
 
 
 def _check_granted(delegation: Delegation, stated: _Statement, owner: Principal) -> None:
@@ -188,6 +200,35 @@ def require_signing_key(did: str) -> None:
     # libsodium refuses every signature of a key that is no point, or of small order (K7).
     if ed25519 is not None and not crypto_core_ed25519_is_valid_point(ed25519):
         raise refusal
+
+
+def cited_grant(
+    token: Delegation, proof: Delegation, *, registered_at: float, cited_at: float
+) -> MachineGrant | OidcTrust:
+    """Return what a machine token or a trust grants that cites a delegation (OX4, TM6).
+
+    Args:
+        token: verified.
+        proof: the only delegation that it cites: a trust, or an admin's membership.
+        registered_at: when the token was registered here, epoch seconds.
+        cited_at: when the proof was registered here.
+    Raises:
+        MalformedToken: one of them is invalid, or the token may not cite this proof.
+    Does not check:
+        That both are live; that the key that signed the token for a job is this node's; and who
+        signed the proof.
+    """
+    if not is_membership(proof):
+        return exchanged_grant(token, proof, registered_at=registered_at, trusted_at=cited_at)
+    grant = machine_grant(token, registered_at=registered_at)
+    if grant is None or (isinstance(grant, MachineGrant) and grant.claims):
+        raise MalformedToken("only a machine token or a trust may cite a membership")
+    admin = admin_membership(
+        proof, registered_at=cited_at, admin=token.delegator, team=issuing_owner(token)
+    )
+    if grant.end > admin.end:
+        raise MalformedToken("the machine token ends after the membership of the admin")
+    return grant
 
 
 def exchanged_grant(
@@ -252,7 +293,8 @@ def _stated(facts: tuple[Json, ...]) -> MachineGrant | OidcTrust:
 def issuing_owner(delegation: Delegation) -> Principal:
     """Return the principal on whose behalf a delegation was signed.
 
-    It is the signer. For a machine token that a node signed under a trust, it is the owner (OX4).
+    It is the signer. For a machine token that a node signed under a trust, it is the owner (OX4),
+    and for one that an admin signed, the team (TM6).
     """
     owner = None
     if delegation.parents and delegation.capabilities and is_machine_token(delegation):

@@ -9,14 +9,17 @@ Example:
 """
 
 from capabilities.capability_errors import MalformedToken
+from capabilities.chain import Registered
 from capabilities.machine_tokens import (
     MachineGrant,
-    exchanged_grant,
+    OidcTrust,
+    cited_grant,
     is_machine_token,
     machine_grant,
 )
-from capabilities.members import Member, member_of
-from capabilities.sign_ins import OwnerAuthority
+from capabilities.members import Member, holding_member, member_of
+from capabilities.memberships import is_membership
+from capabilities.sign_ins import AuthorityFacts, OwnerAuthority, cited_links
 
 from .network_errors import ReleaseRefused
 
@@ -44,8 +47,9 @@ def _machine_grant_of(owner: OwnerAuthority, exchange_key: str) -> MachineGrant 
 
     None is returned for the owner, whose authority does not come from its proofs, and for requests
     that cite no machine token. A request that cites one has no other authority: it cites nothing
-    else. The owner of the network itself signed the token for the invoker; or it signed a trust for
-    this node's exchange key, with which the node signed the token (OX4).
+    else. The owner of the network itself signed the token for the invoker, or an admin of the team
+    did (TM6); or one of them signed a trust for this node's exchange key, with which the node
+    signed the token (OX4).
 
     Raises ReleaseRefused if the request has a machine token and is not of this form.
     """
@@ -55,28 +59,49 @@ def _machine_grant_of(owner: OwnerAuthority, exchange_key: str) -> MachineGrant 
         is_machine_token(registered.delegation) for registered in links
     ):
         return None
-    link, *ancestors = links  # the cited delegation is first, then its ancestors
-    token = link.delegation
-    # The owner signed the token itself, or the trust under which a node made it.
-    signed_by_owner = ancestors[0].delegation if ancestors else token
-    if len(ancestors) > 1 or facts.cited != (token.content_key,):
+    cited = facts.links.get(facts.cited[0]) if len(facts.cited) == 1 else None
+    if cited is None or not is_machine_token(cited.delegation):
         raise ReleaseRefused("chain", "a machine token is cited beside or below another delegation")
-    if signed_by_owner.delegator != facts.owner or token.delegate != facts.invoker:
-        raise ReleaseRefused("chain", "the owner of the network did not issue the machine token")
-    # If the owner trusts another node, the tokens that it makes open nothing here (OX4).
-    if signed_by_owner is not token and signed_by_owner.delegate != exchange_key:
-        raise ReleaseRefused("chain", "the machine token was made by another node")
+    if cited.delegation.delegate != facts.invoker:
+        raise ReleaseRefused("chain", "the machine token was made for another key")
     try:
-        if ancestors:
-            return exchanged_grant(
-                token,
-                signed_by_owner,
-                registered_at=link.registered_at,
-                trusted_at=ancestors[0].registered_at,
-            )
-        grant = machine_grant(token, registered_at=link.registered_at)
+        grant = _judged(facts, cited, exchange_key)
     except MalformedToken as exc:
         raise ReleaseRefused("chain", exc.text) from exc
     if not isinstance(grant, MachineGrant):
         raise ReleaseRefused("chain", "a trust is no machine token")
+    return grant
+
+
+def _judged(
+    facts: AuthorityFacts, link: Registered, exchange_key: str
+) -> MachineGrant | OidcTrust | None:
+    """Check who signed a machine token or a trust, and return what it grants.
+
+    Raises:
+        MalformedToken: it is invalid, or none of those signed it who may.
+    """
+    token = link.delegation
+    proofs = cited_links(facts, link)
+    if proofs is None or len(proofs) > 1:
+        raise MalformedToken("a machine token cites one delegation at most")
+    if not proofs:
+        if token.delegator != facts.owner:
+            raise MalformedToken("the owner of the network did not issue the machine token")
+        return machine_grant(token, registered_at=link.registered_at)
+    (proof,) = proofs
+    grant = cited_grant(
+        token,
+        proof.delegation,
+        registered_at=link.registered_at,
+        cited_at=proof.registered_at,
+    )
+    if is_membership(proof.delegation):
+        holding_member(facts, proof, holder=token.delegator)
+        return grant
+    # If the owner trusts another node, the tokens that it makes open nothing here (OX4).
+    if proof.delegation.delegate != exchange_key:
+        raise MalformedToken("the machine token was made by another node")
+    if not isinstance(_judged(facts, proof, exchange_key), OidcTrust):
+        raise MalformedToken("the machine token cites no trust")
     return grant

@@ -37,7 +37,7 @@ delegates: all but the owner in person. everyone: the owner too. off: none, for 
 """
 
 Ground = Literal["owner", "owner_session", "member", "machine", "attested", "off"]
-"""The reason for admitting a release: IP1, IP2, TM4, MT4, evidence, or a node that requires none."""
+"""The reason for a release: IP1, IP2, TM4, MT4, evidence, or a node that requires none."""
 
 MAX_TRUST_ROOTS = 16
 INTEL_ROOT_SHA256 = bytes.fromhex(

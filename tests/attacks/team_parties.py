@@ -28,7 +28,7 @@ from attacks.parties import (
 from running_node import Grants, wallet_token
 
 from capabilities.facts import MEMBER_URN, statement_resource
-from capabilities.members import Role, secrets_resource
+from capabilities.memberships import Role, secrets_resource
 from capabilities.principals import parse_principal
 from capabilities.signatures import WalletSigner
 from capabilities.strict_json import Json

@@ -1,5 +1,6 @@
 """Attacks by members of a team, former members and strangers (TM1 to TM8)."""
 
+import time
 from typing import Any
 
 import pytest
@@ -17,17 +18,22 @@ from attacks.parties import (
     Owner,
     Stage,
     ids,
+    machine_token,
     opens,
     policy_for,
     refused,
 )
 from attacks.team_parties import Person, admitted, member_resource, membership, rights_on
+from attacks.test_id_tokens import GITHUB, exchange, is_refused
 from attacks.test_machine_tokens import envelope_of
 from attacks.test_races import is_release, meanwhile, release_records
 from attacks.test_receipts import kept, reader
+from oidc_issuer import SHOP, Issuer, github_claims
 from running_node import key_token, wallet_token
 
-from capabilities.members import MAX_LIFE_S, Role
+from capabilities.facts import OIDC_URN, statement_resource
+from capabilities.memberships import MAX_LIFE_S, Role
+from capabilities.strict_json import Json
 from encryption_network.envelope import encode_envelope
 from sealspace.delegations import allow
 from spaces.keyspace import marker_key
@@ -60,6 +66,34 @@ def removal(key: Delegate, *tokens: str) -> str:
     """Return a token that revokes delegations."""
     grants = {f"urn:cid:{cid}": [REVOKE] for cid in ids(*tokens)}
     return key_token(key.signer, key.did, grants, proofs=key.proofs, ttl_s=60)
+
+
+def token_by(team: Owner, admin: Person, program: Delegate, **more: Any) -> str:
+    """Return a machine token for the secret that an admin signed."""
+    given = {"ttl_s": 600, "proofs": [admin.membership]} | more
+    return machine_token(admin.wallet, program.did, [team.secret], team.network, **given)
+
+
+def trust_by(team: Owner, admin: Person, issuer: Issuer, exchange_key: str) -> str:
+    """Return a trust in an issuer for the secret that an admin signed."""
+    ends_at = int(time.time()) + 600
+    stated: dict[str, Json] = {
+        "key": exchange_key,
+        "paths": [team.secret],
+        "end": ends_at,
+        "name": "shop",
+        "issuer": issuer.address,
+        "claims": {"repository_id": [SHOP["repository_id"]]},
+        "jwks": issuer.jwks,
+    }
+    return wallet_token(
+        admin.wallet,
+        exchange_key,
+        {team.secret: [GET], team.network: [DECRYPT]},
+        ends_at=ends_at,
+        parents=ids(admin.membership),
+        resources=[statement_resource(stated, urn=OIDC_URN)],
+    )
 
 
 def is_revocation(commit: Commit) -> bool:
@@ -278,6 +312,55 @@ async def test_TM6_an_admin_approves_code(stage: Stage) -> None:
             assert opens(reply, program, team)
         else:
             assert reply.said == refused("no_policy")
+
+
+async def test_TM6_an_admins_machine_token(stage: Stage) -> None:
+    """A machine token by an admin's wallet opens its paths until it or the admin is removed; one by
+    a writer, a reader or with more rights is not registered (TM6)."""
+    team = await stage.owner()
+    await team.client.secrets().put(OTHER, "another value")
+    _, other_admin = await admitted(stage, team, "admin")
+    admin, _ = await admitted(stage, team, "admin")
+    program = Delegate()
+    token = token_by(team, admin, program)
+    program.proofs = [await stage.register(token)]
+    assert await reads(stage, program, team)
+    other = await envelope_of(team, OTHER)
+    assert (await stage.ask(program, team, envelope=other)).said == refused("path")
+    for by in (
+        (await admitted(stage, team, "writer"))[0],
+        (await admitted(stage, team, "reader"))[0],
+        (await admitted(stage, await stage.owner(), "admin"))[0],
+    ):
+        reply = await stage.post("/delegate", token_by(team, by, Delegate()))
+        assert reply.status == 401, reply.said
+    for changes in ({"unbound": True}, {"ttl_s": 7_200}, {"also": {team.secret: [PUT]}}):
+        reply = await stage.post("/delegate", token_by(team, admin, Delegate(), **changes))
+        assert reply.status in (400, 401), (changes, reply.said)
+    assert (await stage.post("/revoke", removal(other_admin, admin.membership))).status == 200
+    assert (await stage.ask(program, team)).status == 401
+    assert await status(stage, program, team.secret, GET) == 401
+
+
+async def test_TM6_an_admins_trust(held: HeldStage) -> None:
+    """A job under a trust by an admin reads the trust's secret until the admin is removed, and a
+    writer's trust is not registered (TM6)."""
+    team, issuer = await held.owner(), Issuer(GITHUB)
+    _, other_admin = await admitted(held, team, "admin")
+    admin, _ = await admitted(held, team, "admin")
+    exchange_key = held.services.keyring.exchange_signer.did
+    trust = await held.register(trust_by(team, admin, issuer, exchange_key))
+    job = Delegate()
+    token = issuer.token(github_claims(), audience=held.node_did)
+    assert (await exchange(held, ids(trust)[0], token, job)).status == 200
+    assert await reads(held, job, team)
+    writer, _ = await admitted(held, team, "writer")
+    reply = await held.post("/delegate", trust_by(team, writer, issuer, exchange_key))
+    assert reply.status == 401
+    assert (await held.post("/revoke", removal(other_admin, admin.membership))).status == 200
+    assert (await held.ask(job, team)).status == 401
+    again = issuer.token(github_claims(), audience=held.node_did)
+    assert is_refused(await exchange(held, ids(trust)[0], again, Delegate()))
 
 
 # --- removal --------------------------------------------------------------------------------------

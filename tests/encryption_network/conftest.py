@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -21,8 +21,10 @@ from capabilities.facts import (
     ATTESTATION_FACT,
     MACHINE_FACT,
     MACHINE_URN,
+    MEMBER_URN,
     statement_resource,
 )
+from capabilities.memberships import Role, secret_rights
 from capabilities.principals import Principal
 from capabilities.recap import Recap, attach
 from capabilities.resources import parse_network_id
@@ -72,6 +74,7 @@ RECEIVER = public_key_of(RECEIVER_SECRET)
 CONTENT_KEY = bytes(range(32))
 _KEYRING = Keyring(b"\x07" * 32)
 _WALLET = WalletSigner(b"\x0a" * 32)
+MEMBER, ADMIN = WalletSigner(b"\x0b" * 32), WalletSigner(b"\x0c" * 32)
 _SIGNERS = [Ed25519Signer(bytes([number]) * 32) for number in (0x41, 0x42, 0x43)]
 
 
@@ -92,6 +95,8 @@ class World:
     LIST = LIST
     RECEIVER_SECRET = RECEIVER_SECRET
     RECEIVER = RECEIVER
+    MEMBER = MEMBER
+    ADMIN = ADMIN
     CONTENT_KEY = CONTENT_KEY
 
     def __init__(self) -> None:
@@ -219,6 +224,48 @@ class World:
                 encode_cacao(sign_cacao(attach(message, Recap(att, ())), self.wallet))
             )
         return self.register(verify_delegation(parse_delegation(token)), (), registered_at)
+
+    def member(
+        self,
+        role: Role,
+        *names: str,
+        wallet: WalletSigner = MEMBER,
+        by: Registered | None = None,
+        signer: WalletSigner | None = None,
+        registered_at: float | None = None,
+        changes: Mapping[str, Json] | None = None,
+    ) -> Registered:
+        """Return the membership of a wallet for all secrets, or for those of these names.
+
+        The owner's wallet signs it, or `signer`, citing `by`. `changes` replace members of the
+        statement.
+        """
+        ends_at = int(self.now) + DAY_S
+        paths = [self.path(name) for name in names]
+        stated: dict[str, Json] = {"member": wallet.did, "role": role, "end": ends_at}
+        if paths:
+            stated["paths"] = [*paths]
+        stated |= changes or {}
+        rights = secret_rights("reader" if role == "reader" else "writer", self.owner, paths)
+        att: dict[str, dict[str, tuple[dict[str, None], ...]]] = {self.urn: {DECRYPT: ({},)}}
+        for resource, ability in rights:
+            att.setdefault(resource, {})[ability] = ({},)
+        self._nonce += 1
+        own = signer or self.wallet
+        message = SiweMessage(
+            domain="app.example",
+            address=own.address,
+            uri=wallet.did,
+            nonce=f"nonce{self._nonce}",
+            issued_at=iso(self.now),
+            expiration_time=iso(ends_at),
+            resources=(statement_resource(stated, urn=MEMBER_URN),),
+        )
+        parents = () if by is None else (by,)
+        proofs = tuple(base58_cid(parent.delegation.cid) for parent in parents)
+        return self.register(
+            _sign_in(attach(message, Recap(att, proofs)), own), parents, registered_at
+        )
 
     def path(self, name: str) -> str:
         """Return the resource of a secret of the owner."""
@@ -381,13 +428,15 @@ class World:
         """Return a row of the store."""
         return row(name)
 
-    def key_owner(self, *paths: str, is_at_two_paths: bool = False) -> KeyOwner:
+    def key_owner(
+        self, *paths: str, is_at_two_paths: bool = False, is_secret: bool = True
+    ) -> KeyOwner:
         """Return what the store says about the requested content key."""
         return KeyOwner(
             row=row("key owner"),
             paths=frozenset(paths),
             is_at_two_paths=is_at_two_paths,
-            is_secret=True,
+            is_secret=is_secret,
         )
 
     def withdraw(self, **entries: object) -> None:

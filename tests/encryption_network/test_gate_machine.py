@@ -8,11 +8,11 @@ from tests_support import altered
 from capabilities.sign_ins import session_holders
 from encryption_network.gate import (
     admit,
-    holder_of,
     needs_evidence,
     paths_in_force,
     policies_in_force,
 )
+from encryption_network.holders import holder_of
 from encryption_network.policy import Policy
 
 

@@ -15,10 +15,10 @@ from encryption_network.gate import (
     PolicyCache,
     ReleasePermit,
     admit,
-    holder_of,
     needs_evidence,
     policies_in_force,
 )
+from encryption_network.holders import holder_of
 from encryption_network.network_errors import ReleaseRefused
 from encryption_network.networks import decode_network, encode_network
 from encryption_network.policy import (

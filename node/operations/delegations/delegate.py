@@ -13,7 +13,8 @@ from capabilities.cids import ContentKey, cid_text
 from capabilities.frozen_struct import AcyclicStruct, FrozenStruct
 from capabilities.limits import counted_client
 from capabilities.machine_tokens import issuing_owner, machine_grant
-from capabilities.members import check_admitted, is_membership, stated_membership
+from capabilities.members import check_admitted
+from capabilities.memberships import is_membership, stated_membership
 from capabilities.principals import is_wallet, same_principal
 from capabilities.resources import NetworkId, network_of
 from capabilities.token_kinds import check_granting

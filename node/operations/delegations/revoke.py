@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from capabilities.capability_errors import MalformedToken
 from capabilities.chain import Marker, Registered, judge_revocation
 from capabilities.cids import cid_text
-from capabilities.members import is_membership, member_of, team_of
+from capabilities.members import member_of
+from capabilities.memberships import is_membership, team_of
 from capabilities.principals import Principal
 from capabilities.sign_ins import AuthorityFacts
 from capabilities.token_kinds import check_addressed

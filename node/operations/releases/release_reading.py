@@ -15,7 +15,7 @@ envelopes at paths.
 from collections.abc import Mapping
 
 from capabilities.frozen_struct import FrozenStruct
-from capabilities.members import SECRETS_PATH, SECRETS_SPACE
+from capabilities.memberships import SECRETS_PATH, SECRETS_SPACE
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceId, SpaceResource, parse_resource
 from capabilities.strict_base64 import decode_standard

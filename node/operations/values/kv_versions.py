@@ -4,12 +4,13 @@ They are for the owner in person, and for the writers and admins of a team. Anot
 read what a key has now, not what it had.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
 from capabilities.capability_errors import MalformedToken
-from capabilities.members import Role, member_of
+from capabilities.members import member_of
+from capabilities.memberships import Role
 from capabilities.sign_ins import OwnerAuthority
 from spaces.values.value_heads import Head, head_key, head_of, versions_in, versions_range
 
@@ -19,10 +20,14 @@ from ..owner_authority import decide_owner_authority
 from .plan import Request
 
 _MICROSECONDS = 1_000_000
+READERS: tuple[Role, ...] = ("admin", "writer")
+"""Roles of members who may read versions (TM5)."""
+REMOVERS: tuple[Role, ...] = ("admin",)
+"""Roles of members who may remove them."""
 
 
 async def read_versions(
-    request: Request, *, roles: Collection[Role], records_use: bool = True
+    request: Request, *, roles: tuple[Role, ...], records_use: bool = True
 ) -> tuple[Call, Mapping[bytes, Head]]:
     """Authorise a call about versions, and read them.
 
@@ -64,7 +69,7 @@ def _member_role(authority: OwnerAuthority) -> Role | None:
 
 async def _readable(request: Request) -> list[Head]:
     """Return the current value, if there is one, and its former values, the newest first."""
-    call, kept = await read_versions(request, roles=("admin", "writer"))
+    call, kept = await read_versions(request, roles=READERS)
     head = head_of(call.records[0], key=head_key(request.target.space, request.target.path))
     readable: list[Head] = []
     if head is not None:

@@ -23,7 +23,7 @@ from .kv_commit import (
     put_values,
     version_room,
 )
-from .kv_versions import read_versions
+from .kv_versions import REMOVERS, read_versions
 from .plan import Request, stored_headers
 
 
@@ -82,7 +82,7 @@ async def delete(request: Request) -> Written:
     async def attempt(is_first: bool) -> tuple[Commit, Written]:
         kept: Mapping[bytes, Head] | None = None
         if request.options.is_purge:  # the delete includes all versions (M57)
-            call, kept = await read_versions(request, roles=("admin",), records_use=is_first)
+            call, kept = await read_versions(request, roles=REMOVERS, records_use=is_first)
         else:
             call = await read_call(services, request.invocation, keys, records_use=is_first)
             call.require_hosted()
