@@ -31,7 +31,7 @@ from encryption_network.envelope import InlineEnvelope, parse_envelope
 from encryption_network.network_errors import EncryptionError as NetworkLibraryError
 from encryption_network.networks import FIRST_KEY_VERSION
 
-from .documents.places import place_of
+from .documents.places import place_of, why_not_bound
 from .documents.secret_names import (
     OWN_FOLDER,
     PROTECTED_NETWORK,
@@ -489,20 +489,11 @@ class Secrets:
             if former.is_bound:
                 return False
             envelope = self._envelope_of(secret, stored.body)
-            own = self.resource(secret.name, scope=secret.scope)
             paths = await self._encryption.paths_of(envelope)
-            # A copy of the envelope has the same content key, so the node has recorded both paths.
-            if paths != (own,):
-                others = []
-                for path in paths:
-                    if path != own:
-                        # Paths in this space are written without it.
-                        text = path or "a path that is unknown now"
-                        others.append(text.removeprefix(f"{self._space.text}/kv/"))
+            reason = why_not_bound(paths, self._space, secret.path, size_bytes=len(stored.body))
+            if reason is not None:
                 raise PlaceMismatch(
-                    f"the sealed value of {secret.label} was also stored at"
-                    f" {' and '.join(others) or 'a path that the node did not record'}, so it may"
-                    " belong there",
+                    f"the sealed value of {secret.label} {reason}",
                     step="read both with `sealspace secret get`, and store the right value of each"
                     f" again: sealspace secret put {secret.name}",
                 )

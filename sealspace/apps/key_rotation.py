@@ -39,7 +39,7 @@ from encryption_network.signed_descriptor import MAX_NONCE_BYTES, SIGNATURE_MEMB
 
 from ..documents.key_statements import follow_key_changes, key_change, sign_key_change
 from ..documents.network_keys import NetworkKeys, parse_network_keys
-from ..documents.places import place_of
+from ..documents.places import place_of, why_not_bound
 from ..documents.secret_names import OWN_FOLDER, SECRETS_SPACE, SHARED_PREFIX, VAULT_PREFIX
 from ..documents.secret_payloads import read_payload
 from ..documents.signed_statements import StatementSigner
@@ -76,8 +76,6 @@ LookedAt = Callable[[int, int], None]
 
 MAX_ENVELOPE_BYTES = 4 * 1024 * 1024
 """Largest value that is read to see whether it is an envelope, bytes."""
-_MAX_RECORDED_BYTES = 2 * 1024 * 1024
-"""Largest value whose content key a node records, bytes (RL21)."""
 _AT_ONCE = 8
 """Number of values that are encrypted concurrently."""
 _MOST_TRIES = 32
@@ -437,29 +435,13 @@ class KeyRotation:
                 raise
             return error.message
         if not _states_place(plaintext, kv, key):
-            reason = await self._moved(envelope, kv, key, value)
+            paths = await self._encryption.paths_of(envelope)
+            reason = why_not_bound(paths, kv.space, key, size_bytes=len(value.body))
             if reason is not None:
-                return reason
+                return f"the sealed value {reason}; store the right value again"
         sealed = await self._encryption.encrypt(plaintext, network=envelope.network)
         # Label and metadata are kept as they are, in their spelling.
         return replace(sealed, aad=envelope.aad, metadata=envelope.metadata)
-
-    async def _moved(self, envelope: InlineEnvelope, kv: Kv, key: str, value: Value) -> str | None:
-        """Return the reason if an envelope may have been copied from another path.
-
-        The node releases the key of a copied envelope to nobody else. With a new content key, the
-        copy would count as a value of its own path.
-        """
-        own = f"{kv.space.text}/kv/{key}"
-        paths = await self._encryption.paths_of(envelope)
-        if paths == (own,) or (not paths and len(value.body) > _MAX_RECORDED_BYTES):
-            return None
-        others = [path or "a path that is unknown now" for path in paths if path != own]
-        return (
-            f"the sealed value was also stored at"
-            f" {' and '.join(others) or 'a path that the node did not record'}, so it may belong"
-            " there; store the right value again"
-        )
 
 
 @dataclass(slots=True)

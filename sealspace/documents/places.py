@@ -12,6 +12,7 @@ Example:
     require_place(place_json(place), place)  # or PlaceMismatch
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -28,6 +29,9 @@ NOTES_PREFIX = "vault/secrets/notes/"
 """Folder of the owner's notes (EN33)."""
 Form = Literal["secret", "note", "copy"]
 """What is stored at a place: a secret, its owner's note, or a copy for a person."""
+
+MAX_RECORDED_BYTES = 2 * 1024 * 1024
+"""Largest value whose content key a node records, bytes (RL21)."""
 
 _Text = Annotated[str, Meta(max_length=4096)]
 
@@ -90,6 +94,37 @@ def require_place(stated: Json, expected: Place) -> None:
         or not _is_same_space(place.space, expected.space)
     ):
         raise PlaceMismatch(f"the value stored at {expected.path} was sealed for another place")
+
+
+def why_not_bound(
+    paths: Sequence[str | None], space: SpaceId, path: str, *, size_bytes: int
+) -> str | None:
+    """Return why a value without a place cannot be bound to the path where it is stored (EN48).
+
+    A copy of an envelope has the content key of the original, so the node has recorded both paths.
+    Sealed again with a new content key, the copy would count as a value of its own path.
+
+    Args:
+        paths: the paths that stored the content key, as from `Encryption.paths_of`.
+        space: the space of the value.
+        path: its path in the space.
+        size_bytes: size of the stored envelope. The node records no path of a large one.
+    Returns:
+        The end of a sentence about the value, or None if its own path is the only one. Paths in the
+        same space are named without it.
+    """
+    folder = f"{space.text}/kv/"
+    own = folder + path
+    if list(paths) == [own] or (not paths and size_bytes > MAX_RECORDED_BYTES):
+        return None
+    others = []
+    for one in paths:
+        if one is None:
+            others.append("a path that is unknown now")
+        elif one != own:
+            others.append(one.removeprefix(folder))
+    elsewhere = " and ".join(others) or "a path that the node did not record"
+    return f"was also stored at {elsewhere}, so it may belong there"
 
 
 def _is_same_space(stated: str, expected: str) -> bool:
