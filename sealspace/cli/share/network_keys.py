@@ -11,8 +11,18 @@ from ...apps.key_rotation import NeedingValue, Reencrypted
 from ...client import Client
 from ...documents.secret_names import PROTECTED_NETWORK, SharedFolder
 from ...errors import InvalidInput
+from ..exit_status import FAILED
 from ..owner.owner_profile import at_node, owner_home
-from ..terminal import confirm, flag_option, print_result, progress, tell, yes_option
+from ..terminal import (
+    confirm,
+    flag_option,
+    print_error,
+    print_lines,
+    print_result,
+    progress,
+    tell,
+    yes_option,
+)
 from .network import name_argument, right_to
 
 _spaces = click.option(
@@ -33,14 +43,15 @@ _MOST_NAMED = 20
 @_spaces
 @flag_option("--key-only", help="Do not encrypt the secrets again.")
 @at_node
-async def rotate(client: Client, name: str, spaces: tuple[str, ...], key_only: bool) -> None:
+async def rotate(client: Client, name: str, spaces: tuple[str, ...], key_only: bool) -> int:
     """Replace the key of the encryption network NAME, and encrypt your secrets again.
 
     The default is `default`. The node makes the next key, and your wallet signs that it replaces
     the former one. Then each secret is opened and encrypted again on this machine. If this is
     interrupted, run `sealspace network reencrypt`.
 
-    The former key opens what is still encrypted to it, until you run `sealspace network retire`.
+    The exit status is 1 if some values were not encrypted again, and these are named. The former
+    key opens what is still encrypted to it, until you run `sealspace network retire`.
     People who share secrets with you have to run `sealspace team renew` with your DID.
     """
     network = client.encryption.network(name)
@@ -60,21 +71,27 @@ async def rotate(client: Client, name: str, spaces: tuple[str, ...], key_only: b
             **_document(done),
         }
     )
+    return _status(done, name)
 
 
 @click.command(epilog="Example: `sealspace network reencrypt` continues an interrupted `rotate`.")
 @name_argument
 @_spaces
 @at_node
-async def reencrypt(client: Client, name: str, spaces: tuple[str, ...]) -> None:
+async def reencrypt(client: Client, name: str, spaces: tuple[str, ...]) -> int:
     """Encrypt your secrets again that are encrypted to a former key of NAME.
 
     The default is `default`. Secrets that are encrypted to the newest key stay as they are, so this
     can be repeated. A secret that somebody replaces meanwhile is not overwritten. Former versions
     of a secret stay encrypted to the former key.
+
+    A value that cannot be opened, or that may belong to another path, stays as it is and is named.
+    The exit status is 1 then.
     """
     network = client.encryption.network(name)
-    print_result({"network": network.text, **_document(await _reencrypt(client, network, spaces))})
+    done = await _reencrypt(client, network, spaces)
+    print_result({"network": network.text, **_document(done)})
+    return _status(done, name)
 
 
 @click.command(
@@ -160,11 +177,22 @@ async def _reencrypt(client: Client, network: NetworkId, spaces: Sequence[str]) 
     with progress(None, "encrypting") as shown:
         done = await client.network_keys.reencrypt(network, spaces=spaces, progress=shown)
     tell(f"encrypted again: {done.sealed} values; to the newest key before: {done.current}")
-    for path, reason in done.failed[:_MOST_NAMED]:
-        tell(f"not encrypted again: {path}: {reason}")
-    if len(done.failed) > _MOST_NAMED:
-        tell(f"and {len(done.failed) - _MOST_NAMED} more")
     return done
+
+
+def _status(done: Reencrypted, name: str) -> int:
+    """Return the exit status, and print which values were not encrypted again, with --quiet too."""
+    if not done.failed:
+        return 0
+    for path, reason in done.failed[:_MOST_NAMED]:
+        print_lines(f"not encrypted again: {path}: {reason}", err=True)
+    if len(done.failed) > _MOST_NAMED:
+        print_lines(f"and {len(done.failed) - _MOST_NAMED} more; --json names all", err=True)
+    print_error(
+        f"{len(done.failed)} values are still encrypted to a former key",
+        f"store these values again, then run: sealspace network reencrypt {name}",
+    )
+    return FAILED
 
 
 def _document(done: Reencrypted) -> dict[str, object]:

@@ -5,6 +5,10 @@ import json
 import pytest
 from backend_desk import SECRET, Desk
 
+from capabilities.strict_base64 import encode_standard
+from sealspace.client import Client
+from sealspace.session import load_session
+
 
 async def test_replace_and_retire(desk: Desk) -> None:
     """A key is replaced, secrets are encrypted again, and the former key is destroyed (EN35, EN38,
@@ -53,6 +57,32 @@ async def test_current_values_are_not_lost_by_accident(desk: Desk) -> None:
     ran = await desk.run("network", "retire", "--version", "1", "--yes", "--lose-values")
     assert ran.status == 0, ran
     assert (await desk.run("secret", "get", "API_KEY")).status != 0
+
+
+@pytest.mark.parametrize("command", [("rotate",), ("rotate", "--json"), ("reencrypt", "--quiet")])
+async def test_values_that_are_not_encrypted_again(desk: Desk, command: tuple[str, ...]) -> None:
+    """Both commands name the values that stay as they are, and end with status 1 (EN39)."""
+    await desk.log_in()
+    for name in ("API_KEY", "OTHER"):
+        await desk.run("secret", "put", name, given=SECRET)
+    async with Client(desk.node, session=load_session(desk.home / "session.json")) as owner:
+        kv = owner.kv("secrets")
+        whole = json.loads((await kv.get("vault/secrets/OTHER")).body)
+        whole["ciphertext"] = encode_standard(bytes(40))
+        await kv.put("vault/secrets/OTHER", json.dumps(whole))
+    if "reencrypt" in command:
+        assert (await desk.run("network", "rotate", "--key-only")).status == 0
+    ran = await desk.run("network", *command)
+    assert ran.status == 1, ran
+    assert "not encrypted again: vault/secrets/OTHER: " in ran.err
+    assert "API_KEY" not in ran.err
+    assert "1 values are still encrypted to a former key" in ran.err
+    assert "sealspace network reencrypt default" in ran.next
+    if "--json" in command:
+        (failed,) = json.loads(ran.out)["failed"]
+        assert failed["path"] == "vault/secrets/OTHER"
+    await desk.run("secret", "put", "OTHER", given=SECRET)
+    assert (await desk.run("network", "reencrypt")).status == 0
 
 
 @pytest.mark.parametrize("version", ["1", "2"])
