@@ -28,6 +28,7 @@ from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.principals import same_principal
 from capabilities.resources import NetworkId, SpaceId
 from encryption_network.envelope import InlineEnvelope, parse_envelope
+from encryption_network.network_errors import TEXTS
 from encryption_network.network_errors import EncryptionError as NetworkLibraryError
 from encryption_network.networks import FIRST_KEY_VERSION
 
@@ -69,6 +70,7 @@ from .errors import (
     ReleaseRefused,
     SealspaceError,
     SpaceNotFound,
+    Unauthorized,
 )
 from .kv import Kv, Value
 from .session import DEFAULT_NETWORK, capability, network_of_owner, space_capability
@@ -618,14 +620,14 @@ class Secrets:
     ) -> Secret:
         """Open the current value of a secret, or the one that replaced it meanwhile.
 
-        The node releases the key of a value only while the value is stored (RL19). So a value that
-        is replaced between the two requests is refused, and the new one is read.
+        The node releases the key of a value only while the value is stored (RL19), and while the
+        network's key is not destroyed to which it is sealed (EN38). So a value that is replaced
+        between the two requests is refused, and the new one is read.
         """
         try:
             return await self._open(secret, stored, receiver)
         except DecryptDenied as denial:
-            refusal = denial.refusal
-            if not isinstance(refusal, ReleaseRefused) or refusal.reason != "path":
+            if not _may_be_replaced(denial.refusal):
                 raise
             newer = await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)
             if newer.etag == stored.etag:
@@ -667,6 +669,13 @@ class Secrets:
             hint=f'list the names with `client.secrets("{self._space.owner}").{listing}`',
         )
         error.step = "sealspace secret list --all"
+
+
+def _may_be_replaced(refusal: Unauthorized) -> bool:
+    """Return whether a node refuses a value's key in this way after the value was replaced."""
+    if isinstance(refusal, ReleaseRefused):
+        return refusal.reason == "path"
+    return refusal.text == TEXTS["version-mismatch"]
 
 
 async def _all_of(awaited: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -1,6 +1,5 @@
 """Tests of retiring a former key, and of people who share across a new key, with a real node."""
 
-import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import pytest
 
 from capabilities.abilities import SET_POLICY
 from capabilities.resources import NetworkId
-from encryption_network.envelope import parse_envelope
 from encryption_network.networks import decode_network
 from encryption_network.pins import NetworkPin
 from sealspace.client import Client
@@ -21,7 +19,6 @@ from sealspace.errors import (
     Unauthorized,
 )
 from sealspace.wallets import AnyWallet
-from sealspace.wire.token_line import read_token
 from spaces.documents.network_rows import network_row_key
 from spaces.store.contract import read_row
 
@@ -263,38 +260,3 @@ async def test_copies_that_need_a_former_key(alice: Owner, bob: Owner) -> None:
     await bob.rotate()
     ((owner, folder),) = await bob.client.sharing.received_folders()
     assert (owner, folder.key_version) == (alice.did, 1)
-
-
-async def test_readers_throughout(alice: Owner) -> None:
-    """The owner and a machine token read every value while the key is replaced and values are
-    encrypted again (EN35, EN39, RL21)."""
-    names = [f"NAME_{number}" for number in range(30)]
-    await alice.client.secrets().put_many({name: name.lower() for name in names})
-    line = await alice.client.delegations.create_token("deploy", names, wallet=alice.wallet)
-    program = await alice.bench.client(read_token(line))
-    owner = await alice.bench.client(alice.client.session)
-    ended = asyncio.Event()
-    read = {"owner": 0, "token": 0}
-
-    async def keep_reading(who: str, reader: Client) -> None:
-        while not ended.is_set():
-            for name in names:
-                assert await reader.secrets(alice.did).get(name) == name.lower()
-                read[who] += 1
-
-    reading = [
-        asyncio.create_task(keep_reading("owner", owner)),
-        asyncio.create_task(keep_reading("token", program)),
-    ]
-    await alice.rotate()
-    # The values are still sealed to the former key, and the token opens them.
-    assert await program.secrets(alice.did).get(names[0]) == names[0].lower()
-    await alice.client.network_keys.reencrypt(alice.network)
-    ended.set()
-    await asyncio.gather(*reading)
-    assert min(read.values()) >= len(names)
-    kv = alice.client.kv("secrets")
-    values = await kv.get_many([f"vault/secrets/{name}" for name in names])
-    assert {parse_envelope(value.body).key_version for value in values.values()} == {2}
-    found = await program.secrets(alice.did).get_many(names)
-    assert found == {name: name.lower() for name in names}
