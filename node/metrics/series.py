@@ -25,6 +25,7 @@ from encryption_network.gate import REASONS
 from encryption_network.release_record import Ground
 
 from ..counts import OTHER, Operation
+from .network_key_ages import AGE_CLASSES
 
 WORKER = "worker"
 STOREKEEPER = "storekeeper"
@@ -219,6 +220,15 @@ SERIES = (
     Series(
         name="sealspace_root_secret_age_seconds",
         help="Time since the present root secret was recorded or replaced the former one.",
+    ),
+    Series(
+        name="sealspace_network_key_age_seconds",
+        help="Age of the oldest key to which an active encryption network seals.",
+    ),
+    Series(
+        name="sealspace_networks",
+        help="Active encryption networks, by the age of the newest version of their key.",
+        labels={"key_age": tuple(AGE_CLASSES)},
     ),
     Series(
         name="sealspace_audit_lag_seconds",

@@ -12,20 +12,26 @@ from spaces.documents.collateral_rows import collateral_states
 from spaces.keyspace import BODIES_COUNTER
 from spaces.root_secret_row import read_root_secret
 from spaces.space_errors import SpaceError
-from spaces.store.contract import counter_of, read_row
+from spaces.store.contract import Store, counter_of, read_row
 from spaces.store.observing import SharedStore
 
 from ..counts import RequestCounter
 from ..housekeeping.seal_audit import DELAYED_S, chain_of
 from ..http.listener import Listener
 from ..services import Services
+from .network_key_ages import NetworkKeyAges, read_key_ages
 from .series import SAMPLING_PERIOD_S, ProcessMetrics
 
 STORE_PERIOD_S = 15.0
+NETWORKS_PERIOD_S = 3600.0
+"""How often all networks are read. In between, the ages of the known keys grow."""
 
 
 class WorkerMetrics(ProcessMetrics, RequestCounter):
     """The metrics of one worker process."""
+
+    _key_ages = NetworkKeyAges()
+    _networks_read_at = float("-inf")
 
     @asynccontextmanager
     async def of(
@@ -95,6 +101,7 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
         root_secret, _ = await read_root_secret(store)
         if root_secret is not None:
             self._set("sealspace_root_secret_age_seconds", now - root_secret.since)
+        await self._set_network_key_ages(store, now)
         unsealed_at = await oldest_unsealed_at(
             store, chain_of(services), now=now, window_s=DELAYED_S
         )
@@ -104,6 +111,16 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
             self.cells["sealspace_clock_skew_seconds", "ahead"].set(max(clocks.ahead_s, 0))
             self.cells["sealspace_clock_skew_seconds", "behind"].set(max(-clocks.ahead_s, 0))
             self._set("sealspace_claim_floor_ahead_seconds", clocks.acceptance_delay_s)
+
+    async def _set_network_key_ages(self, store: Store, now: float) -> None:
+        # Reading each network every time would cost a large store a page of reads each second. A
+        # clock that was set back must not stop the reading.
+        if abs(now - self._networks_read_at) >= NETWORKS_PERIOD_S:
+            self._key_ages = await read_key_ages(store)
+            self._networks_read_at = now
+        self._set("sealspace_network_key_age_seconds", self._key_ages.oldest_age_s(now))
+        for name, count in self._key_ages.networks_by_class(now).items():
+            self.cells["sealspace_networks", name].set(count)
 
     def _set(self, series: str, number: float) -> None:
         # A clock that was set back would give a negative age.

@@ -10,14 +10,20 @@ from engines import store_at
 from scraped_metrics import numbers
 from tests_support import CountingEntropy, FixedClock
 
+from capabilities.resources import network_id
+from capabilities.signatures import Ed25519Signer
+from encryption_network.networks import NetworkRecord, create_network, encode_network, revoked
+from encryption_network.rotation import with_candidate, with_candidate_activated
 from node.config.tree import Config, Http
 from node.housekeeping.seal_audit import seal_recent
-from node.metrics.worker_metrics import WorkerMetrics
+from node.metrics.network_key_ages import AGE_CLASSES
+from node.metrics.worker_metrics import NETWORKS_PERIOD_S, WorkerMetrics
 from node.services import Services
 from spaces.audit.audit_records import AuditRecord
 from spaces.documents.collateral_rows import CollateralState, state_put
-from spaces.keyspace import BODIES_COUNTER
-from spaces.store.contract import Add, Commit
+from spaces.documents.network_rows import network_put
+from spaces.keyspace import BODIES_COUNTER, NETWORKS_PREFIX
+from spaces.store.contract import ANY, Add, Commit, Put, commit_puts
 
 COLLATERAL_DOCUMENTS = "sealspace_collateral_documents"
 COLLATERAL_AGE = "sealspace_collateral_age_seconds"
@@ -25,6 +31,7 @@ COLLATERAL_FAILING = "sealspace_collateral_failing"
 STORE_FILES_BYTES = "sealspace_store_files_bytes"
 AUDIT_LAG = "sealspace_audit_lag_seconds"
 ROOT_SECRET_AGE = "sealspace_root_secret_age_seconds"
+KEY_AGE = "sealspace_network_key_age_seconds"
 WATCHED = (
     COLLATERAL_DOCUMENTS,
     COLLATERAL_AGE,
@@ -123,3 +130,72 @@ async def test_the_age_of_the_root_secret(
     """The age counts from the first start, which recorded the secret (RK1)."""
     clock.advance(3600)
     assert (await _seen(services, tmp_path))[ROOT_SECRET_AGE] == 3600
+
+
+async def test_the_ages_of_network_keys(
+    services: Services, clock: FixedClock, tmp_path: Path
+) -> None:
+    """The newest key of each active network counts, in one of four classes (EN35)."""
+    day_s = 86_400
+    metrics = WorkerMetrics(str(tmp_path), "worker-0")
+
+    async def seen() -> tuple[float, list[float]]:
+        clock.advance(NETWORKS_PERIOD_S)
+        await metrics.update_store_metrics(services)
+        found = numbers(tmp_path)
+        return found[KEY_AGE,], [found["sealspace_networks", name] for name in AGE_CLASSES]
+
+    assert await seen() == (0, [0, 0, 0, 0])
+    records = []
+    for name in ("oldest", "rotated", "revoked", "young"):
+        network = network_id(Ed25519Signer(b"\x0e" * 32).did, name)
+        records.append(
+            create_network(
+                network,
+                now=clock.now(),
+                keyring=services.keyring,
+                entropy=services.entropy,
+            )
+        )
+        await store_network(services, records[-1])
+        clock.advance(100 * day_s)
+    age_s, by_class = await seen()
+    assert age_s == 400 * day_s + NETWORKS_PERIOD_S
+    assert by_class == [0, 0, 3, 1]
+    candidate = with_candidate(
+        records[1], now=clock.now(), keyring=services.keyring, entropy=services.entropy
+    )
+    await store_network(services, candidate)
+    assert (await seen())[1] == [0, 0, 3, 1]  # nothing is sealed to a candidate
+    rotated = with_candidate_activated(candidate, b"statement", now=clock.now())
+    await store_network(services, rotated)
+    await store_network(services, revoked(records[2], now=clock.now()))
+    await commit_puts(services.store, Put(NETWORKS_PREFIX + bytes(16), b"damaged"))
+    age_s, by_class = await seen()
+    assert by_class == [1, 0, 1, 1]
+    assert 400 * day_s < age_s < 401 * day_s
+
+
+async def test_networks_are_not_read_each_time(
+    services: Services, clock: FixedClock, tmp_path: Path
+) -> None:
+    """Between two readings of all networks, only the age of the known keys grows."""
+    metrics = WorkerMetrics(str(tmp_path), "worker-0")
+    network = network_id(Ed25519Signer(b"\x0e" * 32).did, "default")
+    record = create_network(
+        network, now=clock.now(), keyring=services.keyring, entropy=services.entropy
+    )
+    await store_network(services, record)
+    await metrics.update_store_metrics(services)
+    await store_network(services, revoked(record, now=clock.now()))
+    clock.advance(15)
+    await metrics.update_store_metrics(services)
+    assert numbers(tmp_path)[KEY_AGE,] == 15
+    clock.advance(NETWORKS_PERIOD_S)
+    await metrics.update_store_metrics(services)
+    assert numbers(tmp_path)[KEY_AGE,] == 0
+
+
+async def store_network(services: Services, record: NetworkRecord) -> None:
+    put = network_put(record.network_id, encode_network(record), expect=ANY)
+    await commit_puts(services.store, put)
