@@ -24,6 +24,7 @@ from ..terminal import (
     flag_option,
     print_result,
     tell,
+    time_text,
     what_happened,
     yes_option,
 )
@@ -178,8 +179,11 @@ async def _tell_writers(client: Client, secrets: Sequence[SecretName]) -> dict[s
     """
     for path, value in (await stored_secrets(client, secrets)).items():
         label = next(one.label for one in secrets if one.path == path)
-        stored_when = "" if value.stored_at is None else f", stored {age_text(value.stored_at)}"
+        stored_when = ""
+        if value.stored_at is not None:
+            stored_when = f"; stored {age_text(value.stored_at)}, {time_text(value.stored_at)}"
         tell(f"{label} does not state its place{stored_when}")
+    tell("the node does not tell who stored a value; only its operator has that in the audit log")
     records, state = await _live_grants(client)
     writers: dict[str, DelegationRecord] = {}
     reached: dict[str, list[str]] = {}  # CID of a grant -> labels of the secrets

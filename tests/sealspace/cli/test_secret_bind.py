@@ -66,7 +66,7 @@ async def office(
 async def test_EN48_values_are_bound_by_name(office: Office) -> None:
     """The command says what it binds, and a second run finds nothing to do."""
     bound = await office.run()
-    assert "API_KEY does not state its place, stored " in bound.err
+    assert "API_KEY does not state its place; stored " in bound.err
     assert bound.err.splitlines()[-1] == "bound API_KEY"
     again = await office.desk.run("secret", "bind", "API_KEY", "--json")
     assert again.err == "nothing to bind: no value that was read lacks its place\n"
@@ -192,7 +192,7 @@ async def test_EN34_a_writer_of_the_path_is_named(office: Office) -> None:
     revokes it."""
     cid = await office.grant("vault/secrets/API_KEY", PUT, GET)
     warned = await office.run()
-    first, second = warned.err.splitlines()[1:3]
+    first, second = warned.err.splitlines()[2:4]
     assert first.startswith(f"warning: {WRITER} may write API_KEY, until 20")
     assert second == f"to revoke this right: sealspace grant revoke {cid}"
     assert (await office.desk.run(*second.partition("sealspace ")[2].split())).status == 0
