@@ -29,6 +29,7 @@ from running_node import running_node
 from sealspace.cli.owner.owner_profile import OwnerHome
 from sealspace.client import Client
 from sealspace.documents.network_keys import NetworkKeys
+from sealspace.secrets import Secrets
 from sealspace.session import load_session
 from sealspace.wallets import Wallet, new_wallet
 from sealspace.wire.transport import TransportSettings
@@ -93,6 +94,10 @@ class Friend(NamedTuple):
     client: Client
     wallet: Wallet
     names: Sequence[str]
+
+    async def received(self, owner: str) -> Secrets:
+        """Return the copies that an owner made for this person."""
+        return await self.client.sharing.received(owner, wallet=lambda: self.wallet)
 
 
 class Load:
@@ -251,9 +256,7 @@ class Load:
         for names in _parts(list(self._values), _IN_A_BATCH):
             assert await owners.get_many(names) == {name: self._values[name] for name in names}
         for friend in self._friends:
-            received = await friend.client.sharing.received(
-                self._owner.session.owner, wallet=lambda one=friend: one.wallet
-            )
+            received = await friend.received(self._owner.session.owner)
             for names in _parts(friend.names, _IN_A_BATCH):
                 assert await received.get_many(names) == {
                     name: self._values[name] for name in names

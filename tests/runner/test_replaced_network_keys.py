@@ -111,16 +111,18 @@ async def test_EN35_readers_throughout(stage: RunnerStage) -> None:
 
     reading = [asyncio.create_task(keep_reading(who)) for who in reads]
 
-    async def all_have_read() -> None:
+    async def each_reads_once() -> None:
         for one in seen.values():
             one.clear()
+        for one in seen.values():
+            await one.wait()
+
+    async def all_have_read() -> None:
         for _ in range(2):  # a reading that began before the step may end first
-            waiting = asyncio.gather(*(one.wait() for one in seen.values()))
+            waiting = asyncio.create_task(each_reads_once())
             done, _ = await asyncio.wait([waiting, *reading], return_when=asyncio.FIRST_COMPLETED)
-            for one in done:
-                await one  # raises the error of a reader
-            for one in seen.values():
-                one.clear()
+            for task in done:
+                await task  # raises the error of a reader
 
     await all_have_read()
     await keys.rotate(network, wallet=lambda: stage.wallet)
