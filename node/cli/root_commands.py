@@ -40,6 +40,7 @@ _COSTS = (
     "  trusts for ID tokens and their machine tokens end; owners make them again",
     "  owners enable the service for iExec's clients again (sealspace sms enable)",
     "  receipts and answers that were signed before verify only under the former DID",
+    "  copies for people who replaced their network's key before are shared again, not renewed",
 )
 _STILL_POSSIBLE = (
     "the former secret opens nothing in this store, but the node kept its identity: root secret"

@@ -37,7 +37,7 @@ from encryption_network.pins import NetworkPin, pin_of
 from encryption_network.rotation import verify_candidate
 from encryption_network.signed_descriptor import MAX_NONCE_BYTES, SIGNATURE_MEMBER
 
-from ..documents.key_statements import follow_key_changes, key_change, sign_key_change
+from ..documents.key_statements import key_change, read_key_changes, sign_key_change
 from ..documents.network_keys import NetworkKeys, parse_network_keys
 from ..documents.places import place_of, why_not_bound
 from ..documents.secret_names import OWN_FOLDER, SECRETS_SPACE, SHARED_PREFIX, VAULT_PREFIX
@@ -145,6 +145,7 @@ class KeyRotation:
 
         The newest version is the one in the descriptor, which the node signed. The versions from 2
         on are the ones that the network's owner signed. The node alone states the times and states.
+        Statements from before the node got a new identity name its former one (RK9).
 
         Raises:
             NetworkKeyChanged: the owner's statements do not lead from version 1 to the newest.
@@ -153,18 +154,18 @@ class KeyRotation:
         newest = pin_of(await self._encryption.descriptor(network))
         keys = await self._encryption.keys(network)
         pins = [one.pin(network.text) for one in keys.keys]
-        statements = [statement.encode() for statement in keys.statements]
-        node_id = await self._caller.node_id()
         try:
-            for number, pin in enumerate(pins[:-1]):
-                # The statement about the next version is the one of this index.
-                following = follow_key_changes(
-                    pin, statements[: number + 1], network=network, node_did=node_id
-                )
-                if following != pins[number + 1]:
-                    raise NetworkKeyChanged(pins[number + 1], following)
+            changes = read_key_changes(
+                pins[0],
+                [statement.encode() for statement in keys.statements],
+                network=network,
+                node_did=await self._caller.node_id(),
+            )
         except StatementInvalid as exc:
             raise NetworkKeyChanged(pins[0], newest) from exc
+        signed = [pins[0], *(change.pin for change in changes)]
+        if signed != pins:
+            raise NetworkKeyChanged(signed[-1], newest)
         if pins[-1] != newest:
             raise NetworkKeyChanged(pins[-1], newest)
         return keys

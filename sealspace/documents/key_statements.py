@@ -139,13 +139,14 @@ def sign_key_change(change: KeyChange, signer: StatementSigner) -> bytes:
     return data
 
 
-def read_key_change(data: bytes, *, network: NetworkId, node_did: str) -> KeyChange:
+def read_key_change(data: bytes, *, network: NetworkId, node_did: str | None) -> KeyChange:
     """Parse a statement about a network's key, and verify its signature (EN36).
 
     Args:
         data: the signed statement, untrusted.
         network: the network that it must name; its owner must have signed.
-        node_did: the node that it must name.
+        node_did: the node that it must name; None: any node. Without it, the statement is not a
+            reason to trust the key.
     Returns:
         The statement. Its key has 32 bytes, and its version is the one after the version before.
     Raises:
@@ -159,7 +160,7 @@ def read_key_change(data: bytes, *, network: NetworkId, node_did: str) -> KeyCha
     change = read_shaped(data, KEY_STATEMENT_TYPE, KeyChange, signer=network.owner)
     if change.network != network.text:
         raise StatementInvalid("the statement is about the key of another network")
-    if change.node != node_did:
+    if node_did not in (None, change.node):
         raise StatementInvalid("the statement is about a network of another node")
     if change.alg != ALGORITHM:
         raise StatementInvalid("the statement names an algorithm that this client does not know")
@@ -204,3 +205,37 @@ def follow_key_changes(
             )
         pin = change.pin
     return pin
+
+
+def read_key_changes(
+    pin: NetworkPin, statements: Sequence[bytes], *, network: NetworkId, node_did: str
+) -> list[KeyChange]:
+    """Return the statements that lead from a version of a network's key to the newest, for a list.
+
+    A node can have got a new identity, and earlier statements name its former one (RK9). So the
+    first statements may name any node, up to the first one that names the present node. A client
+    that has to decide whether a later key replaces a known one uses `follow_key_changes`.
+
+    Args:
+        pin: the version before the first statement.
+        statements: the owner's statements in the order of their versions, untrusted.
+        network: the network.
+        node_did: the present identity of the node that keeps it.
+    Raises:
+        StatementInvalid: as `follow_key_changes`.
+    """
+    if len(statements) >= MAX_KEY_VERSION:
+        raise StatementInvalid("there are too many statements about the network's key")
+    changes: list[KeyChange] = []
+    required_node: str | None = None
+    for data in statements:
+        change = read_key_change(data, network=network, node_did=required_node)
+        if not change.follows(pin):
+            raise StatementInvalid(
+                f"the statement does not replace version {pin.key_version} of the network's key"
+            )
+        if change.node == node_did:
+            required_node = node_did
+        changes.append(change)
+        pin = change.pin
+    return changes

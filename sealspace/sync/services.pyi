@@ -909,6 +909,7 @@ class KeyRotation:
 
         The newest version is the one in the descriptor, which the node signed. The versions from 2
         on are the ones that the network's owner signed. The node alone states the times and states.
+        Statements from before the node got a new identity name its former one (RK9).
 
         Raises:
             NetworkKeyChanged: the owner's statements do not lead from version 1 to the newest.

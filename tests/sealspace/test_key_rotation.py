@@ -312,6 +312,59 @@ async def test_statements_that_clients_refuse(scene: Scene, relayed: Any, case: 
     await (await client()).secrets().put("API_KEY", "changed")
 
 
+@pytest.mark.parametrize(
+    ("nodes", "is_listed"),
+    [
+        (("present", "present"), True),
+        (("former", "present"), True),
+        (("former", "former"), True),
+        (("earlier", "former"), True),
+        (("present", "former"), False),
+    ],
+)
+async def test_RK9_statements_for_a_former_identity(
+    scene: Scene, relayed: Any, nodes: tuple[str, str], is_listed: bool
+) -> None:
+    """A list accepts statements for a former identity of the node before those for the present one.
+
+    A client that knows a key does not follow them.
+    """
+    relay, client = relayed
+    dids = {
+        "present": scene.node_did,
+        "former": Ed25519Signer(b"\x0e" * 32).did,
+        "earlier": Ed25519Signer(b"\x0d" * 32).did,
+    }
+    pins = [NetworkPin(scene.network.text, (await current_key(scene)), 1)]
+    texts = []
+    for node in nodes:
+        pins.append(await scene.rotate())
+        changes = {"node_did": dids[node]}
+        texts.append(statement(scene, pins[-2], pins[-1].public_key, changes))
+
+    def lie(answer: Answer) -> None:
+        if answer.path.endswith("/keys"):
+            answer.change(statements=texts)
+
+    relay.twist = lie
+    listing = (await client(scene.owner.session)).network_keys.versions(scene.network)
+    if is_listed:
+        assert len((await listing).keys) == 3
+    else:
+        with pytest.raises(NetworkKeyChanged):
+            await listing
+    following = await client()
+    if nodes == ("present", "present"):
+        await following.secrets().put("API_KEY", "changed")
+    else:
+        with pytest.raises(NetworkKeyChanged):
+            await following.secrets().put("API_KEY", "changed")
+
+
+async def current_key(scene: Scene) -> bytes:
+    return (await scene.owner.encryption.descriptor(scene.network)).public_key
+
+
 @pytest.mark.parametrize("member", ["keyVersion", "publicEncryptionKey", "alg", "nodeSignature"])
 async def test_a_candidate_that_the_node_did_not_sign(
     scene: Scene, relayed: Any, member: str

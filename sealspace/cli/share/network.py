@@ -22,7 +22,8 @@ from ...apps.attestation import ReleaseTerms
 from ...apps.descriptions import MODE_WORDS, policy_changes, policy_words
 from ...client import Client
 from ...delegations import allow
-from ...documents.network_keys import NetworkKey
+from ...documents.key_statements import read_key_change
+from ...documents.network_keys import NetworkKey, NetworkKeys
 from ...errors import NetworkNotFound, NotGranted
 from ...service.term_files import read_node_policy
 from ...session import DEFAULT_NETWORK
@@ -50,7 +51,8 @@ async def show(client: Client, name: str) -> None:
     """
     network = client.encryption.network(name)
     descriptor = await client.encryption.descriptor(network)
-    versions = (await client.network_keys.versions(network)).keys
+    listed = await client.network_keys.versions(network)
+    versions, signed_for = listed.keys, _nodes_of(listed, network)
     await right_to(client, network, SET_POLICY)  # reading the policy needs this right
     policy = await client.encryption.policy(network)
     terms = await node_terms(client)
@@ -64,7 +66,10 @@ async def show(client: Client, name: str) -> None:
         "keyVersion": pin.key_version,
         "publicEncryptionKey": pin.public_key.hex(),
         "fingerprint": pin.fingerprint,
-        "keys": [_key_document(one, network) for one in versions],
+        "keys": [
+            _key_document(one, network) | {"signedForNode": signed_for.get(one.key_version)}
+            for one in versions
+        ],
         "policy": None if policy is None else policy_json(policy),
         "terms": None if terms is None else msgspec.to_builtins(terms),
     }
@@ -78,6 +83,18 @@ async def show(client: Client, name: str) -> None:
         "policy": policy_words(policy),
     }
     print_result(document, facts(named))
+    for key_version, node in signed_for.items():
+        if node != descriptor.node_did:
+            tell(f"version {key_version} of the key was signed for the node's former DID {node}")
+
+
+def _nodes_of(listed: NetworkKeys, network: NetworkId) -> dict[int, str]:
+    """Return the node that the owner's statement names, for each version from 2 on."""
+    changes = [
+        read_key_change(statement.encode(), network=network, node_did=None)
+        for statement in listed.statements
+    ]
+    return {change.to_key.key_version: change.node for change in changes}
 
 
 def _key_document(key: NetworkKey, network: NetworkId) -> dict[str, object]:
