@@ -3,6 +3,7 @@
 The owner's statements about earlier versions of a key name the node's former DID (EN36).
 """
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import pytest
 from attacks.test_root_rotation import config_of, rotate
 from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
+from owner_desk import OwnerDesk
 
 from capabilities.abilities import SET_POLICY
 from encryption_network.envelope import parse_envelope
@@ -150,3 +152,37 @@ async def test_RK9_copies_for_a_person_under_a_new_identity(
         assert await friend.replace_key() == 3
         await sharing.renew_for(friend.wallet.did, wallet=lambda: owner.wallet)
         assert await friend.reads(owner, "API_KEY") == "first"
+
+
+async def test_RK9_the_commands_for_keys_under_a_new_identity(
+    tmp_path: Path,
+    platform: SimulatedPlatform,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a login, the commands list the versions, say which were signed for the former DID,
+    replace the key and retire former ones."""
+    for variable in ("SEALSPACE_NODE", "SEALSPACE_HOME", "SEALSPACE_TOKEN"):
+        monkeypatch.delenv(variable, raising=False)
+    config, home = config_of(tmp_path, platform), tmp_path / "home"
+    async with served(config) as (node, _):
+        desk = OwnerDesk(node, node.url, home, capsys, monkeypatch)
+        await desk.log_in()
+        await desk.run("secret", "put", "API_KEY", given="first")
+        assert (await desk.run("network", "rotate")).status == 0
+        former_did = node.services.keyring.node_did
+    assert await rotate(config, "--new-identity", "--yes") == 0
+    async with served(config) as (node, _):
+        desk = OwnerDesk(node, node.url, home, capsys, monkeypatch)
+        assert (await desk.run("login", node.url)).status == 0
+        present_did = node.services.keyring.node_did
+        assert (await desk.run("network", "rotate")).status == 0
+        shown = await desk.run("network", "show", "--json")
+        signed_for = [one["signedForNode"] for one in json.loads(shown.out)["keys"]]
+        assert signed_for == [None, former_did, present_did]
+        told = f"version 2 of the key was signed for the node's former DID {former_did}"
+        assert [line for line in shown.err.splitlines() if "former DID" in line] == [told]
+        for version in ("1", "2"):
+            ran = await desk.run("network", "retire", "--version", version, "--yes")
+            assert ran.status == 0, ran
+        assert (await desk.run("secret", "get", "API_KEY")).out == "first"

@@ -42,8 +42,8 @@ _SAMPLE = 16
 """Number of values that are read after each kill."""
 _PASSES = 2
 """Number of replacements over which the kills are divided."""
-_MOST_VERSIONS = 30
-"""A network has at most 32 versions of its key (EN35)."""
+MOST_VERSIONS = 30
+"""Versions after which no command is killed: a network has at most 32 (EN35)."""
 _SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 
 
@@ -155,7 +155,7 @@ class Load:
         """Replace the key and encrypt everything again, as often as it takes for all kills."""
         began = time.monotonic()
         await self._measure()
-        while self.report.kills < self.plan.kills and self.report.key_version < _MOST_VERSIONS:
+        while self.report.kills < self.plan.kills and self.report.key_version < MOST_VERSIONS:
             await self._rotate()
             await self._reencrypt()
         self._ended("replace and encrypt again", began)

@@ -7,7 +7,7 @@ import os
 import random
 from pathlib import Path
 
-from durability.rotation_kills import Plan, replace_while_killed
+from durability.rotation_kills import MOST_VERSIONS, Plan, replace_while_killed
 
 SECRETS, KILLS = 200, 10
 
@@ -34,4 +34,4 @@ async def test_EN39_commands_that_are_killed(tmp_path: Path) -> None:
     _show(f"{plan}")
     report = await replace_while_killed(tmp_path, plan, _show)
     _show(f"{report}")
-    assert report.kills >= min(plan.kills, 1)
+    assert report.kills >= plan.kills or report.key_version == MOST_VERSIONS
