@@ -135,6 +135,11 @@ class WalletSigner:
         self.chain_id = chain_id
         self.did = f"did:pkh:eip155:{chain_id}:{eip55(self.address)}"
 
+    @property
+    def secret(self) -> bytes:
+        """The 32-byte secret, for a backup of the wallet."""
+        return self._secret
+
     def sign_eip191(self, text: str) -> bytes:
         """Return the 65-byte signature of a personal message.
 

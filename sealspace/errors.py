@@ -11,6 +11,8 @@
     │   ├── InvalidPolicy
     │   ├── InvalidPortableDelegation
     │   ├── InvalidSession
+    │   ├── InvalidShare               a share of a key is mistyped, damaged or of another set
+    │   ├── SharesMissing              fewer shares of a key than are needed (missing)
     │   └── ManifestInvalid            (faults)
     ├── ClientNotReady                 calls in the wrong order; a RuntimeError too
     │   ├── NotSignedIn
@@ -62,6 +64,7 @@
     ├── ProvenanceInvalid              the origin of a program is not proven (claim)
     ├── DatasetInvalid                 an encrypted data set or its key is not valid
     ├── CallRefused                    a call to a runner is not authorised
+    ├── RecoveredKeyMismatch           shares give another key than the stated owner's
     └── EncryptionError
         ├── NetworkNotFound
         ├── NetworkNotActive           (state)
@@ -205,6 +208,31 @@ class InvalidSession(InvalidInput):
 
     code = "invalid-session"
     default_hint = "sign in again and store the new session"
+
+
+class InvalidShare(InvalidInput):
+    """A share of a key is mistyped, damaged, or of another set.
+
+    The message contains no word of the share.
+    """
+
+    code = "invalid-share"
+    default_hint = "compare every word with the written share, and correct it"
+
+
+class SharesMissing(InvalidInput):
+    """Fewer shares of a key were given than are needed.
+
+    Attributes:
+        missing: how many more are needed; 1 also if no share was given, which states the number.
+    """
+
+    code = "shares-missing"
+    default_hint = "add shares of the same set"
+
+    def __init__(self, message: str, *, missing: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.missing = missing
 
 
 @frozen
@@ -559,6 +587,19 @@ class CallRefused(SealspaceError):
 
     code = "call-refused"
     default_hint = "sign a new call for this runner, this program and this body; each serves once"
+
+
+class RecoveredKeyMismatch(SealspaceError):
+    """Shares give a key that is not the stated owner's.
+
+    The passphrase is wrong or missing, or the shares are of another owner.
+    """
+
+    code = "recovered-key-mismatch"
+    default_hint = (
+        "give the passphrase with which the shares were made, and compare the owner's DID with the"
+        " shares"
+    )
 
 
 __all__ = [

@@ -240,6 +240,23 @@ sms = LazyGroup(
     help="Let iExec's client push secrets, as it does to iExec's secret management service.",
 )
 
+# --- who ------------------------------------------------------------------------------------------
+
+recovery = LazyGroup(
+    rows_of(
+        "sealspace.cli.who.recovery_commands",
+        {
+            "create": "Split your wallet's key into shares, and write them to files.",
+            "check": "Check that shares give the key of their owner.",
+            "use": "Recover a wallet's key from shares, and sign in with it.",
+        },
+    ),
+    help="Keep your wallet's key in shares with people you trust. A number of them that you choose"
+    " gives the key back; fewer give nothing.",
+    epilog="A share is a line of 33 words (SLIP-39). New shares do not end old ones: every set that"
+    " was ever made still gives the key.",
+)
+
 SECTIONS: Sections = {
     "Start": rows_of(
         "sealspace.cli.version",
@@ -255,6 +272,7 @@ SECTIONS: Sections = {
                 "status": "Check that the node answers and the session is valid.",
             },
         ),
+        "recovery": Row("sealspace.cli.groups", "Keep a wallet's key in shares, and recover it."),
         "console": Row("sealspace.cli.who.console", "Open the console in a browser, signed in."),
     },
     "Keep": rows_of(

@@ -396,6 +396,8 @@ VECTOR_TESTS: dict[str, tuple[str, ...]] = {
     ),
     "secrets/places.json": ("spec/test_secret_vectors.py::test_place",),
     "secrets/unbound.json": ("spec/test_secret_vectors.py::test_unbound",),
+    "recovery/shares.json": ("spec/test_recovery_vectors.py::test_shares",),
+    "recovery/sheets.json": ("spec/test_recovery_vectors.py::test_sheets",),
     "datasets/formats.json": ("spec/test_dataset_vectors.py::test_format",),
     "manifests/portable.json": (
         _MANIFESTS + "test_delegations_as_json",

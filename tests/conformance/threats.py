@@ -10,6 +10,7 @@ from conformance.backend_threats import TESTS_OF_BACKEND_THREATS
 from conformance.copy_threats import TESTS_OF_COPY_THREATS
 from conformance.door_threats import TESTS_OF_DOOR_THREATS
 from conformance.network_key_threats import TESTS_OF_NETWORK_KEY_THREATS
+from conformance.recovery_threats import TESTS_OF_RECOVERY_THREATS, UNTESTED_RECOVERY_THREATS
 from conformance.root_secret_threats import TESTS_OF_ROOT_SECRET_THREATS
 from conformance.runner_threats import TESTS_OF_RUNNER_THREATS, UNTESTED_RUNNER_THREATS
 from conformance.sql_threats import TESTS_OF_SQL_THREATS
@@ -56,6 +57,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     **TESTS_OF_ROOT_SECRET_THREATS,
     **TESTS_OF_NETWORK_KEY_THREATS,
     **TESTS_OF_COPY_THREATS,
+    **TESTS_OF_RECOVERY_THREATS,
     # --- secrets that people share
     "3.5 a person reads on after a share has ended, or a member after leaving a team": (
         "attacks/test_sharing.py::test_SH5_an_ended_share_is_over_in_every_worker",
@@ -709,4 +711,5 @@ UNTESTED_THREATS: dict[str, str] = {
     "3.5 a secret in a backend's log": "the approved code's own matter",
     "3.5 hostile input to approved code": "the approved code's own matter",
     **UNTESTED_RUNNER_THREATS,
+    **UNTESTED_RECOVERY_THREATS,
 }

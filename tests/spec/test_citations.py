@@ -44,7 +44,7 @@ _PAGE = rf"(?<![\w-])(?:(wire|enc) §?|({'|'.join(PAGES)})(?:\.md\)?)? §)"
 # `wire 4.4.5`, `enc 2.5, 2.6, 2.8`, `store §3`, `[store.md](store.md) §6`, `wire §4.1 to §4.3`
 _CITATION = re.compile(rf"{_PAGE}({_NUMBER}(?:(?:,| to| and) §?{_NUMBER})*)(?![\w%/])")
 _HEADING = re.compile(rf"^#+ ({_NUMBER})(?: to ({_NUMBER}))?[. ]", re.MULTILINE)
-_OWN = "EN|AT|RC|RL|RN|IP|ST|MF|MT|BK|DS|SM|SH|SQ|TG|TK"
+_OWN = "EN|AT|RC|RL|RN|IP|ST|MF|MT|BK|DS|SM|RV|SH|SQ|TG|TK"
 _RULE = re.compile(rf"(?<![\w-])((?:{_OWN})\d+|Q\d+|enc-[WD]\d+)(?![\w.-])")
 _RULE_STANDS = re.compile(rf"^(?:- \*\*|\| )((?:{_OWN})\d+|Q\d+|enc-[WD]\d+)\b", re.MULTILINE)
 _MARKDOWN = re.compile(r"(?<![\w/.-])((?:[\w-]+/)*[\w-]+\.md)\b")

@@ -37,6 +37,8 @@ from sealspace.client import Client, SignIn
 from sealspace.delegations import allow
 from sealspace.documents.manifests import parse_manifest
 from sealspace.documents.node_evidence import NodePolicy
+from sealspace.documents.recovery_shares import join_shares, parse_share, split_key
+from sealspace.documents.recovery_sheets import OwnerRecovery
 from sealspace.encryption import envelope_bytes
 from sealspace.errors import (
     BackendError,
@@ -195,6 +197,24 @@ async def _keystore(world: World) -> None:
 async def _password(world: World) -> None:
     (world.folder / "keystore").write_text(json.dumps({"version": 3, "crypto": CRYPTO}))
     wallet_from_keystore(world.folder / "keystore", "password")
+
+
+@cause(errors.InvalidShare)
+async def _share(world: World) -> None:
+    parse_share("open sesame")
+
+
+@cause(errors.SharesMissing)
+async def _shares(world: World) -> None:
+    join_shares(split_key(bytes(32), threshold=2, shares=2)[:1])
+
+
+@cause(errors.RecoveredKeyMismatch)
+async def _recovered_key(world: World) -> None:
+    recovery = OwnerRecovery()
+    for share in split_key(bytes(31) + b"\1", threshold=2, shares=2):
+        recovery.add_typed(share, name="a share")
+    recovery.key(owner=(await world.owner()).session.owner)
 
 
 @cause(errors.InvalidNetworkId)

@@ -16,6 +16,7 @@ from . import (
     manifests,
     networks,
     portables,
+    recovery,
     requests,
     secret_values,
     tokens,
@@ -74,6 +75,8 @@ def all_files() -> Files:
         files[PurePosixPath("secrets") / f"{name}.json"] = _document(*described)
     for name, document in datasets.documents().items():
         files[PurePosixPath("datasets") / f"{name}.json"] = _document(*document)
+    for name, document in recovery.documents().items():
+        files[PurePosixPath("recovery") / f"{name}.json"] = _document(*document)
     return files
 
 

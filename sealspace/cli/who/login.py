@@ -173,13 +173,36 @@ def login(
     planned = Profile(
         node=node, owner="", trust_root=demand.trust_root, collateral=demand.collateral
     )
-    planned = _with_wallet(home, before, named, _with_node_policy(before, demand, planned))
+    planned = _with_wallet(home, before, named, with_node_policy(before, demand, planned))
     opened_wallet = _open_wallet(planned, before, is_new=named.is_new)
     wallet = opened_wallet.wallet
     new_secret = opened_wallet.new_secret
     if before.owner == wallet.did:
         spaces = (*before.spaces, *spaces)
     profile = replace(planned, owner=wallet.did, spaces=tuple(dict.fromkeys(spaces)))
+
+    session, profile = sign_in_and_keep(profile, wallet, new_secret=new_secret, ttl_s=ttl_s)
+    print_login(profile, session)
+    if new_secret is not None:
+        tell(
+            f"the wallet's key is in {profile.key_file}: keep a backup of this file, because"
+            " secrets cannot be recovered without the key"
+        )
+        tell("next: sealspace secret put NAME")
+
+
+def sign_in_and_keep(
+    profile: Profile, wallet: Wallet | Session, *, new_secret: bytes | None, ttl_s: float
+) -> tuple[Session, Profile]:
+    """Sign in to a node, and store the session and the profile in the owner's folder.
+
+    Args:
+        profile: the settings of this login; the node answers for `profile.node_policy`.
+        wallet: the wallet, or for a recovery phrase a session of the owner's own key.
+        new_secret: a private key to write to `profile.key_file`, which does not exist yet.
+        ttl_s: lifetime of the session, seconds.
+    """
+    home = owner_home()
 
     def keep_key() -> None:
         """Write a new wallet's key to its file."""
@@ -193,14 +216,14 @@ def login(
         keep_key()
         again = "" if profile.kind == "key" else f" --{profile.kind}"
         refusal.step = (
-            f"ask the operator to admit {wallet.did}, then: sealspace login {node}{again}"
+            f"ask the operator to admit {wallet.did}, then: sealspace login {profile.node}{again}"
         )
         raise
-    keep_key()  # first: if the next step fails, a second `login --new` uses this key
+    keep_key()  # first: if the next step fails, a second login uses this key
     home.keep(profile, session)
     if home.received():
         accept_received_again()
-    _print_login(profile, session, is_new=new_secret is not None)
+    return session, profile
 
 
 def _with_wallet(
@@ -295,7 +318,8 @@ async def _reach(node: str) -> None:
         await client.info()
 
 
-def _print_login(profile: Profile, session: Session, *, is_new: bool) -> None:
+def print_login(profile: Profile, session: Session) -> None:
+    """Print who is signed in, and until when."""
     ends = optional_time(session.expires_at)
     print_result(
         {
@@ -317,15 +341,9 @@ def _print_login(profile: Profile, session: Session, *, is_new: bool) -> None:
             " can act as you",
             "to delete the file: sealspace logout",
         )
-    if is_new:
-        tell(
-            f"the wallet's key is in {profile.key_file}: keep a backup of this file, because"
-            " secrets cannot be recovered without the key"
-        )
-        tell("next: sealspace secret put NAME")
 
 
-def _with_node_policy(before: Profile, demand: Demand, profile: Profile) -> Profile:
+def with_node_policy(before: Profile, demand: Demand, profile: Profile) -> Profile:
     """Set the node policy in the login settings.
 
     The default is the policy of the last login.

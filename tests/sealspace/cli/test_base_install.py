@@ -59,6 +59,11 @@ CALLS: Mapping[str, Call] = {
     "login": Call("--node {node} --new --home {home}"),
     "whoami": HOME,
     "status": HOME,
+    "recovery create": Call("--shares 2 --threshold 2 --out {folder}/shares --home {home}"),
+    "recovery check": Call("{folder}/shares/share-1-of-2.txt {folder}/shares/share-2-of-2.txt"),
+    "recovery use": Call(
+        "{folder}/shares/share-1-of-2.txt {folder}/shares/share-2-of-2.txt --home {home}"
+    ),
     "console": Call("--home {home}", status=2),  # not a terminal
     "secret put": Call("API_KEY --home {home}", given="open sesame"),
     "doctor": HOME,

@@ -1,0 +1,295 @@
+"""The commands `sealspace recovery create`, `check` and `use`."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from capabilities.clock_and_entropy import SystemClock, time_text
+from capabilities.principals import same_principal
+from capabilities.signatures import WalletSigner
+
+from ...documents.recovery_shares import LEAST_THRESHOLD, MOST_SHARES, split_key
+from ...documents.recovery_sheets import (
+    OwnerRecovery,
+    RecoverySheet,
+    format_sheet,
+    parse_sheet,
+)
+from ...errors import InvalidInput
+from ...printable import printable
+from ...private_files import file_fault, make_file
+from ...service.command_errors import AlreadyThere, KeyFileUnusable
+from ...wallets import wallet_from_key
+from ...wire.transport import Transport
+from ..options.durations import expires_option
+from ..options.paths import NEW_FOLDER
+from ..owner.node_terms import Demand, demand_options
+from ..owner.owner_profile import (
+    OwnerHome,
+    Profile,
+    owner_home,
+    read_wallet,
+    uses_machine_token,
+)
+from ..provided import node_evidence
+from ..shared import shared
+from ..terminal import facts, flag_option, print_result, tell
+from .given_shares import (
+    files_argument,
+    node_for,
+    owner_for,
+    owner_option,
+    passphrase_for,
+    passphrase_option,
+    read_passphrase,
+    read_shares,
+)
+from .login import print_login, sign_in_and_keep, with_node_policy
+
+# --- create ---------------------------------------------------------------------------------------
+
+
+@click.command(
+    epilog="Give each file to another person, and delete the folder. Later, try the shares with"
+    " `sealspace recovery check FILE…`. New shares do not end old ones: every set that was ever"
+    " made still gives the key, and the key of a wallet cannot be replaced."
+)
+@click.option(
+    "--shares",
+    type=click.IntRange(LEAST_THRESHOLD, MOST_SHARES),
+    default=5,
+    show_default=True,
+    help="How many shares to make.",
+)
+@click.option(
+    "--threshold",
+    type=click.IntRange(LEAST_THRESHOLD, MOST_SHARES),
+    default=3,
+    show_default=True,
+    help="How many of them give the key.",
+)
+@click.option(
+    "--out",
+    "folder",
+    type=NEW_FOLDER,
+    required=True,
+    help="New or empty folder for the shares, one file each, mode 0600.",
+)
+@passphrase_option
+@flag_option("--print", "prints", help="Also print the shares, with their words.")
+def create(
+    shares: int, threshold: int, folder: Path, passphrase_file: Path | None, prints: bool
+) -> None:
+    """Split the key of your wallet into shares, and write them to files.
+
+    The threshold says how many shares give the key. Fewer give no information about it. With a
+    passphrase, the shares give the key only together with it, and nobody can recover the key
+    without it.
+    """
+    if threshold > shares:
+        raise click.UsageError(f"--threshold {threshold} is more than --shares {shares}")
+    passphrase = "" if passphrase_file is None else read_passphrase(passphrase_file)
+    _require_empty(folder)
+    profile, wallet = _own_wallet()
+    made = split_key(wallet.secret, threshold=threshold, shares=shares, passphrase=passphrase)
+    created = time_text(SystemClock.now())
+    sheets = [
+        RecoverySheet(
+            share=share,
+            shares=shares,
+            owner=wallet.did,
+            node=profile.node,
+            created=created,
+            has_passphrase=bool(passphrase),
+        )
+        for share in made
+    ]
+    texts = {f"share-{one.share.number}-of-{shares}.txt": format_sheet(one) for one in sheets}
+    _require_recovery(texts, wallet.did, passphrase)
+    _write_all(folder, {name: text.encode("ascii") for name, text in texts.items()})
+    paths = [str(folder / name) for name in texts]
+    document: dict[str, object] = {
+        "owner": wallet.did,
+        "files": paths,
+        "threshold": threshold,
+        "created": created,
+    }
+    if prints:
+        document["words"] = [" ".join(one.share.words) for one in sheets]
+    lines = paths
+    if prints:
+        lines = "\n".join(texts.values()).split("\n")
+    print_result(document, lines)
+    tell(
+        f"any {threshold} of these {shares} files give the key of {wallet.did}",
+        "give each file to another person, then delete the folder",
+        "shares that were made before still give the key, too",
+    )
+    if passphrase:
+        tell("the passphrase is in none of the files: without it, the key cannot be recovered")
+    tell("to try the shares: sealspace recovery check FILE…")
+
+
+def _own_wallet() -> tuple[Profile, WalletSigner]:
+    """Open the wallet of the last login, whose key is in a file or keystore."""
+    uses_machine_token()  # refuses one (CL5): only the owner may split the key
+    profile = owner_home().profile()
+    if profile.kind == "phrase":
+        raise InvalidInput(
+            "you log in with a recovery phrase, which is the backup of your key",
+            hint="keep the phrase; shares are made of a wallet's key in a file or keystore",
+        )
+    wallet = owner_home().wallet() if profile.kind == "key" else None
+    if not isinstance(wallet, WalletSigner):
+        raise InvalidInput(
+            "the key is in your browser's wallet, which sealspace cannot read",
+            hint="make a backup with the wallet itself",
+        )
+    return profile, wallet
+
+
+def _require_recovery(texts: dict[str, str], owner: str, passphrase: str) -> None:
+    """Check that the texts of all files give the owner's key (RV3)."""
+    recovery = OwnerRecovery()
+    for name, text in texts.items():
+        recovery.add_sheet(parse_sheet(text.encode("ascii")), name=name)
+    recovery.key(owner=owner, passphrase=passphrase)
+
+
+def _require_empty(folder: Path) -> None:
+    """Refuse a folder that contains something."""
+    try:
+        is_free = not folder.exists() or not any(folder.iterdir())
+    except OSError as error:
+        raise _not_written(folder, error) from None
+    if not is_free:
+        raise AlreadyThere(f"the folder {folder} is not empty", hint="name a new folder with --out")
+
+
+def _write_all(folder: Path, files: dict[str, bytes]) -> None:
+    """Write all files, or none (RV10)."""
+    written: list[Path] = []
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for name, data in files.items():
+            make_file(folder / name, data)
+            written.append(folder / name)
+    except OSError as error:
+        # An incomplete set could be taken for a complete one.
+        for path in written:
+            with suppress(OSError):
+                path.unlink()
+        raise _not_written(folder, error) from None
+
+
+def _not_written(folder: Path, error: OSError) -> KeyFileUnusable:
+    reason, step = file_fault(folder, error.errno)
+    return KeyFileUnusable(f"cannot write shares to {folder}: {reason}", hint=step)
+
+
+# --- check and use --------------------------------------------------------------------------------
+
+
+@click.command(
+    epilog="Example: `sealspace recovery check share-1-of-5.txt share-3-of-5.txt -` asks for the"
+    " words of a third share. With all files of a set, each of them is checked."
+)
+@files_argument
+@owner_option
+@passphrase_option
+def check(files: tuple[Path, ...], owner: str | None, passphrase_file: Path | None) -> None:
+    """Check that shares give the key of their owner.
+
+    Nothing is written, and no node is contacted. With `-`, the words are typed on the terminal, or
+    each line of standard input is a share.
+    """
+    recovery = read_shares(files)
+    expected = owner_for(recovery, owner)
+    recovery.key(owner=expected, passphrase=passphrase_for(recovery, passphrase_file))
+    sheet = recovery.sheet
+    print_result(
+        {"owner": expected, "given": len(recovery), "recovers": True},
+        facts(
+            {
+                "owner": expected,
+                "shares given": len(recovery),
+                "made": None if sheet is None else sheet.created,
+                "result": "they give the owner's key",
+            }
+        ),
+    )
+
+
+@click.command(
+    epilog="Example: `sealspace recovery use share-1-of-5.txt share-3-of-5.txt share-4-of-5.txt`."
+    " If the node has a new address, add `--node URL`."
+)
+@files_argument
+@owner_option
+@passphrase_option
+@expires_option("7d", "How long the session lasts, at most 30d.", most_days=30)
+@demand_options
+def use(
+    files: tuple[Path, ...],
+    owner: str | None,
+    passphrase_file: Path | None,
+    ttl_s: float,
+    demand: Demand,
+) -> None:
+    """Recover the key of a wallet from shares, and sign in with it.
+
+    The key is compared with the owner's DID before anything is written. Then it is stored as the
+    wallet's key, and the session as `sealspace login` stores it. With `-`, the words are typed on
+    the terminal, or each line of standard input is a share. A folder that another owner uses is
+    refused.
+    """
+    home = owner_home()
+    before = _profile_before(home)
+    if demand.trust_root is not None:
+        node_evidence().read_trust_root(demand.trust_root)
+    recovery = read_shares(files)
+    expected = owner_for(recovery, owner)
+    if before.owner:
+        _require_same_owner(f"the folder {home.folder} is that of", before.owner, expected)
+    key = recovery.key(owner=expected, passphrase=passphrase_for(recovery, passphrase_file))
+    wallet = wallet_from_key(key)
+    key_file = home.default_key_file.absolute()
+    if key_file.exists():
+        found = read_wallet(key_file).did
+        _require_same_owner(f"{key_file} contains the key of", found, wallet.did)
+    node = node_for(recovery, shared().node)
+    Transport(node)  # rejects an invalid address
+    planned = Profile(
+        node=node,
+        owner=wallet.did,
+        key_file=key_file,
+        trust_root=demand.trust_root,
+        collateral=demand.collateral,
+        spaces=before.spaces,
+    )
+    tell(f"the shares give the key of {wallet.did}", f"signing in at {printable(node)}")
+    session, profile = sign_in_and_keep(
+        with_node_policy(before, demand, planned),
+        wallet,
+        new_secret=None if key_file.exists() else key,
+        ttl_s=ttl_s,
+    )
+    print_login(profile, session)
+    tell(f"the wallet's key is in {profile.key_file}")
+
+
+def _profile_before(home: OwnerHome) -> Profile:
+    """Read the settings of the last login; without one, return empty settings."""
+    if (home.folder / "profile.json").exists():
+        return home.profile()  # unreadable settings are refused: they may be another owner's
+    return Profile(node="", owner="", key_file=home.default_key_file.absolute())
+
+
+def _require_same_owner(what: str, found: str, expected: str) -> None:
+    """Refuse to overwrite what belongs to another owner (RV11)."""
+    if not same_principal(found, expected):
+        raise AlreadyThere(
+            f"{what} {found}",
+            hint="recover into a new folder: add --home DIR",
+        )
