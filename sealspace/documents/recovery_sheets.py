@@ -4,15 +4,17 @@ A sheet is a text file for a person and a program. It has the words of one share
 the node's URL, and what to do.
 
 Example:
-    key = new_wallet().secret
-    owner = wallet_from_key(key).did
-    made = split_key(key, threshold=2, shares=3)
+    from sealspace.documents.recovery_shares import split_key
+    from sealspace.wallets import new_wallet
+
+    wallet = new_wallet()
+    made = split_key(wallet.secret, threshold=2, shares=3)
     texts = [
         format_sheet(
             RecoverySheet(
                 share=share,
                 shares=3,
-                owner=owner,
+                owner=wallet.did,
                 node="https://node.example",
                 created="2026-11-26T05:00:00Z",
                 has_passphrase=False,
@@ -21,9 +23,10 @@ Example:
         for share in made
     ]
     recovery = OwnerRecovery()
-    for text in texts[:recovery.missing + 1]:
-        recovery.add_sheet(parse_sheet(text.encode()), name="a sheet")
-    assert recovery.key() == key
+    recovery.add_sheet(parse_sheet(texts[2].encode()), name="the third")
+    recovery.add_sheet(parse_sheet(texts[0].encode()), name="the first")
+    assert recovery.missing == 0
+    assert recovery.key() == wallet.secret
 """
 
 import re
