@@ -4,6 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import click
+from yarl import URL
 
 from capabilities.clock_and_entropy import SystemClock, time_text
 from capabilities.principals import same_principal
@@ -94,12 +95,13 @@ def create(
     profile, wallet = _own_wallet()
     made = split_key(wallet.secret, threshold=threshold, shares=shares, passphrase=passphrase)
     created = time_text(SystemClock.now())
+    node = str(URL(profile.node))  # in ASCII, as sheets are: people type the address
     sheets = [
         RecoverySheet(
             share=share,
             shares=shares,
             owner=wallet.did,
-            node=profile.node,
+            node=node,
             created=created,
             has_passphrase=bool(passphrase),
         )

@@ -107,6 +107,15 @@ async def test_RV10_words_are_printed_on_demand(desk: OwnerDesk) -> None:
     assert "words" not in json.loads(quiet.out)
 
 
+async def test_RV6_an_address_with_other_letters(desk: OwnerDesk) -> None:
+    """The node's address is written in ASCII; no node is needed to make shares."""
+    profile = desk.home / "profile.json"
+    stored = json.loads(profile.read_text())
+    profile.write_text(json.dumps(stored | {"node": "https://knöten.example/ä"}))
+    sheets = [parse_sheet(path.read_bytes()) for path in await made(desk)]
+    assert {sheet.node for sheet in sheets} == {"https://xn--knten-kua.example/%C3%A4"}
+
+
 async def test_RV10_nothing_is_overwritten(desk: OwnerDesk, tmp_path: Path) -> None:
     """A folder with files, or a path that cannot be a folder, is refused and left as it is."""
     folder = tmp_path / "shares"
