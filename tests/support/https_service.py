@@ -54,8 +54,11 @@ class Service:
         return f"https://{host or self.host}:{self.port}{path}"
 
 
-def _certificates(folder: Path, names: list[str]) -> tuple[Path, Path]:
-    """Make a certificate authority and a certificate for names; return their files."""
+def make_certificates(folder: Path, names: list[str]) -> tuple[Path, Path]:
+    """Make a certificate authority and a certificate for names.
+
+    Returns the files with the authority, and with the certificate and its key.
+    """
     now = datetime.datetime.now(datetime.UTC)
 
     def made(subject: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
@@ -102,7 +105,7 @@ async def https_service(
     Paths: those of `documents`; `/echo` answers with the body, `/redirect?to=URL`,
     `/large?size=N`, `/slow` never answers.
     """
-    ca, chain = _certificates(folder, list(names))
+    ca, chain = make_certificates(folder, list(names))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(chain)
     service = Service(ca, 0, names[0], {name: [[LOOPBACK]] for name in names})

@@ -99,11 +99,14 @@ async def _at_once(_: web.Request) -> None:
 
 
 @asynccontextmanager
-async def relay_before(target: str) -> AsyncIterator[Relay]:
-    """Run a relay in front of a node until the block ends."""
+async def relay_before(target: str, *, port: int | None = None) -> AsyncIterator[Relay]:
+    """Run a relay in front of a node until the block ends.
+
+    `port` is where it listens, so that a relay can come back; None: any free port.
+    """
     relay, app = Relay(target), web.Application()
     app.router.add_route("*", "/{path:.*}", relay.handle)
-    server = TestServer(app)
+    server = TestServer(app, port=port)
     # as long as the header lines that a node accepts
     await server.start_server(max_line_size=_HEADER_BYTES, max_field_size=_HEADER_BYTES)
     try:

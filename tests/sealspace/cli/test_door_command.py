@@ -11,11 +11,13 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from https_service import make_certificates
 from owner_machine import LIMIT_S, Owner
 from patience import PATIENCE_S
 from running_node import until
@@ -23,6 +25,8 @@ from tests_support import REPOSITORY
 
 BAO = shutil.which("bao")
 CANARY = "canary-4711"
+TLS_ALERT = b"\x15"
+"""The first byte of a record of TLS that says why a handshake failed."""
 
 
 @contextmanager
@@ -57,9 +61,10 @@ def _run(owner: Owner, *arguments: str, given: bytes = b"") -> "subprocess.Compl
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def _hvac(url: str, token: str | None) -> Any:
+def _hvac(url: str, token: str | None, *, verify: bool | str = True) -> Any:
+    """Return a client; `verify` is the file of an authority, or True for those of the system."""
     return pytest.importorskip("hvac", reason="hvac is not installed: pip install hvac").Client(
-        url=url, token=token
+        url=url, token=token, verify=verify
     )
 
 
@@ -155,6 +160,57 @@ async def test_DR2_what_a_door_does_not_start_with(
     ran = await forking_owner.run("door", "--node", forking_owner.desk.node, *arguments)
     assert ran.returncode == 2 and said in ran.stderr, ran.stderr
     assert b"next: " in ran.stderr
+
+
+# --- TLS ------------------------------------------------------------------------------------------
+
+
+async def test_DR2_a_door_with_tls(owner: Owner, tmp_path: Path) -> None:
+    """DR2: beyond loopback, clients that trust the authority of the certificate log in and read;
+    others refuse the door, and a request in clear gets no answer and ends at once."""
+    await owner.store_secrets(API_KEY=CANARY)
+    made = await owner.run("token", "create", "deploy", "--secret", "API_KEY")
+    line = made.stdout.decode().strip()
+    for name in ("own", "other"):
+        (tmp_path / name).mkdir()
+    ca, chain = make_certificates(tmp_path / "own", ["localhost"])
+    other_ca, _ = make_certificates(tmp_path / "other", ["localhost"])
+    tls = ("--host", "0.0.0.0", "--tls-certificate", str(chain), "--tls-key", str(chain))
+
+    def use() -> None:
+        with _door(owner, *tls, "--node", owner.desk.node) as (address, _):  # listens
+            assert address.startswith("https://0.0.0.0:")
+            port = int(address.rpartition(":")[2])
+            url = f"https://localhost:{port}"
+            client = _hvac(url, None, verify=str(ca))
+            client.auth.approle.login(role_id="deploy", secret_id=line)
+            assert _read(client, "API_KEY") == {"value": CANARY}
+
+            for verify in (str(other_ca), True):
+                stranger = _hvac(url, client.token, verify=verify)
+                with pytest.raises(requests.exceptions.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
+                    _read(stranger, "API_KEY")
+            misled = _hvac(f"https://127.0.0.1:{port}", client.token, verify=str(ca))
+            with pytest.raises(requests.exceptions.SSLError, match="IP address mismatch"):
+                _read(misled, "API_KEY")
+
+            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as plain:
+                plain.sendall(b"GET /v1/sys/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert _until_closed(plain) == b""
+            silent = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+            with silent:  # one that begins no handshake keeps nobody waiting
+                assert _read(client, "API_KEY") == {"value": CANARY}
+
+    await asyncio.to_thread(use)
+
+
+def _until_closed(connected: socket.socket) -> bytes:
+    """Return what a server sends, without TLS alerts, until it closes the connection."""
+    received = b""
+    with suppress(ConnectionResetError):
+        while piece := connected.recv(4096):
+            received += piece
+    return received if received[:1] != TLS_ALERT else b""
 
 
 # --- files ----------------------------------------------------------------------------------------

@@ -6,10 +6,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
-from door_stage import DoorBench, DoorCaller, open_door
+from door_stage import DoorBench, DoorCaller, blocking, open_door
 from patience import PATIENCE_S
 from relay import Answer, Relay, relay_before
 from tests_support import FixedClock
+from yarl import URL
 
 from sealspace.client import Client
 from sealspace.wire.token_line import read_token
@@ -134,6 +135,41 @@ async def test_DR16_a_node_that_cannot_be_reached(bench: DoorBench) -> None:
                 assert await _value(caller) == "open sesame"
                 await relays.aclose()
                 assert (await caller.get("secret/data/API_KEY")).status == status
+
+
+@pytest.mark.parametrize("stale_s", [600, 0])
+async def test_DR16_a_node_away_for_a_minute(bench: DoorBench, stale_s: float) -> None:
+    """DR16, DR12: through a minute without the node, each answer is stale and says so, or is the
+    API's own error; when the node is back, the next answer is its new value."""
+    hvac = pytest.importorskip("hvac", reason="hvac is not installed: pip install hvac")
+    owner, wallet = await bench.owner()
+    await owner.secrets().put("API_KEY", "open sesame")
+    line = await owner.delegations.create_token("deploy", ["API_KEY"], wallet=wallet)
+    async with AsyncExitStack() as first:
+        relay = await first.enter_async_context(relay_before(bench.node.url))
+        program = await bench.client(read_token(line), url=relay.url)
+        async with open_door(bench, program, stale_s=stale_s) as caller:
+            assert await _value(caller) == "open sesame"
+            await first.aclose()
+            await owner.secrets().put("API_KEY", "changed")
+            for second in range(10, 61, 10):
+                bench.clock.advance(10)
+                answer = await caller.get("secret/data/API_KEY")
+                if stale_s:
+                    assert answer.reported["data"]["data"] == {"value": "open sesame"}
+                    assert answer.reported["warnings"] == [
+                        f"stale: the node does not answer; this value was read {second} s ago"
+                    ]
+                    continue
+                assert answer.status == 502
+                (text,) = answer.reported["errors"]
+                assert relay.url in text and "; next: " in text
+                with pytest.raises(hvac.exceptions.BadGateway):
+                    await blocking(caller.hvac().read, "secret/data/API_KEY")
+            async with relay_before(bench.node.url, port=URL(relay.url).port):
+                fresh = await caller.get("secret/data/API_KEY")
+                assert fresh.reported["data"]["data"] == {"value": "changed"}
+                assert fresh.reported["warnings"] is None
 
 
 @pytest.mark.parametrize("fresh_s", [0, 30])
