@@ -35,6 +35,8 @@ order is numeric order.
                                     → content32; the member may list the account's delegations
     "X" space16 newest8 content16   → content32 expiry8; expiry 0xFF×8: never
     "E" expiry8 newest8 content16   → content32, to be swept
+    "x" expiry8 content16           → content32; a machine token that the node made under a trust
+                                    and that has not ended
     "N" network16                   encryption network: record and policy in one value
     "h" network16 hash32            the paths that stored the content key with this hash
     "A" did16 receiver32            attestation evidence
@@ -69,6 +71,8 @@ order is numeric order.
     "c" "A" client16                counter: bytes of delegations that came from one client
                                     address, by signers who host a space here
     "c" "a" client16                counter: the same, by other signers
+    "c" "x" trust16                 counter: the rows "x" of one trust; `trust16` begins its
+                                    content key
 
 Paths are UTF-8 and contain no 0xFF, so no value's key is equal to that of an index row. An index
 row follows the path that ends there: the rows of a group are in the order of their paths, whatever
@@ -127,6 +131,7 @@ VERSION_DUE_PREFIX = b"u"
 OBJECTS_PREFIX = b"B"
 DUE_PREFIX = b"Q"
 EXPIRY_PREFIX = b"E"
+EXCHANGED_PREFIX = b"x"
 SPACES_PREFIX = b"S"
 NETWORKS_PREFIX = b"N"
 KEY_PLACES_PREFIX = b"h"
@@ -351,6 +356,14 @@ def expiry_key(expiry8: bytes, registered8: bytes, content: bytes) -> bytes:
     return EXPIRY_PREFIX + expiry8 + registered8 + content[:16]
 
 
+def exchanged_key(expiry8: bytes, content: bytes) -> bytes:
+    """Return the database key of a machine token that the node made under a trust.
+
+    Keys sort by expiry.
+    """
+    return EXCHANGED_PREFIX + expiry8 + content[:16]
+
+
 def network_key(network16: bytes) -> bytes:
     """Return the database key of an encryption network."""
     return NETWORKS_PREFIX + network16
@@ -530,6 +543,14 @@ def delegations_counter(signer16: bytes) -> bytes:
 def delegation_bytes_counter(signer16: bytes) -> bytes:
     """Return the key of the counter for the size of a signer's delegations."""
     return b"cG" + signer16
+
+
+def exchanged_counter(trust: bytes) -> bytes:
+    """Return the key of the counter for the machine tokens that were made under a trust.
+
+    `trust` is the content key of the trust.
+    """
+    return b"cx" + trust[:16]
 
 
 def client_bytes_counter(client16: bytes, *, hosts: bool) -> bytes:

@@ -202,6 +202,12 @@ class TooManyDelegations(SpaceError):
     code = "too-many-delegations"
 
 
+class TooManyExchanged(SpaceError):
+    """Too many machine tokens that were made under one trust have not ended (OX9)."""
+
+    code = "too-many-exchanged"
+
+
 class MetadataTooLarge(SpaceError):
     """The metadata of a value is larger than allowed (ST6)."""
 

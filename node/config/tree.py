@@ -416,6 +416,14 @@ class Limits(Section):
             ge=0,
         ),
     ] = 100_000
+    exchanged_per_trust: Annotated[
+        int,
+        about(
+            "Machine tokens that the node made for jobs under one trust and that have not ended."
+            " 0 means no limit.",
+            ge=0,
+        ),
+    ] = 1000
     delegation_bytes_per_signer: Annotated[
         int,
         about(

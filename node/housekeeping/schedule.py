@@ -29,6 +29,7 @@ from spaces.documents import receipt_rows
 from spaces.documents.fetch_rows import sweep_fetches
 from spaces.expiry import rows_until
 from spaces.grants.delegations import decode_delegation
+from spaces.grants.exchanged import sweep_exchanged
 from spaces.grants.retention import plan_removal, removal_cutoff
 from spaces.keyspace import (
     ALIASES_PREFIX,
@@ -287,6 +288,13 @@ JOBS = (
     Job(name="sweep-receipts", every_s=60.0, round=sweep_receipts, by_age=True),
     Job(name="sweep-evidence", every_s=60.0, round=sweep_evidence, by_age=True),
     Job(name="sweep-aliases", every_s=60.0, round=sweep_aliases),
+    # By age, but not postponed: a trust that has reached its limit would be blocked for a day. What
+    # is removed is only the count; the tokens and their revocation markers stay (OX9).
+    Job(
+        name="sweep-exchanged",
+        every_s=30.0,
+        round=lambda one: sweep_exchanged(one.store, now=one.now()),
+    ),
     Job(name="watch-collateral", every_s=21_600.0, round=refresh_collateral.report_alarms),
     Job(name="sweep-unfinished", every_s=3600.0, round=_sweep_unfinished, by_age=True),
     Job(name="sweep-delegations", every_s=3600.0, round=_sweep_delegations, by_age=True),

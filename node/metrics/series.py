@@ -49,6 +49,7 @@ CODES = (
     "quota-exceeded",
     "value-exceeds-quota",
     "too-many-delegations",
+    "too-many-exchanged",
     "body-too-large",
     # replays
     "duplicate-invocation",

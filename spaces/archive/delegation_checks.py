@@ -2,10 +2,10 @@
 
 A delegation needs each row that its registration wrote. It books one for each of them to an account
 for that kind of index. Each index row subtracts one, so an orphaned index row leaves a negative
-balance. Four deviations are accepted, because the node accepts them: aliases (`I`) of a delegation
+balance. Five deviations are accepted, because the node accepts them: aliases (`I`) of a delegation
 that was removed, until they are swept; the revocation marker of a delegation that was revoked while
-it was removed; a session (`t`) that today's rules would not index; and a delegation without an
-expiry of its own whose row in `E` was swept.
+it was removed; a session (`t`) that today's rules would not index; a machine token whose row in `x`
+was swept; and a delegation without an expiry of its own whose row in `E` was swept.
 
 The signatures of delegations are not verified again.
 """
@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from capabilities.chain import Registered
 from capabilities.machine_tokens import issuing_owner
 
-from ..grants.delegations import decode_delegation, registration_puts
+from ..grants.delegations import decode_delegation, expiry_index_key, registration_puts
+from ..grants.exchanged import exchanged_puts
 from ..grants.revocations import revocation_of
 from ..grants.sessions import session_row_key
 from ..keyspace import (
     ALIASES_PREFIX,
+    EXCHANGED_PREFIX,
     EXPIRY_PREFIX,
     delegation_key,
     delegations_counter,
@@ -32,7 +34,7 @@ from ..space_errors import RecordDamaged, TooManySpaces
 from ..store.contract import LIVE_MARK, Record
 from .accounting import AccountingEntry, Get, require
 
-INDEXES = (b"P", b"M", b"X", b"E", b"t")
+INDEXES = (b"P", b"M", b"X", b"E", b"t", EXCHANGED_PREFIX)
 """The prefixes of index rows, of which each belongs to a delegation."""
 _MARKERS_PREFIX = b"L"
 _CONTENT_BYTES = 32
@@ -59,6 +61,9 @@ def delegation_entries(key: bytes, record: Record, get: Get) -> Iterator[Account
     session = session_row_key(delegation)
     if session not in rows and get(session) is not None:
         yield session[:1], 1
+    for put in exchanged_puts(found):  # absent after the token's end
+        if get(put.key) is not None:
+            yield EXCHANGED_PREFIX, 1
     expiry_rows = _count_expiry_rows(found, get)
     yield EXPIRY_PREFIX, expiry_rows
     # Without an expiry of its own, a delegation stays after its row in this index was swept.
@@ -72,7 +77,8 @@ def _registration_rows(found: Registered) -> dict[bytes, bytes | None]:
     """Return the rows that the registration of a delegation wrote besides the delegation itself.
 
     The value is None for the revocation marker, which changes. Rows of the expiry index are left
-    out, because they can be under another key.
+    out, because they can be under another key, and those that count machine tokens under a trust,
+    because they are removed when the token ends.
     """
     try:
         puts = registration_puts(found)[1:]
@@ -82,7 +88,7 @@ def _registration_rows(found: Registered) -> dict[bytes, bytes | None]:
     for put in puts:
         if put.key[:1] == _MARKERS_PREFIX:
             rows[put.key] = None
-        elif put.key[:1] != EXPIRY_PREFIX:
+        elif put.key[:1] not in (EXPIRY_PREFIX, EXCHANGED_PREFIX):
             rows[put.key] = put.value
     return rows
 
@@ -97,14 +103,16 @@ def _is_as_written(row: Record | None, value: bytes | None) -> bool:
 def _count_expiry_rows(found: Registered, get: Get) -> int:
     """Return how many rows of the expiry index a delegation has.
 
-    It is indexed by the expiry of its closure, or by its own (`grants.retention`).
+    It is indexed by the expiry of its closure, or by its own (`grants.retention`). An earlier
+    version indexed machine tokens that a node made under a trust like other delegations.
     """
     delegation = found.delegation
-    keys = {
-        expiry_key(micros8(expires_at), newest8(found.registered_at), delegation.content_key)
-        for expires_at in (found.expires_at, delegation.expires_at)
-        if expires_at is not None
-    }
+    keys = set()
+    for expires_at in (found.expires_at, delegation.expires_at):
+        if expires_at is not None:
+            keys.add(expiry_index_key(found, expires_at))
+            registered8 = newest8(found.registered_at)
+            keys.add(expiry_key(micros8(expires_at), registered8, delegation.content_key))
     count = 0
     for key in keys:
         row = get(key)

@@ -6,8 +6,8 @@ be encoded in several ways, each with its own cid, and all of them lead to one c
 
 Rows of one registration: the delegation itself, its alias, its revocation marker, one row for each
 of its two parties and each account above it, one for each space it names, one for each account
-whose delegations its delegate may list, one for the sweep if it expires, and one if it is a session
-that the owner signed (`sessions`).
+whose delegations its delegate may list, one for the sweep if it expires, one if it is a session
+that the owner signed (`sessions`), and one if the node made it under a trust (`exchanged`).
 
 Example:
     found = await delegations.by_cid([parent.digest for parent in token.parents])
@@ -49,8 +49,13 @@ from ..keyspace import (
 )
 from ..space_errors import RecordDamaged, TooManySpaces
 from ..store.contract import ABSENT, LIVE_MARK, Follow, Packed, Page, Put, Range, Record, Store
+from .exchanged import exchanged_puts, is_exchanged
 from .sessions import session_puts
 
+KEPT_AFTER_EXPIRY_S = 30 * 86_400
+"""How long a delegation is kept after its expiry."""
+EXCHANGED_KEPT_S = 3600
+"""How long a machine token that the node made under a trust is kept after its expiry (OX9)."""
 # ST6: with the rows of hosting and audit, 64 spaces stay below 256 puts.
 MAX_SPACES = 64
 # The size of a row besides key and value, rounded up: stamp, lengths, its entry in a page.
@@ -148,9 +153,23 @@ def _index_puts(registered: Registered, spaces: Sequence[SpaceId], place: bytes)
         for account in _listable_owners(delegation)
     ]
     if registered.expires_at is not None:
-        puts.append(Put(expiry_key(expiry8, registered8, content), content))
+        puts.append(Put(expiry_index_key(registered, registered.expires_at), content))
+    puts += exchanged_puts(registered)
     puts += session_puts(delegation, now=registered.registered_at)
     return puts
+
+
+def expiry_index_key(registered: Registered, expires_at: float) -> bytes:
+    """Return the key of a delegation's row in the index of what is to be removed.
+
+    The sweep removes what is indexed under a time 30 days ago. A machine token that the node made
+    under a trust is removed sooner (OX9), so it is indexed under an earlier time than its expiry.
+    """
+    swept_as = expires_at
+    if is_exchanged(registered.delegation):
+        swept_as -= KEPT_AFTER_EXPIRY_S - EXCHANGED_KEPT_S
+    content = registered.delegation.content_key
+    return expiry_key(micros8(swept_as), newest8(registered.registered_at), content)
 
 
 def row_bytes(puts: Sequence[Put]) -> int:

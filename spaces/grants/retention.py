@@ -6,7 +6,8 @@ space here may store less, and addresses are charged separately for such signers
 the allowance of others at the same address (D12).
 
 An expired delegation is removed 30 days later with every row that its registration wrote, including
-its revocation marker. Because it has expired, it cannot be registered again, revoked or not. A
+its revocation marker. A machine token that the node made for a job is removed an hour after its
+expiry (OX9). Because a delegation has expired, it cannot be registered again, revoked or not. A
 delegation that never expires stays.
 
 The index `E` is in the order of the closure's expiry. If the delegation itself expires later than
@@ -32,22 +33,27 @@ from capabilities.machine_tokens import issuing_owner
 from capabilities.principals import Principal
 
 from ..keyspace import (
+    EXPIRY_PREFIX,
     client_bytes_counter,
     delegation_bytes_counter,
     delegation_key,
     delegations_counter,
-    expiry_key,
     micros8,
-    newest8,
     owner_counter,
     x16,
 )
 from ..space_errors import TooManyDelegations
 from ..store.contract import Add, Commit, Put, Record, counter_of
-from .delegations import registration_puts, row_bytes
+from .delegations import (
+    KEPT_AFTER_EXPIRY_S,
+    expiry_index_key,
+    registration_puts,
+    row_bytes,
+)
 from .sessions import session_row_key
 
-KEPT_AFTER_EXPIRY_S = 30 * 86_400
+_EXPIRY_AT = slice(len(EXPIRY_PREFIX), len(EXPIRY_PREFIX) + 8)
+"""Where the time is in a key of the expiry index."""
 
 
 class DelegationLimits(NamedTuple):
@@ -210,8 +216,8 @@ def plan_removal(
         # The delegation was removed before, or never expires itself and stays.
         return Commit(puts=(Put(due_key, None),))
     delegation = stored.delegation
-    if micros8(own_end) > removal_cutoff(now):  # until then it could be registered again
-        later = expiry_key(micros8(own_end), newest8(stored.registered_at), delegation.content_key)
+    later = expiry_index_key(stored, own_end)
+    if later[_EXPIRY_AT] > removal_cutoff(now):  # until then it could be registered again
         return Commit(puts=(Put(due_key, None), Put(later, delegation.content_key)))
     delegation_row_key = delegation_key(delegation.content_key)
     keys = {due_key, *[put.key for put in registration_puts(stored)]}

@@ -23,6 +23,7 @@ _RETENTION = "sealspace/test_retention.py::"
 _ATTESTING = "attacks/test_attestation.py::"
 _BUCKET = "spaces/values/test_object_bucket.py::"
 _COLLATERAL = "attacks/test_collateral.py::"
+_EXCHANGES = "attacks/test_exchanges_of_a_trust.py::"
 _CLOCKS = "attacks/test_clocks.py::"
 _MIGRATION = "spaces/archive/test_migration.py::"
 _NODE_EVIDENCE = "sealspace/test_node_evidence.py::"
@@ -178,6 +179,14 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _MACHINES + "test_MT3_it_reads_and_does_nothing_else",
         _MACHINES + "test_MT3_its_key_passes_nothing_on",
         _MACHINES + "test_MT4_a_revocation_counts_in_every_worker",
+    ),
+    "3.1 many ID tokens of one trust are exchanged, by a store that logs in each minute or by "
+    "whoever runs its jobs, until the owner can store no delegation": (
+        _EXCHANGES + "test_OX9_a_trust_has_so_many_live_tokens",
+        _EXCHANGES + "test_OX9_at_once_no_more_than_the_limit",
+        _EXCHANGES + "test_OX9_ended_tokens_leave_the_store",
+        _EXCHANGES + "test_OX9_a_clock_that_leapt_blocks_no_trust",
+        _EXCHANGES + "test_OX9_the_same_in_every_process",
     ),
     "3.1 a stolen, forged or repeated ID token, or one for another job, branch or node": (
         _ID_TOKENS + "test_OX3_each_claim_counts",

@@ -25,6 +25,7 @@ ONE_OF_EACH = {
     "member": keyspace.member_key(H16, H16, H32),
     "space's grant": keyspace.space_grant_key(H16, b"\0" * 8, H32),
     "expiry": keyspace.expiry_key(b"\0" * 8, b"\0" * 8, H32),
+    "token of a job": keyspace.exchanged_key(b"\0" * 8, H32),
     "network": keyspace.network_key(H16),
     "evidence": keyspace.evidence_key(H16, H32),
     "claim": keyspace.replay_key(b"\0" * 4, H16),
@@ -62,10 +63,11 @@ def test_counters_are_reported_apart() -> None:
         keyspace.delegations_counter(H16),
         keyspace.rows_counter(H16),
         keyspace.delegation_bytes_counter(H16),
+        keyspace.exchanged_counter(H32),
         keyspace.client_bytes_counter(H16, hosts=True),
         keyspace.client_bytes_counter(H16, hosts=False),
     ]
-    assert len({key[:2] for key in counters}) == 9
+    assert len({key[:2] for key in counters}) == 10
 
 
 TEXTS = st.text(max_size=600) | st.builds(

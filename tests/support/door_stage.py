@@ -26,7 +26,7 @@ from running_node import Reply, send
 from tests_support import CountingEntropy, FixedClock
 
 from capabilities.signatures import WalletSigner
-from node.config.tree import Config, Http, Oidc, Store
+from node.config.tree import Config, Http, Limits, Oidc, Store
 from sealspace.client import Client
 from sealspace.service.listening_socket import bind_socket, url_of
 from sealspace.session import Session
@@ -76,12 +76,15 @@ class DoorBench:
 
 
 @asynccontextmanager
-async def door_bench(folder: Path) -> AsyncIterator[DoorBench]:
+async def door_bench(folder: Path, *, limits: Limits | None = None) -> AsyncIterator[DoorBench]:
     """Start a node; it is stopped after the block."""
     clock = FixedClock()
     entropy = CountingEntropy()
     config = Config(
-        http=Http(port=0, drain_s=0), store=Store(data=str(folder / "data")), oidc=Oidc()
+        http=Http(port=0, drain_s=0),
+        store=Store(data=str(folder / "data")),
+        oidc=Oidc(),
+        limits=limits or Limits(),
     )
     async with (
         embedded_node(config, clock=clock, entropy=entropy) as node,

@@ -212,6 +212,17 @@ _STORE = {
         hint="wait until old delegations are removed, 30 days after they expire",
         body="message",
     ),
+    "too-many-exchanged": ErrorResponse(
+        status=429,
+        title="Too many machine tokens of this trust are live",
+        hint=(
+            "use each machine token until it ends, or wait: it ends within 15 minutes; if more jobs"
+            " run at the same time, make a second trust, or ask the node's operator to raise"
+            " `limits.exchanged_per_trust`"
+        ),
+        body="message",
+        retry_after_s=60,
+    ),
     "path-too-long": ErrorResponse(
         status=400,
         title="The path is too long",

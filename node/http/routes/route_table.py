@@ -292,14 +292,15 @@ ROUTES = (
         authority="delegation",
         refuses=_WRITES
         | {"too-many-delegations", "too-many-spaces", "invalid-record", "invalid-policy"}
-        | {"machine-token-refused", "membership-refused"},
+        | {"machine-token-refused", "membership-refused", "too-many-exchanged"},
     ),
     _own(
         method="POST",
         path="/oidc/exchange",
         handler=post_exchange,
         takes=RequestBody(MAX_EXCHANGE_BODY_BYTES, ExchangeRequest),
-        refuses=_WRITES | {"wrong-shape", "oidc-refused", "too-many-delegations"},
+        refuses=_WRITES
+        | {"wrong-shape", "oidc-refused", "too-many-delegations", "too-many-exchanged"},
     ),
     Route(
         method="POST",

@@ -26,6 +26,7 @@ from spaces.audit.audit_records import AuditRecord
 from spaces.documents.network_rows import network_put, network_row_key
 from spaces.grants.admissions import admission_key, is_admitted
 from spaces.grants.delegations import alias_put, registration_puts
+from spaces.grants.exchanged import exchanged_bound, exchanged_counter_of
 from spaces.grants.hosting import HostingPlan, hosting_by_grant, plan_hosting
 from spaces.grants.retention import (
     DelegationLimits,
@@ -36,7 +37,7 @@ from spaces.grants.retention import (
 from spaces.grants.revocations import marker_keys, markers_of
 from spaces.keyspace import ROOT_SECRET_KEY
 from spaces.space_errors import TooManyDelegations
-from spaces.store.contract import Commit, Record, ReplayRecord, check_of
+from spaces.store.contract import Add, Commit, Record, ReplayRecord, check_of, counter_of
 
 from ...refusal import Refusal
 from ...services import Services
@@ -149,6 +150,7 @@ async def register(
         Refusal: `machine-token-refused`, it is an invalid machine token (MT2) or trust (OX2);
             `membership-refused`, it is an invalid membership (TM1, TM2).
         TooManyDelegations: the signer or the address has reached a limit.
+        TooManyExchanged: too many machine tokens of the trust that it cites are live (OX9).
         SpaceError: the store does not answer, or one of its limits is reached.
     """
     unverified = parse_delegation(header)  # the form (D1)
@@ -215,6 +217,10 @@ async def _attempt(
     # the chain (D6, D20 to D30)
     registered = judge_registration(delegation, found, state.marks, now=now)
     _, *above = registered.closure
+    exchanged: tuple[Add, ...] = ()
+    for counter, value in state.exchanged:
+        limit = services.config.limits.exchanged_per_trust
+        exchanged = exchanged_bound(counter, value, limit=limit)
     ancestors = tuple([member.content_key for member in above])
     rows = registration_puts(registered, client_account=usage.client_account)
     charged_row = rows[0]  # the row that is charged to the signer comes first
@@ -239,7 +245,7 @@ async def _attempt(
         live=marker_keys(ancestors),
         checks=(*hosting.checks, *network.checks),
         # The delegation counts for its signer and for the client's address (D12).
-        adds=(*hosting.adds, *usage.adds(charged_row.weight_bytes)),
+        adds=(*hosting.adds, *usage.adds(charged_row.weight_bytes), *exchanged),
         replay_record=replay_record,
     )
     is_first_of_signer = usage.delegations.value == 0
@@ -295,6 +301,8 @@ class _State(FrozenStruct):
         hosting: the plan to host the spaces that the delegation mentions.
         network: the commit that creates the owner's network; empty if none is created.
         usage: the counters for the limits on delegations.
+        exchanged: for a machine token that the node made under a trust, the counter of the trust,
+            and its value.
         answer: the response to the client.
     """
 
@@ -303,6 +311,7 @@ class _State(FrozenStruct):
     hosting: HostingPlan
     network: Commit
     usage: DelegationUsage
+    exchanged: tuple[tuple[bytes, int], ...]
     answer: Registration
 
 
@@ -333,11 +342,16 @@ async def _read_state(
         )
     marks = marker_keys(contents)
     hosting_keys = wanted.keys()
-    snapshot = await services.store.read([*marks, *counters, *hosting_keys, *network_keys])
+    trusts = [one.delegation.content_key for one in found if one is not None]
+    exchanged = exchanged_counter_of(delegation, trusts)
+    snapshot = await services.store.read(
+        [*marks, *counters, *hosting_keys, *network_keys, *exchanged]
+    )
     records = snapshot.records
     counters_at = len(marks)
     hosting_at = counters_at + len(counters)
     network_at = hosting_at + len(hosting_keys)
+    exchanged_at = network_at + len(network_keys)
     hosting = plan_hosting(wanted, records[hosting_at:network_at], now=now)
     # Signers who host a space here have other limits than those who do not.
     hosts_now = any(space.owner == delegation.delegator for space in hosting.new)
@@ -346,7 +360,9 @@ async def _read_state(
         now=now,
         marks=markers_of(contents, records[:counters_at]),
         hosting=hosting,
-        network=_network_commit(services, delegation, network, records[network_at:], now),
+        network=_network_commit(
+            services, delegation, network, records[network_at:exchanged_at], now
+        ),
         usage=delegation_usage(
             counters,
             records[counters_at:hosting_at],
@@ -362,6 +378,7 @@ async def _read_state(
                 client_bytes=limits.unhosted_bytes_per_address,
             ),
         ),
+        exchanged=tuple(zip(exchanged, map(counter_of, records[exchanged_at:]), strict=True)),
         answer=Registration(
             cid=cid_text(delegation.cid),
             activated=tuple([space.text for space in hosting.activated]),

@@ -26,8 +26,10 @@ from capabilities.strict_json import JsonObject, StrictRecord, parse_json, shape
 from encryption_network.canonical_json import canonical_members
 from sealspace.session import mint
 from spaces.audit.audit_records import AuditRecord
+from spaces.grants.exchanged import require_room
 from spaces.grants.replay_records import replay_record_of
-from spaces.store.contract import commit_puts
+from spaces.keyspace import exchanged_counter
+from spaces.store.contract import commit_puts, counter_of
 
 from ...logs import log_event
 from ...refusal import Refusal
@@ -91,7 +93,8 @@ async def exchange(services: Services, asked: ExchangeRequest) -> Exchanged:
     Raises:
         Refusal: `oidc-refused`, for whatever reason; the reason is logged and, at the first use of
             a token that the issuer signed for this node, in the audit log.
-        SpaceError: the store does not answer, or one of its limits is reached.
+        TooManyExchanged: too many tokens of the trust are live (OX9).
+        SpaceError: the store does not answer, or another one of its limits is reached.
     """
     claims: JsonObject = {}
     try:
@@ -144,6 +147,7 @@ async def _exchange(services: Services, asked: ExchangeRequest, claims: JsonObje
     if stated.aud not in (node, (node,), f"{node}#{asked.key}"):
         raise MalformedToken("the ID token is for another audience than this node")
     _check_times(stated, now)
+    await _require_room(services, stored)
     # The record is for the token without its signature, which a holder may be able to change (OX5).
     header_and_payload, _, _ = token.rpartition(".")
     replay_record = replay_record_of(
@@ -207,6 +211,22 @@ async def _find_trust(services: Services, text: str) -> tuple[Registered, OidcTr
     if text != cid_text(stored.delegation.cid):
         raise MalformedToken("the trust's CID has another codec than the trust")
     return stored, trust
+
+
+async def _require_room(services: Services, trust: Registered) -> None:
+    """Check that one more machine token may be made under a trust.
+
+    A refusal does not use up the ID token, so the job can repeat the request. The registration
+    checks the limit again.
+
+    Raises:
+        TooManyExchanged: as many as allowed have not ended (OX9).
+    """
+    limit = services.config.limits.exchanged_per_trust
+    if limit:
+        counter = exchanged_counter(trust.delegation.content_key)
+        (record,) = (await services.store.read([counter])).records
+        require_room(counter_of(record), limit=limit)
 
 
 def _check_times(stated: _IdToken, now: float) -> None:

@@ -35,7 +35,7 @@ from sealspace.client import Client
 from sealspace.errors import DecryptDenied, NotGranted
 from sealspace.secrets import parse_secret_label
 from sealspace.wire.token_line import read_token
-from spaces.grants.retention import KEPT_AFTER_EXPIRY_S
+from spaces.grants.delegations import KEPT_AFTER_EXPIRY_S
 
 FIRST, SECOND = "a1" * 20, "b2" * 20
 WORKFLOW = f"{REPOSITORY}/.github/workflows/release.yml"

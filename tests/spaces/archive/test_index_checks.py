@@ -13,8 +13,13 @@ from spaces.archive.checking import Checked, check_store
 from spaces.audit.audit_chain import Chain, seal_batch
 from spaces.audit.audit_records import AuditRecord
 from spaces.audit.pruning import prune_batch
-from spaces.grants.delegations import alias_put, decode_delegation, registration_puts
-from spaces.grants.retention import KEPT_AFTER_EXPIRY_S, plan_removal
+from spaces.grants.delegations import (
+    KEPT_AFTER_EXPIRY_S,
+    alias_put,
+    decode_delegation,
+    registration_puts,
+)
+from spaces.grants.retention import plan_removal
 from spaces.grants.revocations import Revoked, revocation_put
 from spaces.identity import ensure_identity
 from spaces.keyspace import (

@@ -7,8 +7,12 @@ from space_grants import cacao as wallet_grant
 from capabilities.chain import Registered
 from capabilities.principals import Principal
 from spaces.expiry import rows_until
-from spaces.grants.delegations import decode_delegation, registration_puts
-from spaces.grants.retention import KEPT_AFTER_EXPIRY_S, plan_removal, removal_cutoff
+from spaces.grants.delegations import (
+    KEPT_AFTER_EXPIRY_S,
+    decode_delegation,
+    registration_puts,
+)
+from spaces.grants.retention import plan_removal, removal_cutoff
 from spaces.grants.revocations import Revoked, marker_keys, revocation_put
 from spaces.grants.sessions import session_row_key
 from spaces.keyspace import EXPIRY_PREFIX, delegation_key, delegations_counter, x16

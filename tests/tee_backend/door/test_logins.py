@@ -8,8 +8,10 @@ from door_stage import DoorBench, DoorCaller, blocking, door_bench, open_door
 from oidc_issuer import SHOP, Issuer, ec_key, github_claims, kubernetes_claims
 from relay import Answer, relay_before
 
+from node.config.tree import Limits
 from sealspace.client import Client
 from sealspace.wire.token_line import read_token
+from spaces.grants.exchanged import sweep_exchanged
 from tee_backend.door import door_grants
 from tee_backend.door.cache import Cache
 from tee_backend.door.door_errors import DoorRefusal
@@ -132,6 +134,24 @@ async def test_DR11_a_service_account_logs_in(
         assert own["ttl"] == 900 and own["meta"]["role"] == "shop"
         bench.clock.advance(900)
         assert (await caller.get("secret/data/API_KEY")).status == 403
+
+
+async def test_OX9_a_trust_with_too_many_logins(tmp_path: Path, issuer: Issuer) -> None:
+    """OX9: beyond the node's limit a login is 429 with the reason and what to do; the same ID token
+    logs in later."""
+    async with door_bench(tmp_path, limits=Limits(exchanged_per_trust=1)) as bench:
+        _, trust = await _trust(bench, issuer, API_KEY="open sesame")
+        async with open_door(bench, await bench.client(), has_own_grant=False) as door:
+            await door.log_in("jwt", role=trust, jwt=await _id_token(bench, issuer))
+            token = await _id_token(bench, issuer, life_s=1800)
+            for _ in range(2):
+                reply = await door.send("POST", "auth/jwt/login", {"role": trust, "jwt": token})
+                assert reply.status == 429
+                (text,) = reply.reported["errors"]
+                assert "Too many machine tokens of this trust" in text and "15 minutes" in text
+            bench.clock.advance(901)
+            await sweep_exchanged(bench.node.services.store, now=bench.clock.now())
+            await door.log_in("jwt", role=trust, jwt=token)
 
 
 async def test_DR11_hvac_logs_in_with_an_id_token(bench: DoorBench, issuer: Issuer) -> None:

@@ -1,0 +1,93 @@
+"""The number of machine tokens that the node made under a trust and that have not ended (OX9).
+
+Each of them has a row under its expiry, which adds one to the counter of its trust. The sweep
+removes the rows of tokens that have ended, and with each row its share of the counter. The token
+itself is kept longer (`retention`).
+
+Example:
+    counter = exchanged_counter_of(delegation, registered.parents)
+    adds = exchanged_bound(counter, counter_of(record), limit=1000)
+"""
+
+from collections.abc import Sequence
+
+from capabilities.chain import Registered
+from capabilities.cids import ContentKey
+from capabilities.machine_tokens import is_machine_token
+from capabilities.tokens import Delegation
+
+from ..expiry import remove_until
+from ..keyspace import EXCHANGED_PREFIX, exchanged_counter, exchanged_key, micros8
+from ..space_errors import TooManyExchanged
+from ..store.contract import Add, Put, Store
+
+_BATCH = 64
+
+
+def is_exchanged(delegation: Delegation) -> bool:
+    """Return whether a machine token says that the node made it under a trust.
+
+    Only such a token cites a delegation.
+    """
+    return bool(delegation.parents) and is_machine_token(delegation)
+
+
+def exchanged_puts(registered: Registered) -> list[Put]:
+    """Return the row that counts a machine token under its trust; empty for other delegations."""
+    delegation = registered.delegation
+    key = exchanged_key(micros8(delegation.expires_at), delegation.content_key)
+    return [
+        Put(key, delegation.content_key, weight_bytes=1, account=counter)
+        for counter in exchanged_counter_of(delegation, registered.parents)
+    ]
+
+
+def exchanged_counter_of(
+    delegation: Delegation, parents: Sequence[ContentKey]
+) -> tuple[bytes, ...]:
+    """Return the key of the counter that a machine token counts in; empty for other delegations.
+
+    Args:
+        parents: content keys of the delegations that it cites, as far as they are registered.
+    """
+    if not is_exchanged(delegation):
+        return ()
+    return tuple([exchanged_counter(trust) for trust in parents[:1]])
+
+
+def exchanged_bound(counter: bytes, value: int, *, limit: int) -> tuple[Add, ...]:
+    """Return the commit condition for one more machine token under a trust.
+
+    Args:
+        counter: key of the trust's counter.
+        value: its value when it was read.
+        limit: most tokens that have not ended; 0 means unlimited.
+    Raises:
+        TooManyExchanged: there are as many already.
+    """
+    if not limit:
+        return ()
+    require_room(value, limit=limit)
+    # Adds nothing: the token's row does. The counter may have grown since it was read.
+    return (Add(counter, 0, at_most=limit),)
+
+
+def require_room(value: int, *, limit: int) -> None:
+    """Check that a trust has room for one more machine token.
+
+    Raises:
+        TooManyExchanged: it has none.
+    """
+    if limit and value >= limit:
+        raise TooManyExchanged(
+            f"the limit of {limit} live machine tokens under this trust is reached"
+        )
+
+
+async def sweep_exchanged(store: Store, *, now: float) -> bool:
+    """Stop counting machine tokens that have ended, and return whether work remains.
+
+    Raises:
+        SpaceError: the store does not answer.
+    """
+    return await remove_until(store, EXCHANGED_PREFIX, micros8(now), limit=_BATCH) == _BATCH
