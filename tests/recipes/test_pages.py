@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from forked_programs import forked_programs
+from forked_programs import program_folder
 from iexec_client import IEXEC_ABSENT, IexecPrograms, iexec_programs, is_installed
 from page_blocks import Block, PageError, blocks_of
 from page_shell import run_page
@@ -39,11 +39,10 @@ class Supposed:
     tee: Path
 
 
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+@pytest.fixture
+def programs() -> Path:
     """Return stand-ins for programs that pages run only for a moment."""
-    with forked_programs(tmp_path_factory.mktemp("programs")) as folder:
-        yield folder
+    return program_folder()
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,11 @@ streams. What it does not get is a start from nothing, which is tested elsewhere
 the shell.
 
 Example:
-    with forked_programs(tmp_path) as folder:
-        subprocess.run(["sealspace", "version"], env={"PATH": f"{folder}:/usr/bin:/bin"})
+    subprocess.run([forked_program("sealspace"), "version"])
 """
 
+import atexit
+import functools
 import gc
 import importlib
 import io
@@ -16,12 +17,14 @@ import json
 import os
 import pkgutil
 import runpy
+import select
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,8 +47,26 @@ with socket.socket(socket.AF_UNIX) as line:
 """
 
 
+KILLED = 256 - signal.SIGKILL
+"""The exit status of a program whose process was killed."""
+
+
+def forked_program(name: str) -> str:
+    """Return the path of `sealspace` or `python`. All tests of this process share one parent."""
+    return str(program_folder() / name)
+
+
+@functools.cache
+def program_folder() -> Path:
+    """Return the folder with the two programs, and start the process on the first call."""
+    running = ExitStack()
+    atexit.register(running.close)
+    folder = running.enter_context(tempfile.TemporaryDirectory(prefix="sealspace-programs-"))
+    return running.enter_context(_forked_programs(Path(folder)))
+
+
 @contextmanager
-def forked_programs(folder: Path) -> Iterator[Path]:
+def _forked_programs(folder: Path) -> Iterator[Path]:
     """Start the process and yield a folder with the two programs."""
     place, programs = folder / "line", folder / "bin"
     programs.mkdir()
@@ -55,6 +76,7 @@ def forked_programs(folder: Path) -> Iterator[Path]:
         program.chmod(0o700)
     process = subprocess.Popen(
         [sys.executable, __file__, str(place)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
@@ -74,6 +96,9 @@ def _serve(place: str) -> NoReturn:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for what was forked
         gc.freeze()
         while True:
+            ready, _, _ = select.select([listener, sys.stdin], [], [])
+            if sys.stdin in ready:  # its end: the process of the tests was killed
+                sys.exit()
             line, _ = listener.accept()
             with line:
                 if os.fork() == 0:
@@ -140,5 +165,8 @@ if __name__ == "__main__":
     for package in (node.cli, runner.cli, sealspace.cli, tee_backend.cli):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
-    importlib.import_module("sealspace.sync.client")
+    for name in ("sealspace.sync.client", "asyncpg"):
+        importlib.import_module(name)
+    # Programs in files import what is beside them in `tests`.
+    sys.path.append(str(Path(__file__).parents[1]))
     _serve(sys.argv[1])

@@ -10,7 +10,7 @@ import pytest
 from backend_desk import Desk
 from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
-from forked_programs import forked_programs
+from forked_programs import forked_program
 from owner_desk import owner_desk
 from owner_machine import Owner, new_machine
 from tests_support import REPOSITORY
@@ -42,17 +42,10 @@ async def owner(
         yield Owner(machine.folder, desk)
 
 
-@pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return a folder with `sealspace` and `python`, which are forks of one process."""
-    with forked_programs(tmp_path_factory.mktemp("programs")) as folder:
-        yield folder
-
-
 @pytest.fixture
-def forking_owner(owner: Owner, programs: Path) -> Owner:
+def forking_owner(owner: Owner) -> Owner:
     """An owner whose commands run in forks, because imports take a second."""
-    return replace(owner, command=(str(programs / "sealspace"),))
+    return replace(owner, command=(forked_program("sealspace"),))
 
 
 @pytest.fixture
