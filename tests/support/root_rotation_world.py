@@ -1,6 +1,7 @@
 """A store with networks, and the command that replaces its root secret, in a process of its own.
 
-The process can be killed at any of its commits, and between the renames of files.
+The process can be killed at any of its commits, and between the renames of files. It is a fork of a
+process that has imported the command, because that takes longer than the command.
 
 Example:
     world = await filled_store(tmp_path)
@@ -8,15 +9,12 @@ Example:
     assert rotated(world).returncode == 0
 """
 
-import os
-import signal
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tests_support import REPOSITORY
+from forked_programs import KILLED, forked_program
 
 from capabilities.clock_and_entropy import SystemEntropy
 from capabilities.resources import NetworkId, network_id
@@ -147,17 +145,7 @@ def rotated(
 ) -> "subprocess.CompletedProcess[str]":
     """Run the command in a process; it is killed at a commit with this number, if any."""
     return subprocess.run(
-        [
-            sys.executable,
-            "-P",
-            "-c",
-            _PROGRAM,
-            str(commit),
-            when,
-            *world.options,
-            *more,
-        ],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        [forked_program("python"), "-c", _PROGRAM, str(commit), when, *world.options, *more],
         capture_output=True,
         text=True,
         check=False,
@@ -167,7 +155,7 @@ def rotated(
 def killed(world: World, *more: str, commit: int, when: When) -> bool:
     """Run the command and kill it at a commit; return False if it ended before."""
     done = rotated(world, *more, commit=commit, when=when)
-    if done.returncode == -signal.SIGKILL:
+    if done.returncode == KILLED:
         return True
     assert done.returncode == 0, done.stderr
     return False
