@@ -1,13 +1,13 @@
 """The kit for clients, against the SDK and against commands that are no client."""
 
 import asyncio
-import os
 import sys
 import time
 from typing import Any
 
 import pytest
 from conformance_kit.client_faults import CLIENT_FAULTS
+from forked_programs import forked_program
 from sealspace_conformance.__main__ import main
 from sealspace_conformance.client_kit import run_client
 from sealspace_conformance.client_requests import Examination, Seen, examine, sign_in_faults
@@ -24,21 +24,14 @@ PROGRAM = REPOSITORY / "tests" / "conformance_kit" / "client_program.py"
 PRINTS = "import os; print(os.environ['SEALSPACE_CONFORMANCE_VALUE'])"  # without asking the node
 
 
-@pytest.fixture(autouse=True)
-def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client program finds the product and the faults."""
-    places = [str(REPOSITORY), str(REPOSITORY / "tests")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(places))
-
-
 def rows_of(*command: str, told: tuple[str, ...] = (), timeout_s: float = 60.0) -> list[Row]:
-    return asyncio.run(run_client([sys.executable, *command], told=told, timeout_s=timeout_s))
+    return asyncio.run(run_client(command, told=told, timeout_s=timeout_s))
 
 
 @pytest.mark.slow
 def test_the_sdk_refuses_every_lie() -> None:
     """The SDK passes every row; it is asked all of them (EN24, EN28, EN29, EN30)."""
-    rows = rows_of(str(PROGRAM))
+    rows = rows_of(forked_program("python"), str(PROGRAM))
     assert [row for row in rows if row.verdict != PASSED] == []
     assert len(rows) == len(lies()) + EXAMINED + 1
 
@@ -48,14 +41,14 @@ def test_the_sdk_refuses_every_lie() -> None:
 def test_a_client_without_a_check_is_noticed(fault: str) -> None:
     """A client that leaves out one check fails the row about it."""
     asked = CLIENT_FAULTS[fault].asked
-    rows = rows_of(str(PROGRAM), fault, told=(asked,))
+    rows = rows_of(forked_program("python"), str(PROGRAM), fault, told=(asked,))
     assert (rows[0].asked, rows[0].verdict) == ("true answers", PASSED)
     assert [row.asked for row in rows if row.verdict == FAILED] == [asked]
 
 
 def test_a_command_that_asks_for_nothing() -> None:
     """Rows about answers for which a client did not ask are not applicable, and none passes."""
-    rows = rows_of("-c", PRINTS, told=("another type",))
+    rows = rows_of(sys.executable, "-c", PRINTS, told=("another type",))
     assert (rows[0].verdict, rows[-1].verdict) == (PASSED, NOT_APPLICABLE)
     # Nothing was sent, so nothing that was sent is wrong.
     assert {row.asked for row in rows[1:] if row.verdict == PASSED} == {
@@ -75,14 +68,14 @@ def test_a_command_that_asks_for_nothing() -> None:
 )
 def test_a_command_that_is_no_client(program: str, seen: str) -> None:
     """A command that does not open the secret gets one row, and no lie is told."""
-    (row,) = rows_of("-c", program)
+    (row,) = rows_of(sys.executable, "-c", program)
     assert (row.verdict, row.seen) == (FAILED, seen)
 
 
 def test_a_command_that_hangs() -> None:
     """A command that does not end is stopped, with what it started."""
     waiting = "import signal; signal.pause()"
-    (row,) = rows_of("-c", waiting, timeout_s=0.5)
+    (row,) = rows_of(sys.executable, "-c", waiting, timeout_s=0.5)
     assert (row.verdict, row.seen) == (FAILED, "the command did not end in time")
 
 
