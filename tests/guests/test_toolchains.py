@@ -71,7 +71,9 @@ def _built(command: str, folder: Path) -> bytes:
     (folder / "wit" / "deps").mkdir(parents=True)
     shutil.copy(folder / "app.wit", folder / "wit")
     shutil.copy(folder / "http.wit", folder / "wit" / "deps")
-    environment = os.environ | {"GOCACHE": str(REPOSITORY / ".cache" / "go"), "GOPROXY": "off"}
+    # In a fresh clone Go compiles its library. Collecting garbage takes a fourth of that time.
+    go = {"GOCACHE": str(REPOSITORY / ".cache" / "go"), "GOPROXY": "off", "GOGC": "800"}
+    environment = os.environ | go
     subprocess.run(command, shell=True, check=True, cwd=folder, env=environment)
     (built,) = folder.glob("*.wasm")
     return built.read_bytes()
