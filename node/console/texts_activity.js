@@ -19,11 +19,12 @@ export const activity = {
   notNamed: "not named",
   notNamedText: "Not named: no stored secret has this key, and no policy or grant of this release lists secrets.",
   /** @type {Record<string, string>} */
-  grounds: { owner: "you", owner_session: "you", machine: "machine token", attested: "proved its code", off: "no proof", fetched: "fetched a copy" },
+  grounds: { owner: "you", owner_session: "you", member: "member", machine: "machine token", attested: "proved its code", off: "no proof", fetched: "fetched a copy" },
   /** @type {Record<string, string>} */
   groundTexts: {
     owner: "You asked, with your own key.",
     owner_session: "You asked, with a session that you signed.",
+    member: "A member of the team asked:",
     machine: "A machine token of yours asked:",
     attested: "You granted it, and the code that asked proved what it is.",
     off: "You granted it; this node required no proof of code.",

@@ -56,7 +56,7 @@ export const grants = {
   codeNoEnd: "Approved until you revoke the grant.",
   codeNone: "It approves no code. Where the node demands proof of code, it opens nothing, unless you approved code for your whole network.",
   codeUnknown: "Not known: a token of this grant cannot be read here.",
-  codeMachine: { token: "A machine token opens secrets without code.", trust: "A job opens secrets with its ID token, without code." },
+  codeMachine: "Opens secrets without code.",
   /** @param {string} name */
   codeNamed: (name) => `code ${name}`,
   revoke: "Revoke",
@@ -131,7 +131,7 @@ export const grants = {
   otherNetwork: "Grants of another owner are not listed. It is sealed to ",
   noNetwork: "It names no network, so grants on yours are counted.",
   mayOpen: "may open it",
-  machines: { token: "may open it with this machine token", trust: "may open it in a job that shows an ID token" },
+  machines: { token: "may open it with this machine token", trust: "may open it in a job that shows an ID token", member: "may open it as a member" },
   /** @param {string} [team] */
   hasCopy: (team) => `has a copy of it${team ? ` as a member of ${team}` : ""}`,
   noCode: "has a grant that approves no code",

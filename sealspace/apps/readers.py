@@ -15,9 +15,10 @@ from capabilities.cacao import Cacao
 from capabilities.capability_errors import CapabilityError
 from capabilities.cids import Digest
 from capabilities.machine_tokens import MachineGrant, is_machine_token
+from capabilities.memberships import Membership, is_membership, stated_membership, team_of
 from capabilities.principals import Principal, same_principal
 from capabilities.resources import NetworkId, Resource, extends, network_of
-from capabilities.sign_ins import is_session, is_sign_in
+from capabilities.sign_ins import is_session, is_sign_in, signs_in_a_key
 from capabilities.tokens import Delegation, parse_delegation, verify_delegation
 from encryption_network.network_errors import PolicyError
 from encryption_network.policy import Policy, policies_of
@@ -30,14 +31,14 @@ from ..wire.token_line import token_in
 from .descriptions import run_grant_in
 
 Kind = Literal[
-    "owner", "session", "grant", "backend", "runner", "person", "token", "ci", "operator"
+    "owner", "member", "session", "grant", "backend", "runner", "person", "token", "ci", "operator"
 ]
 """What a reader is.
 
-owner: the owner. session: an application or command line in which the owner signed in. grant: a
-recipient of rights. backend: a recipient that has to attest. runner: a service that executes
-programs. person: a person with a copy. token: a machine token. ci: jobs with an ID token. operator:
-the operator of the node.
+owner: the owner. member: a member of the team that is the owner. session: an application or command
+line in which the owner signed in. grant: a recipient of rights. backend: a recipient that has to
+attest. runner: a service that executes programs. person: a person with a copy. token: a machine
+token. ci: jobs with an ID token. operator: the operator of the node.
 """
 
 State = Literal["now", "attested", "id_token", "later", "envelope", "undecided", "no_code"]
@@ -57,8 +58,8 @@ class Reader(NamedTuple):
     Attributes:
         kind: see `Kind`.
         did: the recipient's DID; of the operator, that of the node.
-        name: a name that the owner gave: of a machine token, a trust or a team; of a session, the
-            domain that was in the wallet's message. "" without one.
+        name: a name that the owner gave: of a member, a machine token, a trust or a team of copies;
+            of a session, the domain that was in the wallet's message. "" without one.
         state: see `State`.
         grant: CID of the grant; "" for the owner and the operator.
         granted_by: DID of its signer, which is not the owner if a recipient passed it on.
@@ -290,6 +291,10 @@ class _Judge:
             return self._with_fetch(self._described(grant, "grant", ""), grant, "undecided")
         if any(is_machine_token(one.delegation) for one in closure):
             return self._machine(grant, closure)
+        if is_membership(grant.delegation):
+            return self._member(grant, closure)
+        if self._signed_in_member(grant) is not None:
+            return None  # the member is named
         policies = self._in_force(closure)
         if not self._allow_secret(policies):
             return None
@@ -313,7 +318,9 @@ class _Judge:
         Tokens that the node made for jobs are not named: the trust is, on which they depend.
         """
         token = token_in(grant.delegation.header)
-        if token is None or len(closure) != 1 or not same_principal(token.owner, self._facts.owner):
+        if token is None or not same_principal(token.owner, self._facts.owner):
+            return None
+        if len(closure) > 1 and not self._is_of_admin(grant):
             return None
         stated = token.granted
         if self._facts.secret.text not in stated.paths:
@@ -336,6 +343,22 @@ class _Judge:
         reader = self._described(grant, "ci", stated.name)
         reader = reader._replace(policies=policies, claims=tuple(claims))
         return self._with_fetch(reader, grant, "undecided" if is_undecided else "id_token")
+
+    def _member(self, grant: _Grant, closure: Sequence[_Grant]) -> Reader | None:
+        """Return a member of the team as a reader (TM4).
+
+        Returns None if the membership is not valid, or is not for the secret.
+        """
+        stated = self._membership(grant)
+        if stated is None or (stated.paths and self._facts.secret.text not in stated.paths):
+            return None
+        policies = self._in_force(closure)
+        if not self._allow_secret(policies):
+            return None
+        if self._obstructs_owner(policies) and not self._terms_unknown():
+            return None  # a member is never judged by evidence
+        reader = self._described(grant, "member", stated.name or "")._replace(policies=policies)
+        return self._with_fetch(reader, grant, "undecided" if self._terms_unknown() else "now")
 
     def _state(self, grant: _Grant, policies: Sequence[Policy]) -> State:
         """Return when the node releases a key for a grant."""
@@ -442,8 +465,8 @@ class _Judge:
                     waiting.append(parent)
 
     def _is_statement(self, grant: _Grant) -> bool:
-        """Return whether the owner in person signed a delegation (RL4)."""
-        if grant.delegator == self._facts.owner:
+        """Return whether the owner in person or an admin signed a delegation (RL4, TM6)."""
+        if grant.delegator == self._facts.owner or self._is_of_admin(grant):
             return True
         parents = self._parents(grant)
         if not parents or grant.delegator not in self._sessions:
@@ -454,6 +477,50 @@ class _Judge:
             and is_sign_in(parent.delegation, registered_at=self._facts.now)
             for parent in parents
         )
+
+    def _membership(self, grant: _Grant) -> Membership | None:
+        """Return what a membership of the owner states; None if it is not valid (TM1, TM2)."""
+        delegation = grant.delegation
+        if not is_membership(delegation):
+            return None
+        try:
+            # The node knows when it was registered. That is no later than now.
+            stated = stated_membership(delegation, registered_at=self._facts.now)
+            team = team_of(delegation)
+        except CapabilityError:
+            return None
+        if team != self._facts.owner:
+            return None
+        if delegation.delegator == team:
+            return None if delegation.parents else stated
+        admin = self._membership_of_signer(grant)
+        if admin is None or admin.role != "admin" or stated.end > admin.end:
+            return None
+        return stated
+
+    def _membership_of_signer(self, grant: _Grant) -> Membership | None:
+        """Return the membership that a delegation cites alone, if it is that of its signer."""
+        parents = self._parents(grant)
+        if len(parents) != 1 or len(grant.delegation.parents) != 1:
+            return None
+        cited = self._membership(parents[0])
+        if cited is None or cited.member != grant.delegator:
+            return None
+        return cited
+
+    def _signed_in_member(self, grant: _Grant) -> Membership | None:
+        """Return the membership of which a delegation is the member's sign-in (TM3)."""
+        if not signs_in_a_key(grant.delegation, registered_at=self._facts.now):
+            return None
+        return self._membership_of_signer(grant)
+
+    def _is_of_admin(self, grant: _Grant) -> bool:
+        """Return whether an admin's wallet, or a key in which it signed in, signed a delegation."""
+        admin = self._membership_of_signer(grant)
+        parents = self._parents(grant)
+        if admin is None and len(parents) == 1 and parents[0].delegate == grant.delegator:
+            admin = self._signed_in_member(parents[0])
+        return admin is not None and admin.role == "admin"
 
     def _parents(self, grant: _Grant) -> list[_Grant]:
         """Return the delegations that a delegation cites, as far as they are in the list."""

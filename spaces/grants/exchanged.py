@@ -27,9 +27,10 @@ _BATCH = 64
 def is_exchanged(delegation: Delegation) -> bool:
     """Return whether a machine token says that the node made it under a trust.
 
-    Only such a token cites a delegation.
+    Only such a token cites a delegation, and what an admin's wallet signs for a team (TM6).
     """
-    return bool(delegation.parents) and is_machine_token(delegation)
+    is_by_node = bool(delegation.parents) and delegation.form == "ucan"
+    return is_by_node and is_machine_token(delegation)
 
 
 def exchanged_puts(registered: Registered) -> list[Put]:

@@ -70,7 +70,7 @@ def removal(key: Delegate, *tokens: str) -> str:
 
 def token_by(team: Owner, admin: Person, program: Delegate, **more: Any) -> str:
     """Return a machine token for the secret that an admin signed."""
-    given = {"ttl_s": 600, "proofs": [admin.membership]} | more
+    given: dict[str, Any] = {"ttl_s": 600, "proofs": [admin.membership]} | more
     return machine_token(admin.wallet, program.did, [team.secret], team.network, **given)
 
 
@@ -462,3 +462,44 @@ async def test_listing_needs_all_secrets(stage: Stage) -> None:
     _, one = await admitted(stage, team, "reader", SECRET)
     assert await status(stage, everything, folder, LIST) == 200
     assert await status(stage, one, folder, LIST) == 401
+
+
+async def test_who_can_read_names_members_and_what_admins_granted(stage: Stage) -> None:
+    """The answer to who can read a secret names each member for it, the machine tokens and the code
+    of admins, and nobody who was removed."""
+    team = await stage.owner()
+    admin, key = await admitted(stage, team, "admin")
+    friend, _ = await admitted(stage, team, "reader", by=admin)
+    one, _ = await admitted(stage, team, "writer", SECRET)
+    await admitted(stage, team, "reader", OTHER)
+    program, backend = Delegate(), Delegate()
+    program.proofs = [await stage.register(token_by(team, admin, program))]
+    rights = {team.network: [DECRYPT], team.secret: [GET]}
+    grant = key.grant(backend.did, rights, policy=policy_for("approved"), ttl_s=300)
+    backend.proofs = [await stage.register(grant)]
+    policy_right = [allow(team.network, SET_POLICY)]
+    await team.client.delegations.add_right(team.wallet, policy_right)
+    named = await named_readers(team)
+    assert named == {
+        ("member", admin.did, "now"),
+        ("member", friend.did, "now"),
+        ("member", one.did, "now"),
+        ("token", program.did, "now"),
+        ("backend", backend.did, "attested"),
+    }
+    assert await reads(stage, program, team)
+    await stage.attest(backend, team.network)
+    assert await reads(stage, backend, team)
+    assert (await stage.post("/revoke", removal(key, one.membership))).status == 200
+    assert await named_readers(team) == named - {("member", one.did, "now")}
+
+
+async def named_readers(team: Owner) -> set[tuple[str, str, str]]:
+    """Return kind, DID and state of those who can read the secret, without the owner."""
+    access = await team.client.access.of(SECRET)
+    assert access.is_complete, access.missing
+    return {
+        (one.kind, one.did, one.state)
+        for one in access.readers
+        if one.kind not in ("owner", "session", "operator")
+    }

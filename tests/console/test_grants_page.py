@@ -504,7 +504,7 @@ def test_the_code_that_a_grant_approves(console: ConsolePage, owned: Owned) -> N
     assert console.accessibility_problems() == []
     console.click("Close", within="dialog header")
     for text, said in (
-        ("nightly", "A machine token opens secrets without code."),
+        ("nightly", "Opens secrets without code."),
         ("notes/0", "It approves no code."),
     ):
         console.type("Find a receiver or a secret", text)

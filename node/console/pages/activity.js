@@ -124,8 +124,8 @@ async function labelsOfKeys(client) {
 /** @param {{ ground: string }} one */
 const isOthers = ({ ground }) => !IN_PERSON.includes(ground);
 
-/** The name of the machine token that asked, after its ground. @param {Row} row */
-const machineOf = ({ receipt }) => receipt?.machine && [" ", quoted(receipt.machine)];
+/** The name of the machine token that asked, or the member's DID, after its ground. @param {Row} row */
+const machineOf = ({ receipt }) => receipt?.member ? [" ", receipt.member] : receipt?.machine && [" ", quoted(receipt.machine)];
 
 /** The paths to which a policy confines releases; null if it lists no paths, or is no longer stored. @param {Client} client @param {string} digest */
 async function pathsOf(client, digest) {

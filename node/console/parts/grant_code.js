@@ -38,6 +38,5 @@ export function codeOf(all, grant) {
   const until = h("p", {}, ends.length ? [words.codeUntil, time(ends[0])] : words.codeNoEnd);
   const shown = parts.flatMap(({ policies, title }) => policies.map((one) => h("div", { class: "stack tight" }, h("p", { class: "dim small" }, title), policyFacts(one))));
   if (shown.length) return h("div", { class: "stack tight" }, shown, until);
-  const machine = machineOf(grant);
-  return h("p", {}, machine ? words.codeMachine[machine] : isWhole ? words.codeNone : words.codeUnknown);
+  return h("p", {}, machineOf(grant) ? words.codeMachine : isWhole ? words.codeNone : words.codeUnknown);
 }

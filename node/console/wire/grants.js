@@ -24,7 +24,7 @@ import { jsonOf, malformed } from "./transport.js";
  *   revokedAt: string | null, isSession: boolean }} Grant times in RFC 3339; `isSession`: a sign-in of the owner, including this one
  * @typedef {{ cid: string, did: string, capabilities: Capability[], expiresAt: number, portable: string }} Granted
  *   `portable` is the text for the recipient
- * @typedef {{ name: string, hasCode: boolean, policies: unknown[], run?: RunStatement, machine?: "token" | "trust", isUnbound: boolean }} Stated `name`: of the app, machine token or trust, empty if none; `policies`: on code, as
+ * @typedef {{ name: string, hasCode: boolean, policies: unknown[], run?: RunStatement, machine?: "token" | "trust" | "member", isUnbound: boolean }} Stated `name`: of the app, machine token, trust or member, empty if none; `policies`: on code, as
  *   signed; `run`: the terms of a run grant; `isUnbound`: whether its recipient may use values that do not state their place (CN15)
  * @typedef {{ did: string, team?: string, until: string | null }} Reader a person with a copy of a secret
  */
@@ -37,9 +37,10 @@ const POLICY_FACT = "sealspace.attestation/v1";
 const RUN_FACT = "sealspace.run/v1";
 const MACHINE_FACT = "sealspace.machine/v1";
 const TRUST_FACT = "sealspace.oidc/v1";
+const MEMBER_FACT = "sealspace.member/v1";
 const VALUES_FACT = "sealspace.values/v1";
 /** Statements in a wallet's message: the fact with the same content, by the beginning of the resource. @type {{[urn: string]: string}} */
-const URNS = { "urn:sealspace:attestation:v1:": POLICY_FACT, "urn:sealspace:run:v1:": RUN_FACT, "urn:sealspace:machine:v1:": MACHINE_FACT, "urn:sealspace:oidc:v1:": TRUST_FACT, "urn:sealspace:values:v1:": VALUES_FACT };
+const URNS = Object.fromEntries([POLICY_FACT, RUN_FACT, MACHINE_FACT, TRUST_FACT, MEMBER_FACT, VALUES_FACT].map((fact) => [`urn:${fact.replace(/[./]/g, ":")}:`, fact]));
 /** What tokens state, by cid; a token never changes. @type {Map<string, Stated | null>} */
 const stated = new Map();
 export const GET = "tinycloud.kv/get";
@@ -184,10 +185,10 @@ function statedIn(token, cid) {
     const facts = factsIn(token);
     if (tokenCid(token) !== cid) return null;
     const statement = (/** @type {string} */ fact) => facts.find((one) => one?.[fact])?.[fact];
-    const [machine, trust] = [statement(MACHINE_FACT), statement(TRUST_FACT)];
-    const { name } = statement(APP_FACT) ?? machine ?? trust ?? {};
-    return { name: isText(name) ? [...name].slice(0, MOST_NAME_CHARS).join("") : "", run: runIn(facts), machine: machine ? "token" : trust ? "trust" : undefined,
-      isUnbound: machine?.unbound === true || trust?.unbound === true || facts.some((one) => isUnbound(one?.[VALUES_FACT])),
+    const [machine, trust, member] = [statement(MACHINE_FACT), statement(TRUST_FACT), statement(MEMBER_FACT)];
+    const { name } = statement(APP_FACT) ?? machine ?? trust ?? member ?? {};
+    return { name: isText(name) ? [...name].slice(0, MOST_NAME_CHARS).join("") : "", run: runIn(facts), machine: machine ? "token" : trust ? "trust" : member ? "member" : undefined,
+      isUnbound: (machine ?? trust)?.unbound === true || facts.some((one) => isUnbound(one?.[VALUES_FACT])),
       policies: facts.flatMap((one) => (one?.[POLICY_FACT] === undefined ? [] : [one[POLICY_FACT]])), hasCode: facts.some((one) => one?.[POLICY_FACT]?.measurements?.length > 0) };
   } catch {
     return null; // a token of another client

@@ -13,7 +13,7 @@ import { jsonOf, malformed, pathSegment } from "./transport.js";
  *   SHA-256 of documents, hex
  * @typedef {{ type: string, node: string, network: string, owner: string, invoker: string, invocation: string,
  *   requestHash: string, receiverPublicKeyHash: string, chain: string[], policies: string[], verdict: string,
- *   ground: string, machine?: string, mode: string, atMicros: number, evidence: Judged | null, signature: string }} Receipt
+ *   ground: string, machine?: string, member?: string, mode: string, atMicros: number, evidence: Judged | null, signature: string }} Receipt
  * @typedef {{ reader: string, space: string, path: string, version: number, etag: string, hour: number, atMicros: number }} Fetch of a copy by a
  *   person with whom a secret is shared, one for each reader, version and hour; the node does not sign it (RC34, RC35)
  */
@@ -21,7 +21,7 @@ import { jsonOf, malformed, pathSegment } from "./transport.js";
 const MEMBERS = "type node network owner invoker invocation requestHash receiverPublicKeyHash chain policies verdict ground mode atMicros evidence signature";
 const FETCH = "reader space path version etag hour atMicros";
 const JUDGED = "record quote eventLog collateral nonce";
-const [GROUNDS, MODES] = [["owner", "owner_session", "machine", "attested", "off"], ["delegates", "everyone", "off"]];
+const [GROUNDS, MODES] = [["owner", "owner_session", "member", "machine", "attested", "off"], ["delegates", "everyone", "off"]];
 const [MOST_LINKS, MOST_POLICIES, MAX_TEXT_CHARS] = [64, 512, 8192];
 const MOST_ON_PAGE = 100;
 const MAX_DOCUMENT_BYTES = 512 * 1024;
@@ -43,12 +43,12 @@ const isJudged = (one) => one === null || (has(one, JUDGED) && [one.record, one.
   [one.quote, one.eventLog, one.nonce].every((digest) => digest === null || isDigest(digest)));
 
 /** @param {any} one @returns {boolean} whether each member has the type that the SDK expects */
-const isReceipt = (one) => has(one, one?.ground === "machine" ? `${MEMBERS} machine` : MEMBERS) && one.type === "sealspace.receipt/v1" && one.verdict === "authorised" &&
+const isReceipt = (one) => has(one, one?.ground === "machine" || one?.ground === "member" ? `${MEMBERS} ${one.ground}` : MEMBERS) && one.type === "sealspace.receipt/v1" && one.verdict === "authorised" &&
   [one.node, one.network, one.owner, one.invoker, one.invocation].every(isText) &&
   [one.requestHash, one.receiverPublicKeyHash].every(isDigest) && GROUNDS.includes(one.ground) && MODES.includes(one.mode) &&
   isList(one.chain, MOST_LINKS, isText) && isList(one.policies, MOST_POLICIES, isDigest) && isJudged(one.evidence) &&
   (one.ground !== "machine" || (isText(one.machine) && /^[A-Za-z0-9][\w.-]{0,63}$/.test(one.machine))) &&
-  Number.isSafeInteger(one.atMicros) && one.atMicros >= 0;
+  (one.ground !== "member" || isText(one.member)) && Number.isSafeInteger(one.atMicros) && one.atMicros >= 0;
 
 /** @param {string} why */
 const invalid = (why) => new ConsoleError("receipt-invalid", `a receipt does not hold: ${why}`, { hint: "trust nothing that it says" });

@@ -137,6 +137,9 @@ def _who(reader: Reader, client: Client, names: Mapping[str, str]) -> str:
     match reader.kind:
         case "owner":
             return f"you, {reader.did}"
+        case "member":
+            own = {reader.did: reader.name} if reader.name else names
+            return f"the member {_named(reader.did, own)}"
         case "session":
             if reader.did == client.session.did:
                 return "this login of yours"
