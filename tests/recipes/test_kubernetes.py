@@ -89,6 +89,8 @@ def test_no_pod_gets_a_token_for_the_cluster() -> None:
 def test_the_store_of_external_secrets_fits_the_door() -> None:
     """The store names the door's service, mount, version, role and audience."""
     documents = {one["kind"]: one for one in _documents(FOLDER / "external-secrets")}
+    for kind in ("SecretStore", "ExternalSecret"):  # v1beta1 is not served from 0.17 on
+        assert documents[kind]["apiVersion"] == "external-secrets.io/v1"
     vault = documents["SecretStore"]["spec"]["provider"]["vault"]
     service = documents["Service"]["metadata"]
     (port,) = documents["Service"]["spec"]["ports"]
