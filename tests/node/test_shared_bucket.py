@@ -14,6 +14,7 @@ from urllib.request import urlopen
 import aiohttp
 import pytest
 from durability.test_kills import Load
+from forked_programs import forked_program
 from patience import PATIENCE_S
 from postgres_server import needs_postgres, postgres_server
 from running_node import COMMAND, Reply, RunningNode, exchange, key_token, new_key, running_node
@@ -201,8 +202,9 @@ async def test_node_killed_under_load(
 def command(
     name: str, folder: Path, *arguments: str, **variables: str
 ) -> "subprocess.CompletedProcess[str]":
-    called = [*COMMAND, *name.split(), "--data", str(folder / "data"), *arguments]
-    variables = {**OUR_IMPORTS, "PATH": "/usr/bin:/bin", **variables}
+    options = ("--data", str(folder / "data"), *arguments)
+    called = [forked_program("sealspace"), *name.split(), *options]
+    variables = {"PATH": "/usr/bin:/bin", **variables}
     return subprocess.run(
         called, capture_output=True, text=True, check=False, env=variables, timeout=PATIENCE_S
     )

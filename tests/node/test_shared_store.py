@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from forked_programs import forked_program
 from patience import PATIENCE_S
 from pgbouncer import needs_pgbouncer, pgbouncer
 from postgres_server import needs_postgres, postgres_server
@@ -250,10 +251,10 @@ def _killed(*arguments: str) -> None:
 
 
 def _command(*arguments: str, url: str | None = None) -> "subprocess.CompletedProcess[str]":
-    environment = {**OUR_IMPORTS, "PATH": "/usr/bin:/bin"}
+    environment = {"PATH": "/usr/bin:/bin"}
     if url is not None:
         environment["SEALSPACE_STORE__URL"] = url
-    command = [*COMMAND, *arguments]
+    command = [forked_program("sealspace"), *arguments]
     return subprocess.run(
         command, capture_output=True, text=True, check=False, env=environment, timeout=PATIENCE_S
     )
