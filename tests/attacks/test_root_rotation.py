@@ -28,11 +28,11 @@ from attacks.test_id_tokens import GITHUB, exchange, trust_of
 from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
 from engines import needs_folder
+from forked_programs import forked_program
 from msgspec.structs import replace
 from oidc_issuer import Issuer, github_claims
-from running_node import COMMAND, send
+from running_node import send
 from sms_owner import SmsOwner, challenge, new_owner
-from tests_support import REPOSITORY
 from trust_settings import MANY_CHALLENGES, trusting_config
 
 from capabilities.audit_export import verify_export
@@ -296,8 +296,8 @@ async def opened_everywhere(store: Store, keys: Sequence[bytes]) -> list[bytes]:
 
 async def admin(*arguments: str, database: str | None = None) -> int:
     """Run a command of the operator in a process of its own, and return its exit status."""
-    called = [*COMMAND, "admin", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    called = [forked_program("sealspace"), "admin", *arguments]
+    environment = dict(os.environ)
     if database is not None:
         environment["SEALSPACE_STORE__URL"] = database
     done = await asyncio.to_thread(

@@ -14,6 +14,7 @@ from browser import Browser, BrowserWallet, Page
 from console_stage import AXE, AXE_ABSENT, ConsolePage, console_page
 from console_wire import store_secrets
 from embedded_node import EmbeddedNode
+from forked_programs import forked_program
 from loop_thread import LoopThread
 from person import Person
 from playwright.async_api import expect
@@ -51,7 +52,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def _log_in(node: EmbeddedNode, environment: dict[str, str]) -> str:
     """Sign the command line in with a new key, and store a secret; return the owner."""
     for words, given in ((["login", node.url, "--new"], ""), (["secret", "put", "API_KEY"], "hi")):
-        subprocess.run([*COMMAND, *words], env=environment, input=given.encode(), check=True)
+        command = [forked_program("sealspace"), *words]
+        subprocess.run(command, env=environment, input=given.encode(), check=True)
     return load_session(Path(environment["SEALSPACE_HOME"]) / "session.json").owner
 
 
@@ -159,10 +161,11 @@ def test_a_phrase_is_one_owner_in_browser_and_terminal(
         page.see(f"sealspace login {node.url} --phrase")
         page.see("You are the same owner there, with the same secrets")
         assert page.run(page.tab.get_by_text("sealspace console").count()) == 0
-    login = [*COMMAND, "login", node.url, "--phrase"]
+    sealspace = forked_program("sealspace")
+    login = [sealspace, "login", node.url, "--phrase"]
     subprocess.run(login, env=environment, input=phrase.encode(), check=True)
     got = subprocess.run(
-        [*COMMAND, "secret", "get", "API_KEY"], env=environment, stdout=subprocess.PIPE, check=True
+        [sealspace, "secret", "get", "API_KEY"], env=environment, stdout=subprocess.PIPE, check=True
     )
     assert got.stdout == b"x"
 

@@ -1,6 +1,5 @@
 """Tests of the page of secrets: imports, generated and binary values, and damaged secrets."""
 
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -10,10 +9,9 @@ from browser import Browser, BrowserWallet
 from console_stage import ConsolePage, console_page
 from console_wire import key_names, store_secrets
 from embedded_node import EmbeddedNode
+from forked_programs import forked_program
 from patience import PATIENCE_S
 from playwright.async_api import Route, expect
-from running_node import COMMAND
-from tests_support import REPOSITORY
 
 from capabilities.resources import parse_space_id
 from sealspace.client import Client
@@ -316,11 +314,8 @@ def test_the_last_change_by_the_command_line(
     key = tmp_path / "wallet.key"
 
     def run(*arguments: str, given: str = "") -> None:
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-        command = [*COMMAND, *arguments, "--home", str(tmp_path / "owner")]
-        subprocess.run(
-            command, input=given, env=environment, text=True, check=True, timeout=PATIENCE_S
-        )
+        command = [forked_program("sealspace"), *arguments, "--home", str(tmp_path / "owner")]
+        subprocess.run(command, input=given, text=True, check=True, timeout=PATIENCE_S)
 
     run("login", node.url, "--new", "--key-file", str(key))
     run("secret", "put", "API_KEY", given="open sesame")

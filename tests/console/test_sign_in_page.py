@@ -15,6 +15,7 @@ import pytest
 from browser import Browser, BrowserWallet
 from console_stage import ConsolePage, console_page
 from embedded_node import EmbeddedNode
+from forked_programs import forked_program
 from patience import PATIENCE_S
 from running_node import COMMAND
 
@@ -129,12 +130,12 @@ def test_a_wallet_in_the_browser_signs_the_command_line_in(
     session = load_session(tmp_path / "home" / "session.json")
     assert session.owner == wallet.signer.did and not (tmp_path / "home" / "wallet.key").exists()
     put = subprocess.run(
-        [*COMMAND, "secret", "put", "API_KEY", "--home", str(tmp_path / "home")],
+        [forked_program("sealspace"), "secret", "put", "API_KEY", "--home", str(tmp_path / "home")],
         input=b"open sesame",
         env=environment,
     )
     got = subprocess.run(
-        [*COMMAND, "secret", "get", "API_KEY", "--home", str(tmp_path / "home")],
+        [forked_program("sealspace"), "secret", "get", "API_KEY", "--home", str(tmp_path / "home")],
         env=environment,
         capture_output=True,
     )

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from forked_programs import forked_program
 from patience import PATIENCE_S
-from running_node import COMMAND, RunningNode, is_alive, until
-from tests_support import REPOSITORY
+from running_node import RunningNode, is_alive, until
 
 from sealspace.cli.root import EXIT_STATUS
 from spaces.store.lmdb._folder import open_for_writing
@@ -122,8 +122,8 @@ def test_https_on_the_plain_port_is_named(serve: Callable[..., RunningNode]) -> 
     address = node.url.replace("http://", "https://")
     for _ in range(2):
         ran = subprocess.run(
-            [*COMMAND, "login", address, "--new"],
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "HOME": str(node.folder)},
+            [forked_program("sealspace"), "login", address, "--new"],
+            env={**os.environ, "HOME": str(node.folder)},
             cwd=node.folder,
             capture_output=True,
             text=True,
@@ -299,10 +299,9 @@ def test_release_set_reaches_a_running_node(
     """`release set` works on a running node and is effective at once."""
     node = serve("--workers", "2")
     assert _get(f"{node.url}/info")["attestation"] == "delegates"
-    command = [*COMMAND, "admin", "release", "set", "--attestation", "everyone"]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [forked_program("sealspace"), "admin", "release", "set", "--attestation", "everyone"]
     command += ["--data", str(tmp_path / "data")]
-    subprocess.run(command, check=True, env=environment, capture_output=True, timeout=PATIENCE_S)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S)
     assert {_get(f"{node.url}/info")["attestation"] for _ in range(4)} == {"everyone"}
     victim = min(node.children("worker"))
     os.kill(victim, signal.SIGKILL)

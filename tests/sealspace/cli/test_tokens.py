@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from forked_programs import forked_program
 from owner_desk import OwnerDesk, Ran, owner_desk
 from patience import PATIENCE_S
-from running_node import COMMAND, RunningNode, running_node
-from tests_support import OUR_IMPORTS
+from running_node import RunningNode, running_node
 
 from capabilities.strict_base64 import encode_url
 from sealspace.client import Client
@@ -213,7 +213,6 @@ async def _job(
     folder.mkdir(exist_ok=True)
     environment = {
         "PATH": os.environ["PATH"],
-        **OUR_IMPORTS,
         "HOME": str(folder),
         "SEALSPACE_NODE": node,
         "SEALSPACE_TOKEN": line,
@@ -221,7 +220,7 @@ async def _job(
 
     def run() -> "subprocess.CompletedProcess[str]":
         with subprocess.Popen(
-            [*COMMAND, *arguments],
+            [forked_program("sealspace"), *arguments],
             env=environment,
             cwd=folder,
             stdout=subprocess.PIPE,
