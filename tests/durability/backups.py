@@ -6,7 +6,6 @@ Example:
 
 import asyncio
 import json
-import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from durability.load import KEYS, Writer, new_session, side_by_side, state_of
+from forked_programs import forked_program
 from postgres_server import postgres_server
-from running_node import COMMAND, RunningNode, running_node
-from tests_support import REPOSITORY, CountingEntropy
+from running_node import RunningNode, running_node
+from tests_support import CountingEntropy
 
 from capabilities.resources import parse_space_id
 from spaces.store.lmdb.engine import read_lmdb
@@ -42,11 +42,10 @@ def new_database() -> tuple[str, ...]:
 def said(*arguments: str) -> dict[str, Any]:
     """Run a command that must succeed, and return its JSON document."""
     ended = subprocess.run(
-        [*COMMAND, *arguments, "--json"],
+        [forked_program("sealspace"), *arguments, "--json"],
         capture_output=True,
         text=True,
         timeout=_WAIT_S,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     assert ended.returncode == 0, ended.stderr
     document: dict[str, Any] = json.loads(ended.stdout)

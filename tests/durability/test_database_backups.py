@@ -4,7 +4,7 @@ import asyncio
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import apsw
 import pytest
 from durability.backups import said
 from engines import needs_folder
-from running_node import COMMAND, Reply, key_token, new_key, running_node, send
+from forked_programs import forked_program
+from running_node import Reply, key_token, new_key, running_node, send
 
 from capabilities.resources import parse_space_id
 from spaces.sql.database_rows import DatabaseName, file_of
@@ -22,11 +23,22 @@ pytestmark = [pytest.mark.slow, needs_folder()]
 
 OWNER = new_key()
 SPACE = f"tinycloud:{OWNER.did.removeprefix('did:')}:default"
+DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
+    "missing": lambda _: None,
+    "cut": lambda whole: whole[: len(whole) // 2],
+    "header": lambda whole: b"x" * 100 + whole[100:],
+    "page": lambda whole: whole[:4096] + b"\xff" * (len(whole) - 4096),
+}
+"""The contents of a damaged file, by the path of its database; None: there is no file."""
+WHOLE = "two/deep"
+PATHS = (*DAMAGES, WHOLE)
+"""The databases of the owner."""
 
 
 def shown(*arguments: str) -> tuple[int, list[str], str]:
     """Run a command; return its status, the lines of its output, and its messages."""
-    ended = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120)
+    command = [forked_program("sealspace"), *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
     return ended.returncode, ended.stdout.splitlines(), ended.stderr
 
 
@@ -71,13 +83,13 @@ def served(folder: Path) -> Iterator[Caller]:
 
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder of a node with two databases, which was stopped."""
+    """The data folder of a node with databases, which was stopped."""
     folder = tmp_path_factory.mktemp("used")
 
     async def use() -> None:
         with served(folder) as caller:
             await caller.host()
-            for path in ("one", "two/deep"):
+            for path in PATHS:
                 await caller.run(
                     "CREATE TABLE t (n INTEGER PRIMARY KEY, v TEXT UNIQUE)",
                     "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 900)"
@@ -147,9 +159,9 @@ def rows_of_file(database: Path) -> list[Any]:
 def test_BK10_restored_databases_are_in_their_places(used: Path, tmp_path: Path) -> None:
     """Databases have the same names and contents after a restore, and mode 0600."""
     file, data = tmp_path / "backup", tmp_path / "data"
-    assert said("admin", "backup", str(file), "--data", str(used))["databases"] == 2
+    assert said("admin", "backup", str(file), "--data", str(used))["databases"] == len(PATHS)
     assert said("admin", "restore", str(file), "--data", str(data), "--as-new")["leftOut"] == []
-    assert {named(data, place) for place in files(data)} == {"one", "two/deep"}
+    assert {named(data, place) for place in files(data)} == set(PATHS)
     assert {place.stat().st_mode & 0o777 for place in files(data)} == {0o600}
     for place in files(data):
         with (
@@ -161,16 +173,15 @@ def test_BK10_restored_databases_are_in_their_places(used: Path, tmp_path: Path)
             assert there.execute("SELECT * FROM t").fetchall() == rows
 
 
-@pytest.fixture(scope="module")
-def used_again(used: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The command `check` names a damaged database, and the node answers 500 for that database only
-    (BK9)."""
-    folder = tmp_path_factory.mktemp("again") / "node"
+@pytest.fixture
+def used_again(used: Path, tmp_path: Path) -> Path:
+    """The folder of a node that served a copy of the databases, without their logs."""
+    folder = tmp_path / "node"
     shutil.copytree(used.parent, folder)
 
     async def use() -> None:
         with served(folder) as caller:
-            await caller.rows("SELECT 1", "one")
+            await caller.rows("SELECT 1", WHOLE)
 
     asyncio.run(use())
     for leftover in (folder / "data" / "sql").rglob("*.db-*"):
@@ -178,32 +189,31 @@ def used_again(used: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("how", ["missing", "cut", "header", "page"])
-async def test_a_damaged_database_is_named(used_again: Path, tmp_path: Path, how: str) -> None:
-    """`check` names it, and the node answers 500 for that database alone (BK9)."""
-    shutil.copytree(used_again, tmp_path / "node")
-    data = tmp_path / "node" / "data"
-    place = max(files(data), key=lambda file: named(data, file) == "one")
-    whole = place.read_bytes()
-    contents = {
-        "missing": None,
-        "cut": whole[: len(whole) // 2],
-        "header": b"x" * 100 + whole[100:],
-        "page": whole[:4096] + b"\xff" * (len(whole) - 4096),
-    }[how]
-    place.unlink() if contents is None else place.write_bytes(contents)
+async def test_a_damaged_database_is_named(used_again: Path) -> None:
+    """`check` names each damaged database, and the node answers 500 for those alone (BK9)."""
+    data = used_again / "data"
+    for place in files(data):
+        path = named(data, place)
+        if path == WHOLE:
+            continue
+        contents = DAMAGES[path](place.read_bytes())
+        place.unlink() if contents is None else place.write_bytes(contents)
     status, lines, _ = shown("admin", "check", "--data", str(data))
-    assert (status, len(lines)) == (1, 1)
-    assert lines[0].startswith(f"damage: row database 'one' of {SPACE}, file ")
-    with served(tmp_path / "node") as caller:
-        reply = await caller.ask({"action": "query", "sql": "SELECT sum(length(v)) FROM t"}, "one")
-        assert reply.status == 500, reply.said
-        assert await caller.rows("SELECT count(*) FROM t", "two/deep") == [[900]]
+    assert (status, len(lines)) == (1, len(DAMAGES))
+    for path in DAMAGES:
+        (line,) = [one for one in lines if f" database '{path}' of " in one]
+        assert line.startswith(f"damage: row database '{path}' of {SPACE}, file ")
+    with served(used_again) as caller:
+        for path in DAMAGES:
+            asked = {"action": "query", "sql": "SELECT sum(length(v)) FROM t"}
+            reply = await caller.ask(asked, path)
+            assert reply.status == 500, (path, reply.said)
+        assert await caller.rows("SELECT count(*) FROM t", WHOLE) == [[900]]
 
 
 def named(data: Path, file: Path) -> str:
     """Return the path of a database in its space."""
-    for path in ("one", "two/deep"):
+    for path in PATHS:
         if file_of(DatabaseName(parse_space_id(SPACE), path).key) == str(
             file.relative_to(data / "sql")
         ):
