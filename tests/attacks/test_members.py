@@ -31,6 +31,7 @@ from attacks.test_receipts import kept, reader
 from oidc_issuer import SHOP, Issuer, github_claims
 from running_node import key_token, wallet_token
 
+from capabilities.abilities import READ_RECEIPTS
 from capabilities.facts import OIDC_URN, statement_resource
 from capabilities.memberships import MAX_LIFE_S, Role
 from capabilities.strict_json import Json
@@ -477,8 +478,8 @@ async def test_who_can_read_names_members_and_what_admins_granted(stage: Stage) 
     rights = {team.network: [DECRYPT], team.secret: [GET]}
     grant = key.grant(backend.did, rights, policy=policy_for("approved"), ttl_s=300)
     backend.proofs = [await stage.register(grant)]
-    policy_right = [allow(team.network, SET_POLICY)]
-    await team.client.delegations.add_right(team.wallet, policy_right)
+    rights_to_know = [allow(team.network, SET_POLICY), allow(team.network, READ_RECEIPTS)]
+    await team.client.delegations.add_right(team.wallet, rights_to_know)
     named = await named_readers(team)
     assert named == {
         ("member", admin.did, "now"),

@@ -13,6 +13,7 @@ from conformance.network_key_threats import TESTS_OF_NETWORK_KEY_THREATS
 from conformance.recovery_threats import TESTS_OF_RECOVERY_THREATS, UNTESTED_RECOVERY_THREATS
 from conformance.root_secret_threats import TESTS_OF_ROOT_SECRET_THREATS
 from conformance.runner_threats import TESTS_OF_RUNNER_THREATS, UNTESTED_RUNNER_THREATS
+from conformance.sharing_threats import TESTS_OF_SHARING_THREATS
 from conformance.sql_threats import TESTS_OF_SQL_THREATS
 
 _BACKENDS = "sealspace/test_backends.py::"
@@ -35,8 +36,6 @@ _RELEASE = "attacks/test_release.py::"
 _STRANGERS = "attacks/test_outsiders.py::"
 _TERMINALS = "attacks/test_terminals.py::"
 _TOKENS = "attacks/test_tokens.py::"
-_SHARING = "sealspace/test_sharing.py::"
-_CONTACTS = "sealspace/test_contacts.py::"
 _MACHINES = "attacks/test_machine_tokens.py::"
 _ID_TOKENS = "attacks/test_id_tokens.py::"
 _WITHDRAWALS = "attacks/test_withdrawals.py::"
@@ -59,43 +58,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     **TESTS_OF_NETWORK_KEY_THREATS,
     **TESTS_OF_COPY_THREATS,
     **TESTS_OF_RECOVERY_THREATS,
-    # --- secrets that people share
-    "3.5 a person reads on after a share has ended, or a member after leaving a team": (
-        "attacks/test_sharing.py::test_SH5_an_ended_share_is_over_in_every_worker",
-        _SHARING + "test_SH7_a_member_who_joins_and_leaves",
-    ),
-    "3.5 the node, or a delegate that may write there, gives a name in the owner's list of "
-    "contacts to its own DID, so that the owner shares with it": (
-        "attacks/test_contacts.py::test_SH9_lists_that_others_store",
-        "attacks/test_contacts.py::test_SH9_any_changed_byte_at_the_node",
-        _CONTACTS + "test_SH9_a_list_that_the_owner_did_not_make",
-        _CONTACTS + "test_SH11_an_older_list_is_refused",
-    ),
-    "3.5 a colleague, an app or a page calls itself by a name that the owner gave to somebody "
-    "else": (
-        "attacks/test_contacts.py::test_SH13_names_of_others_are_no_names_of_contacts",
-        "sealspace/cli/test_contacts.py::test_SH14_a_did_from_a_file",
-    ),
-    "3.5 a node, a relay or a writer of the store offers its own key for the network of a person, "
-    "to receive a secret": (
-        _SHARING + "test_SH4_a_node_that_gives_another_descriptor",
-        _SHARING + "test_SH4_a_replaced_network_is_refused",
-    ),
-    "3.5 a path or a grant is planted, so that new values are sealed to an attacker's key": (
-        _SHARING + "test_SH3_a_copy_that_somebody_else_planted_is_not_renewed",
-        _SHARING + "test_SH3_only_the_owners_own_signature_counts",
-    ),
-    "3.5 a recipient who may also write below `vault/secrets/`, another delegate or the node "
-    "plants names in a shared folder, to get secrets that were never shared": (
-        "attacks/test_sharing.py::test_SH6_names_that_a_writer_plants_are_not_copied",
-        _SHARING + "test_SH3_only_names_that_the_owner_signed_count",
-    ),
-    "3.5 a person with a share tries other names, folders or teams, or writes": (
-        "attacks/test_sharing.py::test_SH5_a_reader_who_tries_other_paths",
-    ),
-    "3.5 a shared secret takes the place of one's own in a program": (
-        "sealspace/cli/test_sharing.py::test_SH8_a_name_that_one_has_too",
-    ),
+    **TESTS_OF_SHARING_THREATS,
     # --- iExec's clients
     "3.2 a party that saw a push of iExec's client sends it again, to bring a former value back": (
         _SMS + "test_one_of_many_copies_of_a_replacement_wins",

@@ -279,11 +279,7 @@ async def put_values(
                 room=reading.room,
                 pages=call.pages,
             )
-            places = KeyPlacesPlan()
-            networks: tuple[Check, ...] = ()
-            if keys.sealed:  # most values are no envelopes
-                places = await plan_key_places(services.store, space_keys(space), keys.stored)
-                networks = await check_keys(services, space, keys.sealed)
+            places, networks = await _plan_keys(request, keys)
             # The quota is checked before `finalize` gives uploaded files their final names.
             quota = reading.quota(draft, key_rows_bytes=places.growth_bytes)
             plan = await draft.finalize(now=services.now())
@@ -341,6 +337,19 @@ async def _find_keys(request: Request, received: Sequence[Write], staging: Stagi
         if not services.has_present_secret(root_secret):
             raise Refusal("root-secret-replaced")
     return _FoundKeys(writes=writes, sealed=sealed, stored=stored)
+
+
+async def _plan_keys(request: Request, keys: _FoundKeys) -> tuple[KeyPlacesPlan, tuple[Check, ...]]:
+    """Plan the rows of the wrapped keys in received values, and check their networks (RL21, EN38).
+
+    Raises:
+        Refusal: `key-retiring`: see `check_keys`.
+    """
+    if not keys.sealed:  # most values are no envelopes
+        return KeyPlacesPlan(), ()
+    services, space = request.services, request.target.space
+    places = await plan_key_places(services.store, space_keys(space), keys.stored)
+    return places, await check_keys(services, space, keys.sealed)
 
 
 def durable_replay_record(services: Services, call: Call) -> ReplayRecord | None:
