@@ -182,7 +182,7 @@ async def test_MT3_its_key_passes_nothing_on(stage: Stage) -> None:
         (holder.grant(other.did, {owner.secret: [GET]}), "terminal-parent"),
         (machine_token(holder.signer, other.did, paths, network), "its signer's own values"),
         (machine_token(holder.signer, holder.did, paths, network), "its signer's own values"),
-        (machine_token(holder.signer, other.did, paths, network, proofs=holder.proofs), NO_PROOF),
+        (machine_token(holder.signer, other.did, paths, network, proofs=holder.proofs), BY_WALLET),
     ):
         reply = await stage.post("/delegate", token)
         assert reply.status in (400, 401) and said in reply.said[1], reply.said
@@ -200,6 +200,7 @@ async def test_MT3_it_does_not_speak_for_the_owner(stage: Stage) -> None:
 
 
 NO_PROOF = "cites no proof, unless"
+BY_WALLET = "an admin signs a machine token with a wallet"
 ONE_FACT, RIGHTS, EXACTLY = "has exactly one fact", "may only read values", "grants exactly its"
 INVALID = "its statement is invalid"
 
