@@ -11,6 +11,7 @@ The services of a client, each a class of its own:
     client.sql(database): Sql. SQLite databases: queries, changes in transactions, copies.
     client.secrets(): Secrets. Named texts or bytes, encrypted in this process.
     client.sharing: Sharing. Secrets that people share with each other.
+    client.teams: Teams. Teams with members, who read and replace the same secrets.
     client.access: Access. Who can read and replace a secret.
     client.contacts: Contacts. The owner's names for DIDs.
     client.spaces(): Spaces. The owner's spaces.
@@ -78,6 +79,7 @@ _PLACES = {
     "load_session": "session",
     "save_session": "session",
     "Sharing": "apps.sharing",
+    "Teams": "apps.teams",
     "PublicKv": "spaces",
     "Spaces": "spaces",
     "Sql": "sql",

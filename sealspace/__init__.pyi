@@ -7,6 +7,7 @@ from sealspace.apps.key_rotation import KeyRotation as KeyRotation
 from sealspace.apps.programs import Programs as Programs
 from sealspace.apps.runners import Runners as Runners
 from sealspace.apps.sharing import Sharing as Sharing
+from sealspace.apps.teams import Teams as Teams
 from sealspace.client import Client as Client
 from sealspace.client import NodeInfo as NodeInfo
 from sealspace.client import SignIn as SignIn
@@ -78,6 +79,7 @@ __all__ = [
     "SignIn",
     "Spaces",
     "Sql",
+    "Teams",
     "TransportError",
     "TransportSettings",
     "Unauthorized",

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from .apps.programs import Programs
     from .apps.runners import Runners
     from .apps.sharing import Sharing
+    from .apps.teams import Teams
     from .delegations import Delegations
     from .receipts import Receipts
     from .spaces import PublicKv, Spaces
@@ -519,6 +520,13 @@ class Client:
         from .apps.sharing import Sharing
 
         return Sharing(self._caller, self._encryption)
+
+    @property
+    def teams(self) -> "Teams":
+        """Methods for teams whose members read and replace the same secrets."""
+        from .apps.teams import Teams
+
+        return Teams(self._caller)
 
     @property
     def access(self) -> "Access":

@@ -19,6 +19,7 @@
     │   └── ClientClosed
     ├── NotGranted                     the session lacks a right; nothing was sent (missing)
     ├── NotShared                      a secret is not shared, or does not exist
+    ├── NotAMember                     somebody is not a member of a team, or not an admin
     ├── NoSuchContact                  the owner gave this name to no DID
     ├── ContactsInvalid                the list of contacts was not made by its owner
     ├── SessionExpired
@@ -333,6 +334,18 @@ class NotShared(SealspaceError):
     default_step = (
         "ask the owner; if several teams are named, choose one with --from DID/TEAM, or those for"
         " you alone with --from DID/; if the owner uses another node, use --from FILE"
+    )
+
+
+class NotAMember(SealspaceError):
+    """Somebody is not a member of a team, or not one of its admins."""
+
+    code = "not-a-member"
+    default_hint = (
+        "ask an admin of the team for a membership; `client.teams.memberships()` lists yours"
+    )
+    default_step = (
+        "ask an admin of the team for an invitation; to list your teams: sealspace team list"
     )
 
 

@@ -120,6 +120,7 @@ EXIT_STATUSES: Mapping[int, tuple[str, ...]] = {
     22: (
         "permission denied: the session, the grant or the running code does not allow this",
         "not-granted",
+        "not-a-member",
         "unauthorized",
         "action-not-authorized",
         "delegation-revoked",

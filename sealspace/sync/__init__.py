@@ -50,6 +50,7 @@ _OWN = {
     "Runners": "services",
     "Secrets": "services",
     "Sharing": "services",
+    "Teams": "services",
     "Spaces": "services",
     "Sql": "services",
     "Withdrawals": "services",

@@ -24,6 +24,7 @@ from sealspace.sync.services import (
     Sharing,
     Spaces,
     Sql,
+    Teams,
     Withdrawals,
 )
 from sealspace.wallets import AnyWallet
@@ -255,6 +256,10 @@ class Client:
     @property
     def sharing(self) -> Sharing:
         """Methods for sharing secrets with people, and for reading what others shared."""
+
+    @property
+    def teams(self) -> Teams:
+        """Methods for teams whose members read and replace the same secrets."""
 
     @property
     def access(self) -> Access:

@@ -47,6 +47,13 @@ class Sharing(Bridged, of=aio.Sharing):
     """
 
 
+class Teams(Bridged, of=aio.Teams):
+    """A client for teams and memberships.
+
+    Use `Client.teams` to get an instance. See `sealspace.apps.teams.Teams`.
+    """
+
+
 class Access(Bridged, of=aio.Access):
     """A client that finds out who can read a secret.
 

@@ -5,6 +5,7 @@ from typing import BinaryIO
 
 from capabilities.clock_and_entropy import Clock, Entropy
 from capabilities.machine_tokens import MachineGrant, OidcTrust
+from capabilities.members import Role
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceId
 from capabilities.strict_json import JsonObject
@@ -20,9 +21,11 @@ from sealspace.apps.attestation import AttestationSession, Attested, Challenge
 from sealspace.apps.backends import EvidenceVerifier, Leniency, Pin, Seen
 from sealspace.apps.contacts import StoredContacts
 from sealspace.apps.key_rotation import LookedAt, NeedingValue, Reencrypted, WalletSource
+from sealspace.apps.memberships import TeamMember, TeamMembers
 from sealspace.apps.programs import Active, ProgramManifest, Provenance, Target, Version
 from sealspace.apps.runners import Generation
 from sealspace.apps.sharing import Share, _Wallet
+from sealspace.apps.teams import CreatedTeam, Removal
 from sealspace.documents.contact_list import Contact
 from sealspace.documents.manifests import DelegationTarget
 from sealspace.documents.network_keys import NetworkKeys
@@ -34,7 +37,7 @@ from sealspace.documents.signed_statements import StatementSigner
 from sealspace.encryption import ReceiverKey
 from sealspace.kv import Page, SignedUrl
 from sealspace.receipts import CopyFetch, KeyRelease, ReceiptPage
-from sealspace.session import Grant
+from sealspace.session import Grant, Session
 from sealspace.spaces import SpaceEntry
 from sealspace.sql import Changes, Rows, SqlValue, Statement
 from sealspace.wallets import AnyWallet
@@ -875,6 +878,187 @@ class Sharing:
             encryption: encryption service of a client of the person's node; None: this node.
         Raises:
             SealspaceError: as `Delegations.accept`.
+        """
+
+class Teams:
+    """A client for teams and memberships.
+
+    Use `Client.teams` to get an instance. See `sealspace.apps.teams.Teams`.
+    """
+
+    def create(
+        self,
+        admins: Iterable[str] = ...,
+        *,
+        ttl_s: float = ...,
+        names: Mapping[str, str] | None = None,
+        seed: bytes | None = None,
+    ) -> CreatedTeam:
+        """Create a team, of which the owner of this session is an admin.
+
+        The team's wallet is made in memory, signs in for ten minutes, creates the team's space and
+        network, and signs the admins' memberships. An interrupted call can be repeated with the
+        same seed.
+
+        Args:
+            admins: DIDs of the wallets of further admins. With only one admin, a lost key leaves
+                the team without an admin.
+            ttl_s: lifetime of the memberships, seconds, at most 1,830 days.
+            names: DID to the name that the team uses for the admin.
+            seed: the private key of the team's wallet, 32 random bytes; None: a new one.
+        Returns:
+            The DID, the memberships and the team's key, which is stored nowhere.
+        Raises:
+            InvalidInput: a DID is not that of a wallet, a name or the lifetime is not valid, or the
+                seed is not a key.
+            SpacesNotHosted: the node does not admit the team as an owner.
+            SealspaceError: as `Client.sign_in` and `Encryption.ensure_network`.
+        """
+
+    def memberships(self, *, ended: bool = False) -> tuple[TeamMember, ...]:
+        """Return the memberships that the owner of this session has received, the latest first.
+
+        Anybody can sign a membership of their own team for any wallet. So compare the team's DID
+        with the one that an admin of the team named.
+
+        Args:
+            ended: also return those that have ended or were revoked.
+        Raises:
+            SealspaceError: as `Delegations.query`.
+        Does not check:
+            The admin's membership that a membership cites. The node checks it on each use.
+        """
+
+    def membership(self, team: str) -> TeamMember:
+        """Return the latest live membership of a team that the owner of this session has.
+
+        Raises:
+            NotAMember: there is none.
+            SealspaceError: as `memberships`.
+        """
+
+    def sign_in(
+        self,
+        wallet: AnyWallet,
+        membership: TeamMember | Grant,
+        *,
+        ttl_s: float = ...,
+        domain: str = "localhost",
+    ) -> Session:
+        """Sign in to a fresh key as a member of a team (TM3).
+
+        The wallet signs once. This client's session does not change; see `Client.acting`.
+
+        Args:
+            wallet: the member's wallet.
+            membership: of the member.
+            ttl_s: lifetime in seconds, at most 30 days; shorter if the membership ends earlier.
+            domain: the requesting authority, which the wallet shows to the person who signs.
+        Returns:
+            A session whose owner is the team.
+        Raises:
+            InvalidInput: the lifetime is not valid, or the wallet is not the member's.
+            NodeRefused, TransportError: the node did not register the sign-in.
+        """
+
+    def leave(self, team: str, *, wallet: AnyWallet) -> tuple[str, ...]:
+        """End all memberships of this session's owner in a team.
+
+        Args:
+            team: DID of the team.
+            wallet: the member's wallet. It signs once for each membership, or once if the member is
+                an admin.
+        Returns:
+            The cids of the memberships that ended.
+        Raises:
+            NotAMember: there is no membership.
+            InvalidInput: the member is the last admin, or the memberships that the member signed
+                would end; see `remove`.
+            SealspaceError: as `memberships` and `Delegations.revoke_by_wallet`.
+        """
+
+    def members(self, *, ended: bool = False) -> TeamMembers:
+        """Return the members of the team.
+
+        The node lists what was signed, and this client verifies each membership: signature, form,
+        and who signed it (TM1, TM2). A node could leave out some.
+
+        Args:
+            ended: also return memberships that have ended or were revoked.
+        Raises:
+            NotGranted, Unauthorized: the session is not that of an admin.
+            MalformedAnswer: the node lists more memberships than a client verifies.
+            SealspaceError: as `Delegations.query`.
+        """
+
+    def admit(
+        self,
+        did: str,
+        role: Role,
+        *,
+        wallet: AnyWallet,
+        secrets: Collection[str] = ...,
+        ttl_s: float | None = None,
+        name: str | None = None,
+    ) -> Grant:
+        """Admit a member, or give a member another membership beside the present one.
+
+        Args:
+            did: DID of the member's wallet. Compare it with the person: whoever has this wallet
+                reads the secrets.
+            role: `admin`, `writer` or `reader`.
+            wallet: the wallet of the admin who signs.
+            secrets: labels (`NAME` or `scope/NAME`) of the secrets, at most 64; empty: all.
+            ttl_s: lifetime in seconds; None: a year, or until the admin's own membership ends.
+            name: how the team calls the member.
+        Returns:
+            The membership, registered with the node. The member finds it with `memberships`.
+        Raises:
+            InvalidInput: an argument is not valid, or the membership would end after the admin's.
+            NotAMember: the wallet is not that of an admin of this team.
+            SealspaceError: as `members`.
+        """
+
+    def change_role(
+        self,
+        did: str,
+        role: Role,
+        *,
+        wallet: AnyWallet,
+        secrets: Collection[str] = ...,
+        ttl_s: float | None = None,
+    ) -> Removal:
+        """Replace the memberships of a member by one with another role.
+
+        The new one is signed first, so a reader who becomes a writer can read all the time. The
+        member signs in again. The name stays, and so does the end, unless `ttl_s` is given.
+
+        Args:
+            did: the member.
+            role: the new role.
+            wallet: as in `admit`.
+            secrets: as in `admit`.
+            ttl_s: lifetime of the new membership; None: until the former one ends.
+        Raises:
+            InvalidInput: the member is the last admin; or as `remove`.
+            NotAMember: as `remove`.
+            SealspaceError: as `members`.
+        """
+
+    def remove(self, did: str, *, wallet: AnyWallet) -> Removal:
+        """Remove a member. Afterwards, the member reads and writes nothing (TM7).
+
+        Members whom a removed admin had admitted would lose their membership too. So the admin who
+        removes signs these anew first. An interrupted call can be repeated. What the member has
+        read stays known, so replace those values.
+
+        Args:
+            did: the member.
+            wallet: the wallet of the admin who removes.
+        Raises:
+            InvalidInput: the member is the last admin, or admitted the admin who removes.
+            NotAMember: the DID is not a member, or the wallet is not that of an admin.
+            SealspaceError: as `members` and `Delegations.revoke`.
         """
 
 class Access:

@@ -56,7 +56,12 @@ NOT_HERE = {"documents.node_evidence", "documents.iexec_results"}
 
 
 # Read by the others alone.
-WITHOUT = {"apps.readers", "documents.manifest_reading", "documents.secret_names"}
+WITHOUT = {
+    "apps.memberships",
+    "apps.readers",
+    "documents.manifest_reading",
+    "documents.secret_names",
+}
 
 
 def examples() -> dict[str, str]:

@@ -1,0 +1,241 @@
+"""Memberships of a team, as a client reads and verifies them (TM1, TM2).
+
+A node lists delegations, and a client verifies by itself which of them are memberships: signature,
+statement, rights, and who signed them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from capabilities.abilities import (
+    CAPABILITIES_READ,
+    DECRYPT,
+    DELEGATION_LIST,
+    DELEGATION_STATUS,
+    KV_DELETE,
+    KV_GET,
+    KV_LIST,
+    KV_METADATA,
+    KV_PUT,
+    READ_RECEIPTS,
+    REVOKE,
+)
+from capabilities.capability_errors import CapabilityError
+from capabilities.chain import Registered
+from capabilities.facts import states_membership as has_membership_fact
+from capabilities.members import (
+    Role,
+    check_admitted,
+    is_membership,
+    secret_rights,
+    stated_membership,
+    team_of,
+)
+from capabilities.principals import Principal, same_principal
+from capabilities.tokens import Capability, Delegation, parse_delegation, verify_delegation
+
+from ..documents.secret_names import OWN_FOLDER, SECRETS_SPACE, secret_at
+from ..errors import InvalidInput
+from ..session import (
+    Grant,
+    capability,
+    network_of_owner,
+    read_grant,
+    space_capability,
+    space_of,
+)
+from ..wire.delegation_history import LIVE, DelegationRecord, Status
+
+INVITATIONS_PATH = "invitations/"
+"""The path in a team's space `secrets` below which invitations are answered (TM11)."""
+
+
+class TeamMember(NamedTuple):
+    """A membership of a team, whose statement and signature were verified.
+
+    Attributes:
+        team: DID of the team.
+        did: DID of the member's wallet.
+        name: how the team calls the member, or None.
+        role: `admin`, `writer` or `reader`.
+        secrets: labels of the secrets that the member may use; empty for all.
+        ends_at: epoch seconds.
+        admitted_by: DID of the wallet that signed: the team's, or an admin's.
+        status: as the node states it; `active` is a live one.
+        grant: the membership itself.
+        parent: cid of the admin's membership that it cites; None: the team signed it.
+    """
+
+    team: Principal
+    did: Principal
+    name: str | None
+    role: Role
+    secrets: tuple[str, ...]
+    ends_at: int
+    admitted_by: Principal
+    status: Status
+    grant: Grant
+    parent: str | None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the node lists the membership as usable."""
+        return self.status in LIVE
+
+
+class TeamMembers(NamedTuple):
+    """The memberships of a team.
+
+    Attributes:
+        members: the latest first. A member whose role was changed can have ended ones too.
+    """
+
+    members: tuple[TeamMember, ...]
+
+    @property
+    def live(self) -> tuple[TeamMember, ...]:
+        """The memberships that can be used."""
+        return tuple([one for one in self.members if one.is_live])
+
+    @property
+    def admins(self) -> frozenset[Principal]:
+        """The DIDs of all admins."""
+        return frozenset([one.did for one in self.live if one.role == "admin"])
+
+    @property
+    def has_one_admin(self) -> bool:
+        """Whether there is only one admin.
+
+        If this admin loses the wallet's key, only the team's own key can admit another one.
+        """
+        return len(self.admins) == 1
+
+    def of(self, did: str) -> tuple[TeamMember, ...]:
+        """Return the live memberships of a member."""
+        return tuple([one for one in self.live if same_principal(one.did, did)])
+
+
+def membership_rights(team: Principal, role: Role, paths: Sequence[str]) -> tuple[Capability, ...]:
+    """Return what a membership grants (TM1)."""
+    network = network_of_owner(team).text
+    rights = [capability(network, DECRYPT)]
+    if role != "admin":
+        return (
+            *(capability(path, ability) for path, ability in secret_rights(role, team, paths)),
+            *rights,
+        )
+    space = space_of(team, SECRETS_SPACE)
+    rights.append(capability(network, READ_RECEIPTS))
+    for path in (OWN_FOLDER, INVITATIONS_PATH):
+        for ability in (KV_GET, KV_METADATA, KV_PUT, KV_DELETE, KV_LIST):
+            rights.append(space_capability(space, "kv", path, ability))
+    for ability in (DELEGATION_LIST, REVOKE, DELEGATION_STATUS):
+        rights.append(space_capability(space, "delegation", None, ability))
+    rights.append(space_capability(space, "capabilities", None, CAPABILITIES_READ))
+    return tuple(rights)
+
+
+def terms_of(member: TeamMember) -> tuple[Principal, Role, tuple[str, ...]]:
+    """Return what two memberships have in common that are equal for the member."""
+    return member.did, member.role, member.secrets
+
+
+def with_descendants(listed: TeamMembers, members: Iterable[TeamMember]) -> frozenset[str]:
+    """Return the cids of memberships, and of all live ones that depend on them."""
+    ending = {one.grant.cid for one in members}
+    size = 0
+    while size != len(ending):
+        size = len(ending)
+        for one in listed.live:
+            if one.parent in ending:
+                ending.add(one.grant.cid)
+    return frozenset(ending)
+
+
+def states_membership(token: str) -> bool:
+    """Return whether a token states that it is a membership. The signature is not verified."""
+    try:
+        return has_membership_fact(parse_delegation(token).facts)
+    except CapabilityError:
+        return False
+
+
+def verified(token: str) -> Delegation | None:
+    """Return a delegation with a valid signature, or None."""
+    try:
+        return verify_delegation(parse_delegation(token))
+    except CapabilityError:
+        return None
+
+
+def registered(delegation: Delegation, now: float) -> Registered:
+    """Return a delegation in the form that the rules of memberships take.
+
+    The time of registration is not known. A membership that is short enough from now was short
+    enough before.
+    """
+    return Registered(
+        delegation=delegation,
+        closure=(),
+        not_before=None,
+        expires_at=None,
+        parents=(),
+        registered_at=now,
+    )
+
+
+def read_member(
+    record: DelegationRecord, known: Mapping[str, Registered], *, now: float
+) -> TeamMember | None:
+    """Return the membership of a record, or None if it breaks a rule of TM1.
+
+    `known` has the verified delegation. The status is the node's.
+    """
+    link = known.get(record.cid)
+    if link is None or not is_membership(link.delegation):
+        return None
+    delegation = link.delegation
+    grant = read_grant(record.token or "")
+    if grant.cid != record.cid or len(delegation.parents) > 1:
+        return None
+    try:
+        stated = stated_membership(delegation, registered_at=now)
+        team = team_of(delegation)
+        place = f"{space_of(team, SECRETS_SPACE).text}/kv/"
+        secrets = [secret_at(path.removeprefix(place)) for path in stated.paths]
+    except (CapabilityError, InvalidInput):
+        return None
+    if same_principal(delegation.delegator, team) is bool(delegation.parents):
+        return None
+    return TeamMember(
+        team=team,
+        did=delegation.delegate,
+        name=stated.name,
+        role=stated.role,
+        secrets=tuple(sorted([one.label for one in secrets if one is not None])),
+        ends_at=stated.end,
+        admitted_by=delegation.delegator,
+        status=record.status,
+        grant=grant,
+        parent=delegation.parents[0].echo if delegation.parents else None,
+    )
+
+
+def is_admitted(cid: str, known: Mapping[str, Registered]) -> bool:
+    """Return whether the team, or a chain of its admins, signed a membership (TM2)."""
+    for _ in range(len(known)):
+        link = known[cid]
+        parents = []
+        for cited in link.delegation.parents:
+            if cited.echo not in known:
+                return False
+            parents.append(known[cited.echo])
+            cid = cited.echo
+        try:
+            stated = stated_membership(link.delegation, registered_at=link.registered_at)
+            check_admitted(link.delegation, stated, parents)
+        except CapabilityError:
+            return False
+        if not parents:
+            return True
+    return False

@@ -1,0 +1,642 @@
+"""A client for teams whose members read and replace the same secrets.
+
+A team is an owner with a wallet of its own, which nobody uses day by day (see `spec/teams.md`). The
+wallet of the team, or of an admin, signs a membership for each member. A member signs in to a
+session for the team with the own wallet. Everything that a client does for an owner, it then does
+for the team: with an ordinary client of that session.
+
+Example:
+    created = await client.teams.create()
+    (mine,) = await client.teams.memberships()
+    team = client.acting(await client.teams.sign_in(wallet, mine))
+    await team.secrets().put("API_KEY", "open sesame")
+    await team.teams.admit(new_wallet().did, "reader", wallet=wallet)
+    listed = await team.teams.members()
+    assert [one.role for one in listed.members] == ["reader", "admin"]
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import field
+from typing import NamedTuple
+
+import msgspec
+
+from capabilities.capability_errors import CapabilityError
+from capabilities.facts import MEMBER_URN, statement_resource
+from capabilities.frozen import frozen
+from capabilities.members import (
+    MAX_LIFE_S,
+    MAX_MEMBER_PATHS,
+    Membership,
+    Role,
+    is_membership,
+    stated_membership,
+    team_of,
+)
+from capabilities.principals import Principal, is_wallet, parse_principal, same_principal
+from capabilities.resources import SpaceId
+from capabilities.signatures import Ed25519Signer, WalletSigner
+from capabilities.tokens import parse_delegation, verify_delegation
+
+from ..delegations import Delegations
+from ..encryption import Encryption
+from ..errors import InvalidInput, LifetimeTooLong, MalformedAnswer, NotAMember
+from ..secrets import SECRETS_SPACE, parse_secret_label, writable_name
+from ..session import (
+    Grant,
+    Session,
+    space_of,
+)
+from ..wallets import AnyWallet, wallet_of
+from ..wire.caller import Caller
+from ..wire.delegation_history import MAX_PAGE_ITEMS, DelegationRecord, Direction, Status
+from ..wire.sign_in import (
+    MAX_SESSION_TTL_S,
+    SESSION_TTL_S,
+    SignIn,
+    pass_on,
+    register,
+    sign_grant,
+    wallet_sign_in,
+)
+from .memberships import (
+    TeamMember,
+    TeamMembers,
+    is_admitted,
+    membership_rights,
+    read_member,
+    registered,
+    states_membership,
+    terms_of,
+    verified,
+    with_descendants,
+)
+
+MEMBERSHIP_TTL_S = 365 * 86_400.0
+"""Default lifetime of a membership, seconds."""
+
+_BRIEF_TTL_S = 600.0
+"""Lifetime of a sign-in that serves one call, seconds."""
+
+_MOST_MEMBERSHIPS = 2_000
+"""Most memberships of a list that are verified."""
+
+_MOST_TOKEN_CHARS = 64 << 20
+"""Most characters of their tokens together."""
+
+
+@frozen(repr=False)
+class CreatedTeam:
+    """A new team.
+
+    Attributes:
+        team: DID of the team.
+        memberships: of its admins, the caller's first.
+        seed: the private key of the team's wallet, 32 bytes. Store it where no member needs it day
+            by day: whoever has it can do everything that the team can (TM9).
+    """
+
+    team: Principal
+    memberships: tuple[Grant, ...]
+    seed: bytes = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"CreatedTeam({self.team}, {len(self.memberships)} admins)"
+
+
+class Removal(NamedTuple):
+    """The result of removing a member.
+
+    Attributes:
+        renewed: new memberships of others, which the removed member had admitted. Their holders
+            sign in again.
+        revoked: cids of the revoked memberships.
+    """
+
+    renewed: tuple[TeamMember, ...]
+    revoked: tuple[str, ...]
+
+
+class Teams:
+    """A client for teams and memberships.
+
+    Use `Client.teams` to get an instance. `create`, `memberships` and `sign_in` are for a session
+    of the caller's own. The other methods are for a session for the team, as `sign_in` returns it,
+    in `client.acting(session)`. The parameter `wallet` is the caller's own wallet.
+
+    Args:
+        caller: sends requests with the session's authority.
+    """
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    # --- for oneself ------------------------------------------------------------------------------
+
+    async def create(
+        self,
+        admins: Iterable[str] = (),
+        *,
+        ttl_s: float = MEMBERSHIP_TTL_S,
+        names: Mapping[str, str] | None = None,
+        seed: bytes | None = None,
+    ) -> CreatedTeam:
+        """Create a team, of which the owner of this session is an admin.
+
+        The team's wallet is made in memory, signs in for ten minutes, creates the team's space and
+        network, and signs the admins' memberships. An interrupted call can be repeated with the
+        same seed.
+
+        Args:
+            admins: DIDs of the wallets of further admins. With only one admin, a lost key leaves
+                the team without an admin.
+            ttl_s: lifetime of the memberships, seconds, at most 1,830 days.
+            names: DID to the name that the team uses for the admin.
+            seed: the private key of the team's wallet, 32 random bytes; None: a new one.
+        Returns:
+            The DID, the memberships and the team's key, which is stored nowhere.
+        Raises:
+            InvalidInput: a DID is not that of a wallet, a name or the lifetime is not valid, or the
+                seed is not a key.
+            SpacesNotHosted: the node does not admit the team as an owner.
+            SealspaceError: as `Client.sign_in` and `Encryption.ensure_network`.
+        """
+        _require_life(ttl_s)
+        own = self._caller.session.owner
+        dids = [_member_did(did) for did in dict.fromkeys((own, *admins))]
+        if seed is None:
+            seed = self._caller.entropy.token(32)
+        try:
+            wallet = WalletSigner(seed)
+        except (ValueError, CapabilityError) as exc:
+            raise InvalidInput("the seed is not the key of a wallet: 32 random bytes") from exc
+        asked = SignIn(space=SECRETS_SPACE, ttl_s=_BRIEF_TTL_S)
+        session = await wallet_sign_in(self._caller, wallet, asked)
+        acting = self._caller.acting(session)
+        await Encryption(acting).ensure_network()
+        ends_at = self._caller.clock.now() + ttl_s
+        signed = []
+        for did in dict.fromkeys(dids):
+            name = (names or {}).get(did)
+            signed.append(
+                await Teams(acting)._sign(
+                    wallet, did, "admin", ends_at=int(ends_at), name=name, parent=None
+                )
+            )
+        await Delegations(acting).revoke(session.grants[0].cid)
+        return CreatedTeam(team=session.owner, memberships=tuple(signed), seed=seed)
+
+    async def memberships(self, *, ended: bool = False) -> tuple[TeamMember, ...]:
+        """Return the memberships that the owner of this session has received, the latest first.
+
+        Anybody can sign a membership of their own team for any wallet. So compare the team's DID
+        with the one that an admin of the team named.
+
+        Args:
+            ended: also return those that have ended or were revoked.
+        Raises:
+            SealspaceError: as `Delegations.query`.
+        Does not check:
+            The admin's membership that a membership cites. The node checks it on each use.
+        """
+        session = self._caller.session
+        records = await self._records(
+            direction="received",
+            account=None if session.space else SECRETS_SPACE,
+            status=None if ended else "active",
+        )
+        now = self._caller.clock.now()
+        found = []
+        for record in records:
+            delegation = verified(record.token or "")
+            if delegation is not None:
+                known = {record.cid: registered(delegation, now)}
+                member = read_member(record, known, now=now)
+                if member is not None and same_principal(member.did, session.owner):
+                    found.append(member)
+        return tuple(found)
+
+    async def membership(self, team: str) -> TeamMember:
+        """Return the latest live membership of a team that the owner of this session has.
+
+        Raises:
+            NotAMember: there is none.
+            SealspaceError: as `memberships`.
+        """
+        for one in await self.memberships():
+            if same_principal(one.team, team):
+                return one
+        raise _not_a_member(team)
+
+    async def sign_in(
+        self,
+        wallet: AnyWallet,
+        membership: TeamMember | Grant,
+        *,
+        ttl_s: float = SESSION_TTL_S,
+        domain: str = "localhost",
+    ) -> Session:
+        """Sign in to a fresh key as a member of a team (TM3).
+
+        The wallet signs once. This client's session does not change; see `Client.acting`.
+
+        Args:
+            wallet: the member's wallet.
+            membership: of the member.
+            ttl_s: lifetime in seconds, at most 30 days; shorter if the membership ends earlier.
+            domain: the requesting authority, which the wallet shows to the person who signs.
+        Returns:
+            A session whose owner is the team.
+        Raises:
+            InvalidInput: the lifetime is not valid, or the wallet is not the member's.
+            NodeRefused, TransportError: the node did not register the sign-in.
+        """
+        grant = membership if isinstance(membership, Grant) else membership.grant
+        signing = wallet_of(wallet)
+        if not 0 < ttl_s <= MAX_SESSION_TTL_S:
+            raise InvalidInput(
+                "the lifetime of a session must be more than 0 s and at most 30 days"
+            )
+        if not same_principal(grant.delegate, signing.did):
+            raise InvalidInput(f"the membership is for {grant.delegate}, not for {signing.did}")
+        delegation = verified(grant.header)
+        if delegation is None or not is_membership(delegation):
+            raise InvalidInput("this is not a membership", hint="ask an admin of the team for one")
+        team = team_of(delegation)
+        seed = self._caller.entropy.token(32)
+        signer = Ed25519Signer(seed)
+        await register(self._caller, grant)
+        sign_in = await pass_on(self._caller, signing, grant, signer, ttl_s=ttl_s, domain=domain)
+        return Session(
+            signer=signer,
+            owner=team,
+            space=space_of(team, SECRETS_SPACE),
+            grants=(sign_in,),
+            node_id=await self._caller.node_id(),
+            seed=seed,
+        )
+
+    async def leave(self, team: str, *, wallet: AnyWallet) -> tuple[str, ...]:
+        """End all memberships of this session's owner in a team.
+
+        Args:
+            team: DID of the team.
+            wallet: the member's wallet. It signs once for each membership, or once if the member is
+                an admin.
+        Returns:
+            The cids of the memberships that ended.
+        Raises:
+            NotAMember: there is no membership.
+            InvalidInput: the member is the last admin, or the memberships that the member signed
+                would end; see `remove`.
+            SealspaceError: as `memberships` and `Delegations.revoke_by_wallet`.
+        """
+        own = [one for one in await self.memberships() if same_principal(one.team, team)]
+        if not own:
+            raise _not_a_member(team)
+        for one in own:
+            if one.role == "admin":
+                session = await self.sign_in(wallet, one, ttl_s=_BRIEF_TTL_S)
+                acting = Teams(self._caller.acting(session))
+                return (await acting.remove(one.did, wallet=wallet)).revoked
+        for one in own:
+            await Delegations(self._caller).revoke_by_wallet(one.grant.cid, wallet)
+        return tuple([one.grant.cid for one in own])
+
+    # --- for the team -----------------------------------------------------------------------------
+
+    async def members(self, *, ended: bool = False) -> TeamMembers:
+        """Return the members of the team.
+
+        The node lists what was signed, and this client verifies each membership: signature, form,
+        and who signed it (TM1, TM2). A node could leave out some.
+
+        Args:
+            ended: also return memberships that have ended or were revoked.
+        Raises:
+            NotGranted, Unauthorized: the session is not that of an admin.
+            MalformedAnswer: the node lists more memberships than a client verifies.
+            SealspaceError: as `Delegations.query`.
+        """
+        records = await self._records(
+            direction="granted",
+            account=self._space.text,
+            status=None if ended else "active",
+        )
+        now = self._caller.clock.now()
+        known = {}
+        for record in records:
+            delegation = verified(record.token or "")
+            if delegation is not None:
+                known[record.cid] = registered(delegation, now)
+        found = []
+        for record in records:
+            member = read_member(record, known, now=now)
+            if member is not None and member.team == self._team and is_admitted(record.cid, known):
+                found.append(member)
+        return TeamMembers(tuple(found))
+
+    async def admit(
+        self,
+        did: str,
+        role: Role,
+        *,
+        wallet: AnyWallet,
+        secrets: Collection[str] = (),
+        ttl_s: float | None = None,
+        name: str | None = None,
+    ) -> Grant:
+        """Admit a member, or give a member another membership beside the present one.
+
+        Args:
+            did: DID of the member's wallet. Compare it with the person: whoever has this wallet
+                reads the secrets.
+            role: `admin`, `writer` or `reader`.
+            wallet: the wallet of the admin who signs.
+            secrets: labels (`NAME` or `scope/NAME`) of the secrets, at most 64; empty: all.
+            ttl_s: lifetime in seconds; None: a year, or until the admin's own membership ends.
+            name: how the team calls the member.
+        Returns:
+            The membership, registered with the node. The member finds it with `memberships`.
+        Raises:
+            InvalidInput: an argument is not valid, or the membership would end after the admin's.
+            NotAMember: the wallet is not that of an admin of this team.
+            SealspaceError: as `members`.
+        """
+        own = _admin_of(await self.members(), wallet)
+        life_s = MEMBERSHIP_TTL_S if ttl_s is None else ttl_s
+        _require_life(life_s)
+        ends_at = int(self._caller.clock.now() + life_s)
+        if ends_at > own.ends_at:
+            if ttl_s is not None:
+                possible_s = own.ends_at - self._caller.clock.now()
+                raise LifetimeTooLong("a membership", asked_s=ttl_s, possible_s=possible_s)
+            ends_at = own.ends_at
+        return await self._sign(
+            wallet, _member_did(did), role, secrets, ends_at=ends_at, name=name, parent=own.grant
+        )
+
+    async def change_role(
+        self,
+        did: str,
+        role: Role,
+        *,
+        wallet: AnyWallet,
+        secrets: Collection[str] = (),
+        ttl_s: float | None = None,
+    ) -> Removal:
+        """Replace the memberships of a member by one with another role.
+
+        The new one is signed first, so a reader who becomes a writer can read all the time. The
+        member signs in again. The name stays, and so does the end, unless `ttl_s` is given.
+
+        Args:
+            did: the member.
+            role: the new role.
+            wallet: as in `admit`.
+            secrets: as in `admit`.
+            ttl_s: lifetime of the new membership; None: until the former one ends.
+        Raises:
+            InvalidInput: the member is the last admin; or as `remove`.
+            NotAMember: as `remove`.
+            SealspaceError: as `members`.
+        """
+        listed = await self.members()
+        former = _members_of(listed, did)
+        if role != "admin":
+            _require_other_admin(listed, did)
+        ending = with_descendants(listed, former)
+        own = _admin_of(listed, wallet, without=ending)
+        renewed = await self._renew(listed, ending, own, wallet, without=did)
+        ends_at = min(former[0].ends_at, own.ends_at)
+        if ttl_s is not None:
+            _require_life(ttl_s)
+            ends_at = min(int(self._caller.clock.now() + ttl_s), own.ends_at)
+        await self._sign(
+            wallet,
+            former[0].did,
+            role,
+            secrets,
+            ends_at=ends_at,
+            name=former[0].name,
+            parent=own.grant,
+        )
+        revoked = tuple([one.grant.cid for one in former])
+        await Delegations(self._caller).revoke(*revoked)
+        return Removal(renewed=renewed, revoked=revoked)
+
+    async def remove(self, did: str, *, wallet: AnyWallet) -> Removal:
+        """Remove a member. Afterwards, the member reads and writes nothing (TM7).
+
+        Members whom a removed admin had admitted would lose their membership too. So the admin who
+        removes signs these anew first. An interrupted call can be repeated. What the member has
+        read stays known, so replace those values.
+
+        Args:
+            did: the member.
+            wallet: the wallet of the admin who removes.
+        Raises:
+            InvalidInput: the member is the last admin, or admitted the admin who removes.
+            NotAMember: the DID is not a member, or the wallet is not that of an admin.
+            SealspaceError: as `members` and `Delegations.revoke`.
+        """
+        listed = await self.members()
+        former = _members_of(listed, did)
+        _require_other_admin(listed, did)
+        ending = with_descendants(listed, former)
+        renewed: tuple[TeamMember, ...] = ()
+        if not same_principal(former[0].did, wallet_of(wallet).did):
+            own = _admin_of(listed, wallet, without=ending)
+            renewed = await self._renew(listed, ending, own, wallet, without=did)
+        elif len(ending) > len(former):
+            # A new membership cannot cite one that is about to end.
+            raise InvalidInput(
+                "cannot leave yet: the memberships that you signed would end with yours",
+                hint="ask another admin to remove you; that signs these memberships anew first",
+            )
+        revoked = tuple([one.grant.cid for one in former])
+        await Delegations(self._caller).revoke(*revoked)
+        return Removal(renewed=renewed, revoked=revoked)
+
+    # --- details ----------------------------------------------------------------------------------
+
+    @property
+    def _team(self) -> Principal:
+        return self._caller.session.owner
+
+    @property
+    def _space(self) -> SpaceId:
+        return space_of(self._team, SECRETS_SPACE)
+
+    async def _records(
+        self, *, direction: Direction, account: str | None, status: Status | None
+    ) -> list[DelegationRecord]:
+        """Return the delegations of an account that state that they are memberships.
+
+        Their signatures are not verified.
+        """
+        query = Delegations(self._caller).query(
+            direction=direction,
+            status=status,
+            account=account,
+            tokens=True,
+            derived=direction == "granted",
+            page_items=MAX_PAGE_ITEMS,
+        )
+        records: list[DelegationRecord] = []
+        char_count = 0
+        async for record in query:
+            if not states_membership(record.token or ""):
+                continue
+            records.append(record)
+            char_count += len(record.token or "")
+            # Each one costs a signature to verify, and all of them are in memory.
+            if len(records) > _MOST_MEMBERSHIPS or char_count > _MOST_TOKEN_CHARS:
+                raise MalformedAnswer(
+                    f"the node lists more than {_MOST_MEMBERSHIPS} memberships, or too long ones"
+                )
+        return records
+
+    async def _sign(
+        self,
+        wallet: AnyWallet,
+        did: Principal,
+        role: Role,
+        secrets: Collection[str] = (),
+        *,
+        ends_at: int,
+        name: str | None,
+        parent: Grant | None,
+    ) -> Grant:
+        """Sign a membership, check it as a node does (TM1), and register it.
+
+        `parent` is the signing admin's membership; None: the team's own wallet signs.
+        """
+        named = [writable_name(one.name, one.scope) for one in map(parse_secret_label, secrets)]
+        paths = tuple(sorted({f"{self._space.text}/kv/{one.path}" for one in named}))
+        stated = Membership(member=did, role=role, end=ends_at, paths=paths, name=name)
+        now = self._caller.clock.now()
+        grant = sign_grant(
+            self._caller,
+            wallet_of(wallet),
+            did,
+            membership_rights(self._team, role, paths),
+            # The delegation has to end in the stated second. Its end is rounded down when it is
+            # signed, which may be up to half a second from now.
+            ttl_s=ends_at + 0.5 - now,
+            domain="localhost",
+            parent=parent,
+            resources=[statement_resource(msgspec.to_builtins(stated), urn=MEMBER_URN)],
+        )
+        try:
+            signed = verify_delegation(parse_delegation(grant.header))
+            stated_membership(signed, registered_at=now)
+        except CapabilityError as exc:
+            raise InvalidInput(
+                f"the membership is not valid: {exc}",
+                hint=f"name at most {MAX_MEMBER_PATHS} secrets, none for an admin, and a name of at"
+                " most 64 letters, digits, dots, dashes and underscores",
+            ) from exc
+        await register(self._caller, grant)
+        return grant
+
+    async def _renew(
+        self,
+        listed: TeamMembers,
+        ending: Collection[str],
+        own: TeamMember,
+        wallet: AnyWallet,
+        *,
+        without: str,
+    ) -> tuple[TeamMember, ...]:
+        """Sign memberships of others anew that are about to end (TM7).
+
+        A member who has an equal membership that stays is left out, so this can be repeated.
+        """
+        kept = {terms_of(one) for one in listed.live if one.grant.cid not in ending}
+        renewed = []
+        for one in listed.live:
+            is_ending = one.grant.cid in ending and not same_principal(one.did, without)
+            if not is_ending or terms_of(one) in kept:
+                continue
+            kept.add(terms_of(one))
+            ends_at = min(one.ends_at, own.ends_at)
+            grant = await self._sign(
+                wallet,
+                one.did,
+                one.role,
+                one.secrets,
+                ends_at=ends_at,
+                name=one.name,
+                parent=own.grant,
+            )
+            renewed.append(
+                one._replace(
+                    ends_at=ends_at, admitted_by=own.did, grant=grant, parent=own.grant.cid
+                )
+            )
+        return tuple(renewed)
+
+
+def _members_of(listed: TeamMembers, did: str) -> tuple[TeamMember, ...]:
+    found = listed.of(did)
+    if not found:
+        raise NotAMember(
+            f"{did} is not a member of this team",
+            hint="list the members with `client.teams.members()`",
+            step="sealspace team members",
+        )
+    return found
+
+
+def _admin_of(
+    listed: TeamMembers, wallet: AnyWallet, *, without: Collection[str] = ()
+) -> TeamMember:
+    """Return a membership of a wallet that makes it an admin, and that is none of `without`."""
+    did = wallet_of(wallet).did
+    found = [one for one in listed.of(did) if one.role == "admin"]
+    if not found:
+        raise NotAMember(
+            f"{did} is not an admin of this team", hint="ask an admin of the team to do this"
+        )
+    for one in found:
+        if one.grant.cid not in without:
+            return one
+    raise InvalidInput(
+        "your own membership depends on this member, who signed it, and would end too",
+        hint="let an admin do this whom this member did not admit, or the owner of the team's key",
+    )
+
+
+def _require_other_admin(listed: TeamMembers, did: str) -> None:
+    """Refuse to end the memberships of the last admin."""
+    if listed.admins == {parse_principal(did)}:
+        raise InvalidInput(
+            "the team would have no admin: only its own key could admit one",
+            hint="admit another admin first, or make a member an admin",
+        )
+
+
+def _require_life(ttl_s: float) -> None:
+    if not 0 < ttl_s <= MAX_LIFE_S:
+        raise InvalidInput(
+            f"a membership lasts more than 0 s, and at most {MAX_LIFE_S // 86_400} days"
+        )
+
+
+def _member_did(did: str) -> Principal:
+    """Return a wallet's DID in canonical spelling."""
+    with suppress(CapabilityError):
+        member = parse_principal(did)
+        if is_wallet(member):
+            return member
+    raise InvalidInput(
+        "a member of a team needs a wallet, and this is not the DID of one",
+        hint="ask the person for the DID of the wallet, which begins with did:pkh:eip155:",
+        step="ask the person for the DID that `sealspace whoami` prints as owner",
+    )
+
+
+def _not_a_member(team: str) -> NotAMember:
+    return NotAMember(f"you are not a member of the team {team}, or no longer")
