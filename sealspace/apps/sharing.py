@@ -49,6 +49,7 @@ from ..wallets import AnyWallet
 from ..wire.caller import Caller
 from ..wire.delegation_history import MAX_PAGE_ITEMS
 from ..wire.portable import PortableDelegation, portable_of
+from ..wire.team_session import member_of_session
 
 _Wallet = Callable[[], AnyWallet | None]
 SHARE_TTL_S = 365 * 86_400.0
@@ -345,6 +346,8 @@ class Sharing:
         if labels is not None and did and team:
             raise InvalidInput("a team's secrets are for all its members; unshare with one of both")
         owner = self._caller.session.owner
+        if member_of_session(self._caller.session) is not None:
+            raise NotShared("a team shares no copies of its secrets: its members read them")
         prefix = _path_of_shared(team, did, owner)
         signed = await self._signed(owner)
         if labels is None:
@@ -540,6 +543,8 @@ class Sharing:
     async def _signed(self, owner: str) -> dict[SharedFolder | SecretName, list[Grant]]:
         """Return the folders and names in an owner's live grants, the latest first (SH3)."""
         session = self._caller.session
+        if member_of_session(session) is not None:
+            return {}  # the members of a team read the value itself, so there are no copies
         now = self._caller.clock.now()
         query = Delegations(self._caller).query(
             # What strangers send to the owner must not delay the owner's commands.

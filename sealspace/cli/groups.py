@@ -165,16 +165,31 @@ network = LazyGroup(
 
 
 team = LazyGroup(
-    rows_of(
-        "sealspace.cli.share.sharing",
-        {
-            "add": "Add a person to a team, or create it.",
-            "remove": "Remove a person from a team.",
-            "renew": "Renew copies for a person who has replaced the network's key.",
-            "list": "List who can read which of your secrets.",
-        },
-    ),
-    help="Share secrets with several people at once. A team is a named list of people.",
+    {
+        **rows_of(
+            "sealspace.cli.share.team_members",
+            {
+                "create": "Create a team with members.",
+                "members": "List the members of a team.",
+                "role": "Change the role of a member.",
+                "leave": "End your own membership of a team.",
+            },
+        ),
+        **rows_of(
+            "sealspace.cli.share.sharing",
+            {
+                "add": "Add a person to a team.",
+                "remove": "Remove a person from a team.",
+                "renew": "Renew copies for a person who has replaced the network's key.",
+                "list": "List your teams, and who can read which of your secrets.",
+            },
+        ),
+    },
+    help="Use secrets together. In a team with members, all read the same secrets, and some replace"
+    " them. A team of copies is a named list of people, to whom you share copies of your own"
+    " secrets.",
+    epilog="`sealspace team create` makes a team with members. `sealspace team add` with another"
+    " name makes a team of copies.",
 )
 
 contact = LazyGroup(
@@ -273,6 +288,7 @@ SECTIONS: Sections = {
             },
         ),
         "recovery": Row("sealspace.cli.groups", "Keep a wallet's key in shares, and recover it."),
+        "use": Row("sealspace.cli.who.use", "Choose a team, whose secrets the commands use."),
         "console": Row("sealspace.cli.who.console", "Open the console in a browser, signed in."),
     },
     "Keep": rows_of(
@@ -289,7 +305,7 @@ SECTIONS: Sections = {
         {
             "grant": "Create, list, show, accept and revoke grants.",
             "contact": "Give names to DIDs, and use them in commands.",
-            "team": "List people to share secrets with, by team.",
+            "team": "Use secrets together, or share copies by team.",
             "manifest": "Check, explain and grant what an application asks for.",
             "network": "Manage encryption networks and their policies.",
             "token": "Let servers and CI jobs read a few secrets.",

@@ -1,8 +1,8 @@
 """The options that every command accepts.
 
-They are `--json`, `--home`, `--node` and `--quiet`. They can be given at any position; the last one
-wins. The environment variables `SEALSPACE_NODE` and `SEALSPACE_HOME` are the defaults of `--node`
-and `--home`. `node.config.loading` reads the settings of a node from other variables.
+They are `--json`, `--home`, `--node`, `--as` and `--quiet`. They can be given at any position; the
+last one wins. The environment variables `SEALSPACE_NODE` and `SEALSPACE_HOME` are the defaults of
+`--node` and `--home`. `node.config.loading` reads the settings of a node from other variables.
 
 Example:
     @click.command()
@@ -45,6 +45,7 @@ class Shared:
     quiet: bool = False
     given_home: str | None = None
     given_node: str | None = None
+    given_team: str | None = None
 
     @property
     def home_folder(self) -> Path:
@@ -118,7 +119,7 @@ class _SharedOption(click.Option):
             return super().get_help_record(ctx)
         # Below `sealspace`, the first of the options has a line for all of them.
         if self.name == "as_json":
-            return "--json, --home, --node, -q", "Shared options, see sealspace --help."
+            return "--json, --home, --node, --as, -q", "Shared options, see sealspace --help."
         return None
 
 
@@ -136,6 +137,12 @@ _OPTIONS = (
         ["--node", "given_node"],
         metavar="URL",
         help=f"Address of the node. Default: {NODE_VARIABLE} if set, else the last login's node.",
+    ),
+    _option(
+        ["--as", "given_team"],
+        metavar="TEAM|me",
+        help="Use the secrets of this team, or your own. Default: the team that `sealspace use`"
+        " chose, else your own.",
     ),
     _option(["-q", "--quiet"], is_flag=True, help="Print only data and errors."),
 )

@@ -30,6 +30,7 @@ from ...errors import ContactsInvalid, InvalidInput, SealspaceError
 from ...printable import printable
 from ...private_files import read_file, replace_file
 from ..terminal import confirm, tell, what_happened
+from .chosen_team import own_session
 from .owner_profile import at_node, owner_home, uses_machine_token
 
 # The list is imported where it is read: most commands need no name, and scripts wait for imports.
@@ -254,6 +255,7 @@ async def _contact_list(client: Client) -> ContactList:
     context = click.get_current_context(silent=True)
     meta = {} if context is None else context.meta
     if _META not in meta:
+        client = own_session(client)  # a team has no contacts
         contacts = contacts_of(client)
         before = contacts.known
         stored = await contacts.read()

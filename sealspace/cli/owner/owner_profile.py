@@ -67,6 +67,7 @@ from ...wire.portable import (
     decode_portable,
     encode_portable,
 )
+from ...wire.team_session import member_of_session
 from ...wire.token_line import TOKEN_VARIABLE, read_token, required_variable, token_of
 from ..provided import node_evidence
 from ..shared import FOLDER_NAME, shared
@@ -337,9 +338,21 @@ class OwnerHome:
                 # The client itself checks the node before it sends a token. This check comes before
                 # the node's first answer is used, too.
                 await client.node_evidence()
+            # Imported here: most commands of a machine token need no team.
+            from .chosen_team import for_chosen_team, forget_team_session
+
+            acting = await for_chosen_team(self, client)
             try:
-                yield client
+                yield acting
             except DelegationRevoked as error:
+                if member_of_session(acting.session) is not None:
+                    # An admin may have signed the membership anew, or changed the role.
+                    forget_team_session(self, acting.session.owner)
+                    error.step = (
+                        "run the command again, which signs in to the team anew; if that does not"
+                        " help, ask an admin of the team"
+                    )
+                    raise
                 error.step = (
                     f"{_again(profile)}, which keeps the grants that are still in force; if that"
                     " does not help, ask the owner for a new grant"

@@ -27,6 +27,7 @@ from ...documents.network_keys import NetworkKey, NetworkKeys
 from ...errors import NetworkNotFound, NotGranted
 from ...service.term_files import read_node_policy
 from ...session import DEFAULT_NETWORK
+from ...wire.team_session import member_of_session
 from ..options.paths import file_option
 from ..owner.owner_profile import at_node, owner_home
 from ..terminal import confirm, facts, flag_option, print_result, tell, yes_option
@@ -218,7 +219,10 @@ async def right_to(client: Client, network: NetworkId, *abilities: str) -> None:
     rights = [allow(network.text, one) for one in abilities]
     try:
         client.session.proofs_for(rights, now=SystemClock.now())
-    except NotGranted:
+    except NotGranted as error:
+        if member_of_session(client.session) is not None:
+            error.step = "only admins of a team can do this: ask one"
+            raise
         await client.delegations.add_right(owner_home().wallet(), rights)
 
 

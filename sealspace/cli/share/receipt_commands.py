@@ -30,6 +30,7 @@ from ...errors import InvalidInput
 from ...receipts import CopyFetch, digest_of, named_receipt
 from ...service.command_errors import AuditRefuted, NotThere
 from ...session import DEFAULT_NETWORK
+from ...wire.team_session import member_of_session
 from ..keep.secret import no_secret
 from ..options.durations import ttl_s_of
 from ..options.paths import NEW_FOLDER, keep_receipt, make_receipt_folder
@@ -45,6 +46,7 @@ _GROUNDS: Mapping[str, str] = {
     "owner_session": OWN_READ,
     "attested": "proved its code",
     "machine": "machine token",
+    "member": "member",
     "off": "granted, no proof required",
 }
 """Ground of a release -> the reason in words."""
@@ -122,14 +124,15 @@ async def list_(
     all_fetches = await fetches_of_copies(client, network, since=earliest)
     fetches = [one for one in all_fetches if wanted.includes_fetch(one)]
     places = _places_of(found, audit)
-    readers = [one.receipt.invoker for one in shown] + [one.reader for one in fetches]
+    readers = [_reader(one) for one in shown] + [one.reader for one in fetches]
     names = await names_for(client, readers)
     rows = _rows(shown, fetches, places, names)
     if not rows:
         await _require_known(client, wanted, everything)
     _print(rows, has_audit=places is not None, has_receipts=bool(found))
     _tell_of_receipts(found, hidden=len(found) - len(shown), fetches=len(fetches))
-    if wanted.is_everything and name == DEFAULT_NETWORK:
+    is_own = member_of_session(client.session) is None
+    if wanted.is_everything and name == DEFAULT_NETWORK and is_own:
         times = [one.receipt.at for one in everything] + [one.at for one in all_fetches]
         keep_visit(client, earliest=earliest, times=times)
     return 0 if _contains_all(places, found) else 1
@@ -184,7 +187,7 @@ def _rows(
         rows.append(_Row(at=fetch.at, document=document, cells=cells))
     for release in releases:
         document = _release_json(release, places)
-        document["name"] = names.name(release.receipt.invoker)
+        document["name"] = names.name(_reader(release))
         cells = _cells(release, places, names)
         rows.append(_Row(at=release.receipt.at, document=document, cells=cells))
     # Of two reads at the same time any may come first, so only the times are compared.
@@ -217,7 +220,7 @@ class _Wanted(NamedTuple):
             return False
         if self.by is not None and receipt.machine == self.by:
             return self._is_of_backend(receipt.invoker)
-        return self._includes_reader(receipt.invoker)
+        return self._includes_reader(_reader(release))
 
     def includes_fetch(self, fetch: CopyFetch) -> bool:
         """Return whether the fetch of a copy is chosen."""
@@ -328,6 +331,11 @@ def _fetch_json(one: CopyFetch) -> JsonObject:
     }
 
 
+def _reader(one: NamedRelease) -> str:
+    """Return the DID of the member who read a team's secret, or of the key that read it."""
+    return one.receipt.member or one.receipt.invoker
+
+
 def _cells(one: NamedRelease, places: Mapping[bytes, int] | None, names: Names) -> tuple[str, ...]:
     """Return a receipt as a row of the table."""
     receipt = one.receipt
@@ -340,7 +348,7 @@ def _cells(one: NamedRelease, places: Mapping[bytes, int] | None, names: Names) 
     elif why != OWN_READ and one.granted:
         label += f"; granted: {', '.join(one.granted)}"
     network = receipt.network.rpartition(":")[2]
-    cells = (time_text(receipt.at), why, label, network, names.short(receipt.invoker))
+    cells = (time_text(receipt.at), why, label, network, names.short(_reader(one)))
     if places is None:  # no audit export was given
         return cells
     place = places.get(digest_of(receipt))

@@ -8,8 +8,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from capabilities.clock_and_entropy import SystemClock
+from capabilities.members import Role
 
 from ...client import Client
 from ...documents.contact_list import checked_did
@@ -32,6 +34,14 @@ from ..terminal import (
     tell,
     yes_option,
 )
+from .team_members import (
+    admit,
+    members_team_named,
+    own_memberships,
+    remove_member,
+    role_option,
+    secrets_option,
+)
 
 _with = click.option(
     "--with",
@@ -46,7 +56,7 @@ _at = click.option(
 )
 _expires = expires_option("365d", "How long they may read, from 1m to 365d.")
 _MOST_DID_BYTES = 256
-_COLUMNS = ("team", "person", "fingerprint", "secrets", "until")
+_COLUMNS = ("kind", "team", "person", "role", "fingerprint", "secrets", "until")
 _team = click.argument("team", metavar="TEAM")
 _did = click.argument("did", metavar="DID|NAME")
 
@@ -131,21 +141,46 @@ async def unshare(
     await _unshare(client, labels or None, did, team)
 
 
-@click.command(epilog="Example: `sealspace team add ops did:pkh:…`.")
+@click.command(
+    epilog="Examples: `sealspace team add ops did:pkh:…`; `sealspace team add shop bob --role"
+    " writer`, for a team that `sealspace team create` made."
+)
 @_team
 @_did
 @_at
 @_expires
 @grants_option
+@role_option
+@secrets_option
 @at_node
 async def add(
-    client: Client, team: str, did: str, node: str | None, ttl_s: float, out: Path | None
+    client: Client,
+    team: str,
+    did: str,
+    node: str | None,
+    ttl_s: float,
+    out: Path | None,
+    role: Role | None,
+    secrets: str | None,
 ) -> None:
-    """Add a person to TEAM, which is created if there is no such team.
+    """Add a person to TEAM.
 
-    The person gets a copy of each secret that is shared with the team.
+    In a team of copies, which is created if there is no such team, the person gets a copy of each
+    secret that is shared with the team. In a team with members, the person becomes a member, and
+    needs a --role. Compare the person's DID first: nothing else is checked. `sealspace team invite`
+    admits somebody without a DID.
     """
+    name = did
     did = await did_named(client, did)
+    if (members_team := await members_team_named(client, team)) is not None:
+        if node is not None or out is not None:
+            raise click.UsageError("--at and --out are for teams of copies")
+        source = click.get_current_context().get_parameter_source("ttl_s")
+        given_ttl_s = None if source is ParameterSource.DEFAULT else ttl_s
+        await admit(client, members_team, did, name, role, secrets, given_ttl_s)
+        return
+    if role is not None or secrets is not None:
+        raise click.UsageError(f"{team} is not a team with members: omit --role and --secrets")
     await _share(client, (), did, team, node, ttl_s, out)
 
 
@@ -154,11 +189,17 @@ async def add(
 @_did
 @at_node
 async def remove(client: Client, team: str, did: str) -> None:
-    """Remove a person from TEAM, and delete the person's copies.
+    """Remove a person from TEAM.
 
-    What was read stays known, so store other values afterwards.
+    In a team of copies, the person's copies are deleted. In a team with members, the membership is
+    revoked. Memberships that a removed admin signed are signed anew first, by you. What was read
+    stays known, so store other values afterwards.
     """
-    await _unshare(client, None, await did_named(client, did), team)
+    did = await did_named(client, did)
+    if (members_team := await members_team_named(client, team)) is not None:
+        await remove_member(client, members_team, did)
+        return
+    await _unshare(client, None, did, team)
 
 
 @click.command(epilog="Example: `sealspace team renew did:pkh:…`.")
@@ -190,16 +231,22 @@ async def renew(client: Client, did: str, node: str | None) -> None:
 @click.command()
 @at_node
 async def list_(client: Client) -> None:
-    """List the people who may read copies of your secrets, by team."""
+    """List your teams of both kinds.
+
+    `members` is a team whose members read and replace the same secrets, with your role in it.
+    `copies` is a team, or a person, who may read copies of your own secrets.
+    """
     shares = await client.sharing.shares()
     names = await names_for(client, [one.folder.did for one in shares])
-    documents: list[dict[str, object]] = []
-    rows = []
+    documents = await own_memberships(client)
+    rows = [[cell_text(one.get(column)) for column in _COLUMNS] for one in documents]
     for one in shares:
         document: dict[str, object] = {
+            "kind": "copies",
             "team": one.folder.team,
             "person": one.folder.did,
             "name": names.name(one.folder.did),
+            "role": None,
             "fingerprint": one.pin.fingerprint,
             "secrets": sorted(copy.label for copy in one.copies),
             "until": optional_time(one.grant.expires_at),
@@ -211,7 +258,8 @@ async def list_(client: Client) -> None:
         documents,
         _COLUMNS,
         rows,
-        nothing="nothing is shared; next: sealspace secret share NAME --with DID",
+        nothing="no teams, and nothing is shared; next: sealspace team create NAME, or sealspace"
+        " secret share NAME --with DID",
     )
 
 

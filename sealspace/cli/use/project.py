@@ -2,6 +2,7 @@
 
     node = "https://node.example"      # optional
     owner = "did:pkh:…"                # optional
+    team = "ops"                       # optional: a contact that is a team of yours
     scope = "ci"                       # optional
     secrets = ["API_KEY", "DB_URL"]    # passed under their own names
 
@@ -26,6 +27,7 @@ from capabilities.principals import same_principal
 from capabilities.strict_json import shaped
 
 from ...client import Client
+from ...documents.contact_list import is_contact_name
 from ...documents.secret_names import canonical_scope, is_secret_name
 from ...errors import InvalidInput
 from ...printable import printable
@@ -44,6 +46,7 @@ class Project(FrozenStruct):
     path: str = ""
     node: str = ""
     owner: str = ""
+    team: str = ""
     scope: str = ""
     secrets: tuple[str, ...] = ()
     rename: dict[str, str] = field(default_factory=dict)
@@ -101,7 +104,7 @@ class Project(FrozenStruct):
                 )
 
 
-_MEMBERS = {"node", "owner", "scope", "secrets", "rename"}
+_MEMBERS = {"node", "owner", "team", "scope", "secrets", "rename"}
 
 
 def find_project() -> Project | None:
@@ -140,9 +143,13 @@ def _parsed(path: Path, data: bytes) -> Project:
     unknown = document.keys() - _MEMBERS
     if unknown:
         raise InvalidJson(
-            f"unknown member {min(unknown)}; the members are secrets, rename, scope, node and owner"
+            f"unknown member {min(unknown)}; the members are secrets, rename, scope, team, node and"
+            " owner"
         )
     project = shaped({**document, "path": str(path)}, Project)
+    # A DID could be that of a team which made the user a member without being asked.
+    if project.team and not is_contact_name(project.team) and project.team != "me":
+        raise InvalidJson("its team is not the name of a contact; write team = 'ops'")
     if not all(map(is_secret_name, [*project.variables, *project.variables.values()])):
         # The name itself is not printed: it may be the value of a secret.
         raise InvalidJson(

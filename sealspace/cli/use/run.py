@@ -17,6 +17,7 @@ from ...errors import InvalidInput
 from ...private_files import replace_file
 from ...secrets import is_secret_name
 from ...service.command_errors import NotThere
+from ...wire.team_session import member_of_session
 from ...wire.token_line import token_of
 from ..keep.secret import no_secret, scope_for, scope_option, scopes_instead
 from ..keep.shared_secrets import from_option, shared_secrets
@@ -104,7 +105,8 @@ async def _require_none_of_own(client: Client, selected: Sequence[str], scope: s
 
 def _are_chosen_by_others(client: Client, source: str | None) -> bool:
     """Return whether another owner chose the names and values of the secrets (CL1, CL5)."""
-    if source is not None:
+    # The members of a team choose its names and values.
+    if source is not None or member_of_session(client.session) is not None:
         return True
     token = token_of(client.session)
     if token is None:

@@ -27,6 +27,7 @@ from ...wire.node_answers import json_object
 from ...wire.transport import Request, Transport
 from ..options.durations import expires_option
 from ..options.paths import NEW_FILE, file_option, require_readable
+from ..owner.chosen_team import chosen_team
 from ..owner.node_terms import Demand, demand_options, gathering
 from ..owner.owner_profile import (
     PASSWORD_VARIABLE,
@@ -507,8 +508,13 @@ def status() -> None:
 
 def _who(home: OwnerHome) -> dict[str, object]:
     profile, session = home.profile(), home.session()
+    chosen = chosen_team(home)
+    team = None
+    if chosen is not None:
+        team = chosen.name if chosen.did is None else f"{chosen.name} ({chosen.did})"
     return {
         "owner": session.owner,
+        "team": team,
         "session": session.did,
         "expiresAt": optional_time(session.expires_at),
         "node": home.node or profile.node,

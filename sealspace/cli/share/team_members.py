@@ -1,0 +1,387 @@
+"""The commands below `sealspace team` for teams with members.
+
+A team is called by the name of a contact, whose DID is that of the team.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from capabilities.clock_and_entropy import SystemEntropy
+from capabilities.members import Role
+from capabilities.principals import same_principal
+from capabilities.signatures import WalletSigner
+
+from ...apps.memberships import TeamMember
+from ...apps.teams import Removal
+from ...client import Client
+from ...documents.contact_list import checked_name
+from ...errors import InvalidInput, LifetimeTooLong
+from ...service.command_errors import AlreadyThere
+from ...wallets import AnyWallet
+from ..options.durations import expires_option
+from ..options.paths import NEW_FILE
+from ..owner.chosen_team import (
+    chosen_team,
+    forget_choice,
+    forget_team_session,
+    stored_choice,
+    team_named,
+    team_session,
+)
+from ..owner.contact_names import contacts_of, did_named, keep_contacts, name_or_none, names_for
+from ..owner.owner_profile import at_node, owner_home, read_wallet, write_wallet
+from ..terminal import (
+    cell_text,
+    confirm,
+    end_text,
+    flag_option,
+    optional_time,
+    print_result,
+    print_rows,
+    tell,
+    yes_option,
+)
+
+_ROLES = ("admin", "writer", "reader")
+_COLUMNS = ("member", "name", "role", "secrets", "until", "by", "state")
+
+_Option = Callable[[Callable[..., Any]], Callable[..., Any]]  # Any: as in click
+
+role_option: _Option = click.option(
+    "--role",
+    type=click.Choice(_ROLES),
+    help="What the member may do, in a team with members: a reader reads secrets, a writer also"
+    " replaces them, an admin also admits and removes members.",
+)
+secrets_option: _Option = click.option(
+    "--secrets",
+    metavar="NAME,…",
+    help="Only these secrets (NAME or scope/NAME), separated by commas. Default: all.",
+)
+team_argument = click.argument("team", metavar="[TEAM]", required=False)
+
+
+@click.command(
+    epilog="Example: `sealspace team create shop --admin alice --key-file shop.key`. Move the key"
+    " file to a safe place, such as an encrypted drive or a printed copy, and delete it here.",
+)
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--admin",
+    "admins",
+    metavar="DID|NAME",
+    multiple=True,
+    help="A further admin; repeatable. Name at least one, so that the team can admit members when"
+    " your key is lost.",
+)
+@click.option(
+    "--key-file",
+    type=NEW_FILE,
+    required=True,
+    help="New file for the team's own key, with mode 0600. An existing file is used again, to"
+    " complete an interrupted command.",
+)
+@expires_option("365d", "How long the admins' memberships last, from 1m to 1830d.", most_days=1830)
+@at_node
+async def create(
+    client: Client, name: str, admins: tuple[str, ...], key_file: Path, ttl_s: float
+) -> None:
+    """Create a team, whose members read and replace the same secrets.
+
+    You are its first admin. The team gets a DID, a space and an encryption network of its own. NAME
+    becomes the name of a contact of yours. The key in the file is for recovery alone: whoever has
+    it can do everything that the team can.
+    """
+    checked_name(name)
+    if client.session.did == client.session.owner:
+        raise InvalidInput(
+            "a member of a team signs with a wallet, and you are logged in with a recovery phrase",
+            hint="log in with a wallet: sealspace --home DIR login URL --new",
+        )
+    names = {await did_named(client, one): one for one in admins}
+    seed = _kept_seed(key_file)
+    team = WalletSigner(seed).did
+    known = await name_or_none(client, name)
+    if known is not None and not same_principal(known, team):
+        raise AlreadyThere(
+            f"you have a contact {name}, which is {known}", hint="choose another name for the team"
+        )
+    if any(one.folder.team == name for one in await client.sharing.shares()):
+        raise AlreadyThere(
+            f"you have a team of copies that is called {name}",
+            hint="choose another name for the team; to list your teams: sealspace team list",
+        )
+    created = await client.teams.create(
+        names,
+        ttl_s=ttl_s,
+        names={did: given for did, given in names.items() if not given.startswith("did:")},
+        seed=seed,
+    )
+    if known is None:
+        contacts = contacts_of(client)
+        await contacts.add(name, created.team)
+        keep_contacts(client, await contacts.read())
+    tell(
+        f"created the team {name}: {created.team}",
+        f"the team's own key is in {key_file}. It is for recovery: only this key admits an admin"
+        " when none is left. Whoever has it can do everything that the team can. Keep it in a safe"
+        " place, away from this machine",
+    )
+    if not names:
+        tell(_one_admin(name))
+    tell(
+        f"next: sealspace use {name}, then sealspace secret put NAME; and: sealspace team invite"
+        f" {name} --role writer"
+    )
+    print_result({"team": created.team, "name": name, "keyFile": str(key_file)})
+
+
+def _kept_seed(path: Path) -> bytes:
+    """Return the team's key in a file, which is written if it does not exist."""
+    if path.exists():
+        tell(f"using the existing key in {path}")
+        read_wallet(path)  # checks the file and what it contains
+        return bytes.fromhex(path.read_text("ascii").strip().removeprefix("0x"))
+    seed = SystemEntropy().token(32)
+    write_wallet(path, seed)
+    return seed
+
+
+@click.command()
+@team_argument
+@flag_option("--ended", help="Also list memberships that have ended or were revoked.")
+@at_node
+async def members(client: Client, team: str | None, ended: bool) -> None:
+    """List the members of TEAM, with role, secrets and who admitted them.
+
+    Only admins may list them. Each membership is verified here: its signature, what it grants, and
+    who signed it. Default for TEAM: the team that `sealspace use` chose.
+    """
+    did, name = await team_or_chosen(client, team)
+    acting = client.acting(await team_session(owner_home(), client, did))
+    listed = await acting.teams.members(ended=ended)
+    names = await names_for(client, [one.did for one in listed.members])
+    documents = [_member_json(one) for one in listed.members]
+    rows = []
+    for one, document in zip(listed.members, documents, strict=True):
+        by = "the team" if one.admitted_by == one.team else names.short(one.admitted_by)
+        shown = document | {"member": names.short(one.did), "by": by}
+        rows.append([cell_text(shown[column]) for column in _COLUMNS])
+    print_rows(documents, _COLUMNS, rows, nothing="no members")
+    if listed.has_one_admin:
+        tell(_one_admin(name))
+
+
+def _one_admin(team: str) -> str:
+    return (
+        f"warning: the team {team} has only one admin; if this key is lost, only the team's own key"
+        f" can admit another one; next: sealspace team add {team} DID --role admin"
+    )
+
+
+def _member_json(one: TeamMember) -> dict[str, object]:
+    return {
+        "member": one.did,
+        "name": one.name,
+        "role": one.role,
+        "secrets": list(one.secrets) or "all",
+        "until": optional_time(one.ends_at),
+        "by": one.admitted_by,
+        "state": one.status,
+        "cid": one.grant.cid,
+    }
+
+
+@click.command(epilog="Example: `sealspace team role shop bob --role writer --secrets API_KEY`.")
+@click.argument("team", metavar="TEAM")
+@click.argument("did", metavar="DID|NAME")
+@role_option
+@secrets_option
+@at_node
+async def role(client: Client, team: str, did: str, role: Role | None, secrets: str | None) -> None:
+    """Change the role of a member of TEAM, or the secrets that the member may use.
+
+    The new membership replaces all that the member has. It ends when the former one would have
+    ended.
+    """
+    home = owner_home()
+    given = required_role(role)
+    member = await did_named(client, did)
+    team_did = await team_named(client, team)
+    acting = client.acting(await team_session(home, client, team_did))
+    changed = await acting.teams.change_role(
+        member, given, wallet=_wallet(), secrets=labels_in(secrets)
+    )
+    await _tell_renewed(client, changed)
+    tell(f"{did} is {_with_article(given)} of the team {team} now, from the next command on")
+    print_result({"team": team_did, "member": member, "role": given})
+
+
+@click.command()
+@click.argument("team", metavar="TEAM")
+@yes_option
+@at_node
+async def leave(client: Client, team: str, yes: bool) -> None:
+    """End your own membership of TEAM.
+
+    The last admin cannot leave. An admin who admitted others is removed by another admin instead.
+    """
+    home = owner_home()
+    did = await team_named(client, team)
+    confirm(f"leave the team {team} ({did})? You will not read its secrets any more", yes=yes)
+    await client.teams.leave(did, wallet=_wallet())
+    forget_team_session(home, did)
+    chosen = stored_choice(home)
+    if chosen is not None and chosen.did == did:
+        forget_choice(home)
+        tell("later commands use your own secrets")
+    tell(f"you are no longer a member of the team {team}")
+
+
+# --- for both kinds of teams ----------------------------------------------------------------------
+
+
+async def members_team_named(client: Client, team: str) -> str | None:
+    """Return the DID of a team with members, or None if the text names a team of copies.
+
+    Raises:
+        InvalidInput: there is a team of each kind with this name.
+    """
+    if team.startswith("did:"):
+        return team
+    did = await name_or_none(client, team)
+    if did is None:
+        return None
+    mine = await client.teams.memberships()
+    if not any(same_principal(one.team, did) for one in mine):
+        return None
+    if any(one.folder.team == team for one in await client.sharing.shares()):
+        raise InvalidInput(
+            f"{team} is a team with members, and also the name of a team of copies",
+            hint=f"for the team with members, write its DID: {did}",
+        )
+    return did
+
+
+async def admit(
+    client: Client,
+    team: str,
+    did: str,
+    name: str,
+    role: Role | None,
+    secrets: str | None,
+    ttl_s: float | None,
+) -> None:
+    """Make a person a member of a team with members."""
+    given = required_role(role)
+    acting = client.acting(await team_session(owner_home(), client, team))
+    try:
+        grant = await acting.teams.admit(
+            did,
+            given,
+            wallet=_wallet(),
+            secrets=labels_in(secrets),
+            ttl_s=ttl_s,
+            name=None if name.startswith("did:") else name,
+        )
+    except LifetimeTooLong as error:
+        error.step = "omit --expires: the membership then ends with your own, or after a year"
+        raise
+    tell(
+        f"{name} is {_with_article(given)} of the team, {end_text(grant.expires_at)}",
+        f"next, on their machine: sealspace contact add NAME {team}, then sealspace use NAME",
+    )
+    print_result({"team": team, "member": did, "role": given, "cid": grant.cid})
+
+
+async def remove_member(client: Client, team: str, did: str) -> None:
+    """Remove a member of a team with members."""
+    acting = client.acting(await team_session(owner_home(), client, team))
+    removed = await acting.teams.remove(did, wallet=_wallet())
+    await _tell_renewed(client, removed)
+    tell(
+        f"removed {(await names_for(client, [did])).whole(did)}",
+        "what was read stays known: replace the values with `sealspace secret put`",
+    )
+    print_result({"team": team, "removed": did, "cids": list(removed.revoked)})
+
+
+async def own_memberships(client: Client) -> list[dict[str, object]]:
+    """Return the teams with members of which the owner is a member, as JSON."""
+    found: dict[str, dict[str, object]] = {}
+    for one in await client.teams.memberships():
+        if one.team in found:  # the latest membership comes first
+            continue
+        names = await names_for(client, [one.team])
+        found[one.team] = {
+            "kind": "members",
+            "team": names.name(one.team) or one.team,
+            "did": one.team,
+            "person": None,
+            "role": one.role,
+            "fingerprint": None,
+            "secrets": list(one.secrets) or "all",
+            "until": optional_time(one.ends_at),
+        }
+    return list(found.values())
+
+
+# --- details --------------------------------------------------------------------------------------
+
+
+async def team_or_chosen(client: Client, team: str | None) -> tuple[str, str]:
+    """Return the DID and the name of a team; None: the chosen one.
+
+    Raises:
+        InvalidInput: no team is given, and none is chosen.
+    """
+    if team is not None:
+        return await team_named(client, team), team
+    chosen = chosen_team(owner_home())
+    if chosen is None:
+        raise InvalidInput(
+            "no team is chosen",
+            hint="name the team, or choose one: sealspace use TEAM; to list yours: sealspace team"
+            " list",
+        )
+    if chosen.did is not None:
+        return chosen.did, chosen.name
+    return await team_named(client, chosen.name), chosen.name
+
+
+def required_role(role: Role | None) -> Role:
+    """Return the role that the user gave."""
+    if role is None:
+        raise click.UsageError("a member needs a --role: reader, writer or admin")
+    return role
+
+
+def labels_in(secrets: str | None) -> list[str]:
+    """Return the labels of secrets in a list with commas."""
+    return [] if secrets is None else [one.strip() for one in secrets.split(",")]
+
+
+def _wallet() -> AnyWallet:
+    wallet = owner_home().wallet()
+    if wallet is None:
+        raise InvalidInput(
+            "a member of a team signs with a wallet, and you are logged in with a recovery phrase",
+            hint="log in with a wallet: sealspace --home DIR login URL --new",
+        )
+    return wallet
+
+
+def _with_article(role: Role) -> str:
+    return f"an {role}" if role == "admin" else f"a {role}"
+
+
+async def _tell_renewed(client: Client, removal: Removal) -> None:
+    """Name the members whose memberships were signed anew."""
+    if not removal.renewed:
+        return
+    names = await names_for(client, [one.did for one in removal.renewed])
+    whom = ", ".join(names.whole(one.did) for one in removal.renewed)
+    tell(f"signed anew, because the removed admin had admitted them: {whom}")

@@ -1,0 +1,231 @@
+"""The commands of teams with members, by people who each have a home."""
+
+import asyncio
+import json
+import os
+import stat
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from owner_desk import OwnerDesk, Ran, owner_desk
+from patience import PATIENCE_S
+from running_node import COMMAND
+from tests_support import REPOSITORY
+
+
+@dataclass
+class Team:
+    """People who are logged in at one node, and a team that Alice created."""
+
+    desk: OwnerDesk
+    folder: Path
+    did: str = ""
+    dids: dict[str, str] = field(default_factory=dict)
+
+    async def run(
+        self, person: str, *arguments: str, given: str = "", typed: str | None = None
+    ) -> Ran:
+        """Run a command as a person."""
+        return await self.desk.run(
+            *arguments, given=given, typed=typed, home=self.folder / person / ".sealspace"
+        )
+
+    async def must(self, person: str, *arguments: str, given: str = "") -> Ran:
+        """Run a command that must succeed."""
+        ran = await self.run(person, *arguments, given=given)
+        assert ran.status == 0, ran
+        return ran
+
+    async def log_in(self, person: str) -> None:
+        """Log a new person in; Alice knows them, and they know the team."""
+        await self.must(person, "login", self.desk.node, "--new")
+        self.dids[person] = json.loads((await self.must(person, "whoami", "--json")).out)["owner"]
+        if person != "alice":
+            await self.must("alice", "contact", "add", person, self.dids[person])
+
+    async def joined(self, person: str, role: str, *more: str, by: str = "alice") -> None:
+        """Log a new person in, who becomes a member and chooses the team."""
+        await self.log_in(person)
+        await self.must(by, "team", "add", "shop", self.dids[person], "--role", role, *more)
+        await self.must(person, "contact", "add", "shop", self.did)
+        await self.must(person, "use", "shop")
+
+    async def reads(self, person: str, name: str = "API_KEY", *more: str) -> str:
+        """Return the value that a person reads, or the error."""
+        ran = await self.run(person, "secret", "get", name, *more)
+        return ran.out if ran.status == 0 else ran.happened
+
+    async def passes(self, chosen: str) -> list[str | None]:
+        """Return the values of two variables that `sealspace run` passes to a program of Alice."""
+        home = str(self.folder / "alice" / ".sealspace")
+        code = "import json, os; print(json.dumps([os.environ.get(n) for n in %r]))"
+        process = await asyncio.create_subprocess_exec(
+            *(*COMMAND, "--home", home, "--as", chosen, "run", "--"),
+            *(sys.executable, "-c", code % (("API_KEY", "DATABASE_URL"),)),
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        )
+        out, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+        found: list[str | None] = json.loads(out)
+        return found
+
+    async def roles(self, person: str) -> dict[str, str]:
+        listed = json.loads((await self.must(person, "team", "members", "shop", "--json")).out)
+        names = {did: name for name, did in self.dids.items()}
+        return {names[one["member"]]: one["role"] for one in listed}
+
+
+@pytest.fixture
+async def team(tmp_path: Path, capsys, monkeypatch) -> AsyncIterator[Team]:
+    """A team with one secret, which Alice has chosen."""
+    # No project file above the current folder.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    async with owner_desk(tmp_path, capsys, monkeypatch) as desk:
+        team = Team(desk, tmp_path)
+        await team.log_in("alice")
+        key = str(tmp_path / "shop.key")
+        made = await team.must("alice", "team", "create", "shop", "--key-file", key, "--json")
+        team.did = json.loads(made.out)["team"]
+        await team.must("alice", "use", "shop")
+        await team.must("alice", "secret", "put", "API_KEY", given="open sesame")
+        yield team
+
+
+async def test_five_people(team: Team) -> None:
+    """Five people use a team's secrets by role, until one of them is removed."""
+    await team.joined("bob", "admin")
+    await team.joined("carol", "writer", by="bob")
+    await team.joined("dave", "reader")
+    await team.must("alice", "secret", "put", "TOKEN", "--scope", "ci", given="other")
+    await team.joined("erin", "reader", "--secrets", "ci/TOKEN")
+    assert await team.roles("alice") == {
+        "alice": "admin",
+        "bob": "admin",
+        "carol": "writer",
+        "dave": "reader",
+        "erin": "reader",
+    }
+    for person in ("alice", "bob", "carol", "dave"):
+        assert await team.reads(person) == "open sesame"
+    assert await team.reads("erin", "TOKEN", "--scope", "ci") == "other"
+    assert "may not read" in await team.reads("erin")
+    stored = await team.must("carol", "secret", "put", "API_KEY", given="changed")
+    assert f"for the team shop ({team.did})" in stored.err
+    assert await team.reads("dave") == "changed"
+    refused = await team.run("dave", "secret", "put", "API_KEY", given="mine")
+    assert refused.status == 22
+    versions = await team.must("carol", "secret", "versions", "API_KEY", "--json")
+    assert [one["version"] for one in json.loads(versions.out)] == [2, 1]
+    await team.must("carol", "secret", "rollback", "API_KEY", "1")
+    assert await team.reads("dave") == "open sesame"
+    assert "TOKEN" in (await team.must("dave", "secret", "list", "--all")).out
+    reads = json.loads((await team.must("alice", "receipts", "list", "--json")).out)
+    assert {one["member"] for one in reads if one["ground"] == "member"} == {
+        team.dids[person] for person in ("alice", "bob", "carol", "dave", "erin")
+    } - {team.dids["bob"]} | {team.dids["bob"]}
+    removed = await team.must("alice", "team", "remove", "shop", "bob")
+    assert f"had admitted them: carol ({team.dids['carol']})" in removed.err
+    assert "was revoked" in await team.reads("bob")
+    assert "not a member" in await team.reads("bob")
+    assert "was revoked" in await team.reads("carol")  # the membership is a new one
+    assert await team.reads("carol") == "open sesame"
+    assert set(await team.roles("alice")) == {"alice", "carol", "dave", "erin"}
+    await team.must("dave", "team", "leave", "shop", "--yes")
+    assert "there is no secret API_KEY" in await team.reads("dave")  # in the own account
+    assert "not a member" in await team.reads("dave", "API_KEY", "--as", "shop")
+
+
+async def test_the_key_file(team: Team) -> None:
+    """The team's key is in a private file, and nowhere in the owner's folder."""
+    key = team.folder / "shop.key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    text = key.read_text().strip()
+    files = [path for path in (team.folder / "alice").rglob("*") if path.is_file()]
+    assert files
+    assert [path for path in files if text.encode() in path.read_bytes()] == []
+    again = await team.must("alice", "team", "create", "shop", "--key-file", str(key), "--json")
+    assert json.loads(again.out)["team"] == team.did
+    other = str(team.folder / "other.key")
+    clash = await team.run("alice", "team", "create", "shop", "--key-file", other)
+    assert (clash.status, clash.next) == (15, "choose another name for the team")
+
+
+async def test_whose_secrets(team: Team) -> None:
+    """--as wins over the project file, and that over `use`."""
+    who = json.loads((await team.must("alice", "whoami", "--json")).out)
+    assert who["team"] == f"shop ({team.did})"
+    assert "there is no secret API_KEY" in await team.reads("alice", "API_KEY", "--as", "me")
+    await team.must("alice", "use", "me")
+    assert "there is no secret API_KEY" in await team.reads("alice")
+    assert await team.reads("alice", "API_KEY", "--as", "shop") == "open sesame"
+    assert await team.reads("alice", "API_KEY", "--as", team.did) == "open sesame"
+    project = team.folder / ".sealspace.toml"
+    project.write_text('team = "shop"\nsecrets = ["API_KEY"]\n')
+    assert await team.reads("alice") == "open sesame"
+    assert "there is no secret API_KEY" in await team.reads("alice", "API_KEY", "--as", "me")
+    unasked = await team.run("alice", "secret", "put", "API_KEY", given="changed")
+    assert unasked.status == 2 and unasked.next.startswith("if this is right, add --as shop")
+    await team.must("alice", "secret", "put", "API_KEY", "--as", "shop", given="changed")
+    assert await team.reads("alice") == "changed"
+    project.write_text(f'team = "{team.did}"\n')
+    refused = await team.run("alice", "secret", "get", "API_KEY")
+    assert (refused.status, "is not the name of a contact" in refused.err) == (2, True)
+
+
+async def test_commands_that_do_not_work_for_a_team(team: Team) -> None:
+    """With a chosen team, a command that does not know teams is refused, not run for oneself."""
+    refused = await team.run("alice", "token", "create", "ci", "--secret", "API_KEY")
+    assert (refused.status, refused.next) == (2, "for your own account, add --as me")
+    assert (await team.run("alice", "token", "list", "--as", "me")).status == 0
+    assert (await team.run("alice", "contact", "list")).status == 0
+
+
+async def test_a_damaged_choice(team: Team) -> None:
+    """A choice that cannot be read is an error: no command falls back to the own secrets."""
+    (team.folder / "alice" / ".sealspace" / "team.json").write_text("{}")
+    refused = await team.run("alice", "secret", "put", "API_KEY", given="x")
+    assert refused.status == 2 and refused.next.startswith("choose again: sealspace use NAME")
+    await team.must("alice", "use", "me")
+
+
+async def test_roles_and_the_last_admin(team: Team) -> None:
+    """A role changes with the next command; the last admin is warned, and stays."""
+    listed = await team.must("alice", "team", "members")
+    assert "has only one admin" in listed.err
+    await team.joined("bob", "reader")
+    changed = await team.must("alice", "team", "role", "shop", "bob", "--role", "writer")
+    assert "bob is a writer" in changed.err
+    assert (await team.run("bob", "secret", "put", "API_KEY", given="b")).status == 22
+    await team.must("bob", "secret", "put", "API_KEY", given="b")
+    last = await team.run("alice", "team", "remove", "shop", team.dids["alice"])
+    assert last.status == 2 and "no admin" in last.happened
+    assert (await team.run("alice", "team", "add", "shop", "bob")).status == 2
+    unknown = await team.run("bob", "team", "members")
+    assert unknown.status == 22
+
+
+async def test_both_kinds_of_teams(team: Team) -> None:
+    """The list says which team is of which kind, and one name is never both."""
+    await team.log_in("bob")
+    await team.must("alice", "team", "add", "ops", "bob")
+    listed = json.loads((await team.must("alice", "team", "list", "--json")).out)
+    assert [(one["kind"], one["team"]) for one in listed] == [
+        ("members", "shop"),
+        ("copies", "ops"),
+    ]
+    key = str(team.folder / "ops.key")
+    clash = await team.run("alice", "team", "create", "ops", "--key-file", key)
+    assert clash.status == 15 and "team of copies" in clash.happened
+    await team.must("alice", "team", "remove", "ops", "bob")
+
+
+async def test_CL1_run_with_a_team(team: Team) -> None:
+    """CL1: `run` passes a team's secrets as those of others: only names of secrets by default."""
+    await team.must("alice", "secret", "put", "DATABASE_URL", given="postgres://elsewhere")
+    await team.must("alice", "secret", "put", "DATABASE_URL", "--as", "me", given="postgres://own")
+    assert await team.passes("shop") == ["open sesame", None]
+    assert await team.passes("me") == [None, "postgres://own"]
