@@ -20,6 +20,7 @@
     ├── NotGranted                     the session lacks a right; nothing was sent (missing)
     ├── NotShared                      a secret is not shared, or does not exist
     ├── NotAMember                     somebody is not a member of a team, or not an admin
+    ├── InvitationInvalid              an invitation is altered, used, withdrawn, or has ended
     ├── NoSuchContact                  the owner gave this name to no DID
     ├── ContactsInvalid                the list of contacts was not made by its owner
     ├── SessionExpired
@@ -347,6 +348,13 @@ class NotAMember(SealspaceError):
     default_step = (
         "ask an admin of the team for an invitation; to list your teams: sealspace team list"
     )
+
+
+class InvitationInvalid(SealspaceError):
+    """An invitation to a team is altered, was used or withdrawn, or has ended."""
+
+    code = "invitation-invalid"
+    default_hint = "ask an admin of the team for a new invitation, and copy the whole line"
 
 
 class NoSuchContact(SealspaceError):

@@ -4,7 +4,7 @@ A node lists delegations, and a client verifies by itself which of them are memb
 statement, rights, and who signed them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from capabilities.abilities import (
@@ -31,11 +31,12 @@ from capabilities.members import (
     stated_membership,
     team_of,
 )
-from capabilities.principals import Principal, same_principal
+from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.tokens import Capability, Delegation, parse_delegation, verify_delegation
 
+from ..documents.invitations import INVITATIONS_PATH
 from ..documents.secret_names import OWN_FOLDER, SECRETS_SPACE, secret_at
-from ..errors import InvalidInput
+from ..errors import InvalidInput, NotAMember
 from ..session import (
     Grant,
     capability,
@@ -44,10 +45,8 @@ from ..session import (
     space_capability,
     space_of,
 )
+from ..wallets import AnyWallet, wallet_of
 from ..wire.delegation_history import LIVE, DelegationRecord, Status
-
-INVITATIONS_PATH = "invitations/"
-"""The path in a team's space `secrets` below which invitations are answered (TM11)."""
 
 
 class TeamMember(NamedTuple):
@@ -239,3 +238,43 @@ def is_admitted(cid: str, known: Mapping[str, Registered]) -> bool:
         if not parents:
             return True
     return False
+
+
+def members_of(listed: TeamMembers, did: str) -> tuple[TeamMember, ...]:
+    """Return the live memberships of a member, of whom there has to be at least one."""
+    found = listed.of(did)
+    if not found:
+        raise NotAMember(
+            f"{did} is not a member of this team",
+            hint="list the members with `client.teams.members()`",
+            step="sealspace team members",
+        )
+    return found
+
+
+def admin_of(
+    listed: TeamMembers, wallet: AnyWallet, *, without: Collection[str] = ()
+) -> TeamMember:
+    """Return a membership of a wallet that makes it an admin, and that is none of `without`."""
+    did = wallet_of(wallet).did
+    found = [one for one in listed.of(did) if one.role == "admin"]
+    if not found:
+        raise NotAMember(
+            f"{did} is not an admin of this team", hint="ask an admin of the team to do this"
+        )
+    for one in found:
+        if one.grant.cid not in without:
+            return one
+    raise InvalidInput(
+        "your own membership depends on this member, who signed it, and would end too",
+        hint="let an admin do this whom this member did not admit, or the owner of the team's key",
+    )
+
+
+def require_other_admin(listed: TeamMembers, did: str) -> None:
+    """Refuse to end the memberships of the last admin."""
+    if listed.admins == {parse_principal(did)}:
+        raise InvalidInput(
+            "the team would have no admin: only its own key could admit one",
+            hint="admit another admin first, or make a member an admin",
+        )

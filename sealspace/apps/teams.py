@@ -12,7 +12,7 @@ Example:
     await team.secrets().put("API_KEY", "open sesame")
     await team.teams.admit(new_wallet().did, "reader", wallet=wallet)
     listed = await team.teams.members()
-    assert [one.role for one in listed.members] == ["reader", "admin"]
+    assert {one.role for one in listed.members} == {"admin", "reader"}
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -37,9 +37,16 @@ from capabilities.members import (
 from capabilities.principals import Principal, is_wallet, parse_principal, same_principal
 from capabilities.resources import SpaceId
 from capabilities.signatures import Ed25519Signer, WalletSigner
+from capabilities.strict_base64 import encode_url
 from capabilities.tokens import parse_delegation, verify_delegation
 
 from ..delegations import Delegations
+from ..documents.invitations import (
+    INVITATIONS_PATH,
+    Invitation,
+    invitation_rights,
+    new_id,
+)
 from ..encryption import Encryption
 from ..errors import InvalidInput, LifetimeTooLong, MalformedAnswer, NotAMember
 from ..secrets import SECRETS_SPACE, parse_secret_label, writable_name
@@ -63,10 +70,13 @@ from ..wire.sign_in import (
 from .memberships import (
     TeamMember,
     TeamMembers,
+    admin_of,
     is_admitted,
+    members_of,
     membership_rights,
     read_member,
     registered,
+    require_other_admin,
     states_membership,
     terms_of,
     verified,
@@ -75,6 +85,9 @@ from .memberships import (
 
 MEMBERSHIP_TTL_S = 365 * 86_400.0
 """Default lifetime of a membership, seconds."""
+
+INVITATION_TTL_S = 2 * 86_400.0
+"""Default lifetime of an invitation, seconds."""
 
 _BRIEF_TTL_S = 600.0
 """Lifetime of a sign-in that serves one call, seconds."""
@@ -131,6 +144,16 @@ class Teams:
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
+
+    @property
+    def caller(self) -> Caller:
+        """Sends requests with the session's authority."""
+        return self._caller
+
+    @property
+    def delegations(self) -> Delegations:
+        """Methods for revoking what the session signed."""
+        return Delegations(self._caller)
 
     # --- for oneself ------------------------------------------------------------------------------
 
@@ -345,6 +368,7 @@ class Teams:
         wallet: AnyWallet,
         secrets: Collection[str] = (),
         ttl_s: float | None = None,
+        ends_at: int | None = None,
         name: str | None = None,
     ) -> Grant:
         """Admit a member, or give a member another membership beside the present one.
@@ -356,6 +380,7 @@ class Teams:
             wallet: the wallet of the admin who signs.
             secrets: labels (`NAME` or `scope/NAME`) of the secrets, at most 64; empty: all.
             ttl_s: lifetime in seconds; None: a year, or until the admin's own membership ends.
+            ends_at: the end in epoch seconds, in place of a lifetime.
             name: how the team calls the member.
         Returns:
             The membership, registered with the node. The member finds it with `memberships`.
@@ -364,17 +389,67 @@ class Teams:
             NotAMember: the wallet is not that of an admin of this team.
             SealspaceError: as `members`.
         """
-        own = _admin_of(await self.members(), wallet)
-        life_s = MEMBERSHIP_TTL_S if ttl_s is None else ttl_s
-        _require_life(life_s)
-        ends_at = int(self._caller.clock.now() + life_s)
-        if ends_at > own.ends_at:
-            if ttl_s is not None:
-                possible_s = own.ends_at - self._caller.clock.now()
-                raise LifetimeTooLong("a membership", asked_s=ttl_s, possible_s=possible_s)
-            ends_at = own.ends_at
+        own = admin_of(await self.members(), wallet)
+        if ends_at is None:
+            ends_at = self._end_of(own, ttl_s)
         return await self._sign(
             wallet, _member_did(did), role, secrets, ends_at=ends_at, name=name, parent=own.grant
+        )
+
+    async def invite(
+        self,
+        team_name: str,
+        role: Role,
+        *,
+        wallet: AnyWallet,
+        secrets: Collection[str] = (),
+        ttl_s: float = INVITATION_TTL_S,
+        membership_ttl_s: float | None = None,
+        name: str | None = None,
+    ) -> Invitation:
+        """Make an invitation for a person whose DID is not known (TM10).
+
+        It opens nothing. `Inviting` in `sealspace.apps.invitations` admits the person after both
+        have compared four words.
+
+        Args:
+            team_name: a name of the team, which the person may use.
+            role: of the membership.
+            wallet: the wallet of the admin, which signs when the words are confirmed.
+            secrets: as in `admit`.
+            ttl_s: lifetime of the invitation in seconds; shorter if the session ends earlier.
+            membership_ttl_s: lifetime of the membership, from now; None: as in `admit`.
+            name: how the team will call the member.
+        Raises:
+            InvalidInput, NotAMember, LifetimeTooLong: as `admit`.
+            SealspaceError: as `members` and `Delegations.delegate`.
+        """
+        own = admin_of(await self.members(), wallet)
+        labels = {parse_secret_label(one).label for one in secrets}
+        if role == "admin" and labels:
+            raise InvalidInput("an admin uses all secrets: name none")
+        end = self._end_of(own, membership_ttl_s)
+        entropy = self._caller.entropy
+        seed = entropy.token(32)
+        invitation_id = new_id(entropy.token(16))
+        rights = invitation_rights(self._team, f"{INVITATIONS_PATH}{invitation_id}/")
+        portable = await self.delegations.delegate(
+            Ed25519Signer(seed).did, rights, ttl_s=ttl_s, at_most=True
+        )
+        return Invitation(
+            v=1,
+            node=self._caller.transport.url,
+            node_did=await self._caller.node_id(),
+            team=self._team,
+            name=team_name,
+            admin=own.did,
+            role=role,
+            secrets=tuple(sorted(labels)),
+            end=end,
+            id=invitation_id,
+            seed=encode_url(seed),
+            delegation=portable.header,
+            member_name=name,
         )
 
     async def change_role(
@@ -403,11 +478,11 @@ class Teams:
             SealspaceError: as `members`.
         """
         listed = await self.members()
-        former = _members_of(listed, did)
+        former = members_of(listed, did)
         if role != "admin":
-            _require_other_admin(listed, did)
+            require_other_admin(listed, did)
         ending = with_descendants(listed, former)
-        own = _admin_of(listed, wallet, without=ending)
+        own = admin_of(listed, wallet, without=ending)
         renewed = await self._renew(listed, ending, own, wallet, without=did)
         ends_at = min(former[0].ends_at, own.ends_at)
         if ttl_s is not None:
@@ -442,12 +517,12 @@ class Teams:
             SealspaceError: as `members` and `Delegations.revoke`.
         """
         listed = await self.members()
-        former = _members_of(listed, did)
-        _require_other_admin(listed, did)
+        former = members_of(listed, did)
+        require_other_admin(listed, did)
         ending = with_descendants(listed, former)
         renewed: tuple[TeamMember, ...] = ()
         if not same_principal(former[0].did, wallet_of(wallet).did):
-            own = _admin_of(listed, wallet, without=ending)
+            own = admin_of(listed, wallet, without=ending)
             renewed = await self._renew(listed, ending, own, wallet, without=did)
         elif len(ending) > len(former):
             # A new membership cannot cite one that is about to end.
@@ -468,6 +543,20 @@ class Teams:
     @property
     def _space(self) -> SpaceId:
         return space_of(self._team, SECRETS_SPACE)
+
+    def _end_of(self, own: TeamMember, ttl_s: float | None) -> int:
+        """Return when a membership ends that an admin signs, epoch seconds.
+
+        Raises LifetimeTooLong if it would end after the admin's own.
+        """
+        life_s = MEMBERSHIP_TTL_S if ttl_s is None else ttl_s
+        _require_life(life_s)
+        now = self._caller.clock.now()
+        if now + life_s <= own.ends_at:
+            return int(now + life_s)
+        if ttl_s is None:
+            return own.ends_at
+        raise LifetimeTooLong("a membership", asked_s=ttl_s, possible_s=own.ends_at - now)
 
     async def _records(
         self, *, direction: Direction, account: str | None, status: Status | None
@@ -577,45 +666,6 @@ class Teams:
                 )
             )
         return tuple(renewed)
-
-
-def _members_of(listed: TeamMembers, did: str) -> tuple[TeamMember, ...]:
-    found = listed.of(did)
-    if not found:
-        raise NotAMember(
-            f"{did} is not a member of this team",
-            hint="list the members with `client.teams.members()`",
-            step="sealspace team members",
-        )
-    return found
-
-
-def _admin_of(
-    listed: TeamMembers, wallet: AnyWallet, *, without: Collection[str] = ()
-) -> TeamMember:
-    """Return a membership of a wallet that makes it an admin, and that is none of `without`."""
-    did = wallet_of(wallet).did
-    found = [one for one in listed.of(did) if one.role == "admin"]
-    if not found:
-        raise NotAMember(
-            f"{did} is not an admin of this team", hint="ask an admin of the team to do this"
-        )
-    for one in found:
-        if one.grant.cid not in without:
-            return one
-    raise InvalidInput(
-        "your own membership depends on this member, who signed it, and would end too",
-        hint="let an admin do this whom this member did not admit, or the owner of the team's key",
-    )
-
-
-def _require_other_admin(listed: TeamMembers, did: str) -> None:
-    """Refuse to end the memberships of the last admin."""
-    if listed.admins == {parse_principal(did)}:
-        raise InvalidInput(
-            "the team would have no admin: only its own key could admit one",
-            hint="admit another admin first, or make a member an admin",
-        )
 
 
 def _require_life(ttl_s: float) -> None:

@@ -69,8 +69,8 @@ EXIT_STATUSES: Mapping[int, tuple[str, ...]] = {
     ),
     12: (
         (
-            "evidence, a receipt, the list of contacts or the signature of a network's key is"
-            " invalid, or that key has changed since the login"
+            "evidence, a receipt, an invitation, the list of contacts or the signature of a"
+            " network's key is invalid, or that key has changed since the login"
         ),
         "backend-answer-invalid",
         "backend-not-proven",
@@ -83,6 +83,7 @@ EXIT_STATUSES: Mapping[int, tuple[str, ...]] = {
         "statement-invalid",
         "provenance-invalid",
         "contacts-invalid",
+        "invitation-invalid",
         "record-invalid",
     ),
     13: ("collateral is missing or stale", "collateral-needed"),

@@ -176,6 +176,14 @@ team = LazyGroup(
             },
         ),
         **rows_of(
+            "sealspace.cli.share.team_invitations",
+            {
+                "invite": "Invite a person to a team with members.",
+                "join": "Join a team with an invitation.",
+                "confirm": "Compare the words of an invitation, and admit the person.",
+            },
+        ),
+        **rows_of(
             "sealspace.cli.share.sharing",
             {
                 "add": "Add a person to a team.",

@@ -213,10 +213,10 @@ async def role(client: Client, team: str, did: str, role: Role | None, secrets: 
     team_did = await team_named(client, team)
     acting = client.acting(await team_session(home, client, team_did))
     changed = await acting.teams.change_role(
-        member, given, wallet=_wallet(), secrets=labels_in(secrets)
+        member, given, wallet=wallet_of_owner(), secrets=labels_in(secrets)
     )
     await _tell_renewed(client, changed)
-    tell(f"{did} is {_with_article(given)} of the team {team} now, from the next command on")
+    tell(f"{did} is {with_article(given)} of the team {team} now, from the next command on")
     print_result({"team": team_did, "member": member, "role": given})
 
 
@@ -232,7 +232,7 @@ async def leave(client: Client, team: str, yes: bool) -> None:
     home = owner_home()
     did = await team_named(client, team)
     confirm(f"leave the team {team} ({did})? You will not read its secrets any more", yes=yes)
-    await client.teams.leave(did, wallet=_wallet())
+    await client.teams.leave(did, wallet=wallet_of_owner())
     forget_team_session(home, did)
     chosen = stored_choice(home)
     if chosen is not None and chosen.did == did:
@@ -282,7 +282,7 @@ async def admit(
         grant = await acting.teams.admit(
             did,
             given,
-            wallet=_wallet(),
+            wallet=wallet_of_owner(),
             secrets=labels_in(secrets),
             ttl_s=ttl_s,
             name=None if name.startswith("did:") else name,
@@ -291,7 +291,7 @@ async def admit(
         error.step = "omit --expires: the membership then ends with your own, or after a year"
         raise
     tell(
-        f"{name} is {_with_article(given)} of the team, {end_text(grant.expires_at)}",
+        f"{name} is {with_article(given)} of the team, {end_text(grant.expires_at)}",
         f"next, on their machine: sealspace contact add NAME {team}, then sealspace use NAME",
     )
     print_result({"team": team, "member": did, "role": given, "cid": grant.cid})
@@ -300,7 +300,7 @@ async def admit(
 async def remove_member(client: Client, team: str, did: str) -> None:
     """Remove a member of a team with members."""
     acting = client.acting(await team_session(owner_home(), client, team))
-    removed = await acting.teams.remove(did, wallet=_wallet())
+    removed = await acting.teams.remove(did, wallet=wallet_of_owner())
     await _tell_renewed(client, removed)
     tell(
         f"removed {(await names_for(client, [did])).whole(did)}",
@@ -364,7 +364,8 @@ def labels_in(secrets: str | None) -> list[str]:
     return [] if secrets is None else [one.strip() for one in secrets.split(",")]
 
 
-def _wallet() -> AnyWallet:
+def wallet_of_owner() -> AnyWallet:
+    """Return the owner's wallet, which signs memberships."""
     wallet = owner_home().wallet()
     if wallet is None:
         raise InvalidInput(
@@ -374,7 +375,8 @@ def _wallet() -> AnyWallet:
     return wallet
 
 
-def _with_article(role: Role) -> str:
+def with_article(role: Role) -> str:
+    """Return a role with its article."""
     return f"an {role}" if role == "admin" else f"a {role}"
 
 

@@ -58,10 +58,10 @@ class Team:
         ran = await self.run(person, "secret", "get", name, *more)
         return ran.out if ran.status == 0 else ran.happened
 
-    async def passes(self, chosen: str) -> list[str | None]:
-        """Return the values of two variables that `sealspace run` passes to a program of Alice."""
+    async def passes(self, chosen: str) -> list[int]:
+        """Return how long two variables are that `sealspace run` passes to a program of Alice."""
         home = str(self.folder / "alice" / ".sealspace")
-        code = "import json, os; print(json.dumps([os.environ.get(n) for n in %r]))"
+        code = 'import json, os; print(json.dumps([len(os.environ.get(n, "")) for n in %r]))'
         process = await asyncio.create_subprocess_exec(
             *(*COMMAND, "--home", home, "--as", chosen, "run", "--"),
             *(sys.executable, "-c", code % (("API_KEY", "DATABASE_URL"),)),
@@ -69,7 +69,7 @@ class Team:
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         )
         out, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
-        found: list[str | None] = json.loads(out)
+        found: list[int] = json.loads(out)
         return found
 
     async def roles(self, person: str) -> dict[str, str]:
@@ -227,5 +227,91 @@ async def test_CL1_run_with_a_team(team: Team) -> None:
     """CL1: `run` passes a team's secrets as those of others: only names of secrets by default."""
     await team.must("alice", "secret", "put", "DATABASE_URL", given="postgres://elsewhere")
     await team.must("alice", "secret", "put", "DATABASE_URL", "--as", "me", given="postgres://own")
-    assert await team.passes("shop") == ["open sesame", None]
-    assert await team.passes("me") == [None, "postgres://own"]
+    assert await team.passes("shop") == [len("open sesame"), 0]
+    assert await team.passes("me") == [0, len("postgres://own")]
+
+
+# --- invitations ----------------------------------------------------------------------------------
+
+
+def words_in(ran: Ran) -> str:
+    """Return the words that a command shows."""
+    (line,) = [line for line in ran.err.splitlines() if line.startswith("words: ")]
+    return line.removeprefix("words: ")
+
+
+async def invited(team: Team, *more: str) -> tuple[str, str]:
+    """Return the id and the line of a new invitation to Bob, who is logged in."""
+    await team.log_in("bob")
+    made = await team.must(
+        "alice", "team", "invite", "--role", "writer", "--no-wait", "--json", *more
+    )
+    found = json.loads(made.out)
+    return found["id"], found["invitation"]
+
+
+async def test_TM13_an_invitation(team: Team) -> None:
+    """TM13: both commands show the same words; nothing is readable before the confirmation."""
+    number, line = await invited(team)
+    join = ("team", "join", line, "--no-wait")
+    assert "has not answered" in (await team.must("bob", *join)).err
+    confirm = ("team", "confirm", number, "--no-wait")
+    assert "has not answered" in (await team.must("alice", *confirm)).err
+    shown = await team.must("bob", *join)
+    assert "has not confirmed" in shown.err
+    assert "no contact" in await team.reads("bob", "API_KEY", "--as", "shop")
+    unasked = await team.run("alice", *confirm)
+    assert unasked.status == 2 and "not running in a terminal" in unasked.err
+    asked = await team.run("alice", *confirm, typed="y\n")
+    assert asked.status == 0, asked
+    assert words_in(asked) == words_in(shown)
+    joined = await team.must("bob", *join)
+    assert "you are a writer of the team shop" in joined.err
+    assert await team.reads("bob", "API_KEY", "--as", "shop") == "open sesame"
+    assert line not in joined.err + shown.err + asked.err
+    for folder in ("alice/.sealspace/invitations", "bob/.sealspace/joining"):
+        assert list((team.folder / folder).iterdir()) == []
+
+
+async def test_TM13_differing_words(team: Team) -> None:
+    """TM13: the answer no ends the invitation, and nobody is admitted."""
+    number, line = await invited(team)
+    await team.must("bob", "team", "join", line, "--no-wait")
+    await team.must("alice", "team", "confirm", number, "--no-wait")
+    await team.must("bob", "team", "join", line, "--no-wait")
+    refused = await team.run("alice", "team", "confirm", number, typed="n\n")
+    assert refused.status == 12 and "nobody was admitted" in refused.err
+    assert set(await team.roles("alice")) == {"alice"}
+    again = await team.run("alice", "team", "confirm", number, typed="y\n")
+    assert again.status == 21
+    late = await team.run("bob", "team", "join", line, "--no-wait")
+    assert late.status in (0, 12)
+    assert "not a member" in await team.reads("bob", "API_KEY", "--as", team.did)
+
+
+async def test_yes_is_refused(team: Team) -> None:
+    """No option answers the question whether the words are the same."""
+    for command in (["invite", "--role", "reader"], ["confirm", "A" * 22]):
+        refused = await team.run("alice", "team", *command, "--yes")
+        assert refused.status == 2 and "only a person can compare" in refused.happened
+
+
+async def test_lines_that_do_not_serve(team: Team) -> None:
+    """A spent line, a second person, a part of a line and a taken name are refused."""
+    number, line = await invited(team)
+    await team.log_in("carol")
+    await team.must("bob", "team", "join", line, "--no-wait")
+    second = await team.run("carol", "team", "join", line, "--no-wait")
+    assert second.status == 12 and "somebody has answered" in second.happened
+    cut = await team.run("carol", "team", "join", line[:-9], "--no-wait")
+    assert (cut.status, line[:40] in cut.err) == (12, False)
+    await team.must("carol", "contact", "add", "shop", team.dids["bob"])
+    taken = await team.run("carol", "team", "join", line, "--no-wait")
+    assert (taken.status, taken.next) == (15, "choose another name for the team: add --name NAME")
+    await team.must("alice", "team", "confirm", number, "--no-wait")
+    await team.must("bob", "team", "join", line, "--no-wait")
+    assert (await team.run("alice", "team", "confirm", number, typed="y\n")).status == 0
+    spent = await team.run("carol", "team", "join", line, "--name", "shop2", "--no-wait")
+    assert spent.status == 12 and "used or withdrawn" in spent.happened
+    strange = await team.run("alice", "team", "confirm", "../../x", "--no-wait")
+    assert strange.status == 2

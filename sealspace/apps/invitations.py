@@ -1,0 +1,426 @@
+"""Both sides of an invitation to a team: that of the admin, and that of the person who joins.
+
+Each side advances one step whenever the other has answered, and can be interrupted after each step:
+its state is a value, which the caller stores before the next step.
+
+Example:
+    from sealspace.documents.invitations import invitation_line
+
+    created = await client.teams.create()
+    team = client.acting(
+        await client.teams.sign_in(wallet, await client.teams.membership(created.team))
+    )
+    invitation = await team.teams.invite("shop", "reader", wallet=wallet)
+    line = invitation_line(invitation)  # to the person who joins
+
+    other = client.acting(client.session)
+    await other.sign_in(new_wallet())
+    joining = await Joining.start(other.teams, line)
+    inviting = await Inviting(invitation=invitation).advance(team.teams)
+    inviting = await inviting.advance(team.teams)
+    joining = await joining.advance(other.teams)
+    inviting = await inviting.advance(team.teams)
+    assert inviting.words == joining.words and inviting.words is not None
+    await inviting.confirm(team.teams, wallet=wallet)
+    assert (await joining.membership(other.teams)).role == "reader"
+"""
+
+from dataclasses import field, replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from capabilities.capability_errors import CapabilityError, InvalidJson
+from capabilities.clock_and_entropy import Entropy
+from capabilities.frozen import frozen
+from capabilities.principals import is_wallet, parse_principal, same_principal
+from capabilities.resources import parse_space_id
+from capabilities.strict_base64 import decode_url, encode_url
+from capabilities.strict_json import StrictRecord, parse_json, shaped
+from encryption_network.canonical_json import canonical_bytes
+
+from ..documents.invitations import (
+    NONCE_BYTES,
+    Invitation,
+    commitment,
+    is_committed,
+    parse_invitation,
+    seed_of,
+    words_of,
+)
+from ..errors import (
+    InvitationInvalid,
+    NotAMember,
+    NotFound,
+    PreconditionFailed,
+    SessionExpired,
+    Unauthorized,
+)
+from ..kv import Kv
+from ..session import SECRETS_SPACE, Grant, key_session, space_of
+from ..wallets import AnyWallet, wallet_of
+from ..wire.caller import Caller
+from .memberships import TeamMember
+
+if TYPE_CHECKING:
+    from .teams import Teams
+
+_MOST_ANSWER_BYTES = 1024
+_COMMITMENT, _NONCE, _REVEAL = "commitment", "nonce", "reveal"
+
+
+class _Reveal(StrictRecord):
+    """The answer of the person who joins: the DID, and the nonce of the commitment."""
+
+    joiner: str
+    nonce: str
+
+
+@frozen
+class Inviting:
+    """The admin's side of an invitation.
+
+    Attributes:
+        invitation: the invitation.
+        committed: the commitment of the person who joins; "" before it is there.
+        nonce: the admin's nonce; b"" before the commitment is there.
+        joiner: DID of the person who joins; "" before it is known.
+        words: the words to compare; None before the person has answered.
+    """
+
+    invitation: Invitation
+    committed: str = ""
+    nonce: bytes = field(default=b"", repr=False)
+    joiner: str = ""
+    words: tuple[str, ...] | None = None
+
+    async def advance(self, teams: "Teams") -> "Inviting":
+        """Return the side after the next step, or the same if the other has not answered.
+
+        The result has to be stored before the next call: the nonce must not be drawn again.
+
+        Args:
+            teams: of the admin's session for the team.
+        Raises:
+            InvitationInvalid: an answer was replaced, or does not fit the commitment.
+            SealspaceError: as `Kv.get` and `Kv.put`.
+        """
+        caller = teams.caller
+        kv = Kv(caller, space_of(self.invitation.team, SECRETS_SPACE))
+        folder = self.invitation.folder
+        committed = await _answer(kv, folder + _COMMITMENT)
+        if not self.committed:
+            if committed is None:
+                return self
+            text = committed.decode("ascii", "replace")
+            return replace(self, committed=text, nonce=_nonce(caller.entropy))
+        if committed != self.committed.encode():
+            raise _altered()
+        nonce = encode_url(self.nonce).encode()
+        if not await _put_once(kv, folder + _NONCE, nonce):
+            raise _altered()
+        revealed = await _answer(kv, folder + _REVEAL)
+        if revealed is None:
+            return self
+        joiner, joiner_nonce = _read_reveal(revealed)
+        if not is_committed(self.committed, self.invitation.id, joiner, joiner_nonce):
+            raise _altered()
+        words = words_of(self.invitation, joiner, joiner_nonce=joiner_nonce, admin_nonce=self.nonce)
+        return replace(self, joiner=joiner, words=words)
+
+    async def confirm(self, teams: "Teams", *, wallet: AnyWallet) -> Grant:
+        """Sign the membership, and end the invitation.
+
+        Call it only after both people have compared the words. An interrupted call can be repeated.
+
+        Args:
+            teams: of the admin's session for the team.
+            wallet: of the admin who made the invitation.
+        Raises:
+            InvitationInvalid: there are no words yet, or the wallet is that of another admin.
+            SealspaceError: as `Teams.admit` and `Delegations.revoke`.
+        """
+        if self.words is None:
+            raise InvitationInvalid("nobody has answered the invitation yet")
+        if not same_principal(wallet_of(wallet).did, self.invitation.admin):
+            raise InvitationInvalid("another admin made this invitation, and has to confirm it")
+        terms = self.invitation
+        grant = await teams.admit(
+            self.joiner,
+            terms.role,
+            wallet=wallet,
+            secrets=terms.secrets,
+            ends_at=terms.end,
+            name=terms.member_name,
+        )
+        await self.withdraw(teams)
+        return grant
+
+    async def withdraw(self, teams: "Teams") -> None:
+        """End the invitation.
+
+        Raises:
+            SealspaceError: as `Delegations.revoke`.
+        """
+        await teams.delegations.revoke(self.invitation.grant.cid)
+
+
+@frozen
+class Joining:
+    """The side of the person who joins.
+
+    Attributes:
+        invitation: the invitation.
+        joiner: DID of the person.
+        nonce: the person's nonce.
+        admin_nonce: the admin's nonce; b"" before it is there.
+    """
+
+    invitation: Invitation
+    joiner: str
+    nonce: bytes = field(repr=False)
+    admin_nonce: bytes = field(default=b"", repr=False)
+
+    @staticmethod
+    async def start(teams: "Teams", line: str) -> "Joining":
+        """Answer an invitation with a commitment.
+
+        A program that can be interrupted calls `prepare`, stores the result, and calls `commit`.
+
+        Args:
+            teams: of the session of the person who joins.
+            line: the line of the invitation, untrusted.
+        Raises:
+            InvitationInvalid: as `prepare` and `commit`.
+            SealspaceError: as `Kv.put`.
+        """
+        joining = await Joining.prepare(teams, line)
+        await joining.commit(teams)
+        return joining
+
+    @staticmethod
+    async def prepare(teams: "Teams", line: str) -> "Joining":
+        """Read an invitation, and draw a nonce. Nothing is sent to the team.
+
+        Args:
+            teams: of the session of the person who joins.
+            line: the line of the invitation, untrusted.
+        Raises:
+            InvitationInvalid: the line is not valid or has ended, or is for another node, or the
+                session has no wallet.
+        """
+        caller = teams.caller
+        invitation = parse_invitation(line, now=caller.clock.now())
+        if invitation.node_did != await caller.node_id():
+            raise InvitationInvalid(
+                "the invitation is for another node",
+                hint=f"log in at the node of the invitation: sealspace login {invitation.node}",
+            )
+        joiner = parse_principal(caller.session.owner)
+        if not is_wallet(joiner):
+            raise InvitationInvalid(
+                "a member of a team signs with a wallet, and this session has none",
+                hint="sign in with a wallet",
+            )
+        return Joining(invitation=invitation, joiner=joiner, nonce=_nonce(caller.entropy))
+
+    async def commit(self, teams: "Teams") -> None:
+        """Store the commitment, unless it is there already.
+
+        Raises:
+            InvitationInvalid: somebody else has answered, or the invitation was withdrawn.
+        """
+        committed = commitment(self.invitation.id, self.joiner, self.nonce).encode()
+        path = self.invitation.folder + _COMMITMENT
+        try:
+            is_ours = await _put_once(_kv_of(self.invitation, teams.caller), path, committed)
+        except (Unauthorized, SessionExpired):
+            raise _spent() from None
+        if not is_ours:
+            raise InvitationInvalid(
+                "somebody has answered this invitation already",
+                hint="if it was not you, tell the admin; ask for a new invitation",
+            )
+
+    async def advance(self, teams: "Teams") -> "Joining":
+        """Return the side with the admin's nonce, or the same if it is not there yet.
+
+        Args:
+            teams: of the session of the person who joins.
+        Raises:
+            InvitationInvalid: an answer was replaced, or the invitation was withdrawn or has ended.
+            SealspaceError: as `Kv.get` and `Kv.put`.
+        """
+        kv = _kv_of(self.invitation, teams.caller)
+        folder = self.invitation.folder
+        side = self
+        try:
+            if not side.admin_nonce:
+                given = await _answer(kv, folder + _NONCE)
+                if given is None:
+                    return self
+                side = replace(self, admin_nonce=_nonce_in(given.decode("ascii", "replace")))
+            reveal = canonical_bytes({"joiner": side.joiner, "nonce": encode_url(side.nonce)})
+            if not await _put_once(kv, folder + _REVEAL, reveal):
+                raise _altered()
+        except (Unauthorized, SessionExpired):
+            raise _spent() from None
+        return side
+
+    @property
+    def words(self) -> tuple[str, ...] | None:
+        """The words to compare; None before the admin has answered."""
+        if not self.admin_nonce:
+            return None
+        return words_of(
+            self.invitation,
+            self.joiner,
+            joiner_nonce=self.nonce,
+            admin_nonce=self.admin_nonce,
+        )
+
+    async def membership(self, teams: "Teams") -> TeamMember:
+        """Return the membership that the admin has signed.
+
+        Args:
+            teams: of the session of the person who joins.
+        Raises:
+            NotAMember: the admin has not confirmed yet, or has signed other terms.
+            SealspaceError: as `Teams.memberships`.
+        """
+        terms = self.invitation
+        wanted = (terms.team, terms.admin, terms.role, terms.secrets, terms.end)
+        for one in await teams.memberships():
+            if (one.team, one.admitted_by, one.role, one.secrets, one.ends_at) == wanted:
+                return one
+        raise NotAMember("the admin has not confirmed the words yet")
+
+
+def _kv_of(invitation: Invitation, caller: Caller) -> Kv:
+    """Return the values that the key of an invitation may read and write."""
+    session = key_session(seed_of(invitation), grants=[invitation.grant])
+    acting = caller.acting(replace(session, node_id=invitation.node_did))
+    return Kv(acting, parse_space_id(space_of(invitation.team, SECRETS_SPACE).text))
+
+
+async def _answer(kv: Kv, path: str) -> bytes | None:
+    """Return a value, or None if there is none."""
+    try:
+        return (await kv.get(path, max_bytes=_MOST_ANSWER_BYTES)).body
+    except NotFound:
+        return None
+
+
+async def _put_once(kv: Kv, path: str, body: bytes) -> bool:
+    """Store a value unless there is one. Return whether the stored value is this one."""
+    try:
+        await kv.put(path, body, if_absent=True)
+    except PreconditionFailed:
+        return await _answer(kv, path) == body
+    return True
+
+
+def _nonce(entropy: Entropy) -> bytes:
+    return entropy.token(NONCE_BYTES)
+
+
+def _nonce_in(text: str) -> bytes:
+    nonce = decode_url(text)
+    if nonce is None or len(nonce) != NONCE_BYTES:
+        raise _altered()
+    return nonce
+
+
+def _read_reveal(data: bytes) -> tuple[str, bytes]:
+    """Return the DID and the nonce of the person who joins."""
+    try:
+        found = shaped(parse_json(data, max_bytes=_MOST_ANSWER_BYTES), _Reveal)
+        joiner = parse_principal(found.joiner)
+    except (InvalidJson, CapabilityError):
+        raise _altered() from None
+    if joiner != found.joiner or not is_wallet(joiner):
+        raise _altered()
+    return joiner, _nonce_in(found.nonce)
+
+
+def _altered() -> InvitationInvalid:
+    return InvitationInvalid(
+        "an answer to the invitation was replaced or altered",
+        hint="withdraw the invitation, make a new one, and send it over another channel",
+    )
+
+
+def _spent() -> InvitationInvalid:
+    return InvitationInvalid("the invitation was used or withdrawn, or has ended")
+
+
+# --- storing --------------------------------------------------------------------------------------
+
+
+class _StoredInviting(StrictRecord):
+    invitation: Invitation
+    committed: str
+    nonce: str
+
+
+class _StoredJoining(StrictRecord):
+    invitation: Invitation
+    joiner: str
+    nonce: str
+    admin_nonce: str
+
+
+def encode_side(side: Inviting | Joining) -> bytes:
+    """Return a side of an invitation as JSON. It contains the invitation's key."""
+    stored: _StoredInviting | _StoredJoining
+    if isinstance(side, Inviting):
+        stored = _StoredInviting(
+            invitation=side.invitation, committed=side.committed, nonce=encode_url(side.nonce)
+        )
+    else:
+        stored = _StoredJoining(
+            invitation=side.invitation,
+            joiner=side.joiner,
+            nonce=encode_url(side.nonce),
+            admin_nonce=encode_url(side.admin_nonce),
+        )
+    return canonical_bytes(msgspec.to_builtins(stored))
+
+
+def decode_inviting(data: bytes) -> Inviting:
+    """Return the admin's side from JSON.
+
+    Raises:
+        InvitationInvalid: the data is damaged.
+    """
+    try:
+        stored = msgspec.json.decode(data, type=_StoredInviting)
+    except msgspec.MsgspecError:
+        raise _damaged() from None
+    nonce = decode_url(stored.nonce) or b""
+    if bool(stored.committed) is not (len(nonce) == NONCE_BYTES):
+        raise _damaged()
+    return Inviting(invitation=stored.invitation, committed=stored.committed, nonce=nonce)
+
+
+def decode_joining(data: bytes) -> Joining:
+    """Return the side of the person who joins from JSON.
+
+    Raises:
+        InvitationInvalid: the data is damaged.
+    """
+    try:
+        stored = msgspec.json.decode(data, type=_StoredJoining)
+    except msgspec.MsgspecError:
+        raise _damaged() from None
+    admin_nonce = decode_url(stored.admin_nonce) or b""
+    nonce = decode_url(stored.nonce) or b""
+    if len(nonce) != NONCE_BYTES or len(admin_nonce) not in (0, NONCE_BYTES):
+        raise _damaged()
+    return Joining(
+        invitation=stored.invitation, joiner=stored.joiner, nonce=nonce, admin_nonce=admin_nonce
+    )
+
+
+def _damaged() -> InvitationInvalid:
+    return InvitationInvalid("the stored state of the invitation is damaged")

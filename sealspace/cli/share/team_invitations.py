@@ -1,0 +1,338 @@
+"""The commands `sealspace team invite`, `confirm` and `join`.
+
+The state of an invitation is in the owner's folder until the command is complete: the admin's in
+`invitations/<id>.json`, and that of the person who joins in `joining/<id>.json`. Both are private.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import click
+
+from capabilities.clock_and_entropy import SystemClock
+from capabilities.members import Role
+from capabilities.principals import same_principal
+
+from ...apps.invitations import (
+    Inviting,
+    Joining,
+    decode_inviting,
+    decode_joining,
+    encode_side,
+)
+from ...client import Client
+from ...documents.contact_list import is_contact_name
+from ...documents.invitations import MAX_LINE_CHARS, invitation_line, parse_invitation
+from ...errors import InvalidInput, InvitationInvalid, NotAMember
+from ...private_files import read_file, replace_file
+from ...service.command_errors import AlreadyThere, NotThere
+from ..options.durations import expires_option
+from ..owner.chosen_team import team_session
+from ..owner.contact_names import contacts_of, keep_contacts, name_or_none, names_for
+from ..owner.owner_profile import OwnerHome, at_node, owner_home
+from ..terminal import (
+    ask_yes_or_no,
+    end_text,
+    flag_option,
+    is_interactive,
+    optional_time,
+    print_result,
+    tell,
+    yes_option,
+)
+from .team_members import (
+    labels_in,
+    required_role,
+    role_option,
+    secrets_option,
+    team_argument,
+    team_or_chosen,
+    wallet_of_owner,
+    with_article,
+)
+
+_POLL_S = 1.0
+"""How often a waiting command looks for the other person's answer, seconds."""
+_MOST_BYTES = 128 * 1024
+_no_wait = flag_option("--no-wait", help="Do not wait for the other person.")
+
+
+@click.command(
+    epilog="Example: `sealspace team invite shop --role writer --secrets API_KEY,DB_URL`. Send the"
+    " line over any channel. Then compare the words in a call or face to face."
+)
+@team_argument
+@role_option
+@secrets_option
+@click.option("--name", metavar="NAME", help="How the team will call the member.")
+@expires_option("2d", "How long the invitation lasts, from 1m to 30d.", most_days=30)
+@_no_wait
+@yes_option
+@at_node
+async def invite(
+    client: Client,
+    team: str | None,
+    role: Role | None,
+    secrets: str | None,
+    name: str | None,
+    ttl_s: float,
+    no_wait: bool,
+    yes: bool,
+) -> None:
+    """Invite a person to TEAM, whose DID you do not know.
+
+    The line that is printed opens nothing, and can be used once. The other person runs `sealspace
+    team join` with it. Then both commands show four words. If they are the same, you confirm, and
+    the person is a member. Default for TEAM: the team that `sealspace use` chose.
+    """
+    _refuse_yes(yes)
+    given = required_role(role)
+    did, team_name = await team_or_chosen(client, team)
+    acting = client.acting(await team_session(owner_home(), client, did))
+    invitation = await acting.teams.invite(
+        team_name,
+        given,
+        wallet=wallet_of_owner(),
+        secrets=labels_in(secrets),
+        ttl_s=ttl_s,
+        name=name,
+    )
+    inviting = Inviting(invitation=invitation)
+    _keep(_admins_path(owner_home(), invitation.id), inviting)
+    line = invitation_line(invitation)
+    print_result(
+        {
+            "id": invitation.id,
+            "invitation": line,
+            "role": given,
+            "expiresAt": optional_time(invitation.ends_at),
+        },
+        [line],
+    )
+    tell(
+        f"this invites {with_article(given)}, {end_text(invitation.ends_at)}; the other person"
+        " runs: sealspace team join LINE"
+    )
+    if no_wait:
+        tell(f"next: sealspace team confirm {invitation.id}")
+        return
+    await _admit(acting, client, inviting, no_wait=False)
+
+
+@click.command()
+@click.argument("invitation_id", metavar="ID")
+@_no_wait
+@yes_option
+@at_node
+async def confirm(client: Client, invitation_id: str, no_wait: bool, yes: bool) -> None:
+    """Compare the words of an invitation, and admit the person.
+
+    ID is printed by `sealspace team invite`. You are asked whether the words are the same. If you
+    answer no, the invitation ends, and nobody is admitted.
+    """
+    _refuse_yes(yes)
+    path = _admins_path(owner_home(), invitation_id)
+    try:
+        inviting = decode_inviting(read_file(path, most_bytes=_MOST_BYTES))
+    except OSError:
+        raise NotThere(
+            f"no invitation {invitation_id[:40]} waits on this machine",
+            hint="make a new one: sealspace team invite",
+        ) from None
+    team = inviting.invitation.team
+    acting = client.acting(await team_session(owner_home(), client, team))
+    await _admit(acting, client, inviting, no_wait=no_wait)
+
+
+@click.command(
+    epilog="Examples: `sealspace team join sinv_…`; `sealspace team join - < line.txt`. If the"
+    " command was interrupted, run it again with the same line."
+)
+@click.argument("line", metavar="LINE|-")
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="Your name for the team, a new contact. Default: the name in the invitation.",
+)
+@_no_wait
+@at_node
+async def join(client: Client, line: str, name: str | None, no_wait: bool) -> None:
+    """Join a team with an invitation.
+
+    Both commands show four words. Read them to the admin, in a call or face to face. The admin
+    confirms that they are the same. Then you are a member.
+    """
+    home = owner_home()
+    if line == "-":
+        line = sys.stdin.read(MAX_LINE_CHARS + 1)
+    invitation = parse_invitation(line, now=SystemClock.now())
+    team_name = name or invitation.name
+    await _require_free_name(client, team_name, invitation.team)
+    path = _joiners_path(home, invitation.id)
+    joining = _stored_joining(path)
+    if joining is None:
+        joining = await Joining.prepare(client.teams, line)
+        _keep(path, joining)
+    if not joining.admin_nonce:
+        await joining.commit(client.teams)
+        joining = await _answered(client, joining, path, no_wait=no_wait)
+    if joining.words is None:
+        tell("the admin has not answered yet; then run the same command again")
+        return
+    print_words(joining.words)
+    tell("read these words to the admin, who compares and confirms them")
+    if not await _joined(client, joining, no_wait=no_wait):
+        tell("the admin has not confirmed yet; then run the same command again")
+        return
+    if await name_or_none(client, team_name) is None:
+        contacts = contacts_of(client)
+        await contacts.add(team_name, invitation.team)
+        keep_contacts(client, await contacts.read())
+    await team_session(home, client, invitation.team, anew=True)
+    path.unlink(missing_ok=True)
+    tell(
+        f"you are {with_article(invitation.role)} of the team {team_name} ({invitation.team})",
+        f"next: sealspace use {team_name}, then sealspace secret list",
+    )
+    print_result({"team": invitation.team, "name": team_name, "role": invitation.role})
+
+
+def print_words(words: tuple[str, ...]) -> None:
+    """Show the words to compare, even with --quiet."""
+    click.echo(f"words: {' '.join(words)}", err=True)
+
+
+def _refuse_yes(yes: bool) -> None:
+    if yes:
+        raise InvalidInput(
+            "--yes cannot be used here: only a person can compare the words, and without this"
+            " somebody else could be admitted",
+            hint="omit --yes; if you have the person's DID already: sealspace team add TEAM DID"
+            " --role ROLE",
+        )
+
+
+async def _admit(acting: Client, client: Client, inviting: Inviting, *, no_wait: bool) -> None:
+    """Wait for the person, show the words, and sign the membership after a confirmation.
+
+    Args:
+        acting: with the admin's session for the team.
+        client: with the admin's own session.
+        inviting: the admin's side.
+        no_wait: do not wait.
+    """
+    path = _admins_path(owner_home(), inviting.invitation.id)
+    is_told = False
+    while inviting.words is None:
+        advanced = await inviting.advance(acting.teams)
+        if advanced != inviting:
+            inviting = advanced
+            if inviting.words is None:
+                _keep(path, inviting)  # the nonce is stored before anybody sees it
+            continue
+        if no_wait:
+            tell(
+                "the other person has not answered yet; then:"
+                f" sealspace team confirm {inviting.invitation.id}"
+            )
+            return
+        if not is_told:
+            tell(
+                "waiting for the other person; to go on later: Ctrl-C, then"
+                f" sealspace team confirm {inviting.invitation.id}"
+            )
+            is_told = True
+        await asyncio.sleep(_POLL_S)
+    print_words(inviting.words)
+    if not is_interactive():
+        raise InvalidInput(
+            "cannot ask whether the words are the same: this command is not running in a terminal",
+            hint=f"run in a terminal: sealspace team confirm {inviting.invitation.id}",
+        )
+    whom = (await names_for(client, [inviting.joiner])).whole(inviting.joiner)
+    role = with_article(inviting.invitation.role)
+    if not ask_yes_or_no(f"does the other person read the same words? {whom} becomes {role}"):
+        await inviting.withdraw(acting.teams)
+        path.unlink(missing_ok=True)
+        raise InvitationInvalid(
+            "the words differ, so nobody was admitted, and the invitation has ended",
+            hint="make a new invitation, and send it over another channel",
+        )
+    grant = await inviting.confirm(acting.teams, wallet=wallet_of_owner())
+    path.unlink(missing_ok=True)
+    tell(f"{whom} is {role} of the team, {end_text(grant.expires_at)}")
+    print_result({"member": inviting.joiner, "role": inviting.invitation.role, "cid": grant.cid})
+
+
+async def _answered(client: Client, joining: Joining, path: Path, *, no_wait: bool) -> Joining:
+    """Wait until the admin has answered, and store the admin's nonce."""
+    is_told = False
+    while True:
+        advanced = await joining.advance(client.teams)
+        if advanced != joining:
+            _keep(path, advanced)
+            return advanced
+        if no_wait:
+            return joining
+        if not is_told:
+            tell("waiting for the admin; to go on later: Ctrl-C, then the same command again")
+            is_told = True
+        await asyncio.sleep(_POLL_S)
+
+
+async def _joined(client: Client, joining: Joining, *, no_wait: bool) -> bool:
+    """Wait until the admin has confirmed. Return whether the membership is there."""
+    while True:
+        try:
+            await joining.membership(client.teams)
+        except NotAMember:
+            if no_wait:
+                return False
+            if SystemClock.now() > joining.invitation.ends_at:
+                raise InvitationInvalid("the invitation has ended without a confirmation") from None
+        else:
+            return True
+        await asyncio.sleep(_POLL_S)
+
+
+async def _require_free_name(client: Client, name: str, team: str) -> None:
+    """Check that a name can become that of a team among the contacts."""
+    if not is_contact_name(name):
+        raise InvalidInput(
+            "the invitation has no usable name for the team", hint="choose one: add --name NAME"
+        )
+    known = await name_or_none(client, name)
+    if known is not None and not same_principal(known, team):
+        raise AlreadyThere(
+            f"you have a contact {name}, which is {known}",
+            hint="choose another name for the team: add --name NAME",
+        )
+
+
+def _stored_joining(path: Path) -> Joining | None:
+    """Return the stored state, or None if this is the first call with the line."""
+    try:
+        return decode_joining(read_file(path, most_bytes=_MOST_BYTES))
+    except FileNotFoundError:
+        return None
+
+
+def _keep(path: Path, side: Inviting | Joining) -> None:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    replace_file(path, encode_side(side))
+
+
+def _admins_path(home: OwnerHome, invitation_id: str) -> Path:
+    return _path(home, "invitations", invitation_id)
+
+
+def _joiners_path(home: OwnerHome, invitation_id: str) -> Path:
+    return _path(home, "joining", invitation_id)
+
+
+def _path(home: OwnerHome, folder: str, invitation_id: str) -> Path:
+    """Return the path of a state. The id must not lead out of the folder."""
+    if not invitation_id.replace("-", "").replace("_", "").isalnum() or len(invitation_id) > 64:
+        raise InvalidInput("not the id of an invitation", hint="copy the id from `team invite`")
+    return home.folder / folder / f"{invitation_id}.json"

@@ -1,0 +1,221 @@
+"""Invitations to a team: the line, the commitment and the words that two people compare (TM10).
+
+An invitation opens nothing. With it, the person who joins tells an admin who they are, and both
+compare four words. Each of them draws a nonce, and the person who joins commits to theirs before
+the admin's is known. So nobody between them, such as the node, can search for nonces that give the
+same words for another DID.
+
+Example:
+    created = await client.teams.create()
+    mine = await client.teams.membership(created.team)
+    team = client.acting(await client.teams.sign_in(wallet, mine))
+    invitation = await team.teams.invite("shop", "reader", wallet=wallet)
+    line = invitation_line(invitation)
+    assert parse_invitation(line, now=now) == invitation
+    words = words_of(invitation, wallet.did, joiner_nonce=bytes(32), admin_nonce=bytes(32))
+    assert len(words) == 4
+"""
+
+import hmac
+from collections.abc import Sequence
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from capabilities.abilities import KV_GET, KV_PUT
+from capabilities.capability_errors import CapabilityError, InvalidJson
+from capabilities.machine_tokens import MachineName
+from capabilities.members import MAX_MEMBER_PATHS, Role
+from capabilities.principals import Principal, is_wallet, parse_principal
+from capabilities.signatures import Ed25519Signer
+from capabilities.strict_base64 import decode_url, encode_url
+from capabilities.strict_json import JsonObject, StrictRecord, parse_json, shaped
+from capabilities.tokens import Capability
+from encryption_network.canonical_json import canonical_bytes
+
+from ..errors import InvalidInput, InvalidPortableDelegation, InvitationInvalid
+from ..session import Grant, attenuations, read_grant, space_capability, space_of
+from .secret_names import SECRETS_SPACE
+
+PREFIX = "sinv_"
+"""How the line of an invitation begins."""
+INVITATIONS_PATH = "invitations/"
+"""The path in a team's space `secrets` below which invitations are answered (TM11)."""
+MAX_LINE_CHARS = 64 * 1024
+"""Longest line; one that names 64 secrets has some 20,000 characters."""
+NONCE_BYTES = 32
+WORD_COUNT = 4
+
+_COMMITMENT_LABEL = b"sealspace/invitation/commitment/v1\0"
+_WORDS_LABEL = b"sealspace/invitation/words/v1\0"
+_WORD_BITS = 11
+_ID_BYTES = 16
+_Text = Annotated[str, Meta(max_length=4096)]
+_Bytes32 = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
+_Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
+
+
+class Invitation(StrictRecord, omit_defaults=True):
+    """The content of a line (TM10).
+
+    Attributes:
+        v: version of the format.
+        node: address of the node.
+        node_did: DID of the node.
+        team: DID of the team.
+        name: how the admin calls the team, a suggestion.
+        admin: DID of the admin's wallet, which signs the membership.
+        role: of the membership.
+        secrets: labels of its secrets, in ascending order; empty for all.
+        end: of the membership, epoch seconds.
+        id: 16 random bytes as base64url.
+        seed: secret key of the invitation, 32 bytes as base64url. It opens nothing.
+        delegation: the right of this key to answer, signed by the admin's session.
+        member_name: how the team will call the member.
+    """
+
+    v: Literal[1]
+    node: _Text
+    node_did: _Text
+    team: _Text
+    name: _Text
+    admin: _Text
+    role: Role
+    end: int
+    id: _Id
+    seed: _Bytes32
+    delegation: Annotated[str, Meta(max_length=MAX_LINE_CHARS)]
+    secrets: Annotated[tuple[_Text, ...], Meta(max_length=MAX_MEMBER_PATHS)] = ()
+    member_name: MachineName | None = None
+
+    def __repr__(self) -> str:
+        return f"Invitation({self.id} to {self.team} as {self.role})"
+
+    @property
+    def folder(self) -> str:
+        """The path of the answers in the team's space `secrets`."""
+        return f"{INVITATIONS_PATH}{self.id}/"
+
+    @property
+    def grant(self) -> Grant:
+        """The delegation to the key of the invitation."""
+        return read_grant(self.delegation)
+
+    @property
+    def ends_at(self) -> float:
+        """When the invitation ends, epoch seconds."""
+        return self.grant.expires_at or 0.0
+
+
+def invitation_line(invitation: Invitation) -> str:
+    """Return the line that the person who joins gets."""
+    return PREFIX + encode_url(canonical_bytes(msgspec.to_builtins(invitation)))
+
+
+def parse_invitation(line: str, *, now: float) -> Invitation:
+    """Read the line of an invitation, and check that it opens nothing (TM10).
+
+    Args:
+        line: untrusted.
+        now: epoch seconds.
+    Raises:
+        InvitationInvalid: the line is altered or incomplete, or the invitation has ended. The
+            message contains no part of it.
+    Does not check:
+        That an admin signed the delegation. The node does.
+    """
+    text = line.strip()
+    data = decode_url(text.removeprefix(PREFIX)) if len(text) <= MAX_LINE_CHARS else None
+    if data is None or not text.startswith(PREFIX):
+        raise InvitationInvalid("this is not the line of an invitation, or not all of it")
+    try:
+        found = shaped(parse_json(data, max_bytes=MAX_LINE_CHARS), Invitation)
+        grant = found.grant
+        rights = invitation_rights(parse_principal(found.team), found.folder)
+        is_of_wallets = is_wallet(parse_principal(found.team)) and is_wallet(
+            parse_principal(found.admin)
+        )
+    except (InvalidJson, CapabilityError, InvalidInput, InvalidPortableDelegation):
+        raise InvitationInvalid("the line of the invitation is altered or incomplete") from None
+    key = Ed25519Signer(seed_of(found)).did
+    has_rights = attenuations(grant.capabilities) == attenuations(rights)
+    if not is_of_wallets or grant.delegate != key or not has_rights:
+        raise InvitationInvalid("the line of the invitation is altered: its parts do not match")
+    if not grant.is_live(now) or grant.expires_at is None or found.end <= now:
+        raise InvitationInvalid("the invitation has ended")
+    return found
+
+
+def invitation_rights(team: Principal, folder: str) -> tuple[Capability, ...]:
+    """Return what the key of an invitation may do (TM10)."""
+    space = space_of(team, SECRETS_SPACE)
+    return tuple([space_capability(space, "kv", folder, one) for one in (KV_GET, KV_PUT)])
+
+
+def new_id(random: bytes) -> str:
+    """Return the id of an invitation, made of 16 random bytes."""
+    assert len(random) == _ID_BYTES
+    return encode_url(random)
+
+
+def seed_of(invitation: Invitation) -> bytes:
+    """Return the secret key of an invitation, 32 bytes."""
+    seed = decode_url(invitation.seed)
+    if seed is None or len(seed) != 32:
+        raise InvitationInvalid("the line of the invitation is altered or incomplete")
+    return seed
+
+
+def commitment(invitation_id: str, joiner: str, nonce: bytes) -> str:
+    """Return the commitment of the person who joins (TM12).
+
+    It is SHA-256 over a label and the canonical JSON of id, DID and nonce, as base64url.
+    """
+    value: JsonObject = {"id": invitation_id, "joiner": joiner, "nonce": encode_url(nonce)}
+    return encode_url(sha256(_COMMITMENT_LABEL + canonical_bytes(value)).digest())
+
+
+def is_committed(committed: str, invitation_id: str, joiner: str, nonce: bytes) -> bool:
+    """Return whether a commitment is that of a DID and a nonce."""
+    return hmac.compare_digest(committed, commitment(invitation_id, joiner, nonce))
+
+
+def words_of(
+    invitation: Invitation, joiner: str, *, joiner_nonce: bytes, admin_nonce: bytes
+) -> tuple[str, ...]:
+    """Return the four words that two people compare (TM13).
+
+    They are 44 bits of a hash over the team, both people, both nonces and the terms, as words of
+    the English list of BIP-39.
+    """
+    value: JsonObject = {
+        "admin": invitation.admin,
+        "adminNonce": encode_url(admin_nonce),
+        "end": invitation.end,
+        "id": invitation.id,
+        "joiner": joiner,
+        "joinerNonce": encode_url(joiner_nonce),
+        "role": invitation.role,
+        "secrets": list(invitation.secrets),
+        "team": invitation.team,
+    }
+    digest = sha256(_WORDS_LABEL + canonical_bytes(value)).digest()
+    number = int.from_bytes(digest[:8], "big") >> (64 - WORD_COUNT * _WORD_BITS)
+    words = []
+    for place in range(WORD_COUNT - 1, -1, -1):
+        words.append(_word_list()[number >> (place * _WORD_BITS) & 0x7FF])
+    return tuple(words)
+
+
+@cache
+def _word_list() -> Sequence[str]:
+    """Return the 2,048 words of BIP-39 in their order.
+
+    The file is `bip-0039/english.txt` of https://github.com/bitcoin/bips, unchanged.
+    """
+    text = (Path(__file__).parent / "bip39_english.txt").read_text("ascii")
+    return tuple(text.split())
