@@ -27,6 +27,7 @@ from sealspace.apps.runners import Generation
 from sealspace.apps.sharing import Share, _Wallet
 from sealspace.apps.teams import CreatedTeam, Removal
 from sealspace.documents.contact_list import Contact
+from sealspace.documents.invitations import Invitation
 from sealspace.documents.manifests import DelegationTarget
 from sealspace.documents.network_keys import NetworkKeys
 from sealspace.documents.project_names import ProjectId
@@ -41,6 +42,7 @@ from sealspace.session import Grant, Session
 from sealspace.spaces import SpaceEntry
 from sealspace.sql import Changes, Rows, SqlValue, Statement
 from sealspace.wallets import AnyWallet
+from sealspace.wire.caller import Caller
 from sealspace.wire.delegation_history import DelegationRecord, DelegationStatus, Direction, Status
 from sealspace.wire.portable import PortableDelegation
 from sealspace.wire.transfers import Source
@@ -886,6 +888,14 @@ class Teams:
     Use `Client.teams` to get an instance. See `sealspace.apps.teams.Teams`.
     """
 
+    @property
+    def caller(self) -> Caller:
+        """Sends requests with the session's authority."""
+
+    @property
+    def delegations(self) -> Delegations:
+        """Methods for revoking what the session signed."""
+
     def create(
         self,
         admins: Iterable[str] = ...,
@@ -999,6 +1009,7 @@ class Teams:
         wallet: AnyWallet,
         secrets: Collection[str] = ...,
         ttl_s: float | None = None,
+        ends_at: int | None = None,
         name: str | None = None,
     ) -> Grant:
         """Admit a member, or give a member another membership beside the present one.
@@ -1010,6 +1021,7 @@ class Teams:
             wallet: the wallet of the admin who signs.
             secrets: labels (`NAME` or `scope/NAME`) of the secrets, at most 64; empty: all.
             ttl_s: lifetime in seconds; None: a year, or until the admin's own membership ends.
+            ends_at: the end in epoch seconds, in place of a lifetime.
             name: how the team calls the member.
         Returns:
             The membership, registered with the node. The member finds it with `memberships`.
@@ -1017,6 +1029,35 @@ class Teams:
             InvalidInput: an argument is not valid, or the membership would end after the admin's.
             NotAMember: the wallet is not that of an admin of this team.
             SealspaceError: as `members`.
+        """
+
+    def invite(
+        self,
+        team_name: str,
+        role: Role,
+        *,
+        wallet: AnyWallet,
+        secrets: Collection[str] = ...,
+        ttl_s: float = ...,
+        membership_ttl_s: float | None = None,
+        name: str | None = None,
+    ) -> Invitation:
+        """Make an invitation for a person whose DID is not known (TM10).
+
+        It opens nothing. `Inviting` in `sealspace.apps.invitations` admits the person after both
+        have compared four words.
+
+        Args:
+            team_name: a name of the team, which the person may use.
+            role: of the membership.
+            wallet: the wallet of the admin, which signs when the words are confirmed.
+            secrets: as in `admit`.
+            ttl_s: lifetime of the invitation in seconds; shorter if the session ends earlier.
+            membership_ttl_s: lifetime of the membership, from now; None: as in `admit`.
+            name: how the team will call the member.
+        Raises:
+            InvalidInput, NotAMember, LifetimeTooLong: as `admit`.
+            SealspaceError: as `members` and `Delegations.delegate`.
         """
 
     def change_role(

@@ -189,8 +189,8 @@ async def test_remove(office: Office) -> None:
         await removes(office.alice, person)
 
 
-async def test_TM7_members_of_a_removed_admin_stay(office: Office) -> None:
-    """TM7: memberships below a removed admin are signed anew, those of admins below too."""
+async def test_TM15_members_of_a_removed_admin_stay(office: Office) -> None:
+    """TM15: memberships below a removed admin are signed anew, those of admins below too."""
     bob = await office.admitted("admin")
     carol = await office.admitted("admin", by=bob)
     dave = await office.admitted("reader", "API_KEY", by=carol)
@@ -204,8 +204,8 @@ async def test_TM7_members_of_a_removed_admin_stay(office: Office) -> None:
     assert listed == {office.alice.did: "admin", carol.did: "admin", dave.did: "reader"}
 
 
-async def test_TM7_an_interrupted_removal_is_repeated(office: Office) -> None:
-    """TM7: a removal that stopped before the revocation renews nobody twice."""
+async def test_TM15_an_interrupted_removal_is_repeated(office: Office) -> None:
+    """TM15: a removal that stopped before the revocation renews nobody twice."""
     bob = await office.admitted("admin")
     carol = await office.admitted("reader", by=bob)
     acting = await office.alice.as_member()
@@ -215,7 +215,7 @@ async def test_TM7_an_interrupted_removal_is_repeated(office: Office) -> None:
     assert len(await roles(office.alice)) == 2
 
 
-async def test_an_admin_does_not_remove_who_admitted_them(office: Office) -> None:
+async def test_TM15_an_admin_does_not_remove_who_admitted_them(office: Office) -> None:
     """An admin whose own membership would end removes nobody, because nothing could be renewed."""
     bob = await office.admitted("admin")
     carol = await office.admitted("admin", by=bob)
@@ -224,7 +224,7 @@ async def test_an_admin_does_not_remove_who_admitted_them(office: Office) -> Non
     assert len(await roles(office.alice)) == 3
 
 
-async def test_the_last_admin_stays(office: Office) -> None:
+async def test_TM15_the_last_admin_stays(office: Office) -> None:
     """The last admin is neither removed nor made a writer, and does not leave."""
     acting = await office.alice.as_member()
     wallet = office.alice.wallet
@@ -239,7 +239,7 @@ async def test_the_last_admin_stays(office: Office) -> None:
     assert await office.alice.reads() == "open sesame"
 
 
-async def test_leave(office: Office) -> None:
+async def test_TM15_leave(office: Office) -> None:
     """A member leaves with all memberships; an admin only if nobody depends on them."""
     person = await office.admitted("reader")
     acting = await office.alice.as_member()

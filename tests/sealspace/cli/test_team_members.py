@@ -154,7 +154,7 @@ async def test_the_key_file(team: Team) -> None:
     assert (clash.status, clash.next) == (15, "choose another name for the team")
 
 
-async def test_whose_secrets(team: Team) -> None:
+async def test_TM14_whose_secrets(team: Team) -> None:
     """--as wins over the project file, and that over `use`."""
     who = json.loads((await team.must("alice", "whoami", "--json")).out)
     assert who["team"] == f"shop ({team.did})"
@@ -176,7 +176,7 @@ async def test_whose_secrets(team: Team) -> None:
     assert (refused.status, "is not the name of a contact" in refused.err) == (2, True)
 
 
-async def test_commands_that_do_not_work_for_a_team(team: Team) -> None:
+async def test_TM14_commands_that_do_not_work_for_a_team(team: Team) -> None:
     """With a chosen team, a command that does not know teams is refused, not run for oneself."""
     refused = await team.run("alice", "token", "create", "ci", "--secret", "API_KEY")
     assert (refused.status, refused.next) == (2, "for your own account, add --as me")
@@ -184,7 +184,7 @@ async def test_commands_that_do_not_work_for_a_team(team: Team) -> None:
     assert (await team.run("alice", "contact", "list")).status == 0
 
 
-async def test_a_damaged_choice(team: Team) -> None:
+async def test_TM14_a_damaged_choice(team: Team) -> None:
     """A choice that cannot be read is an error: no command falls back to the own secrets."""
     (team.folder / "alice" / ".sealspace" / "team.json").write_text("{}")
     refused = await team.run("alice", "secret", "put", "API_KEY", given="x")
