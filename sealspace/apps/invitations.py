@@ -395,7 +395,7 @@ def decode_inviting(data: bytes) -> Inviting:
     """
     try:
         stored = msgspec.json.decode(data, type=_StoredInviting)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         raise _damaged() from None
     nonce = decode_url(stored.nonce) or b""
     if bool(stored.committed) is not (len(nonce) == NONCE_BYTES):
@@ -411,7 +411,7 @@ def decode_joining(data: bytes) -> Joining:
     """
     try:
         stored = msgspec.json.decode(data, type=_StoredJoining)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         raise _damaged() from None
     admin_nonce = decode_url(stored.admin_nonce) or b""
     nonce = decode_url(stored.nonce) or b""

@@ -21,7 +21,7 @@ from . import groups
 from .exit_status import EXIT_STATUS as EXIT_STATUS
 from .exit_status import EXIT_STATUSES, FAILED, INTERRUPTED, REFUSED, WRONG_ARGUMENT
 from .lazy import LazyGroup, Row, Sections, Table
-from .shared import share_options, shared
+from .shared import provide, share_options, shared
 from .terminal import (
     drop_refused_messages,
     hold_standard_streams,
@@ -84,6 +84,7 @@ class _Root(LazyGroup):
     """
 
     def invoke(self, ctx: click.Context) -> Any:  # Any: as in click
+        provide(ctx, find_team=_team_of_project, for_team=_for_team)
         try:
             return super().invoke(ctx)
         except NodeError as error:
@@ -123,6 +124,21 @@ cli = _Root(
 )
 click.version_option(__version__, message="%(version)s")(cli)
 share_options(cli)
+
+
+def _for_team(home: Any, client: Any) -> Any:  # Any: their modules are imported only here
+    """Return the context manager that yields a client for the chosen team."""
+    from .owner.chosen_team import for_chosen_team  # imported here to keep the start fast
+
+    return for_chosen_team(home, client)
+
+
+def _team_of_project() -> tuple[str, str]:
+    """Return the team in the nearest project file and the path of the file."""
+    from .use.project import find_project  # imported here to keep the start fast
+
+    project = find_project()
+    return ("", "") if project is None else (project.team, project.path)
 
 
 def _default_status(error: SealspaceError) -> int:

@@ -12,6 +12,7 @@ Example:
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,8 @@ HOME_VARIABLE = "SEALSPACE_HOME"
 FOLDER_NAME = ".sealspace"
 
 _META = "sealspace.shared"
+_PROJECT_META = "sealspace.project"
+_FOR_TEAM_META = "sealspace.for_team"
 _KINDS = {
     "directory": "DIR",
     "filename": "FILE",
@@ -75,6 +78,41 @@ def shared() -> Shared:
         return Shared()
     found: Shared = context.meta.get(_META, Shared())
     return found
+
+
+def team_of_project() -> tuple[str, str]:
+    """Return the team in the project file and the path of the file, or two empty texts.
+
+    The root command sets the function that finds the file.
+    """
+    context = click.get_current_context(silent=True)
+    if context is None or _PROJECT_META not in context.meta:
+        return "", ""
+    found: tuple[str, str] = context.meta[_PROJECT_META]()
+    return found
+
+
+def provide(
+    context: click.Context, *, find_team: Callable[[], tuple[str, str]], for_team: object
+) -> None:
+    """Provide two functions to the modules of commands, which cannot import them.
+
+    Args:
+        context: of the root command.
+        find_team: returns what `team_of_project` returns.
+        for_team: see `for_team`.
+    """
+    context.meta[_PROJECT_META] = find_team
+    context.meta[_FOR_TEAM_META] = for_team
+
+
+def for_team() -> Any:
+    """Return the function that gives commands the client for the chosen team, or None.
+
+    It takes the owner's folder and a client, and returns an asynchronous context manager.
+    """
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.meta.get(_FOR_TEAM_META)
 
 
 def share_options(command: click.Command) -> click.Command:

@@ -16,6 +16,8 @@ from conformance.runner_threats import TESTS_OF_RUNNER_THREATS, UNTESTED_RUNNER_
 from conformance.sharing_threats import TESTS_OF_SHARING_THREATS
 from conformance.sql_threats import TESTS_OF_SQL_THREATS
 
+from .team_threats import TESTS_OF_TEAM_THREATS
+
 _BACKENDS = "sealspace/test_backends.py::"
 _CALLER = "sealspace/test_addressing.py::"
 _MISUSED = "attacks/test_misused_tokens.py::"
@@ -52,6 +54,7 @@ _SMS = "attacks/test_sms.py::"
 _WALLET_SERVER = "sealspace/cli/test_wallet_server.py::"
 
 TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
+    **TESTS_OF_TEAM_THREATS,
     **TESTS_OF_AGENT_THREATS,
     **TESTS_OF_DOOR_THREATS,
     **TESTS_OF_ROOT_SECRET_THREATS,
@@ -680,6 +683,9 @@ UNTESTED_THREATS: dict[str, str] = {
     ),
     "3.5 a hostile node lists a revoked grant as live, to get new values for a person who was "
     "removed": "only the node knows what was revoked",
+    "3.5 a node withholds memberships from the list of an admin, or from a member": (
+        "only the node knows what it stores; what it lists is verified: TM2"
+    ),
     "3.5 a secret in a backend's log": "the approved code's own matter",
     "3.5 hostile input to approved code": "the approved code's own matter",
     **UNTESTED_RUNNER_THREATS,

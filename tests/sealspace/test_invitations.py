@@ -1,5 +1,6 @@
 """Tests of invitations to a team: the line, both sides, and others between them (TM10 to TM13)."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.resources import files
@@ -7,7 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests_support import FixedClock
+from fuzz_strategies import damaged_bytes, damaged_text
+from hypothesis import given
+from tests_support import FixedClock, fuzzed
 
 from capabilities.strict_base64 import decode_url, encode_url
 from encryption_network.canonical_json import canonical_bytes
@@ -305,3 +308,20 @@ async def test_who_confirms(meeting: Meeting, bench) -> None:
     _, other = await bench.owner()
     with pytest.raises(InvitationInvalid, match="another admin"):
         await inviting.confirm(meeting.admin.teams, wallet=other)
+
+
+@fuzzed()
+@given(data=damaged_bytes(encode_side(Inviting(invitation=vector_invitation()))))
+def test_fuzz_stored_sides(data: bytes) -> None:
+    """Any bytes are a state, or an InvitationInvalid."""
+    for decode in (decode_inviting, decode_joining):
+        with suppress(InvitationInvalid):
+            decode(data)
+
+
+@fuzzed()
+@given(line=damaged_text(invitation_line(vector_invitation())))
+def test_fuzz_lines(line: str) -> None:
+    """Any text is an InvitationInvalid: the line of the vectors has no delegation."""
+    with pytest.raises(InvitationInvalid):
+        parse_invitation(line, now=0)

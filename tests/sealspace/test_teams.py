@@ -1,11 +1,17 @@
 """Tests of teams with members, with clients, wallets and a real node."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
+from typing import Any
 
+import msgspec
 import pytest
+from relay import Answer, relay_before
 
-from capabilities.members import Role
-from sealspace.apps.memberships import TeamMember
+from capabilities.facts import MEMBER_URN, statement_resource
+from capabilities.members import Membership, Role
+from capabilities.principals import parse_principal
+from sealspace.apps.memberships import TeamMember, membership_rights
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import (
@@ -16,7 +22,7 @@ from sealspace.errors import (
     NotGranted,
     Unauthorized,
 )
-from sealspace.session import key_session, read_grant
+from sealspace.session import Grant, key_session, read_grant, sign_message
 from sealspace.wallets import AnyWallet, new_wallet
 
 
@@ -46,12 +52,12 @@ class Person:
 class Office:
     """A team whose first admin is Alice, with one secret."""
 
-    bench: object
+    bench: Any
     alice: Person
     team: str
 
     async def person(self) -> Person:
-        client, wallet = await self.bench.owner()  # type: ignore[attr-defined]
+        client, wallet = await self.bench.owner()
         return Person(client, wallet, self.team)
 
     async def admitted(self, role: Role, *secrets: str, by: Person | None = None) -> Person:
@@ -314,3 +320,70 @@ async def test_a_membership_of_a_stranger(office: Office, bench) -> None:
     found = await office.alice.client.teams.memberships()
     assert {one.team for one in found} == {office.team, created.team}
     assert (await office.alice.client.teams.membership(office.team)).team == office.team
+
+
+# --- a node that lies -----------------------------------------------------------------------------
+
+
+def forged(
+    office: Office, did: str, wallet: AnyWallet, parents: tuple[str, ...], role: Role = "reader"
+) -> Grant:
+    """Return a membership that a wallet signed, with no node asked."""
+    now = int(office.bench.clock.now())
+    team = parse_principal(office.team)
+    stated = Membership(member=did, role=role, end=now + 3600)
+    return read_grant(
+        sign_message(
+            wallet,
+            office.bench.entropy,
+            domain="localhost",
+            uri=did,
+            issued_at=now,
+            expires_at=now + 3600,
+            capabilities=membership_rights(team, role, ()),
+            parents=parents,
+            resources=[statement_resource(msgspec.to_builtins(stated), urn=MEMBER_URN)],
+        )
+    )
+
+
+async def test_TM2_memberships_that_a_node_invents(office: Office) -> None:
+    """TM2: the client lists no membership that neither the team nor an admin of it signed."""
+    alice, writer = office.alice, await office.admitted("writer")
+    (hers,) = await alice.client.teams.memberships()
+    (theirs,) = await writer.client.teams.memberships()
+    did = new_wallet().did
+    made = forged(office, did, alice.wallet, (hers.grant.cid,))
+    inventions = [
+        forged(office, did, new_wallet(), ()),
+        forged(office, did, writer.wallet, (theirs.grant.cid,)),
+        forged(office, did, alice.wallet, ()),
+        forged(office, did, new_wallet(), (hers.grant.cid,)),
+        forged(office, did, alice.wallet, (made.cid,)),
+        replace(made, header=made.header[:-3] + "AAA"),
+    ]
+
+    def add(answer: Answer, *grants: Grant) -> None:
+        if answer.path != "/delegation/query":
+            return
+        page = json.loads(answer.body)
+        for grant in grants:
+            parents = [hers.grant.cid]
+            page["items"].append(
+                page["items"][0] | {"cid": grant.cid, "token": grant.header, "parents": parents}
+            )
+        answer.body = json.dumps(page).encode()
+
+    session = (await alice.as_member()).session
+    clock, entropy = office.bench.clock, office.bench.entropy
+    async with (
+        relay_before(office.bench.node.url) as relay,
+        Client(relay.url, session=session, clock=clock, entropy=entropy) as client,
+    ):
+        for invention in inventions:
+            relay.twist = lambda answer, invention=invention: add(answer, invention)
+            listed = {one.did for one in (await client.teams.members()).members}
+            assert listed == {alice.did, writer.did}, invention
+        # A membership that Alice signed is listed, so the node's answer was read.
+        relay.twist = lambda answer: add(answer, made)
+        assert did in {one.did for one in (await client.teams.members()).members}

@@ -8,9 +8,11 @@ is signed by the owner's wallet, and stored until it ends.
       teams/<address>.json            the session for a team, with its private key
 
 Example:
-    acting = await for_chosen_team(home, client)
+    async with for_chosen_team(home, client) as acting: ...
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +23,12 @@ from capabilities.strict_json import StrictRecord
 from encryption_network.canonical_json import canonical_bytes
 
 from ...client import Client
-from ...errors import InvalidInput, InvalidSession, NotSignedIn
+from ...errors import DelegationRevoked, InvalidInput, InvalidSession, NoSuchContact, NotSignedIn
 from ...private_files import read_file, replace_file
 from ...session import Session, load_session, save_session
-from ...wire.team_session import member_of_session
-from ..shared import shared
+from ..shared import shared, team_of_project
 from ..terminal import confirm, tell
+from .contact_names import did_named
 from .owner_profile import OwnerHome, has_ended
 
 OWN = "me"
@@ -82,13 +84,9 @@ def chosen_team(home: OwnerHome, *, with_project: bool = True) -> ChosenTeam | N
     if named is not None:
         return None if named == OWN else _named(named, "--as")
     if with_project:
-        from ..use.project import find_project  # imported here to keep the start fast
-
-        project = find_project()
-        if project is not None and project.team:
-            if project.team == OWN:
-                return None
-            return _named(project.team, project.path)
+        team, path = team_of_project()
+        if team:
+            return None if team == OWN else _named(team, path)
     return stored_choice(home)
 
 
@@ -108,7 +106,7 @@ def stored_choice(home: OwnerHome) -> ChosenTeam | None:
         stored = msgspec.json.decode(data, type=_Stored)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         raise InvalidInput(
             f"cannot read which team was chosen: {_choice_path(home)} is damaged",
             hint="choose again: sealspace use NAME, or sealspace use me for your own secrets",
@@ -127,8 +125,30 @@ def forget_choice(home: OwnerHome) -> None:
     _choice_path(home).unlink(missing_ok=True)
 
 
-async def for_chosen_team(home: OwnerHome, client: Client) -> Client:
-    """Return the client for the running command: for the chosen team, or `client` itself.
+@asynccontextmanager
+async def for_chosen_team(home: OwnerHome, client: Client) -> AsyncIterator[Client]:
+    """Yield the client for the running command: for the chosen team, or `client` itself.
+
+    Raises:
+        DelegationRevoked: as in the command, with the next step for a member.
+        SealspaceError: as `_acting`.
+    """
+    acting = await _acting(home, client)
+    try:
+        yield acting
+    except DelegationRevoked as error:
+        if acting is not client:
+            # An admin may have signed the membership anew, or changed the role.
+            forget_team_session(home, acting.session.owner)
+            error.step = (
+                "run the command again, which signs in to the team anew; if that does not help, ask"
+                " an admin of the team"
+            )
+        raise
+
+
+async def _acting(home: OwnerHome, client: Client) -> Client:
+    """Return a client for the chosen team, or `client` itself.
 
     Raises:
         InvalidInput: the command cannot be used for a team.
@@ -181,9 +201,6 @@ async def team_named(client: Client, name: str) -> str:
     Raises:
         NoSuchContact: there is no contact of this name.
     """
-    from ...errors import NoSuchContact
-    from .contact_names import did_named
-
     try:
         return await did_named(client, name)
     except NoSuchContact as error:
@@ -237,20 +254,6 @@ async def team_session(
 def forget_team_session(home: OwnerHome, team: str) -> None:
     """Delete the stored session for a team."""
     session_path(home, team).unlink(missing_ok=True)
-
-
-def own_session(client: Client) -> Client:
-    """Return a client with the owner's own session, for what belongs to the owner alone.
-
-    Raises:
-        NotSignedIn: the owner's session has ended.
-    """
-    from .owner_profile import owner_home
-
-    if member_of_session(client.session) is None:
-        return client
-    _, session = owner_home().live_session()
-    return client.acting(session)
 
 
 def session_path(home: OwnerHome, team: str) -> Path:

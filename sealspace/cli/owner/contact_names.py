@@ -29,8 +29,8 @@ from ...documents.contact_list import ContactList, is_contact_name
 from ...errors import ContactsInvalid, InvalidInput, SealspaceError
 from ...printable import printable
 from ...private_files import read_file, replace_file
+from ...wire.team_session import member_of_session
 from ..terminal import confirm, tell, what_happened
-from .chosen_team import own_session
 from .owner_profile import at_node, owner_home, uses_machine_token
 
 # The list is imported where it is read: most commands need no name, and scripts wait for imports.
@@ -255,7 +255,7 @@ async def _contact_list(client: Client) -> ContactList:
     context = click.get_current_context(silent=True)
     meta = {} if context is None else context.meta
     if _META not in meta:
-        client = own_session(client)  # a team has no contacts
+        client = _own_session(client)  # a team has no contacts
         contacts = contacts_of(client)
         before = contacts.known
         stored = await contacts.read()
@@ -264,6 +264,18 @@ async def _contact_list(client: Client) -> ContactList:
         meta[_META] = stored.found
     found: ContactList = meta[_META]
     return found
+
+
+def _own_session(client: Client) -> Client:
+    """Return a client with the owner's own session, for what belongs to the owner alone.
+
+    Raises:
+        NotSignedIn: the owner's session has ended.
+    """
+    if member_of_session(client.session) is None:
+        return client
+    _, session = owner_home().live_session()
+    return client.acting(session)
 
 
 def contacts_of(client: Client) -> "Contacts":

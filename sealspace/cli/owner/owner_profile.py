@@ -67,10 +67,9 @@ from ...wire.portable import (
     decode_portable,
     encode_portable,
 )
-from ...wire.team_session import member_of_session
 from ...wire.token_line import TOKEN_VARIABLE, read_token, required_variable, token_of
 from ..provided import node_evidence
-from ..shared import FOLDER_NAME, shared
+from ..shared import FOLDER_NAME, for_team, shared
 from ..terminal import ask_hidden, is_interactive, tell
 from .node_terms import node_policy_json, parse_node_policy
 
@@ -338,25 +337,17 @@ class OwnerHome:
                 # The client itself checks the node before it sends a token. This check comes before
                 # the node's first answer is used, too.
                 await client.node_evidence()
-            # Imported here: most commands of a machine token need no team.
-            from .chosen_team import for_chosen_team, forget_team_session
-
-            acting = await for_chosen_team(self, client)
+            acting_for = for_team() or _nobody_else
+            acting = client
             try:
-                yield acting
+                async with acting_for(self, client) as acting:
+                    yield acting
             except DelegationRevoked as error:
-                if member_of_session(acting.session) is not None:
-                    # An admin may have signed the membership anew, or changed the role.
-                    forget_team_session(self, acting.session.owner)
+                if acting is client:  # the session for a team has a next step of its own
                     error.step = (
-                        "run the command again, which signs in to the team anew; if that does not"
-                        " help, ask an admin of the team"
+                        f"{_again(profile)}, which keeps the grants that are still in force; if"
+                        " that does not help, ask the owner for a new grant"
                     )
-                    raise
-                error.step = (
-                    f"{_again(profile)}, which keeps the grants that are still in force; if that"
-                    " does not help, ask the owner for a new grant"
-                )
                 raise
 
     def wallet(self) -> Wallet | None:
@@ -497,6 +488,12 @@ class OwnerHome:
                 f"other users can write to the folder {self.folder}",
                 hint=f"chmod 700 {quote(str(self.folder))}, or use another folder with --home",
             )
+
+
+@asynccontextmanager
+async def _nobody_else(_home: OwnerHome, client: Client) -> AsyncIterator[Client]:
+    """Yield a client as it is: it acts for the owner."""
+    yield client
 
 
 @asynccontextmanager
