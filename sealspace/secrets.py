@@ -75,6 +75,7 @@ from .errors import (
 from .kv import Kv, Value
 from .session import DEFAULT_NETWORK, capability, network_of_owner, space_capability
 from .wire.caller import Caller
+from .wire.team_session import listed_paths
 from .wire.token_line import about_token
 from .wire.values import KeptVersion
 
@@ -543,7 +544,8 @@ class Secrets:
             NotGranted, NodeRefused, TransportError: the request failed.
         """
         prefix = list_prefix(scope, self._folder)
-        names = [key.removeprefix(prefix) async for key in self._kv.list(prefix)]
+        keys = await listed_paths(self._kv, self._caller.session, prefix)
+        names = [key.removeprefix(prefix) for key in keys]
         return tuple(name for name in names if is_secret_name(name))
 
     async def scopes(self) -> tuple[str, ...]:
@@ -555,7 +557,8 @@ class Secrets:
             NotGranted, NodeRefused, TransportError: the request failed.
         """
         scopes: dict[str, None] = {}  # without duplicates, in the order of the keys
-        async for key in self._kv.list(f"{self._folder}scoped/"):
+        prefix = f"{self._folder}scoped/"
+        for key in await listed_paths(self._kv, self._caller.session, prefix):
             secret = secret_at(key, self._folder)
             if secret is not None and secret.scope is not None:
                 scopes[secret.scope] = None

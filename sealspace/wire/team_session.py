@@ -1,8 +1,15 @@
 """Sessions of members of a team."""
 
+from typing import TYPE_CHECKING
+
+from capabilities.abilities import KV_GET, KV_LIST
 from capabilities.principals import Principal, is_wallet, same_principal
+from capabilities.resources import SpaceResource
 
 from ..session import Session
+
+if TYPE_CHECKING:
+    from ..kv import Kv
 
 
 def member_of_session(session: Session) -> Principal | None:
@@ -17,3 +24,23 @@ def member_of_session(session: Session) -> Principal | None:
     if same_principal(signer, session.owner) or not is_wallet(signer):
         return None
     return signer
+
+
+async def listed_paths(kv: "Kv", session: Session, prefix: str) -> list[str]:
+    """Return the keys with a prefix, in ascending order.
+
+    A member for some secrets may not list keys. The membership names the keys, so those that exist
+    are returned.
+    """
+    named = []
+    if member_of_session(session) is not None:
+        rights = session.grants[0].capabilities
+        if not any(one.ability == KV_LIST for one in rights):
+            for one in rights:
+                place = one.resource
+                if one.ability == KV_GET and isinstance(place, SpaceResource) and place.path:
+                    named.append(place.path)
+    if not named:
+        return [key async for key in kv.list(prefix)]
+    stored = await kv.metadata_many([path for path in named if path.startswith(prefix)])
+    return sorted(stored)

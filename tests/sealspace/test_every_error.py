@@ -10,6 +10,7 @@ from error_causes import BASES, CAUSES, World, cause
 from trust_settings import trusting_config
 
 from sealspace import errors
+from sealspace.apps.invitations import Joining
 from sealspace.apps.provenance import parse_trusted_root
 from sealspace.apps.run_calls import read_call
 from sealspace.documents.dataset_format import parse_dataset_key
@@ -22,6 +23,16 @@ from sealspace.wallets import new_wallet
 async def _nothing_shared(world: World) -> None:
     owner, other = await world.owner(), await world.owner()
     await other.sharing.received(owner.session.owner)
+
+
+@cause(errors.NotAMember)
+async def _not_a_member(world: World) -> None:
+    await (await world.owner()).teams.membership(new_wallet().did)
+
+
+@cause(errors.InvitationInvalid)
+async def _no_invitation(world: World) -> None:
+    await Joining.prepare((await world.owner()).teams, "sinv_")
 
 
 @cause(errors.NoSuchContact)
@@ -167,6 +178,8 @@ CODES = {
     "NodeUnreachable": "node-unreachable",
     "NotFound": "not-found",
     "NotGranted": "not-granted",
+    "InvitationInvalid": "invitation-invalid",
+    "NotAMember": "not-a-member",
     "NoSuchContact": "no-such-contact",
     "NotShared": "not-shared",
     "NotSignedIn": "not-signed-in",

@@ -161,6 +161,11 @@ async def test_a_member_for_some_secrets(office: Office) -> None:
         await acting.secrets().get("API_KEY")
     (mine,) = await person.client.teams.memberships()
     assert (mine.role, mine.secrets) == ("reader", ("ci/TOKEN",))
+    assert (await acting.secrets().list(scope="ci"), await acting.secrets().scopes()) == (
+        ("TOKEN",),
+        ("ci",),
+    )
+    assert await acting.secrets().list() == ()
 
 
 async def test_change_role(office: Office) -> None:

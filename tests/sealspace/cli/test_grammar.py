@@ -26,7 +26,7 @@ from sealspace.cli.terminal import (
 )
 from sealspace.errors import InvalidInput
 
-SHARED = ("--json", "--home", "--node", "-q", "--quiet")
+SHARED = ("--json", "--home", "--node", "--as", "-q", "--quiet")
 
 
 @pytest.fixture
