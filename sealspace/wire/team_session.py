@@ -1,6 +1,7 @@
 """Sessions of members of a team."""
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Protocol
 
 from capabilities.abilities import KV_GET, KV_LIST
 from capabilities.principals import Principal, is_wallet, same_principal
@@ -8,8 +9,12 @@ from capabilities.resources import SpaceResource
 
 from ..session import Session
 
-if TYPE_CHECKING:
-    from ..kv import Kv
+
+class _Values(Protocol):
+    """The values of a space; see `sealspace.kv.Kv`."""
+
+    def list(self, prefix: str = "") -> AsyncIterator[str]: ...
+    async def metadata_many(self, keys: Iterable[str]) -> Mapping[str, object]: ...
 
 
 def member_of_session(session: Session) -> Principal | None:
@@ -26,7 +31,7 @@ def member_of_session(session: Session) -> Principal | None:
     return signer
 
 
-async def listed_paths(kv: "Kv", session: Session, prefix: str) -> list[str]:
+async def listed_paths(kv: _Values, session: Session, prefix: str) -> list[str]:
     """Return the keys with a prefix, in ascending order.
 
     A member for some secrets may not list keys. The membership names the keys, so those that exist

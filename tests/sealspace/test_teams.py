@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ from sealspace.errors import (
     Unauthorized,
 )
 from sealspace.session import Grant, key_session, read_grant, sign_message
-from sealspace.wallets import AnyWallet, new_wallet
+from sealspace.wallets import AnyWallet, new_wallet, wallet_of
 
 
 @dataclass
@@ -339,7 +340,7 @@ def forged(
     stated = Membership(member=did, role=role, end=now + 3600)
     return read_grant(
         sign_message(
-            wallet,
+            wallet_of(wallet),
             office.bench.entropy,
             domain="localhost",
             uri=did,
@@ -368,7 +369,7 @@ async def test_TM2_memberships_that_a_node_invents(office: Office) -> None:
         replace(made, header=made.header[:-3] + "AAA"),
     ]
 
-    def add(answer: Answer, *grants: Grant) -> None:
+    def add(grants: list[Grant], answer: Answer) -> None:
         if answer.path != "/delegation/query":
             return
         page = json.loads(answer.body)
@@ -386,9 +387,9 @@ async def test_TM2_memberships_that_a_node_invents(office: Office) -> None:
         Client(relay.url, session=session, clock=clock, entropy=entropy) as client,
     ):
         for invention in inventions:
-            relay.twist = lambda answer, invention=invention: add(answer, invention)
+            relay.twist = partial(add, [invention])
             listed = {one.did for one in (await client.teams.members()).members}
             assert listed == {alice.did, writer.did}, invention
         # A membership that Alice signed is listed, so the node's answer was read.
-        relay.twist = lambda answer: add(answer, made)
+        relay.twist = partial(add, [made])
         assert did in {one.did for one in (await client.teams.members()).members}
