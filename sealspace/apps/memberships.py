@@ -23,14 +23,8 @@ from capabilities.abilities import (
 from capabilities.capability_errors import CapabilityError
 from capabilities.chain import Registered
 from capabilities.facts import states_membership as has_membership_fact
-from capabilities.members import (
-    Role,
-    check_admitted,
-    is_membership,
-    secret_rights,
-    stated_membership,
-    team_of,
-)
+from capabilities.members import check_admitted
+from capabilities.memberships import Role, is_membership, secret_rights, stated_membership, team_of
 from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.tokens import Capability, Delegation, parse_delegation, verify_delegation
 

@@ -25,7 +25,7 @@ import msgspec
 from capabilities.capability_errors import CapabilityError
 from capabilities.facts import MEMBER_URN, statement_resource
 from capabilities.frozen import frozen
-from capabilities.members import (
+from capabilities.memberships import (
     MAX_LIFE_S,
     MAX_MEMBER_PATHS,
     Membership,

@@ -29,7 +29,7 @@ from msgspec import Meta
 from capabilities.abilities import KV_GET, KV_PUT
 from capabilities.capability_errors import CapabilityError, InvalidJson
 from capabilities.machine_tokens import MachineName
-from capabilities.members import MAX_MEMBER_PATHS, Role
+from capabilities.memberships import MAX_MEMBER_PATHS, Role
 from capabilities.principals import Principal, is_wallet, parse_principal
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import decode_url, encode_url

@@ -5,7 +5,7 @@ from typing import BinaryIO
 
 from capabilities.clock_and_entropy import Clock, Entropy
 from capabilities.machine_tokens import MachineGrant, OidcTrust
-from capabilities.members import Role
+from capabilities.memberships import Role
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceId
 from capabilities.strict_json import JsonObject

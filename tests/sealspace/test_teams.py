@@ -10,7 +10,7 @@ import pytest
 from relay import Answer, relay_before
 
 from capabilities.facts import MEMBER_URN, statement_resource
-from capabilities.members import Membership, Role
+from capabilities.memberships import Membership, Role
 from capabilities.principals import parse_principal
 from sealspace.apps.memberships import TeamMember, membership_rights
 from sealspace.client import Client

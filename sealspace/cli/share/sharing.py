@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from capabilities.clock_and_entropy import SystemClock
-from capabilities.members import Role
+from capabilities.memberships import Role
 
 from ...client import Client
 from ...documents.contact_list import checked_did

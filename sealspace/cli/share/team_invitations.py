@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from capabilities.clock_and_entropy import SystemClock
-from capabilities.members import Role
+from capabilities.memberships import Role
 from capabilities.principals import same_principal
 
 from ...apps.invitations import (

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from capabilities.clock_and_entropy import SystemEntropy
-from capabilities.members import Role
+from capabilities.memberships import Role
 from capabilities.principals import same_principal
 from capabilities.signatures import WalletSigner
 
