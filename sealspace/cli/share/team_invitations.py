@@ -37,6 +37,7 @@ from ..terminal import (
     flag_option,
     is_interactive,
     optional_time,
+    print_lines,
     print_result,
     tell,
     yes_option,
@@ -200,7 +201,7 @@ async def join(client: Client, line: str, name: str | None, no_wait: bool) -> No
 
 def print_words(words: tuple[str, ...]) -> None:
     """Show the words to compare, even with --quiet."""
-    click.echo(f"words: {' '.join(words)}", err=True)
+    print_lines(f"words: {' '.join(words)}", err=True)
 
 
 def _refuse_yes(yes: bool) -> None:
