@@ -24,7 +24,7 @@ from .abilities import DECRYPT, KV_GET
 from .capability_errors import BadSignature, InvalidJson, MalformedToken
 from .facts import OIDC_FACT, states_machine
 from .issuers import verification_key
-from .memberships import admin_membership, is_membership
+from .memberships import admin_membership, is_membership, secrets_resource
 from .principals import Principal, ed25519_public_key
 from .resources import Resource, SpaceResource, network_of, root_of
 from .strict_json import Json, StrictRecord, shaped
@@ -223,9 +223,11 @@ def cited_grant(
     grant = machine_grant(token, registered_at=registered_at)
     if grant is None or (isinstance(grant, MachineGrant) and grant.claims):
         raise MalformedToken("only a machine token or a trust may cite a membership")
-    admin = admin_membership(
-        proof, registered_at=cited_at, admin=token.delegator, team=issuing_owner(token)
-    )
+    team = issuing_owner(token)
+    admin = admin_membership(proof, registered_at=cited_at, admin=token.delegator, team=team)
+    folder = secrets_resource(team)
+    if not all(path.startswith(folder) for path in grant.paths):
+        raise MalformedToken("an admin signs machine tokens for secrets of the team alone")
     if grant.end > admin.end:
         raise MalformedToken("the machine token ends after the membership of the admin")
     return grant

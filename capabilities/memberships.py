@@ -21,11 +21,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from .abilities import DECRYPT, KV_DELETE, KV_GET, KV_LIST, KV_METADATA, KV_PUT
+from .abilities import DECRYPT, KV_DELETE, KV_GET, KV_LIST, KV_METADATA, KV_PUT, satisfies
 from .capability_errors import InvalidJson, MalformedToken
 from .facts import MEMBER_FACT, states_membership
 from .principals import Principal, is_wallet
-from .resources import SpaceId, SpaceResource, network_of, root_of
+from .resources import SpaceId, SpaceResource, extends, network_of, parse_resource, root_of
 from .strict_json import StrictRecord, shaped
 from .tokens import Capability, Delegation
 
@@ -36,6 +36,8 @@ MAX_LIFE_S = 5 * 366 * 86_400
 """Longest life of a membership, from its registration."""
 MAX_MEMBER_PATHS = 64
 """Most secrets of a membership that lists its secrets; each release reads a row for every one."""
+MAX_ADMIN_RIGHTS = 64
+"""Most rights of an admin's membership. A release reads those of every admin above a member."""
 SECRETS_SPACE = "secrets"
 """Name of the space of a team that its members use."""
 SECRETS_PATH = "vault/secrets/"
@@ -46,7 +48,8 @@ _WRITE = (KV_PUT, KV_DELETE)
 MemberName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 """How a team calls a member; it is safe to print."""
 
-_SECRET = re.compile(r"(scoped/[^/]+/)?[A-Z][A-Z0-9_]*")
+# Without "?" and "#": the path of a resource ends there, and a path without a name is a folder.
+_SECRET = re.compile(r"(scoped/[^/?#]+/)?[A-Z][A-Z0-9_]*")
 _Text = Annotated[str, Meta(max_length=4096)]
 
 
@@ -64,7 +67,7 @@ class Membership(StrictRecord, omit_defaults=True):
     member: _Text
     role: Role
     end: int
-    paths: Annotated[tuple[_Text, ...], Meta(max_length=MAX_MEMBER_PATHS)] = ()
+    paths: Annotated[tuple[_Text, ...], Meta(min_length=1, max_length=MAX_MEMBER_PATHS)] = ()
     name: MemberName | None = None
 
 
@@ -126,7 +129,9 @@ def stated_membership(delegation: Delegation, *, registered_at: float) -> Member
         raise MalformedToken(f"a membership ends within {MAX_LIFE_S // 86_400} days")
     team = team_of(delegation)
     _check_paths(stated, team)
-    if stated.role != "admin":
+    if stated.role == "admin":
+        _check_admins_rights(delegation.capabilities, team)
+    else:
         _check_rights(delegation.capabilities, stated, team)
     return stated
 
@@ -193,6 +198,24 @@ def _check_paths(stated: Membership, team: Principal) -> None:
         # A folder would include everything below it.
         if not path.startswith(folder) or not _SECRET.fullmatch(path.removeprefix(folder)):
             raise MalformedToken("the paths of a membership are secrets of the team")
+
+
+def _check_admins_rights(capabilities: Sequence[Capability], team: Principal) -> None:
+    """Check that an admin's membership grants at least what a writer of all secrets has (TM1).
+
+    A release does not tell an admin with fewer rights from one with all of them.
+    """
+    if len(capabilities) > MAX_ADMIN_RIGHTS:
+        raise MalformedToken(f"an admin's membership has at most {MAX_ADMIN_RIGHTS} rights")
+    if not any(
+        satisfies(one.ability, DECRYPT) and network_of(one.resource) for one in capabilities
+    ):
+        raise MalformedToken("an admin may decrypt with a network of the team")
+    secrets = parse_resource(secrets_resource(team))
+    granted = [one.ability for one in capabilities if extends(secrets, one.resource)]
+    for _, ability in secret_rights("writer", team, ()):
+        if not any(satisfies(one, ability) for one in granted):
+            raise MalformedToken("an admin may use all secrets of the team as a writer")
 
 
 def _check_rights(capabilities: Sequence[Capability], stated: Membership, team: Principal) -> None:

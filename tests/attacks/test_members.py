@@ -23,7 +23,7 @@ from attacks.parties import (
     policy_for,
     refused,
 )
-from attacks.team_parties import Person, admitted, member_resource, membership, rights_on
+from attacks.team_parties import METADATA, Person, admitted, member_resource, membership, rights_on
 from attacks.test_id_tokens import GITHUB, exchange, is_refused
 from attacks.test_machine_tokens import envelope_of
 from attacks.test_races import is_release, meanwhile, release_records
@@ -218,6 +218,22 @@ def malformed(team: Owner, person: Person) -> dict[str, str]:
         ),
         "a secret twice": membership(
             team, person, "reader", SECRET, changes={"paths": [f"{folder}{SECRET}"] * 2}
+        ),
+        "an empty list": membership(team, person, "reader", changes={"paths": []}),
+        "an admin who reads less": membership(
+            team, person, "admin", grants=rights_on(team, "reader")
+        ),
+        "an admin for one secret": membership(
+            team, person, "admin", grants=rights_on(team, "writer", [f"{folder}{SECRET}"])
+        ),
+        "an admin who opens nothing": membership(
+            team, person, "admin", grants={folder: [GET, PUT, DELETE, LIST, METADATA]}
+        ),
+        "an admin with many rights": membership(
+            team,
+            person,
+            "admin",
+            also={f"{team.space()}/kv/{number}": [GET] for number in range(64)},
         ),
         "an admin with a list": membership(
             team, person, "admin", changes={"paths": [f"{folder}{SECRET}"]}
