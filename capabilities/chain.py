@@ -261,27 +261,46 @@ def judge_revocation(
     for cited, target in zip(revocation.targets, targets, strict=True):
         if target is None:  # an unknown delegation has no known delegator (W20)
             raise ChainError("parent-not-found")
-        acting = acting_principal(
-            revocation.revoker,
-            revocation.parents,
-            proofs,
-            target.delegation,
-            ability=REVOKE,
-            named=cited.digest,
-            marks=marks,
-            now=now,
-            team=team,
-        )
+        acting = _revoker(revocation, cited, proofs, target.delegation, marks, now=now)
+        if acting is None and team is not None:
+            acting = _revoker(
+                revocation, cited, proofs, target.delegation, marks, now=now, team=team
+            )
         if acting is None:
-            raise ChainError("revoker-unauthorized")
-        # otherwise anybody could revoke the grants of others (W22)
-        is_allowed = may_manage(acting, target.delegation)
-        if team is not None and may_manage(team, target.delegation):  # TM7
-            is_allowed = True
-        if not is_allowed:
             raise ChainError("revoker-unauthorized")
     assert acting is not None  # a revocation has a target
     return acting  # the same for every target: the signer, or the delegator of the only proof
+
+
+def _revoker(
+    revocation: Revocation,
+    cited: CitedDelegation,
+    proofs: Sequence[Registered | None],
+    target: Delegation,
+    marks: Markers,
+    *,
+    now: float,
+    team: Principal | None = None,
+) -> Principal | None:
+    """Return the principal on whose behalf a target is revoked; None if it may not be (W21 to W23).
+
+    With `team`, the right is one of that team, and so is the target (TM7).
+    """
+    acting = acting_principal(
+        revocation.revoker,
+        revocation.parents,
+        proofs,
+        target,
+        ability=REVOKE,
+        named=cited.digest,
+        marks=marks,
+        now=now,
+        team=team,
+    )
+    # otherwise anybody could revoke the grants of others (W22)
+    if acting is None or not may_manage(team or acting, target):
+        return None
+    return acting
 
 
 def acting_principal(
@@ -310,7 +329,8 @@ def acting_principal(
         named: The digest by which the token names the delegation.
         marks: Of the closures of the proofs; a proof is rejected if a member has no marker.
         now: Epoch seconds.
-        team: The team of which the proof is an admin's sign-in, or None.
+        team: The team of which the proof is an admin's sign-in. The proof's right then has to be
+            one in a space of the team, and not of the admin (TM7).
 
     Returns:
         None if the proof does not allow the action.
@@ -330,7 +350,7 @@ def acting_principal(
     # either of them.
     urns = {f"{CID_URN}{cid_text(digest)}" for digest in (target.cid, named) if digest is not None}
     if not any(
-        row.ability == ability and _covers_delegation(row, (granted.delegator, team), urns)
+        row.ability == ability and _covers_delegation(row, team or granted.delegator, urns)
         for row in granted.capabilities
     ):
         return None
@@ -667,21 +687,18 @@ def _is_in_window(grant: Registered, now: float) -> bool:
     )
 
 
-def _covers_delegation(
-    row: Capability, owners: tuple[Principal, Principal | None], urns: set[str]
-) -> bool:
+def _covers_delegation(row: Capability, owner: Principal, urns: set[str]) -> bool:
     """Return whether a capability permits managing a delegation.
 
-    Managing means revoking or inspecting. `urns` identify the delegation; `owners` are those in
-    whose name the capability was granted. A capability with caveats
-    never permits it: no caveat is defined for managing a delegation, and an unknown caveat must not
-    be ignored.
+    Managing means revoking or inspecting. `urns` identify the delegation; `owner` is the one in
+    whose name the capability was granted. A capability with caveats never permits it: no caveat is
+    defined for managing a delegation, and an unknown caveat must not be ignored.
     """
     if row.caveats:
         return False
     resource = row.resource
     if isinstance(resource, OpaqueResource):
         return resource.text in urns
-    if resource.space.owner not in owners or resource.service != "delegation" or resource.path:
+    if resource.space.owner != owner or resource.service != "delegation" or resource.path:
         return False
     return resource.query is None and resource.fragment is None

@@ -1,0 +1,80 @@
+"""Attacks by admins and members of a team with tokens that are almost right (TM1, TM6, TM7)."""
+
+import pytest
+from attacks.parties import GET, PUT, Delegate, Owner, Stage, machine_token
+from attacks.team_parties import Person, admitted, membership, rights_on
+from attacks.test_members import REVOKE, reads, removal
+from running_node import Grants, wallet_token
+
+pytestmark = pytest.mark.slow
+
+
+def own_delegations(person: Person, ability: str = REVOKE) -> Grants:
+    """Return a right on the delegations of a person's own space."""
+    return {f"tinycloud:{person.did.removeprefix('did:')}:default/delegation": [ability]}
+
+
+async def test_TM7_the_right_to_revoke_is_one_that_the_team_granted(stage: Stage) -> None:
+    """An admin's right to revoke in a space of the own is none in the team (TM7)."""
+    team = await stage.owner()
+    bob, bobs_key = await admitted(stage, team, "reader")
+    admin = Person()
+    rights = rights_on(team, "writer")
+    admin.membership = await stage.register(membership(team, admin, "admin", grants=rights))
+    key = await admin.sign_in(stage, {**rights, **own_delegations(admin)})
+    assert (await stage.post("/revoke", removal(key, bob.membership))).status == 403
+    assert await reads(stage, bobs_key, team)
+    # The right serves for what the admin granted.
+    grant = wallet_token(admin.wallet, bob.did, own_delegations(admin), ttl_s=600)
+    await stage.register(grant)
+    assert (await stage.post("/revoke", removal(key, grant))).status == 200
+
+
+async def test_TM7_a_session_for_the_team_ends_nothing_of_the_members_own(stage: Stage) -> None:
+    """The right to revoke in the team's space does not revoke what an admin granted in a space of
+    the own (TM7, W23)."""
+    team = await stage.owner()
+    admin, key = await admitted(stage, team, "admin")
+    grant = wallet_token(admin.wallet, Person().did, own_delegations(admin), ttl_s=600)
+    await stage.register(grant)
+    assert (await stage.post("/revoke", removal(key, grant))).status == 403
+    again = await stage.post("/delegate", grant)  # a revoked one is refused
+    assert again.status == 200
+
+
+async def test_TM1_a_query_makes_no_folder_a_secret(stage: Stage) -> None:
+    """A resource with a query or a fragment is no secret: the path before it would be a folder
+    (TM1)."""
+    team, person = await stage.owner(), Person()
+    folder = team.secret.removesuffix("API_KEY")
+    for name in ("scoped/shop?x/NAME", "scoped/shop#x/NAME"):
+        paths = [folder + name]
+        token = membership(
+            team,
+            person,
+            "writer",
+            grants=rights_on(team, "writer", paths),
+            changes={"paths": [*paths]},
+        )
+        reply = await stage.post("/delegate", token)
+        assert reply.status == 400, (name, reply.said)
+
+
+async def test_TM6_an_admins_machine_token_is_for_secrets(stage: Stage) -> None:
+    """An admin who may read other values of the team signs no machine token for them (TM6)."""
+    team = await stage.owner()
+    other = f"{team.space('secrets')}/kv/private/NOTES"
+    admin = Person()
+    rights = {**rights_on(team, "admin"), f"{team.space('secrets')}/kv/private/": [GET, PUT]}
+    admin.membership = await stage.register(membership(team, admin, "admin", grants=rights))
+    for path, status in ((team.secret, 200), (other, 401)):
+        token = machine_token_by(admin, team, path)
+        assert (await stage.post("/delegate", token)).status == status
+
+
+def machine_token_by(admin: Person, team: Owner, path: str) -> str:
+    """Return a machine token for one value that an admin signed."""
+    proofs = [admin.membership]
+    return machine_token(
+        admin.wallet, Delegate().did, [path], team.network, ttl_s=600, proofs=proofs
+    )
