@@ -66,6 +66,10 @@ def check_admitted(
         return
     if len(parents) != 1 or len(delegation.parents) != 1:
         raise MalformedToken("a membership is signed by the team, or cites an admin's membership")
+    # By the CID of another encoding, a client would not find it in the list of memberships, and
+    # would not show the member.
+    if delegation.parents[0].digest != parents[0].delegation.cid:
+        raise MalformedToken("a membership cites the admin's by the CID of its first registration")
     admin = admin_membership(
         parents[0].delegation,
         registered_at=parents[0].registered_at,

@@ -1,10 +1,12 @@
 """Attacks by admins and members of a team with tokens that are almost right (TM1, TM6, TM7)."""
 
 import pytest
-from attacks.parties import GET, PUT, Delegate, Owner, Stage, machine_token
+from attacks.parties import GET, PUT, Delegate, Owner, Stage, ids, machine_token
 from attacks.team_parties import Person, admitted, membership, rights_on
 from attacks.test_members import REVOKE, reads, removal
 from running_node import Grants, wallet_token
+
+from capabilities.cacao import encode_cacao, header_bytes, header_text, parse_cacao
 
 pytestmark = pytest.mark.slow
 
@@ -70,6 +72,23 @@ async def test_TM6_an_admins_machine_token_is_for_secrets(stage: Stage) -> None:
     for path, status in ((team.secret, 200), (other, 401)):
         token = machine_token_by(admin, team, path)
         assert (await stage.post("/delegate", token)).status == status
+
+
+async def test_TM2_an_admin_cites_the_stored_membership(stage: Stage) -> None:
+    """A membership that cites the admin's by the CID of another encoding is refused, because lists
+    of delegations do not have this CID, and clients would not find who admitted the member (TM2).
+    """
+    team = await stage.owner()
+    admin, _ = await admitted(stage, team, "admin")
+    data = encode_cacao(parse_cacao(header_bytes(admin.membership)))
+    lower = data.replace(team.wallet.did.encode(), team.wallet.did.lower().encode(), 1)
+    encoded_again = await stage.register(header_text(lower))
+    assert ids(encoded_again) != ids(admin.membership)
+    person = Person()
+    for cited, status in ((encoded_again, 400), (admin.membership, 200)):
+        token = membership(team, person, "reader", by=admin, ttl_s=900, parents=ids(cited))
+        reply = await stage.post("/delegate", token)
+        assert reply.status == status, reply.said
 
 
 def machine_token_by(admin: Person, team: Owner, path: str) -> str:
