@@ -293,12 +293,14 @@ class _Judge:
             return self._machine(grant, closure)
         if is_membership(grant.delegation):
             return self._member(grant, closure)
-        if self._signed_in_member(grant) is not None:
-            return None  # the member is named
+        if self._is_named_member(grant):
+            return None
         policies = self._in_force(closure)
         if not self._allow_secret(policies):
             return None
         state = self._state(grant, policies)
+        if state == "no_code" and self._signed_in_member(grant) is not None:
+            return None
         is_conditional = any(
             one.decrypts(self._facts.network) and not one.decrypts_freely(self._facts.network)
             for one in closure
@@ -310,6 +312,18 @@ class _Judge:
         if kind == "runner":
             reader = reader._replace(run=_run_statement(grant))
         return self._with_fetch(reader, grant, state)
+
+    def _is_named_member(self, grant: _Grant) -> bool:
+        """Return whether a delegation is the sign-in of a member who is named as a reader.
+
+        The key of another member's sign-in may request a key like everybody, if the sign-in is
+        cited beside a second one (TM3). So it is judged like another grant.
+        """
+        if self._signed_in_member(grant) is None:
+            return False
+        (membership,) = self._parents(grant)
+        closure = self._closure(membership)
+        return closure is not None and self._member(membership, closure) is not None
 
     def _machine(self, grant: _Grant, closure: Sequence[_Grant]) -> Reader | None:
         """Return a machine token or a trust as a reader (MT4, OX4).

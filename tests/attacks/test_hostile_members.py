@@ -1,12 +1,26 @@
-"""Attacks by admins and members of a team with tokens that are almost right (TM1, TM6, TM7)."""
+"""Attacks by admins and members of a team with tokens that are almost right (TM1 to TM7)."""
 
 import pytest
-from attacks.parties import GET, PUT, Delegate, Owner, Stage, ids, machine_token
+from attacks.parties import (
+    GET,
+    PUT,
+    SET_POLICY,
+    Delegate,
+    Owner,
+    Stage,
+    ids,
+    machine_token,
+    opens,
+    policy_for,
+    refused,
+)
 from attacks.team_parties import Person, admitted, membership, rights_on
-from attacks.test_members import REVOKE, reads, removal
+from attacks.test_members import REVOKE, named_readers, reads, removal
 from running_node import Grants, wallet_token
 
+from capabilities.abilities import READ_RECEIPTS
 from capabilities.cacao import encode_cacao, header_bytes, header_text, parse_cacao
+from sealspace.delegations import allow
 
 pytestmark = pytest.mark.slow
 
@@ -89,6 +103,23 @@ async def test_TM2_an_admin_cites_the_stored_membership(stage: Stage) -> None:
         token = membership(team, person, "reader", by=admin, ttl_s=900, parents=ids(cited))
         reply = await stage.post("/delegate", token)
         assert reply.status == status, reply.said
+
+
+async def test_who_can_read_names_members_who_attest(stage: Stage) -> None:
+    """A member whom a policy keeps from reading as a member attests with two sign-ins to one key,
+    and the answer to who can read the secret names this key (TM3, RL5)."""
+    team = await stage.owner()
+    bob, key = await admitted(stage, team, "reader")
+    again = await bob.sign_in(stage, rights_on(team, "reader"), delegate=Delegate(key.signer))
+    rights_to_know = [allow(team.network, SET_POLICY), allow(team.network, READ_RECEIPTS)]
+    await team.client.delegations.add_right(team.wallet, rights_to_know)
+    network = team.client.encryption.network()
+    await team.client.encryption.set_policy(network, policy_for("approved", in_person=False))
+    await stage.attest(key, team.network)
+    assert (await stage.ask(key, team)).said == refused("policy")
+    both = [*key.proofs, *again.proofs]
+    assert opens(await stage.ask(key, team, proofs=both), key, team)
+    assert ("backend", key.did, "attested") in await named_readers(team)
 
 
 def machine_token_by(admin: Person, team: Owner, path: str) -> str:
