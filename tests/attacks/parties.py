@@ -160,6 +160,7 @@ def machine_token(
     network: str,
     *,
     ttl_s: int = 3600,
+    ends_at: int | None = None,
     also: Grants | None = None,
     policy: Policy | None = None,
     facts: Sequence[Json] = (),
@@ -174,13 +175,15 @@ def machine_token(
         paths: resources of secrets.
         network: id of the network.
         ttl_s: seconds until it ends.
+        ends_at: epoch seconds at which it ends, in place of `ttl_s`.
         also: what it grants beside its paths and decrypt.
         policy: stated beside it.
         facts: further facts of a key's token.
         proofs: what it cites.
         stated: members that replace those of the statement.
     """
-    ends_at = int(time.time()) + ttl_s
+    if ends_at is None:
+        ends_at = int(time.time()) + ttl_s
     statement = machine_statement(key=did, paths=paths, ends_at=ends_at, name="deploy") | stated
     grants = {**{path: [GET] for path in paths}, network: [DECRYPT], **(also or {})}
     if isinstance(signer, WalletSigner):
