@@ -31,6 +31,7 @@ class Link:
         delegate: DID of the recipient.
         ends_at: epoch seconds.
         above: the delegation that it cites; None: the team's wallet signed it.
+        is_of_team: whether it grants rights of the team.
     """
 
     token: str
@@ -38,6 +39,7 @@ class Link:
     delegate: str
     ends_at: float
     above: "Link | None" = None
+    is_of_team: bool = True
 
     @property
     def cid(self) -> str:
@@ -91,11 +93,15 @@ class Party:
     evidence_ends_at: float = 0.0
 
     @property
+    def joined(self) -> Joined:
+        """The membership of a party that has one."""
+        assert self.membership is not None
+        return self.membership
+
+    @property
     def label(self) -> str:
         """The kind, for counts and messages."""
-        if self.kind == "session" and self.membership is not None:
-            return self.membership.role
-        return self.kind
+        return self.joined.role if self.kind == "session" else self.kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,8 +164,7 @@ class Ledger:
         if not self.is_live(party.link, now):
             return False
         if party.kind == "session":
-            assert party.membership is not None
-            return party.membership.covers(name)
+            return party.joined.covers(name)
         if party.kind == "token":
             return name in party.names
         return name in party.fetches
@@ -168,11 +173,10 @@ class Ledger:
         """Return whether a party may store and delete a secret."""
         if party.kind != "session" or not party.writes or not self.is_live(party.link, now):
             return False
-        assert party.membership is not None
-        return party.membership.role != "reader" and party.membership.covers(name)
+        return party.joined.role != "reader" and party.joined.covers(name)
 
     def may_remove(self, party: Party, now: float) -> bool:
-        """Return whether a party may remove members as an admin (TM7)."""
+        """Return whether a party may end what grants rights of the team, as an admin (TM7)."""
         return (
             party.kind == "session"
             and party.removes
@@ -186,8 +190,7 @@ class Ledger:
             return False
         value = self.latest[name]
         if party.kind == "session":
-            assert party.membership is not None
-            listed = party.membership.names
+            listed = party.joined.names
             return not listed or self._is_only_at(value, listed)
         if party.kind == "token":
             return self._is_only_at(value, party.names)

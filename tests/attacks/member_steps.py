@@ -110,7 +110,7 @@ async def fight(world: MemberWorld, rng: random.Random) -> None:
     if one is None or not others:
         await world.join("admin")
         return
-    await world.remove_each_other(one, rng.choice(others))
+    await world.remove_each_other(one, rng.choice(others), elsewhere=world.stage)
 
 
 async def make_token(world: MemberWorld, rng: random.Random) -> None:
@@ -129,8 +129,7 @@ def granting(world: MemberWorld, rng: random.Random) -> Joined:
 async def approve(world: MemberWorld, rng: random.Random) -> None:
     """Let a member approve code, for some secret of the membership."""
     session = mostly_live_session(world, rng)
-    assert session.membership is not None
-    may_grant = [name for name in NAMES if session.membership.covers(name)]
+    may_grant = [name for name in NAMES if session.joined.covers(name)]
     await world.approve(
         session,
         fetches=[rng.choice(may_grant)],

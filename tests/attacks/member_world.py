@@ -37,6 +37,7 @@ from attacks.parties import (
     policy_for,
 )
 from attacks.team_parties import Person, membership, rights_on
+from attacks.test_members import is_revocation
 from attacks.test_races import meanwhile
 from attacks.test_receipts import canonical, fetch
 from running_node import Grants, Reply, exchange, key_token, network_path, send, wallet_token
@@ -51,16 +52,9 @@ from encryption_network.receipt import Receipt, parse_receipt
 from sealspace.delegations import allow
 from sealspace.session import sign_message
 from spaces.audit.audit_records import AuditRecord
-from spaces.keyspace import marker_key
-from spaces.store.contract import Commit
 
 NAMES = (SECRET, "OTHER_KEY", "THIRD_KEY")
 JUNK = b"not an envelope"
-
-
-def is_revocation(commit: Commit) -> bool:
-    """Return whether a commit revokes a delegation."""
-    return bool(commit.live) and any(put.key.startswith(marker_key(b"")) for put in commit.puts)
 
 
 @dataclass
@@ -110,17 +104,36 @@ class MemberWorld:
         world.now()
         for name in NAMES:
             await world._put_as_team(name)
-        world.parties.append(Party(kind="stranger", key=Delegate()))
         return world
 
-    async def found(self) -> None:
-        """Admit the first members: two admins, a writer, and a reader of one secret."""
-        await self.join("admin")
-        await self.join("admin")
-        await self.join("writer")
-        await self.join("reader", SECRET)
-        thief = Delegate(proofs=self.parties[-1].key.proofs)
-        self.parties.append(Party(kind="thief", key=thief))
+    async def found(self) -> list[Party]:
+        """Admit two admins, a writer, and a reader of one secret; return their sessions.
+
+        Beside them are a stranger, and a thief with the reader's tokens but not the key.
+        """
+        sessions = [await self.join(role) for role in ("admin", "admin", "writer")]
+        sessions.append(await self.join("reader", SECRET))
+        self.parties.append(Party(kind="thief", key=Delegate(proofs=sessions[-1].key.proofs)))
+        self.parties.append(Party(kind="stranger", key=Delegate()))
+        await self._grant_of_stranger()
+        return sessions
+
+    async def _grant_of_stranger(self) -> None:
+        """Let a stranger grant something of their own, which no admin may end."""
+        wallet, key = Person().wallet, Delegate()
+        own = f"tinycloud:{wallet.did.removeprefix('did:')}:secrets/kv/vault/secrets/{SECRET}"
+        ends_at = self.end(7_200)
+        token = wallet_token(wallet, key.did, {own: [GET]}, ends_at=ends_at)
+        assert await self.register("a stranger grants", token, is_allowed=True)
+        self.links.append(
+            Link(
+                token=token,
+                signer=wallet.did,
+                delegate=key.did,
+                ends_at=ends_at,
+                is_of_team=False,
+            )
+        )
 
     # --- time and tokens --------------------------------------------------------------------------
 
@@ -272,7 +285,7 @@ class MemberWorld:
     async def remove_by_session(self, session: Party, target: Link) -> bool:
         """Let a session remove a member, or end something else."""
         reply = await self.post("/revoke", self.removal(session, target))
-        is_allowed = self.ledger.may_remove(session, self.now())
+        is_allowed = target.is_of_team and self.ledger.may_remove(session, self.now())
         what = f"a {session.label}'s session removes {describe(target)}"
         return self._removed(what, reply, target, is_allowed=is_allowed)
 
@@ -289,15 +302,26 @@ class MemberWorld:
         )
         reply = await self.post("/revoke", token)
         is_team = wallet.did == self.team.wallet.did
-        is_allowed = is_team or wallet.did in (target.signer, target.delegate)
+        is_allowed = wallet.did in (target.signer, target.delegate)
+        if is_team and target.is_of_team:
+            is_allowed = True
         what = f"{'the team' if is_team else 'a wallet'} removes {describe(target)}"
         return self._removed(what, reply, target, is_allowed=is_allowed)
 
-    async def remove_each_other(self, one: Party, two: Party) -> None:
-        """Let two admins remove each other at once; exactly one of them stays or is refused."""
-        assert one.membership is not None and two.membership is not None
-        first = self.post("/revoke", self.removal(one, two.membership))
-        second = self.post("/revoke", self.removal(two, one.membership))
+    async def remove_each_other(self, one: Party, two: Party, *, elsewhere: Stage) -> None:
+        """Let two admins remove each other at once; exactly one of them is refused (TM7).
+
+        In a node that can hold a commit back, the second removal is complete before the first one
+        is committed.
+
+        Args:
+            one: acts at the world's stage.
+            two: acts elsewhere.
+            elsewhere: the same stage, or another process on the same store.
+        """
+        removals = (self.removal(one, two.joined), self.removal(two, one.joined))
+        first = send(self.stage.url, "POST", "/revoke", token=removals[0])
+        second = send(elsewhere.url, "POST", "/revoke", token=removals[1])
         if isinstance(self.stage, HeldStage):
             replies: list[Reply] = []
 
@@ -311,7 +335,7 @@ class MemberWorld:
         statuses = [reply.status for reply in replies]
         self.log.append(f"two admins remove each other: {statuses}")
         assert sorted(statuses) == [200, 403], self.log
-        removed = two.membership if statuses[0] == 200 else one.membership
+        removed = two.joined if statuses[0] == 200 else one.joined
         self.ledger.ended.add(removed.cid)
 
     def removal(self, session: Party, target: Link) -> str:
@@ -357,10 +381,9 @@ class MemberWorld:
         ttl_s: float = 7_200,
     ) -> Party | None:
         """Let a session, or the member's wallet, grant to a program; None: it was refused."""
-        joined, above = session.membership, session.link
-        assert joined is not None and above is not None
-        if by_wallet:
-            above = joined
+        joined = session.joined
+        above = joined if by_wallet else session.link
+        assert above is not None
         program = Delegate()
         ends_at = self.end(ttl_s, above)
         rights: Grants = {self.team.network: [DECRYPT]}
@@ -519,8 +542,7 @@ class MemberWorld:
     def _ground(self, party: Party) -> tuple[str, str, str]:
         """Return what a receipt of a release to a party has to say."""
         if party.kind == "session":
-            assert party.membership is not None
-            return "member", party.membership.person.did, party.key.did
+            return "member", party.joined.person.did, party.key.did
         return "machine" if party.kind == "token" else "attested", "", party.key.did
 
     async def _try_write(self, party: Party, name: str) -> None:
@@ -574,7 +596,7 @@ class MemberWorld:
     def compare_records(self, records: Iterable[AuditRecord]) -> None:
         """Compare the audit records of releases and of writes with those that succeeded."""
         team = self.team.session.did
-        did_of = {one.key.did: one.membership.person.did for one in self.sessions()}
+        did_of = {one.key.did: one.joined.person.did for one in self.sessions()}
         written: Counter[tuple[str, str, str]] = Counter()
         released: Counter[tuple[str, str]] = Counter()
         for record in records:
@@ -598,4 +620,6 @@ def opened(reply: Reply, key: Delegate, value: Value) -> bytes:
 
 def describe(target: Link) -> str:
     """Return what a delegation is, for messages."""
-    return f"the {target.role}" if isinstance(target, Joined) else "a session or grant"
+    if isinstance(target, Joined):
+        return f"the {target.role}"
+    return "a session or grant" if target.is_of_team else "a stranger's grant"

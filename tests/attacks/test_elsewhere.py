@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from attacks.member_world import MemberWorld
 from attacks.pair import ENDS, End, Pair, acting
 from attacks.parties import (
     DECRYPT,
@@ -447,6 +448,36 @@ async def test_a_network_revoked_at_one_end(pair: Pair, through: End) -> None:
     said = (401, "network has been revoked")
     await refused_everywhere(pair, delegate, owner, first=other(through), said=said)
     await refused_everywhere(pair, owner.session, owner, first=other(through), said=said)
+
+
+async def test_members_change_at_both_ends(pair: Pair) -> None:
+    """Members of a team read and write at each end what both ends admitted and removed (TM4 to
+    TM8)."""
+    with pair.at(0) as stage:
+        world = await MemberWorld.begin(stage)
+        one, two, writer, reader = await world.found()
+        await world.make_token(one.joined, "API_KEY", "OTHER_KEY")
+        await world.approve(one, fetches=["API_KEY"])
+    await _compare_members(pair, world, first=1)
+    with pair.at(1) as world.stage:
+        await world.store(writer, "OTHER_KEY", world.ledger.latest["API_KEY"])
+        await world.remove_by_session(two, writer.joined)
+    await _compare_members(pair, world, first=0)
+    world.stage = pair.stages[0]
+    await world.remove_each_other(one, two, elsewhere=pair.stages[1])
+    with pair.at(0) as world.stage:
+        await world.remove_by_wallet(reader.joined.person.wallet, reader.joined)
+        third = await world.join("admin")
+        await world.approve(third, fetches=["THIRD_KEY"], by_wallet=True)
+    await _compare_members(pair, world, first=1)
+    await world.compare_receipts()
+
+
+async def _compare_members(pair: Pair, world: MemberWorld, *, first: End) -> None:
+    """Let everybody try everything, at the end that made no change before the other."""
+    for end in (first, other(first)):
+        with pair.at(end) as world.stage:
+            await world.compare()
 
 
 # --- used tokens ----------------------------------------------------------------------------------
