@@ -36,7 +36,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix histories rotations models test-image fuzz lock clean
+.PHONY: help demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix histories rotations models members test-image fuzz lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -173,6 +173,10 @@ rotations: $(VENV)/.installed ## replace a network's key while the commands are 
 
 models: $(VENV)/.installed ## search all states of the model of releases, with and without each guard (needs spin and cc)
 	@$(BIN)/pytest -q -s -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak/soak_release_model.py
+
+# Longer by the command line: make members SEQUENCES=1000 SEED=7.
+members: $(VENV)/.installed ## change the members of a team at random, and compare what everybody reads and writes
+	@MEMBER_SEED=$(SEED) MEMBER_SEQUENCES=$(or $(SEQUENCES),300) $(BIN)/pytest -q -s -n 0 -p no:randomly tests/attacks/test_member_changes.py
 
 test-image: $(VENV)/.installed ## build the Containerfile on a clean Debian root, and run its node (as root)
 	@for tool in mmdebstrap buildah bwrap; do command -v $$tool >/dev/null || { echo "test-image needs $$tool; run: apt-get install --no-install-recommends mmdebstrap buildah bubblewrap" >&2; exit 1; }; done

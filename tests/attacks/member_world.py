@@ -293,7 +293,7 @@ class MemberWorld:
         """Let the team's wallet or a member's end something."""
         now = self.now()
         token = sign_message(
-            wallet,  # type: ignore[arg-type]  # it signs like a wallet
+            wallet,
             ENTROPY,
             domain="app.example",
             uri=f"ucan:{target.cid}",
