@@ -504,6 +504,7 @@ class MemberWorld:
                 await self._try_fetch(party, name)
                 await self._try_open(party, name)
                 await self._try_write(party, name)
+            await self._try_remove(party)
         for name in NAMES:
             await self._compare_stored(name)
 
@@ -558,6 +559,14 @@ class MemberWorld:
             if is_allowed:
                 action = "kv.put" if ability == PUT else "kv.del"
                 self.written[action, party.key.did, name] += 1
+
+    async def _try_remove(self, party: Party) -> None:
+        """Try to end a membership; whoever may do so tries to end a stranger's grant."""
+        target: Link = self.memberships[0]
+        if self.ledger.may_remove(party, self.now()):
+            (target,) = (link for link in self.links if not link.is_of_team)
+        reply = await self.post("/revoke", self.removal(party, target))
+        self._tried(party, "remove", False, reply)
 
     async def _compare_stored(self, name: str) -> None:
         """Compare the stored value with what the acknowledged operations left."""
