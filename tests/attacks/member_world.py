@@ -44,12 +44,12 @@ from running_node import Grants, Reply, exchange, key_token, network_path, send,
 from tests_support import FixedClock
 
 from capabilities.abilities import READ_RECEIPTS
-from capabilities.memberships import Role
+from capabilities.memberships import Role, secrets_resource
+from capabilities.principals import parse_principal
 from capabilities.signatures import WalletSigner
 from encryption_network.envelope import open_envelope
 from encryption_network.keywrap import open_wrapped
 from encryption_network.receipt import Receipt, parse_receipt
-from sealspace.delegations import allow
 from sealspace.session import sign_message
 from spaces.audit.audit_records import AuditRecord
 
@@ -64,6 +64,7 @@ class MemberWorld:
     Attributes:
         stage: where the next request goes.
         team: owns the secrets.
+        watcher: sees what is stored, and all receipts.
         network_key: public key of the team's network.
         http: connections to reuse; None: each request has a connection of its own.
         clock: the node's; None: the node uses the system's.
@@ -76,6 +77,7 @@ class MemberWorld:
 
     stage: Stage
     team: Owner
+    watcher: Delegate
     network_key: bytes
     http: aiohttp.ClientSession | None = None
     clock: FixedClock | None = None
@@ -96,11 +98,16 @@ class MemberWorld:
     ) -> "MemberWorld":
         """Make a team with three secrets and no members."""
         team = await stage.owner()
-        client = team.client
-        await client.delegations.add_right(team.wallet, [allow(team.network, READ_RECEIPTS)])
-        descriptor = await client.encryption.descriptor(client.encryption.network())
+        encryption = team.client.encryption
+        descriptor = await encryption.descriptor(encryption.network())
+        watcher = Delegate()
+        folder = secrets_resource(parse_principal(team.wallet.did))
+        rights = {team.network: [READ_RECEIPTS], folder: [GET, PUT]}
+        # The session of the team's wallet ends before a world's clock may.
+        grant = await stage.register(team.grant(watcher.did, rights, ttl_s=86_400))
+        watcher.proofs = [grant]
         clock = stage.clock if isinstance(stage, HeldStage) else None
-        world = cls(stage, team, descriptor.public_key, http, clock)
+        world = cls(stage, team, watcher, descriptor.public_key, http, clock)
         world.now()
         for name in NAMES:
             await world._put_as_team(name)
@@ -463,7 +470,7 @@ class MemberWorld:
 
     async def _put_as_team(self, name: str) -> None:
         value = await self.new_value()
-        reply = await self.invoke(self.team.session, {self.resource(name): [PUT]}, value.body)
+        reply = await self.invoke(self.watcher, {self.resource(name): [PUT]}, value.body)
         assert reply.status == 200, reply.said
         self.ledger.store(name, value)
 
@@ -570,7 +577,7 @@ class MemberWorld:
 
     async def _compare_stored(self, name: str) -> None:
         """Compare the stored value with what the acknowledged operations left."""
-        reply = await self.invoke(self.team.session, {self.resource(name): [GET]})
+        reply = await self.invoke(self.watcher, {self.resource(name): [GET]})
         if name not in self.ledger.present:
             assert reply.status == 404, (self.log, name, reply.said)
             return
@@ -593,8 +600,8 @@ class MemberWorld:
         after = ""
         while True:
             leaf = f"receipts?after={after}"
-            session, network = self.team.session, self.team.network
-            reply = await fetch(self.stage, session, network, leaf, ends_at=self.now() + 60)
+            network, ends_at = self.team.network, self.now() + 60
+            reply = await fetch(self.stage, self.watcher, network, leaf, ends_at=ends_at)
             assert reply.status == 200, reply.said
             page = reply.reported
             receipts += [parse_receipt(canonical(receipt)) for receipt in page["receipts"]]
@@ -604,12 +611,12 @@ class MemberWorld:
 
     def compare_records(self, records: Iterable[AuditRecord]) -> None:
         """Compare the audit records of releases and of writes with those that succeeded."""
-        team = self.team.session.did
+        own = (self.team.session.did, self.watcher.did)
         did_of = {one.key.did: one.joined.person.did for one in self.sessions()}
         written: Counter[tuple[str, str, str]] = Counter()
         released: Counter[tuple[str, str]] = Counter()
         for record in records:
-            if record.action in ("kv.put", "kv.del") and record.actor != team:
+            if record.action in ("kv.put", "kv.del") and record.actor not in own:
                 written[record.action, record.actor, record.subject.rpartition("/")[2]] += 1
             elif record.action == "release.authorised":
                 released[json.loads(record.detail)["member"] or "", record.actor] += 1
