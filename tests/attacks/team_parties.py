@@ -91,7 +91,7 @@ def membership(
     role: Role,
     *names: str,
     by: Person | None = None,
-    ttl_s: int = 3600,
+    ttl_s: int | None = None,
     grants: Grants | None = None,
     also: Grants | None = None,
     changes: Mapping[str, Json] | None = None,
@@ -105,13 +105,15 @@ def membership(
         role: the member's.
         names: secrets.
         by: the admin who signs it; None: the team's wallet.
-        ttl_s: seconds until it ends.
+        ttl_s: seconds until it ends; None: an hour, or half an hour if an admin signs, whose own
+            membership has to end later.
         grants: what it grants, in place of the role's rights.
         also: what it grants beside them.
         changes: members that replace those of the statement.
         more: arguments of `wallet_token`.
     """
-    ends_at = int(time.time()) + ttl_s
+    life_s = ttl_s or (3600 if by is None else 1800)
+    ends_at = int(time.time()) + life_s
     paths = [team.client.secrets().resource(name) for name in names]
     stated: dict[str, Json] = {"member": person.did, "role": role, "end": ends_at}
     if paths:
