@@ -19,6 +19,7 @@ Example:
     inviting = await Inviting(invitation=invitation).advance(team.teams)
     inviting = await inviting.advance(team.teams)
     joining = await joining.advance(other.teams)
+    joining = await joining.advance(other.teams)
     inviting = await inviting.advance(team.teams)
     assert inviting.words == joining.words and inviting.words is not None
     await inviting.confirm(team.teams, wallet=wallet)
@@ -174,12 +175,14 @@ class Joining:
         joiner: DID of the person.
         nonce: the person's nonce.
         admin_nonce: the admin's nonce; b"" before it is there.
+        is_revealed: whether the person's nonce was sent.
     """
 
     invitation: Invitation
     joiner: str
     nonce: bytes = field(repr=False)
     admin_nonce: bytes = field(default=b"", repr=False)
+    is_revealed: bool = False
 
     @staticmethod
     async def start(teams: "Teams", line: str) -> "Joining":
@@ -243,7 +246,11 @@ class Joining:
             )
 
     async def advance(self, teams: "Teams") -> "Joining":
-        """Return the side with the admin's nonce, or the same if it is not there yet.
+        """Return the side after the next step, or the same if there is nothing to do.
+
+        The first step reads the admin's nonce, the second one sends the person's. The result has to
+        be stored between them. Otherwise somebody who learns the person's nonce could give another
+        one for the admin's.
 
         Args:
             teams: of the session of the person who joins.
@@ -253,19 +260,20 @@ class Joining:
         """
         kv = _kv_of(self.invitation, teams.caller)
         folder = self.invitation.folder
-        side = self
         try:
-            if not side.admin_nonce:
+            if not self.admin_nonce:
                 given = await _answer(kv, folder + _NONCE)
                 if given is None:
                     return self
-                side = replace(self, admin_nonce=_nonce_in(given.decode("ascii", "replace")))
-            reveal = canonical_bytes({"joiner": side.joiner, "nonce": encode_url(side.nonce)})
+                return replace(self, admin_nonce=_nonce_in(given.decode("ascii", "replace")))
+            if self.is_revealed:
+                return self
+            reveal = canonical_bytes({"joiner": self.joiner, "nonce": encode_url(self.nonce)})
             if not await _put_once(kv, folder + _REVEAL, reveal):
                 raise _altered()
         except (Unauthorized, SessionExpired):
             raise _spent() from None
-        return side
+        return replace(self, is_revealed=True)
 
     @property
     def words(self) -> tuple[str, ...] | None:
@@ -368,6 +376,7 @@ class _StoredJoining(StrictRecord):
     joiner: str
     nonce: str
     admin_nonce: str
+    is_revealed: bool
 
 
 def encode_side(side: Inviting | Joining) -> bytes:
@@ -383,6 +392,7 @@ def encode_side(side: Inviting | Joining) -> bytes:
             joiner=side.joiner,
             nonce=encode_url(side.nonce),
             admin_nonce=encode_url(side.admin_nonce),
+            is_revealed=side.is_revealed,
         )
     return canonical_bytes(msgspec.to_builtins(stored))
 
@@ -417,8 +427,14 @@ def decode_joining(data: bytes) -> Joining:
     nonce = decode_url(stored.nonce) or b""
     if len(nonce) != NONCE_BYTES or len(admin_nonce) not in (0, NONCE_BYTES):
         raise _damaged()
+    if stored.is_revealed and not admin_nonce:
+        raise _damaged()
     return Joining(
-        invitation=stored.invitation, joiner=stored.joiner, nonce=nonce, admin_nonce=admin_nonce
+        invitation=stored.invitation,
+        joiner=stored.joiner,
+        nonce=nonce,
+        admin_nonce=admin_nonce,
+        is_revealed=stored.is_revealed,
     )
 
 

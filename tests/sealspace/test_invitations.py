@@ -56,6 +56,7 @@ class Meeting:
         joining = await Joining.start(self.joiner.teams, self.line)
         inviting = await self.invited()
         joining = await joining.advance(self.joiner.teams)
+        joining = await joining.advance(self.joiner.teams)
         return await inviting.advance(self.admin.teams), joining
 
     async def invited(self) -> Inviting:
@@ -118,6 +119,8 @@ async def test_both_sides_are_stored_between_their_steps(meeting: Meeting) -> No
     await joining.commit(meeting.joiner.teams)  # the same commitment is there
     inviting = decode_inviting(encode_side(await meeting.invited()))
     joining = decode_joining(encode_side(await joining.advance(meeting.joiner.teams)))
+    joining = decode_joining(encode_side(await joining.advance(meeting.joiner.teams)))
+    assert joining.is_revealed
     inviting = await inviting.advance(meeting.admin.teams)
     assert inviting.words == joining.words is not None
     for decode in (decode_inviting, decode_joining):
@@ -231,12 +234,31 @@ async def test_TM12_a_nonce_that_changes_after_the_reveal(meeting: Meeting) -> N
     assert again.words == inviting.words
 
 
+async def test_TM12_a_nonce_that_changes_after_a_failed_reveal(meeting: Meeting) -> None:
+    """TM12: the person's nonce is sent only by a side that has the admin's in its stored form, so a
+    node that learns it and fails cannot choose another nonce to fit."""
+    joining = await Joining.start(meeting.joiner.teams, meeting.line)
+    inviting = await meeting.invited()
+    sent = 0
+    while joining.words is None:
+        joining = decode_joining(encode_side(await joining.advance(meeting.joiner.teams)))
+        sent += 1
+        # Only the calls after the stored form has the nonce may reveal.
+        assert (await inviting.advance(meeting.admin.teams)).words is None
+    assert sent == 1
+    kept = joining.words
+    await meeting.admin.kv().put(f"{meeting.folder}nonce", encode_url(bytes(32)))
+    again = await joining.advance(meeting.joiner.teams)
+    assert again.words == kept
+
+
 async def test_TM13_somebody_in_the_middle(meeting: Meeting, bench) -> None:
     """TM13: somebody who answers both people in each other's place causes different words."""
     mallory, _ = await bench.owner()
     victim = await Joining.prepare(meeting.joiner.teams, meeting.line)
     between = await Joining.start(mallory.teams, meeting.line)
     inviting = await meeting.invited()
+    between = await between.advance(mallory.teams)
     between = await between.advance(mallory.teams)
     inviting = await inviting.advance(meeting.admin.teams)
     # Mallory relays the admin's own nonce to the person who wants to join.

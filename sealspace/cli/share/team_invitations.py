@@ -177,7 +177,7 @@ async def join(client: Client, line: str, name: str | None, no_wait: bool) -> No
         _keep(path, joining)
     if not joining.admin_nonce:
         await joining.commit(client.teams)
-        joining = await _answered(client, joining, path, no_wait=no_wait)
+    joining = await _answered(client, joining, path, no_wait=no_wait)
     if joining.words is None:
         tell("the admin has not answered yet; then run the same command again")
         return
@@ -267,19 +267,21 @@ async def _admit(acting: Client, client: Client, inviting: Inviting, *, no_wait:
 
 
 async def _answered(client: Client, joining: Joining, path: Path, *, no_wait: bool) -> Joining:
-    """Wait until the admin has answered, and store the admin's nonce."""
+    """Wait until the admin has answered, store the admin's nonce, and send the person's."""
     is_told = False
-    while True:
+    while not joining.is_revealed:
         advanced = await joining.advance(client.teams)
         if advanced != joining:
-            _keep(path, advanced)
-            return advanced
+            joining = advanced
+            _keep(path, joining)  # the admin's nonce is stored before the person's is sent
+            continue
         if no_wait:
             return joining
         if not is_told:
             tell("waiting for the admin; to go on later: Ctrl-C, then the same command again")
             is_told = True
         await asyncio.sleep(_POLL_S)
+    return joining
 
 
 async def _joined(client: Client, joining: Joining, *, no_wait: bool) -> bool:
