@@ -298,7 +298,7 @@ class Joining:
         """
         terms = self.invitation
         wanted = (terms.team, terms.admin, terms.role, terms.secrets, terms.end)
-        for one in await teams.memberships():
+        for one in await teams.memberships(terms.team):
             if (one.team, one.admitted_by, one.role, one.secrets, one.ends_at) == wanted:
                 return one
         raise NotAMember("the admin has not confirmed the words yet")

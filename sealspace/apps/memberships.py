@@ -26,6 +26,7 @@ from capabilities.facts import states_membership as has_membership_fact
 from capabilities.members import check_admitted
 from capabilities.memberships import Role, is_membership, secret_rights, stated_membership, team_of
 from capabilities.principals import Principal, parse_principal, same_principal
+from capabilities.resources import root_of
 from capabilities.tokens import Capability, Delegation, parse_delegation, verify_delegation
 
 from ..documents.invitations import INVITATIONS_PATH
@@ -145,12 +146,15 @@ def with_descendants(listed: TeamMembers, members: Iterable[TeamMember]) -> froz
     return frozenset(ending)
 
 
-def states_membership(token: str) -> bool:
-    """Return whether a token states that it is a membership. The signature is not verified."""
+def stated_team(token: str) -> Principal | None:
+    """Return the team of a membership; None for any other token. No signature is verified."""
     try:
-        return has_membership_fact(parse_delegation(token).facts)
+        delegation = parse_delegation(token)
+        if not has_membership_fact(delegation.facts) or not delegation.capabilities:
+            return None
     except CapabilityError:
-        return False
+        return None
+    return root_of(delegation.capabilities[0].resource)
 
 
 def verified(token: str) -> Delegation | None:

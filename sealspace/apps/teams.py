@@ -77,7 +77,7 @@ from .memberships import (
     read_member,
     registered,
     require_other_admin,
-    states_membership,
+    stated_team,
     terms_of,
     verified,
     with_descendants,
@@ -210,15 +210,20 @@ class Teams:
         await Delegations(acting).revoke(session.grants[0].cid)
         return CreatedTeam(team=session.owner, memberships=tuple(signed), seed=seed)
 
-    async def memberships(self, *, ended: bool = False) -> tuple[TeamMember, ...]:
+    async def memberships(
+        self, team: str | None = None, *, ended: bool = False
+    ) -> tuple[TeamMember, ...]:
         """Return the memberships that the owner of this session has received, the latest first.
 
         Anybody can sign a membership of their own team for any wallet. So compare the team's DID
         with the one that an admin of the team named.
 
         Args:
+            team: DID of a team; only its memberships are read.
             ended: also return those that have ended or were revoked.
         Raises:
+            MalformedAnswer: there are more memberships than a client verifies. With `team`, those
+                of others do not count.
             SealspaceError: as `Delegations.query`.
         Does not check:
             The admin's membership that a membership cites. The node checks it on each use.
@@ -228,6 +233,7 @@ class Teams:
             direction="received",
             account=None if session.space else SECRETS_SPACE,
             status=None if ended else "active",
+            team=team,
         )
         now = self._caller.clock.now()
         found = []
@@ -247,9 +253,8 @@ class Teams:
             NotAMember: there is none.
             SealspaceError: as `memberships`.
         """
-        for one in await self.memberships():
-            if same_principal(one.team, team):
-                return one
+        for one in await self.memberships(team):
+            return one
         raise _not_a_member(team)
 
     async def sign_in(
@@ -315,7 +320,7 @@ class Teams:
                 would end; see `remove`.
             SealspaceError: as `memberships` and `Delegations.revoke_by_wallet`.
         """
-        own = [one for one in await self.memberships() if same_principal(one.team, team)]
+        own = await self.memberships(team)
         if not own:
             raise _not_a_member(team)
         for one in own:
@@ -346,6 +351,7 @@ class Teams:
             direction="granted",
             account=self._space.text,
             status=None if ended else "active",
+            team=self._team,
         )
         now = self._caller.clock.now()
         known = {}
@@ -559,11 +565,17 @@ class Teams:
         raise LifetimeTooLong("a membership", asked_s=ttl_s, possible_s=own.ends_at - now)
 
     async def _records(
-        self, *, direction: Direction, account: str | None, status: Status | None
+        self,
+        *,
+        direction: Direction,
+        account: str | None,
+        status: Status | None,
+        team: str | None,
     ) -> list[DelegationRecord]:
         """Return the delegations of an account that state that they are memberships.
 
-        Their signatures are not verified.
+        Their signatures are not verified. With `team`, those of other teams are left out before
+        anything is counted: anybody can sign many of them for a person.
         """
         query = Delegations(self._caller).query(
             direction=direction,
@@ -576,7 +588,8 @@ class Teams:
         records: list[DelegationRecord] = []
         char_count = 0
         async for record in query:
-            if not states_membership(record.token or ""):
+            stated = stated_team(record.token or "")
+            if stated is None or (team is not None and not same_principal(stated, team)):
                 continue
             records.append(record)
             char_count += len(record.token or "")

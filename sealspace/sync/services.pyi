@@ -925,15 +925,20 @@ class Teams:
             SealspaceError: as `Client.sign_in` and `Encryption.ensure_network`.
         """
 
-    def memberships(self, *, ended: bool = False) -> tuple[TeamMember, ...]:
+    def memberships(
+        self, team: str | None = None, *, ended: bool = False
+    ) -> tuple[TeamMember, ...]:
         """Return the memberships that the owner of this session has received, the latest first.
 
         Anybody can sign a membership of their own team for any wallet. So compare the team's DID
         with the one that an admin of the team named.
 
         Args:
+            team: DID of a team; only its memberships are read.
             ended: also return those that have ended or were revoked.
         Raises:
+            MalformedAnswer: there are more memberships than a client verifies. With `team`, those
+                of others do not count.
             SealspaceError: as `Delegations.query`.
         Does not check:
             The admin's membership that a membership cites. The node checks it on each use.

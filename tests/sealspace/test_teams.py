@@ -19,6 +19,7 @@ from sealspace.errors import (
     DelegationRevoked,
     InvalidInput,
     LifetimeTooLong,
+    MalformedAnswer,
     NotAMember,
     NotGranted,
     Unauthorized,
@@ -326,6 +327,21 @@ async def test_a_membership_of_a_stranger(office: Office, bench) -> None:
     found = await office.alice.client.teams.memberships()
     assert {one.team for one in found} == {office.team, created.team}
     assert (await office.alice.client.teams.membership(office.team)).team == office.team
+
+
+async def test_memberships_of_strangers_do_not_hide_a_team(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strangers who sign many memberships for a person do not keep the person from a team."""
+    bob = await office.admitted("reader")
+    for _ in range(3):
+        stranger = await office.person()
+        await stranger.client.teams.create([bob.did])
+    monkeypatch.setattr("sealspace.apps.teams._MOST_MEMBERSHIPS", 2)
+    with pytest.raises(MalformedAnswer, match="more than 2"):
+        await bob.client.teams.memberships()
+    assert (await bob.client.teams.membership(office.team)).role == "reader"
+    assert await bob.client.teams.leave(office.team, wallet=bob.wallet)
 
 
 # --- a node that lies -----------------------------------------------------------------------------
