@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from embedded_node import EmbeddedNode, embedded_node
+from forked_programs import forked_program
 from owner_desk import OwnerDesk, Ran, owner_desk
 from relay import Answer, relay_before
 from tests_support import OUR_IMPORTS
@@ -148,7 +149,7 @@ async def test_SH7_a_team(office: Office) -> None:
     assert await office.bob_reads("API_KEY") == "open sesame"
 
 
-async def test_SH8_a_name_that_one_has_too(office: Office, programs: Path) -> None:
+async def test_SH8_a_name_that_one_has_too(office: Office) -> None:
     """`run --from` passes only shared values. If the reader has a secret of the same name, the
     reader has to choose."""
     await office.as_alice("secret", "share", "API_KEY", "--with", office.bob)
@@ -157,7 +158,14 @@ async def test_SH8_a_name_that_one_has_too(office: Office, programs: Path) -> No
 
     async def ran(*options: str) -> tuple[int | None, str]:
         started = await asyncio.create_subprocess_exec(
-            *(programs / "sealspace", "run", "--home", str(office.bobs), "--from", office.alice),
+            *(
+                forked_program("sealspace"),
+                "run",
+                "--home",
+                str(office.bobs),
+                "--from",
+                office.alice,
+            ),
             *(*options, *program),
             env={"PATH": os.environ["PATH"], **OUR_IMPORTS},
             cwd=office.bobs,
