@@ -177,8 +177,8 @@ FAULTS = (
     _fault(
         "anybody revokes",
         (
-            chain.judge_revocation,
-            "if acting is None or not may_manage(acting, target.delegation):",
+            chain._revoker,
+            "if acting is None or not may_manage(team or acting, target):",
             "if acting is None:",
         ),
         group="revocations",
@@ -275,7 +275,7 @@ FAULTS = (
     ),
     _fault(
         "a machine token opens every key of the network",
-        (gate._path_lists, "if machine is not None:", "if False:"),
+        (gate._path_lists, "if holder is not None and holder.paths:", "if False:"),
         group="machine-tokens",
         asked="ask for a key that is not stored at its path",
     ),
