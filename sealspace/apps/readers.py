@@ -15,6 +15,7 @@ from capabilities.cacao import Cacao
 from capabilities.capability_errors import CapabilityError
 from capabilities.cids import Digest
 from capabilities.machine_tokens import MachineGrant, is_machine_token
+from capabilities.members import check_admitted
 from capabilities.memberships import Membership, is_membership, stated_membership, team_of
 from capabilities.principals import Principal, same_principal
 from capabilities.resources import NetworkId, Resource, extends, network_of
@@ -29,6 +30,7 @@ from ..documents.secret_names import SharedFolder
 from ..wire.delegation_history import DelegationRecord
 from ..wire.token_line import token_in
 from .descriptions import run_grant_in
+from .memberships import registered
 
 Kind = Literal[
     "owner", "member", "session", "grant", "backend", "runner", "person", "token", "ci", "operator"
@@ -497,20 +499,17 @@ class _Judge:
         delegation = grant.delegation
         if not is_membership(delegation):
             return None
+        now = self._facts.now
+        parents = self._parents(grant)
         try:
-            # The node knows when it was registered. That is no later than now.
-            stated = stated_membership(delegation, registered_at=self._facts.now)
+            stated = stated_membership(delegation, registered_at=now)
+            above = [registered(parent.delegation, now) for parent in parents]
+            check_admitted(delegation, stated, above)
             team = team_of(delegation)
         except CapabilityError:
             return None
-        if team != self._facts.owner:
-            return None
-        if delegation.delegator == team:
-            return None if delegation.parents else stated
-        admin = self._membership_of_signer(grant)
-        if admin is None or admin.role != "admin" or stated.end > admin.end:
-            return None
-        return stated
+        is_above_valid = all(self._membership(parent) is not None for parent in parents)
+        return stated if team == self._facts.owner and is_above_valid else None
 
     def _membership_of_signer(self, grant: _Grant) -> Membership | None:
         """Return the membership that a delegation cites alone, if it is that of its signer."""
