@@ -11,6 +11,7 @@ authority to decrypt. That delegation is signed by O or by O's session key in pe
 A machine token (MT4) needs no evidence either, where the owner in person needs none. It opens only
 keys that are stored at the paths that O listed in it, or in the trust under which this node made
 it. The same holds for a member of the team O (TM4), whose membership may also be for all secrets.
+The paths of a membership narrow every release that depends on it, whoever receives the key.
 
 In force are the policies of the node, of the owner and of every delegation in every cited closure.
 A release has to satisfy all of them, so a further policy, delegation or proof can only narrow.
@@ -63,7 +64,7 @@ from capabilities.sign_ins import (
 from capabilities.strict_json import Json
 from capabilities.tokens import Delegation
 
-from .holders import Holder, holder_of
+from .holders import Holder, cited_memberships, holder_of
 from .judgement import Refusal, judge
 from .key_providers import is_key_source_accepted
 from .network_errors import PolicyError, ReleaseRefused
@@ -157,6 +158,18 @@ class KeyOwner(AcyclicStruct, kw_only=True):
     is_secret: bool
 
 
+class PathList(AcyclicStruct, kw_only=True):
+    """A list of storage paths that limits a release.
+
+    Attributes:
+        paths: resources of values; the released key has to be stored at one of them.
+        origin: who listed them, for the audit record.
+    """
+
+    paths: tuple[str, ...]
+    origin: str
+
+
 class ReleaseRequest(AcyclicStruct, kw_only=True):
     """The input for deciding whether to release a key.
 
@@ -185,7 +198,7 @@ class ReleaseRequest(AcyclicStruct, kw_only=True):
 
 
 MAX_PATHS = 256
-"""Most paths that the policies of one release may list together; each is a row to read."""
+"""Most paths that the lists of one release may have together; each is a row to read."""
 
 Reason = Literal[
     Refusal,
@@ -257,10 +270,11 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
     links = _check_chain(request, facts)  # 1
     holder = holder_of(request.owner, request.exchange_key)
     in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)  # 2
-    rows = _check_paths(request, in_force, holder)  # 3
+    path_lists = path_lists_in_force(in_force, holder, facts)
+    rows = _check_paths(request, path_lists)  # 3
     basis = _basis_of(request, facts, in_force, holder)  # 4 to 7
     _check_withdrawn(request, links, basis.evidence)  # 8
-    rows += _check_key_owner(request, in_force, holder)  # 9
+    rows += _check_key_owner(request, path_lists, holder)  # 9
     if basis.evidence_row is not None:
         rows = (basis.evidence_row, *rows)
     cids = (member.cid for key in facts.cited for member in facts.links[key].closure)
@@ -295,19 +309,34 @@ def needs_evidence(
     return owner.in_person is None or _in_person_refusal(release_record.mode, in_force) is not None
 
 
-def paths_in_force(policies: Iterable[Policy], holder: Holder | None) -> frozenset[str]:
-    """Return all storage paths listed in the policies, and in a machine token or membership.
+def path_lists_in_force(
+    policies: Iterable[Policy], holder: Holder | None, facts: AuthorityFacts
+) -> tuple[PathList, ...]:
+    """Return the lists of storage paths that limit a release.
 
-    A list of paths requires that an envelope at one of them contains the released key. So the
-    caller has to read the envelopes at all these paths before it calls `admit`.
+    They are those of the policies, of the machine token, and of the memberships. An envelope with
+    the released key has to be stored at a path of each list. So the caller has to read the
+    envelopes at all these paths before it calls `admit`.
+
+    Raises ReleaseRefused if they have too many paths together, or a membership is not valid.
     """
-    listed = [policy.paths for policy in policies]
-    if holder is not None:
-        listed.append(holder.paths)
-    paths = frozenset(path for each in listed for path in each)
-    if len(paths) > MAX_PATHS:
+    path_lists = [
+        PathList(paths=policy.paths, origin=f"policy {policy_digest(policy)}")
+        for policy in policies
+        if policy.paths
+    ]
+    if holder is None:
+        # In mode "off", a session opens keys without being one of a member (TM3). In every mode, it
+        # may pass its rights on. The membership gives no more than its paths for that (TM4).
+        for stated in cited_memberships(facts):
+            if stated.paths:
+                path_lists.append(PathList(paths=stated.paths, origin=f"member {stated.member}"))
+    elif holder.paths:  # a membership may list none
+        kind = "member" if isinstance(holder, Member) else "machine token"
+        path_lists.append(PathList(paths=holder.paths, origin=f"{kind} {holder.name}"))
+    if len({path for path_list in path_lists for path in path_list.paths}) > MAX_PATHS:
         raise _refused("path", "too many paths")
-    return paths
+    return tuple(path_lists)
 
 
 def policies_in_force(
@@ -365,37 +394,19 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[R
 # --- step 3 ---------------------------------------------------------------------------------------
 
 
-def _check_paths(
-    request: ReleaseRequest, in_force: tuple[Policy, ...], holder: Holder | None
-) -> tuple[RowStamp, ...]:
-    """Check that the policies and the caller's own list allow a storage path of the wrapped key.
+def _check_paths(request: ReleaseRequest, path_lists: Iterable[PathList]) -> tuple[RowStamp, ...]:
+    """Check that each list of paths has one at which the wrapped key is stored.
 
-    For each list of paths, the key must be stored at one of them; otherwise ReleaseRefused is
-    raised. A policy without a list allows every path. Returns the rows at these paths. `key_paths`
-    in the request contains all paths where the key is stored.
+    Returns the rows at these paths. `key_paths` in the request contains all paths where the key is
+    stored. Raises ReleaseRefused.
     """
-    paths_in_force(in_force, holder)  # refuses too many paths
     rows: dict[RowStamp, None] = {}
-    for paths, origin in _path_lists(in_force, holder):
-        row = next((request.key_paths[path] for path in paths if path in request.key_paths), None)
-        if row is None:
-            raise _refused("path", origin)
-        rows[row] = None
+    for path_list in path_lists:
+        stored = [path for path in path_list.paths if path in request.key_paths]
+        if not stored:
+            raise _refused("path", path_list.origin)
+        rows[request.key_paths[stored[0]]] = None
     return tuple(rows)
-
-
-def _path_lists(
-    in_force: tuple[Policy, ...], holder: Holder | None
-) -> list[tuple[tuple[str, ...], str]]:
-    """Return each list of paths that limits a release, with its origin for the audit record."""
-    path_lists = [
-        (policy.paths, f"policy {policy_digest(policy)}") for policy in in_force if policy.paths
-    ]
-    # It opens only the secrets that it lists (MT4). A membership may list none (TM4).
-    if holder is not None and holder.paths:
-        kind = "member" if isinstance(holder, Member) else "machine token"
-        path_lists.append((holder.paths, f"{kind} {holder.name}"))
-    return path_lists
 
 
 # --- steps 4 to 7 ---------------------------------------------------------------------------------
@@ -602,7 +613,7 @@ def _check_withdrawn(
 
 
 def _check_key_owner(
-    request: ReleaseRequest, in_force: tuple[Policy, ...], holder: Holder | None
+    request: ReleaseRequest, path_lists: Collection[PathList], holder: Holder | None
 ) -> tuple[RowStamp, ...]:
     """Refuse a key that belongs to another path than the allowed ones (RL22).
 
@@ -617,7 +628,6 @@ def _check_key_owner(
     if request.owner.in_person is not None:
         return ()
     key_owner = request.key_owner
-    path_lists = _path_lists(in_force, holder)
     is_for_all_secrets = isinstance(holder, Member) and not holder.paths
     if key_owner is None:
         if path_lists or is_for_all_secrets:
@@ -627,9 +637,9 @@ def _check_key_owner(
         raise _refused("path", "the content key was stored at a path that is no secret")
     if key_owner.is_at_two_paths and not (is_for_all_secrets and not path_lists):
         raise _refused("path", "the content key was stored at two paths")
-    for paths, origin in path_lists:
-        if key_owner.paths.isdisjoint(paths):
-            raise _refused("path", f"another path owns the content key: {origin}")
+    for path_list in path_lists:
+        if key_owner.paths.isdisjoint(path_list.paths):
+            raise _refused("path", f"another path owns the content key: {path_list.origin}")
     return (key_owner.row,)
 
 

@@ -18,7 +18,7 @@ from capabilities.machine_tokens import (
     machine_grant,
 )
 from capabilities.members import Member, holding_member, member_of
-from capabilities.memberships import is_membership
+from capabilities.memberships import Membership, is_membership, stated_membership, team_of
 from capabilities.sign_ins import AuthorityFacts, OwnerAuthority, cited_links
 
 from .network_errors import ReleaseRefused
@@ -40,6 +40,24 @@ def holder_of(owner: OwnerAuthority, exchange_key: str) -> Holder | None:
         return member_of(owner.facts)
     except MalformedToken as exc:
         raise ReleaseRefused("chain", exc.text) from exc
+
+
+def cited_memberships(facts: AuthorityFacts) -> list[Membership]:
+    """Return the memberships of the network's owner that a request depends on.
+
+    They are in the closures of the cited delegations, in whatever form the request cites them.
+
+    Raises ReleaseRefused if one of them is not valid.
+    """
+    memberships = []
+    try:
+        for link in facts.links.values():
+            if is_membership(link.delegation) and team_of(link.delegation) == facts.owner:
+                stated = stated_membership(link.delegation, registered_at=link.registered_at)
+                memberships.append(stated)
+    except MalformedToken as exc:
+        raise ReleaseRefused("chain", exc.text) from exc
+    return memberships
 
 
 def _machine_grant_of(owner: OwnerAuthority, exchange_key: str) -> MachineGrant | None:

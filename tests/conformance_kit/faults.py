@@ -275,7 +275,7 @@ FAULTS = (
     ),
     _fault(
         "a machine token opens every key of the network",
-        (gate._path_lists, "if holder is not None and holder.paths:", "if False:"),
+        (gate.path_lists_in_force, "elif holder.paths:", "elif False:"),
         group="machine-tokens",
         asked="ask for a key that is not stored at its path",
     ),

@@ -9,7 +9,13 @@ from tests_support import altered
 
 from capabilities.chain import Authority, Marker
 from capabilities.sign_ins import OwnerAuthority, session_holders
-from encryption_network.gate import MAX_PATHS, ReleasePermit, admit, needs_evidence, paths_in_force
+from encryption_network.gate import (
+    MAX_PATHS,
+    ReleasePermit,
+    admit,
+    needs_evidence,
+    path_lists_in_force,
+)
 from encryption_network.network_errors import ReleaseRefused
 from encryption_network.policy import Policy
 
@@ -387,9 +393,11 @@ def test_paths_are_bounded(world: Any) -> None:
     distinct = [
         altered(policy, paths=tuple(f"{path}/{n}" for path in policy.paths)) for n in range(8)
     ]
-    assert len(paths_in_force(distinct, None)) == MAX_PATHS
+    facts = world.request(world.session, [world.sign_in(world.session)]).owner.facts
+    path_lists = path_lists_in_force(distinct, None, facts)
+    assert sum(len(path_list.paths) for path_list in path_lists) == MAX_PATHS
     with pytest.raises(ReleaseRefused):
-        paths_in_force([*distinct, policy], None)
+        path_lists_in_force([*distinct, policy], None, facts)
 
 
 # --- the chain ------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from capabilities.sign_ins import session_holders
 from encryption_network.gate import (
     admit,
     needs_evidence,
-    paths_in_force,
+    path_lists_in_force,
     policies_in_force,
 )
 from encryption_network.holders import holder_of
@@ -75,8 +75,12 @@ def test_MT4_a_policy_with_paths_narrows_it(world: Any) -> None:
     assert world.reason_of(request) == "path"
     links = request.owner.facts.links.values()
     in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)
-    listed = paths_in_force(in_force, holder_of(request.owner, request.exchange_key))
-    assert listed == {world.path("ONE"), world.path("TWO")}
+    holder = holder_of(request.owner, request.exchange_key)
+    listed = path_lists_in_force(in_force, holder, request.owner.facts)
+    assert [path_list.paths for path_list in listed] == [
+        (world.path("ONE"),),
+        (world.path("ONE"), world.path("TWO")),
+    ]
 
 
 def test_MT4_it_is_the_only_proof(world: Any) -> None:

@@ -140,6 +140,26 @@ def test_TM2_the_team_owns_the_network(world: Any) -> None:
     assert world.reason_of(world.with_facts(request, links=links)) == "chain"
 
 
+@pytest.mark.parametrize("beside", ["another sign-in", "a passed-on right"])
+def test_TM4_the_paths_narrow_what_is_no_request_as_a_member(world: Any, beside: str) -> None:
+    """In mode `off`, too, a membership gives the keys of its own secrets alone (TM4)."""
+    world.record = altered(world.record, mode="off")
+    membership = world.member("reader", "ONE")
+    if beside == "another sign-in":
+        proofs = [signed_in(world, membership), signed_in(world, membership, age_s=1)]
+    else:
+        own = world.sign_in(world.backend, wallet=world.MEMBER, parents=[membership], read=False)
+        proofs = [world.grant(world.backend, world.session.did, parents=[own])]
+    own_key = world.key_owner(world.path("ONE"))
+    assert admit(altered(ask(world, *proofs), key_owner=own_key)).ground == "off"
+    other_key = world.key_owner(world.path("TWO"))
+    assert world.reason_of(altered(ask(world, *proofs, name="TWO"), key_owner=other_key)) == "path"
+    assert world.reason_of(altered(ask(world, *proofs), key_owner=other_key)) == "path"
+    assert world.reason_of(altered(ask(world, *proofs), key_owner=None)) == "path"
+    at_two = world.key_owner(world.path("ONE"), is_at_two_paths=True)
+    assert world.reason_of(altered(ask(world, *proofs), key_owner=at_two)) == "path"
+
+
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

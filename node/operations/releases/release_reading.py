@@ -26,7 +26,7 @@ from encryption_network.gate import (
     ReleaseRequest,
     RowStamp,
     needs_evidence,
-    paths_in_force,
+    path_lists_in_force,
     policies_in_force,
 )
 from encryption_network.holders import holder_of
@@ -123,8 +123,7 @@ async def read_release(
         RequestError: one of the checks 13 to 21 failed (enc 2.7).
         Refusal: `root-secret-replaced`, this process has a former root secret.
         ReleaseRefused: the rules for machine tokens and members do not permit this use (MT4, TM4),
-            or a policy in
-            force cannot be read.
+            or a policy in force cannot be read.
         SpaceError, RecordError: the store does not answer, or a row does not decode.
     """
     now = services.now()
@@ -149,7 +148,8 @@ async def read_release(
     owner = await decide_owner_authority(services, call, checked.network.owner)
     holder = holder_of(owner, services.keyring.exchange_signer.did)
     policies = policies_in_force(checked.network.policy, release_record, owner.facts.links.values())
-    paths = paths_in_force(policies, holder)
+    path_lists = path_lists_in_force(policies, holder, owner.facts)
+    paths = frozenset([path for path_list in path_lists for path in path_list.paths])
     key_owner = None
     if owner.in_person is None:  # the owner in person opens every key (RL22)
         key_owner = await _read_key_owner(services, checked, paths, rows)
