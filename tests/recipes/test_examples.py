@@ -9,12 +9,15 @@ import runpy
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 import pytest
 import yaml
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from backend_process import serving
 from deviating_platform import SimulatedPlatform
 from owner_desk import OwnerDesk, owner_desk
@@ -76,6 +79,9 @@ def test_each_is_listed_and_run_here() -> None:
         "backend.py",
         "demo.py",
         "manifest/notes.py",
+        "listen/app.py",
+        "listen/backend.py",
+        "listen/fireflies.py",
         "deploy/tdx/notes.py",  # both are run by test_tdx.py
         "deploy/tdx/pack.py",
         "program/counter.py",  # both are built by tests/guests/test_toolchains.py
@@ -176,6 +182,71 @@ async def test_backend(tmp_path: Path) -> None:
                 status, text = await _work(url, owner.session.owner)
                 assert status == 403
                 assert "delegation-revoked" in text
+
+
+async def test_listen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The owner stores a key on the application's page, lets the backend use it, and sees what the
+    backend fetched; the backend refuses everybody else, and after the revocation the owner too."""
+    platform = SimulatedPlatform.from_seed(b"the platform of the examples")
+    platform.save(tmp_path / "tee")
+    wallet = new_wallet()
+    (tmp_path / "wallet.key").write_text(wallet.secret.hex())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEALSPACE_HOME", str(tmp_path))
+    folder = EXAMPLES / "listen"
+
+    async def main(name: str, running: AsyncExitStack) -> str:
+        made = runpy.run_path(str(folder / f"{name}.py"))["main"]()
+        server = TestServer(made if isinstance(made, web.Application) else await made)
+        await running.enter_async_context(server)
+        return str(server.make_url("")).rstrip("/")
+
+    async with AsyncExitStack() as running:
+        node = running.enter_context(running_node(tmp_path, platform=platform, workers=1))
+        (tmp_path / "tee" / "collateral").symlink_to(tmp_path / "collateral")
+        monkeypatch.setenv("SEALSPACE_NODE", node.url)
+        monkeypatch.setenv("FIREFLIES_KEY", VALUE)
+        monkeypatch.setenv("FIREFLIES_URL", f"{await main('fireflies', running)}/transcripts")
+        backend = await main("backend", running)
+        monkeypatch.setenv("LISTEN_BACKEND", backend)
+        url = await main("app", running)
+        (word,) = re.findall(
+            r"^open http://127\.0\.0\.1:\d+(/\S+/)$", capsys.readouterr().out, re.M
+        )
+        http = await running.enter_async_context(aiohttp.ClientSession())
+
+        async def step(name: str, **sent: str) -> tuple[str, list[str]]:
+            """Press a button of the page, and return what the page says and lists then."""
+            async with http.post(f"{url}{word}{name}", data=sent) as answer:
+                page = await answer.text()
+            (said,) = re.findall(r'<p role="status">(.*?)\s*</p>', page, re.S)
+            return said, re.findall("<li>(.*?)</li>", page)
+
+        async with http.get(f"{url}{word}") as answer:
+            (did,) = re.findall(r"is (did:key:\w+), with", await answer.text())
+        assert await step("fetch") == ("this owner granted nothing", [])
+        assert await step("key", key="another key") == ("The key is stored.", [])
+        said, _ = await step("grant")
+        assert said == "The backend may use the key until you revoke the grant."
+        assert await step("fetch") == ("the service of the meetings refused the key", [])
+        await step("key", key=VALUE)
+        fetched = ("Fetched.", ["Plan of the week", "Interview with Ada"])
+        assert await step("fetch") == fetched
+        for path in ("/", "/key", f"/{'A' * 22}/"):
+            async with http.get(url + path) as answer:
+                assert answer.status == 404
+        for stranger in (new_wallet().did, "nobody", ""):
+            async with http.post(f"{backend}/fetch", params={"owner": stranger}) as answer:
+                assert answer.status == 403
+        async with Client(node.url) as owner:
+            await owner.sign_in(wallet)
+            granted = owner.delegations.query(direction="granted", status="active")
+            (cid,) = [one.cid async for one in granted if one.delegate == did]
+            await owner.delegations.revoke(cid)
+        said, kept = await step("fetch")
+        assert "delegation-revoked" in said and kept == fetched[1]
 
 
 async def test_workflow(bench: Bench, tmp_path: Path) -> None:
