@@ -65,6 +65,7 @@ from sealspace.errors import (
     NotGranted,
     ReleaseRefused,
     Unauthorized,
+    UnboundValue,
 )
 from sealspace.kv import Kv
 from sealspace.secrets import PROTECTED_NETWORK, Generated, Secret, SecretName
@@ -385,6 +386,9 @@ class Backend:
             except Unauthorized as refusal:
                 if not await self._has_other_grant(read, read.get, by_get, refusal):
                     raise
+            except UnboundValue as unbound:
+                other = self._grant_allowing(read, owner, unbound)
+                return await self.open_secret(owner, name, scope=scope, by=other)
             else:
                 self._grants.copy_pins(client)
                 await self._grants.note_read((*by_get, *by_decrypt))
@@ -408,6 +412,19 @@ class Backend:
         if isinstance(refusal, DelegationRevoked):
             raise refusal from denial
         raise denial
+
+    def _grant_allowing(self, read: _Read, owner: str, unbound: UnboundValue) -> Grant:
+        """Return another grant, which allows values without a place (EN47).
+
+        Raises:
+            UnboundValue: there is none, or the read names its grant.
+        """
+        other = None
+        if read.by is None:
+            other = self._grants.allowing_unbound(owner, (read.get, read.decrypt))
+        if other is None:
+            raise unbound
+        return other
 
     async def _has_other_grant(
         self, read: _Read, wanted: Capability, cited: tuple[str, ...], refusal: Unauthorized

@@ -13,6 +13,7 @@ Example:
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from capabilities.abilities import DECRYPT
@@ -22,7 +23,8 @@ from capabilities.resources import NetworkId, network_of, parse_network_id
 from capabilities.tokens import Capability
 from sealspace.client import Client
 from sealspace.delegations import allow
-from sealspace.errors import DelegationRevoked, Unauthorized
+from sealspace.documents.unbound_values import may_open_unbound
+from sealspace.errors import DelegationRevoked, NotGranted, Unauthorized
 from sealspace.session import Grant
 from sealspace.wire.portable import PortableDelegation
 
@@ -159,6 +161,18 @@ class SessionGrants:
             if grant.cid in self.held.cids:
                 self._by_grant[grant.cid] = client
         return client
+
+    def allowing_unbound(self, owner: str, wanted: Sequence[Capability]) -> Grant | None:
+        """Return a live grant of an owner by which values without a place may be used (EN47)."""
+        now = self._clock.now()
+        for grant in self.live():
+            if grant.cid in self.held.revoked:
+                continue
+            session = self.client_citing(grant).session
+            with suppress(NotGranted):
+                if may_open_unbound(session, owner, wanted, now=now):
+                    return grant
+        return None
 
     def copy_pins(self, client: Client) -> None:
         """Add the network keys that another client has pinned."""

@@ -16,7 +16,7 @@ from sealspace.client import Client, SignIn
 from sealspace.delegations import allow
 from sealspace.documents.unbound_values import may_open_unbound
 from sealspace.encryption import envelope_bytes
-from sealspace.errors import InvalidInput, UnboundValue
+from sealspace.errors import DelegationRevoked, InvalidInput, UnboundValue
 from sealspace.session import Session, key_session, mint, read_grant, sign_message
 from sealspace.wire.caller import Caller
 from sealspace.wire.id_tokens import exchange
@@ -138,6 +138,33 @@ async def test_EN47_a_backend(bench, allows: bool) -> None:
     else:
         with pytest.raises(UnboundValue):
             await backend.read_secret(client.session.owner, "API_KEY")
+
+
+async def test_EN47_a_newer_grant_does_not_hide_it(bench) -> None:
+    """A backend reads by the grant that allows such values, whichever it got last."""
+    client, wallet = await bench.owner()
+    agent = await bench.client(key_session(SEED))
+    backend = Backend(agent, Domain(bench.platform, CODE), clock=bench.clock, entropy=bench.entropy)
+    grants = []
+    for allows in (True, False):
+        bench.clock.advance(1)
+        grants.append(
+            await client.delegations.delegate(
+                agent.session.did, rights(client), policy=POLICY, unbound=allows, wallet=wallet
+            )
+        )
+        await backend.accept(grants[-1])
+    await store_unbound(client, "API_KEY", "unbound")
+    assert await backend.read_secret(client.session.owner, "API_KEY") == "unbound"
+    newest = backend.grants[0].grant
+    assert newest.cid == grants[-1].cid
+    with pytest.raises(UnboundValue):
+        await backend.read_secret(client.session.owner, "API_KEY", by=newest)
+    await client.delegations.revoke(grants[0])
+    with pytest.raises(DelegationRevoked):
+        await backend.read_secret(client.session.owner, "API_KEY")
+    with pytest.raises(UnboundValue):
+        await backend.read_secret(client.session.owner, "API_KEY")
 
 
 async def test_EN47_the_statement_is_no_policy(bench) -> None:
