@@ -47,8 +47,20 @@ class FaultyDisk:
         _run("mount", "-o", "loop", str(self._image), str(self.place))
 
     def unmount(self) -> None:
-        """Unmount the file system once no process uses it."""
+        """Unmount the file system once no process uses it.
+
+        Another process that has a mount namespace of its own may still have the file system
+        mounted. A mount would find it there as it is: without power, if that was cut.
+        """
         until(lambda: _ends_with_success("umount", str(self.place)))
+        until(lambda: not self._has_device())
+
+    def _has_device(self) -> bool:
+        """Return whether a loop device still has the image."""
+        told = subprocess.run(
+            ["losetup", "--associated", str(self._image)], check=True, capture_output=True
+        )
+        return bool(told.stdout)
 
     def cut_power(self) -> None:
         """Drop what was not synced. Every later write fails until the next mount."""

@@ -1,12 +1,15 @@
 """Small runs of histories with faults; `make histories` runs large ones."""
 
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from engines import needs_folder
 from history.campaign import Plan, run
-from history.faulty_disk import NO_DISK, can_mount
+from history.faulty_disk import NO_DISK, FaultyDisk, can_mount
 from history.faulty_systems import DiskSystem, Fault, FolderSystem
+from running_node import until
 
 pytestmark = [pytest.mark.slow, needs_folder()]
 
@@ -26,6 +29,30 @@ async def test_kills_and_pauses_of_processes(tmp_path: Path) -> None:
     assert {"PUT DONE", "PUT CONDITION_FAILED", "DECRYPT DONE", "REVOKE DONE"} <= set(
         report.answers
     )
+
+
+def test_a_disk_is_mounted_after_nobody_has_it(tmp_path: Path) -> None:
+    """A process in another mount namespace does not keep the disk without power."""
+    if not can_mount(tmp_path):
+        pytest.skip(NO_DISK)
+    disk = FaultyDisk(tmp_path)
+    disk.mount()
+    other = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", "echo; cat"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert other.stdout is not None and other.stdout.readline()
+    disk.cut_power()
+    with ThreadPoolExecutor() as pool:
+        unmounting = pool.submit(disk.unmount)
+        until(lambda: not disk.place.is_mount())
+        assert not unmounting.done()
+        other.communicate()
+        unmounting.result()
+    disk.mount()
+    (disk.place / "written").write_text("after the power cut")
+    disk.unmount()
 
 
 async def test_a_power_cut(tmp_path: Path) -> None:
