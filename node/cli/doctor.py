@@ -5,24 +5,25 @@ It finds problems with an installation, a node or a login.
 
 import asyncio
 import os
-import platform
-import shutil
-import stat
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from email.utils import parsedate_to_datetime
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
 from capabilities.clock_and_entropy import SystemClock
-from capabilities.frozen_struct import FrozenStruct
+from sealspace.cli.diagnosis import (
+    Diagnosis,
+    DoctorWarning,
+    all_diagnosed,
+    diagnosed,
+    print_diagnoses,
+)
 from sealspace.cli.lazy import EXTRAS
+from sealspace.cli.machine_checks import clock, clock_of, disk, python
 from sealspace.cli.owner.owner_profile import OwnerHome, Profile, owner_home
 from sealspace.cli.shared import HOME_VARIABLE, NODE_VARIABLE, shared
-from sealspace.cli.terminal import print_json, print_lines, time_text, what_happened
+from sealspace.cli.terminal import time_text
 from sealspace.cli.who.login import read_state
 from sealspace.errors import NodeMismatch, NotSignedIn, SealspaceError
 from sealspace.printable import printable
@@ -31,64 +32,18 @@ from sealspace.service.command_errors import (
     ExtraMissing,
     KeyFileUnusable,
     NodeError,
-    StoreMisused,
 )
 from sealspace.wire.node_answers import json_object, required_text
 from sealspace.wire.token_line import TOKEN_VARIABLE
-from sealspace.wire.transport import Answer, Request, Transport, TransportSettings
+from sealspace.wire.transport import Request, Transport, TransportSettings
 from spaces.store.durable import FREE_SPACE, low_space
 
 from ..config.loading import ENVIRONMENT_PREFIX
 from ..config.tree import Store
-from ..processes.clock_check import check_clock
 from .settings import config_from, data_options
 
-_OLDEST = (3, 11)
-_TOO_NEW = (3, 16)
 _ONE_TRY = TransportSettings(timeout_s=10.0, tries=1)
-_MAX_CLOCK_SKEW_S = 60.0  # the node checks the times of tokens by its own clock
 _SOON_S = 86_400.0
-
-
-class Diagnosis(FrozenStruct, rename={"name": "check", "next_step": "next"}):
-    """The result of one check by `sealspace doctor`."""
-
-    name: str
-    severity: str
-    text: str
-    next_step: str = ""
-
-
-class DoctorWarning(NodeError):
-    """Raised for a problem that is a warning, not a failure.
-
-    Examples: the session ends soon; the key file is in another owner's folder.
-    """
-
-    code = "doubtful"
-
-
-def diagnosed(name: str, check: Callable[[], str]) -> Diagnosis:
-    """Run a check and return its result.
-
-    A `SealspaceError` counts as a warning or a failure.
-    """
-    try:
-        return Diagnosis(name=name, severity="ok", text=check())
-    except SealspaceError as error:
-        return Diagnosis(
-            name=name,
-            severity="warn" if isinstance(error, DoctorWarning) else "wrong",
-            text=what_happened(error),
-            next_step=error.step,
-        )
-
-
-def all_diagnosed(name: str, *checks: Callable[[], str]) -> Iterator[Diagnosis]:
-    """Run several checks, and return every problem, or the result of the last check."""
-    results = [diagnosed(name, check) for check in checks]
-    problems = [result for result in results if result.severity != "ok"]
-    yield from problems or results[-1:]
 
 
 @click.command(epilog="Examples: `sealspace doctor`; `sealspace doctor --data ./data`.")
@@ -103,21 +58,12 @@ def doctor(config_file: Path | None, store__data: str | None) -> int:
     its node are checked if neither --config nor --data is given; otherwise, add --home or --node to
     check the login and its node too. Nothing is changed.
     """
-    diagnoses = []
-    for diagnosis in _diagnoses(config_file, store__data):
-        diagnoses.append(diagnosis)
-        if not shared().as_json:
-            print_lines(f"{diagnosis.severity:<8} {diagnosis.name}: {diagnosis.text}")
-            if diagnosis.next_step:
-                print_lines(f"         next: {diagnosis.next_step}")
-    if shared().as_json:
-        print_json(diagnoses)
-    return 1 if any(diagnosis.severity == "wrong" for diagnosis in diagnoses) else 0
+    return print_diagnoses(_diagnoses(config_file, store__data))
 
 
 def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis]:
     yield diagnosed("python", python)
-    yield diagnosed("clock", _clock)
+    yield diagnosed("clock", clock)
     variables = {name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)}
     settings = variables - {NODE_VARIABLE, HOME_VARIABLE, TOKEN_VARIABLE}  # which owners set
     is_node_named = config_file is not None or data is not None
@@ -141,21 +87,6 @@ def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
         )
 
 
-def python(version: tuple[int, ...] = sys.version_info[:2]) -> str:
-    """Check that the Python version is supported."""
-    if not _OLDEST <= version < _TOO_NEW:
-        raise ConfigurationError(
-            f"this is Python {'.'.join(map(str, version))}, but sealspace needs 3.11 to 3.15",
-            hint="in a clone of sealspace: python3.13 -m venv ENV && ENV/bin/pip install '.[node]'",
-        )
-    return f"{platform.python_version()} at {sys.executable}"
-
-
-def _clock() -> str:
-    check_clock(SystemClock())
-    return "plausible"
-
-
 # --- a node on this machine -----------------------------------------------------------------------
 
 
@@ -177,12 +108,12 @@ def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
                 name="settings", severity="wrong", text=fault.message, next_step=fault.hint
             )
         if data is not None:  # the folder is known without the settings
-            yield from _disk(Path(data).absolute())
+            yield from disk(Path(data).absolute(), _shortage)
         return
     from .store_check import check_store, database_findings  # needs the extra
 
     yield Diagnosis(name="settings", severity="ok", text="valid; sealspace config show prints them")
-    yield from _disk(config.data)
+    yield from disk(config.data, _shortage)
     is_usable = True
     for severity, text, next_step in database_findings(config):
         yield Diagnosis(name="store", severity=severity, text=text, next_step=next_step)
@@ -192,49 +123,9 @@ def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
         yield diagnosed("store", lambda: asyncio.run(check_store(config)))
 
 
-def _disk(folder: Path) -> Iterator[Diagnosis]:
-    """Check the data folder and its disk."""
-    if folder.is_dir():
-        yield from all_diagnosed("disk", lambda: _own_folder(folder), lambda: _disk_space(folder))
-    else:
-        yield diagnosed("disk", lambda: _new_folder(folder))
-
-
-def _new_folder(folder: Path) -> str:
-    """Check that the data folder, which does not exist, can be created."""
-    if folder.exists():
-        raise StoreMisused(f"{folder} is not a folder", hint="choose another folder with --data")
-    nearest_parent = next(filter(Path.is_dir, folder.parents))
-    _require_free_disk(nearest_parent)
-    return f"{folder} will be created by the first start"
-
-
-def _own_folder(folder: Path) -> str:
-    """Check that no other user may write to the data folder."""
-    if stat.S_IMODE(folder.stat().st_mode) & 0o022:
-        raise StoreMisused(f"other users may write to {folder}", hint=f"chmod go-w {folder}")
-    return f"only you may write to {folder}"
-
-
-def _disk_space(folder: Path) -> str:
-    """Check that the data folder is writable, and that its disk has free space."""
-    _require_free_disk(folder)
-    return f"{folder} is writable, {shutil.disk_usage(folder).free / 2**30:.1f} GiB free"
-
-
-def _require_free_disk(folder: Path) -> None:
-    """Raise StoreMisused unless a folder is writable and has enough free space."""
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass  # only to see whether it can be made
-    except OSError as error:
-        reason = (error.strerror or "refused").lower()
-        raise StoreMisused(
-            f"cannot create a file in {folder}: {reason}", hint=f"ls -ld {folder}; df -h {folder}"
-        ) from None
-    shortage = low_space(folder)
-    if shortage:
-        raise StoreMisused(shortage, hint=FREE_SPACE)
+def _shortage(folder: Path) -> tuple[str, str]:
+    """Return whether the store has too little free disk space, and the next step."""
+    return low_space(folder), FREE_SPACE
 
 
 # --- an owner's login -----------------------------------------------------------------------------
@@ -319,7 +210,7 @@ async def _node(url: str, home: OwnerHome) -> list[Diagnosis]:
         all_diagnosed(
             "node",
             lambda: _identity(url, node_id, home),
-            lambda: _clock_of(answer),
+            lambda: clock_of(answer),
             lambda: _state(url, state),
             lambda: f"{printable(node_id)} answers at {url}",
         )
@@ -343,21 +234,6 @@ def _identity(url: str, node_id: str, home: OwnerHome) -> str:
             " this address",
         )
     return node_id
-
-
-def _clock_of(answer: Answer) -> str:
-    """Compare this machine's clock with the time in a node's answer."""
-    try:
-        skew_s = SystemClock.now() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
-    except (KeyError, ValueError):  # no valid Date header: the clocks cannot be compared
-        skew_s = 0.0
-    if abs(skew_s) > _MAX_CLOCK_SKEW_S:
-        side = "ahead of" if skew_s > 0 else "behind"
-        raise NodeMismatch(
-            f"this clock is {abs(skew_s):.0f} s {side} the node's",
-            hint="timedatectl set-ntp true, on the machine whose clock is wrong",
-        )
-    return "plausible"
 
 
 def _state(url: str, state: str | SealspaceError) -> str:

@@ -31,40 +31,23 @@ import msgspec
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from sealspace.own_packages import PACKAGES, Clash, hidden_by, overlapping_distribution
+from sealspace.service.clock_check import check_clock
 from sealspace.service.command_errors import ForeignDistribution, ProcessFailed, StoreMisused
 from sealspace.service.listening_socket import bind_socket, console_url, url_of
+from sealspace.service.service_manager import (
+    MANAGER_READY,
+    MANAGER_STOPPING,
+    report_to_manager,
+)
 
 from ..config.checks import is_local, serves_console
 from ..config.loading import child_environment
 from ..config.tree import Config, Secret
 from ..http.connection_counts import ConnectionCounts
 from ..logs import configure_logs, log_event, log_warning, tell_operator
-from .clock_check import check_clock
 from .keeper_launch import READY, SQL_SOCKET, KeeperLaunch
 from .launch import REFUSED, Launch, StartRefusal, own_program
 from .open_files import allow_open_files
-
-MANAGER_READY = b"READY=1\nSTATUS=accepting requests"
-MANAGER_STOPPING = b"STOPPING=1\nSTATUS=finishing requests"
-
-
-def report_to_manager(state: bytes) -> None:
-    """Notify systemd of a state such as `READY=1`.
-
-    The message (`sd_notify`) is sent once, without waiting. The manager names a datagram socket in
-    `NOTIFY_SOCKET`. Without one nothing is sent, and a manager that does not listen is ignored.
-    """
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address.startswith("@"):  # an abstract name, which the kernel marks with a NUL
-        address = f"\0{address[1:]}"
-    elif not address.startswith("/"):  # unset, or not a Unix socket, such as `vsock:…`
-        return
-    with (
-        suppress(OSError),
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender,
-    ):
-        sender.sendto(state, address)
-
 
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 10.0

@@ -14,8 +14,10 @@ from backend_site import serving
 from embedded_node import EmbeddedNode, embedded_node
 
 from node.cli import doctor
-from node.cli.doctor import Diagnosis, python
 from node.config.tree import Config, Http, Store
+from sealspace.cli import machine_checks
+from sealspace.cli.diagnosis import Diagnosis
+from sealspace.cli.machine_checks import python
 from sealspace.cli.root import main
 from sealspace.service.command_errors import ConfigurationError
 from sealspace.session import load_session
@@ -304,7 +306,8 @@ async def test_the_session_has_ended(
 
 async def test_several_problems_of_a_login(owner: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lost key and an ended session are both listed, and so are several problems of a node."""
-    monkeypatch.setattr(doctor, "SystemClock", InAWeek)
+    for module in (doctor, machine_checks):
+        monkeypatch.setattr(module, "SystemClock", InAWeek)
     (owner.home / "wallet.key").unlink()
     other = Config(http=Http(port=0, drain_s=0), store=Store(data=str(owner.folder / "other")))
     async with embedded_node(other) as node:

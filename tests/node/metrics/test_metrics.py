@@ -35,10 +35,11 @@ from node.metrics.series import (
     ProcessMetrics,
 )
 from node.metrics.storekeeper_metrics import StorekeeperMetrics
-from node.metrics.supervisor_metrics import MAX_HEAD_BYTES, Scraping, SupervisorMetrics
+from node.metrics.supervisor_metrics import SupervisorMetrics
 from node.metrics.worker_metrics import WorkerMetrics
 from node.refusal import Refusal
 from sealspace.service.command_errors import ConfigurationError
+from sealspace.service.scraping import MAX_HEAD_BYTES, Scraping
 from spaces.space_errors import IntakeFull, StoreBusy, StoreFull
 from spaces.store.contract import Committed, Refused
 

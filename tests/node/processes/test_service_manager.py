@@ -9,7 +9,11 @@ import pytest
 from patience import PATIENCE_S
 from running_node import RunningNode
 
-from node.processes.supervisor import MANAGER_READY, MANAGER_STOPPING, report_to_manager
+from sealspace.service.service_manager import (
+    MANAGER_READY,
+    MANAGER_STOPPING,
+    report_to_manager,
+)
 
 pytestmark = pytest.mark.slow
 _WAIT_S = PATIENCE_S

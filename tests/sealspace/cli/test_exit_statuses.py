@@ -21,12 +21,12 @@ from capabilities.clock_and_entropy import SystemClock
 from capabilities.principals import Principal
 from encryption_network.policy import REGISTERS
 from node.config.tree import Config, Http, Release, Store
-from node.processes import clock_check
 from runner.calls.run_receipts import RunFacts, sign_receipt
 from runner.calls.service import begin, manifest_of
 from sealspace.cli.exit_status import EXIT_STATUSES, WRONG_ARGUMENT
 from sealspace.cli.lazy import EXTRAS
 from sealspace.cli.root import main
+from sealspace.service import clock_check
 from sealspace.session import iso_time
 from spaces.store.contract import Commit, Put
 from spaces.store.lmdb.engine import open_lmdb

@@ -11,7 +11,8 @@ years after its build: platform formats and the certificates it knows change soo
 from datetime import UTC, datetime
 
 from capabilities.clock_and_entropy import Clock
-from sealspace.service.command_errors import ClockWrong
+
+from .command_errors import ClockWrong
 
 _SET_IT = "set the clock: timedatectl set-ntp true"
 MADE_AT = 1_793_491_200

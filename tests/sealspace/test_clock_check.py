@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from tests_support import FixedClock
 
-from node.processes import clock_check
-from node.processes.clock_check import LONGEST_USE_S, MADE_AT, check_clock
 from sealspace.cli.root import EXIT_STATUS, main
+from sealspace.service import clock_check
+from sealspace.service.clock_check import LONGEST_USE_S, MADE_AT, check_clock
 from sealspace.service.command_errors import ClockWrong
 
 

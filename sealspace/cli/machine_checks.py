@@ -1,0 +1,108 @@
+"""Checks of a machine that `sealspace doctor` and `sealspace runner doctor` share.
+
+Example:
+    yield diagnosed("clock", clock)
+    yield from disk(folder, shortage)
+"""
+
+import platform
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+from capabilities.clock_and_entropy import SystemClock
+
+from ..errors import NodeMismatch
+from ..service.clock_check import check_clock
+from ..service.command_errors import ConfigurationError, StoreMisused
+from ..wire.transport import Answer
+from .diagnosis import Diagnosis, all_diagnosed, diagnosed
+
+Shortage = Callable[[Path], tuple[str, str]]
+"""Returns what is wrong with the free space of a folder's disk, or "", and the next step."""
+
+_OLDEST = (3, 11)
+_TOO_NEW = (3, 16)
+_MAX_CLOCK_SKEW_S = 60.0  # the node checks the times of tokens by its own clock
+
+
+def python(version: tuple[int, ...] = sys.version_info[:2]) -> str:
+    """Check that the Python version is supported."""
+    if not _OLDEST <= version < _TOO_NEW:
+        raise ConfigurationError(
+            f"this is Python {'.'.join(map(str, version))}, but sealspace needs 3.11 to 3.15",
+            hint="in a clone of sealspace: python3.13 -m venv ENV && ENV/bin/pip install '.[node]'",
+        )
+    return f"{platform.python_version()} at {sys.executable}"
+
+
+def clock() -> str:
+    """Check that this machine's clock is plausible."""
+    check_clock(SystemClock())
+    return "plausible"
+
+
+def clock_of(answer: Answer) -> str:
+    """Compare this machine's clock with the time in a node's answer."""
+    try:
+        skew_s = SystemClock.now() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    except (KeyError, ValueError):  # no valid Date header: the clocks cannot be compared
+        skew_s = 0.0
+    if abs(skew_s) > _MAX_CLOCK_SKEW_S:
+        side = "ahead of" if skew_s > 0 else "behind"
+        raise NodeMismatch(
+            f"this clock is {abs(skew_s):.0f} s {side} the node's",
+            hint="timedatectl set-ntp true, on the machine whose clock is wrong",
+        )
+    return "plausible"
+
+
+def disk(folder: Path, shortage: Shortage) -> Iterator[Diagnosis]:
+    """Check the data folder and its disk."""
+    if folder.is_dir():
+        yield from all_diagnosed(
+            "disk", lambda: _own_folder(folder), lambda: _disk_space(folder, shortage)
+        )
+    else:
+        yield diagnosed("disk", lambda: _new_folder(folder, shortage))
+
+
+def _new_folder(folder: Path, shortage: Shortage) -> str:
+    """Check that the data folder, which does not exist, can be created."""
+    if folder.exists():
+        raise StoreMisused(f"{folder} is not a folder", hint="choose another folder with --data")
+    nearest_parent = next(filter(Path.is_dir, folder.parents))
+    _require_free_disk(nearest_parent, shortage)
+    return f"{folder} will be created by the first start"
+
+
+def _own_folder(folder: Path) -> str:
+    """Check that no other user may write to the data folder."""
+    if stat.S_IMODE(folder.stat().st_mode) & 0o022:
+        raise StoreMisused(f"other users may write to {folder}", hint=f"chmod go-w {folder}")
+    return f"only you may write to {folder}"
+
+
+def _disk_space(folder: Path, shortage: Shortage) -> str:
+    """Check that the data folder is writable, and that its disk has free space."""
+    _require_free_disk(folder, shortage)
+    return f"{folder} is writable, {shutil.disk_usage(folder).free / 2**30:.1f} GiB free"
+
+
+def _require_free_disk(folder: Path, shortage: Shortage) -> None:
+    """Raise StoreMisused unless a folder is writable and has enough free space."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass  # only to see whether it can be made
+    except OSError as error:
+        reason = (error.strerror or "refused").lower()
+        raise StoreMisused(
+            f"cannot create a file in {folder}: {reason}", hint=f"ls -ld {folder}; df -h {folder}"
+        ) from None
+    text, step = shortage(folder)
+    if text:
+        raise StoreMisused(text, hint=step)
