@@ -53,6 +53,10 @@ class ResourceUse:
     def __init__(self) -> None:
         self._amounts = Counter[Hashable]()
 
+    def amount(self, one: Hashable) -> int:
+        """Return the amount of one counter."""
+        return self._amounts[one]
+
     def add(self, parts: Parts, amount: int, most: int | None = None) -> None:
         """Add an amount to the given counters, or to none of them if one would exceed its limit.
 
@@ -107,6 +111,11 @@ class Bounds:
         self._most = most, most_bytes
         self._calls, self._bytes = ResourceUse(), ResourceUse()
 
+    @property
+    def calls(self) -> int:
+        """The number of concurrent calls."""
+        return self._calls.amount("all")
+
     @contextmanager
     def reserve(self, payer: Payer, size_bytes: int, *, is_new: bool = True) -> Iterator[None]:
         """Reserve capacity for a call until the `with` block ends.
@@ -144,6 +153,16 @@ class FairSemaphore:
         self._total = places + (self._unknown_places if beside else 0)
         self._used: Counter[Payer] = Counter()
         self._waiting: dict[asyncio.Future[None], Payer] = {}  # in the order of turns
+
+    @property
+    def used(self) -> int:
+        """The number of places that calls have."""
+        return self._used.total()
+
+    @property
+    def waiting(self) -> int:
+        """The number of calls that wait for a place."""
+        return len(self._waiting)
 
     @property
     def free(self) -> int:

@@ -650,14 +650,17 @@ async def listening(
     tls: ssl.SSLContext | None = None,
     client_of: Callable[[str | None], str | None] = counted_address,
     reads_list: bool = False,
+    drain_s: float = 1.0,
 ) -> AsyncIterator[None]:
     """Serve an application on a socket until the `with` block ends.
+
+    At the end, requests in progress have `drain_s` seconds to finish.
 
     Request bodies are not decompressed. `client_of` returns the client by which a connection from
     an address is counted, or None. With `reads_list`, a request with the method LIST has the method
     `LIST_METHOD` for the application.
     """
-    runner = web.AppRunner(app, access_log=None, logger=_QUIET, shutdown_timeout=1)
+    runner = web.AppRunner(app, access_log=None, logger=_QUIET, shutdown_timeout=drain_s)
     await runner.setup()
     assert runner.server is not None  # set by setup()
     bound.setblocking(False)

@@ -20,12 +20,11 @@ from sealspace.cli.diagnosis import (
     print_diagnoses,
 )
 from sealspace.cli.lazy import EXTRAS
-from sealspace.cli.machine_checks import clock, clock_of, disk, python
+from sealspace.cli.machine_checks import clock, disk, node_diagnoses, python
 from sealspace.cli.owner.owner_profile import OwnerHome, Profile, owner_home
 from sealspace.cli.shared import HOME_VARIABLE, NODE_VARIABLE, shared
 from sealspace.cli.terminal import time_text
-from sealspace.cli.who.login import read_state
-from sealspace.errors import NodeMismatch, NotSignedIn, SealspaceError
+from sealspace.errors import NodeMismatch, NotSignedIn
 from sealspace.printable import printable
 from sealspace.service.command_errors import (
     ConfigurationError,
@@ -33,16 +32,13 @@ from sealspace.service.command_errors import (
     KeyFileUnusable,
     NodeError,
 )
-from sealspace.wire.node_answers import json_object, required_text
 from sealspace.wire.token_line import TOKEN_VARIABLE
-from sealspace.wire.transport import Request, Transport, TransportSettings
 from spaces.store.durable import FREE_SPACE, low_space
 
 from ..config.loading import ENVIRONMENT_PREFIX
 from ..config.tree import Store
 from .settings import config_from, data_options
 
-_ONE_TRY = TransportSettings(timeout_s=10.0, tries=1)
 _SOON_S = 86_400.0
 
 
@@ -150,7 +146,7 @@ def _login(home: OwnerHome, node: str | None) -> Iterator[Diagnosis]:
         node = node or profile.node
     url = node
     if url is not None:
-        yield from asyncio.run(_node(url, home))
+        yield from asyncio.run(node_diagnoses(url, lambda node_id: _identity(url, node_id, home)))
     yield from login
 
 
@@ -183,44 +179,6 @@ def _session(home: OwnerHome, profile: Profile) -> str:
     return f"{who}, until {time_text(end)}"
 
 
-async def _node(url: str, home: OwnerHome) -> list[Diagnosis]:
-    """Check the identity, the clock and the state of a node.
-
-    No token is needed.
-    """
-    try:
-        async with Transport(url, settings=_ONE_TRY) as transport:
-            answer = await transport.exchange(Request("GET", "/info", repeatable=True))
-            try:
-                node_id = required_text(json_object(answer.require()), "nodeId")
-            except SealspaceError:
-                raise NodeMismatch(
-                    f"{url} is not a sealspace node",
-                    hint="if the address is wrong: sealspace login URL",
-                ) from None
-            state: str | SealspaceError
-            try:
-                state = await read_state(transport)
-            except SealspaceError as error:
-                state = error
-    except SealspaceError as error:
-        refusal = error
-        return [diagnosed("node", lambda: _raised(refusal))]
-    return list(
-        all_diagnosed(
-            "node",
-            lambda: _identity(url, node_id, home),
-            lambda: clock_of(answer),
-            lambda: _state(url, state),
-            lambda: f"{printable(node_id)} answers at {url}",
-        )
-    )
-
-
-def _raised(error: SealspaceError) -> str:
-    raise error
-
-
 def _identity(url: str, node_id: str, home: OwnerHome) -> str:
     """Check that a node is that of the last login, if there is one."""
     try:
@@ -234,12 +192,3 @@ def _identity(url: str, node_id: str, home: OwnerHome) -> str:
             " this address",
         )
     return node_id
-
-
-def _state(url: str, state: str | SealspaceError) -> str:
-    """Check that a node is ready."""
-    if isinstance(state, SealspaceError):
-        raise state
-    if state != "ready":
-        raise DoctorWarning(f"{url} is {state}", hint="ask the node's operator")
-    return state

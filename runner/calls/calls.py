@@ -16,7 +16,8 @@ Example:
 import asyncio
 import logging
 import re
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
@@ -43,6 +44,7 @@ from .call_answers import (
     task_answer,
 )
 from .call_bodies import API_SHAPE, RUN_SHAPE, CallBody, api_body, parse_task, run_body
+from .ended_calls import EndedCalls
 from .journal import keep_receipt
 from .kept_keys import KeptKeys
 from .ledger import Account, JobRecord, Ledger
@@ -116,39 +118,75 @@ class Calls:
             # other tasks of its payer waiting.
             self._task_semaphore = FairSemaphore(MOST_TASKS, beside=True, most_of_payer=1)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._started: set[asyncio.Task[None]] = set()
+        self._drain_until_s: float | None = None
+        self.ended = EndedCalls()
 
     async def __aenter__(self) -> Self:
         """Recover the unfinished jobs after a restart (RN99).
 
-        Interrupted jobs fail, and waiting jobs are queued again.
+        Interrupted jobs fail, and waiting jobs are queued again. After a restore, waiting jobs fail
+        too: they may have run after the backup was made (RN293).
         """
+        is_restored = await self.ledger.is_restored()
         for job, record in await self.ledger.unfinished():
             if record is None:
                 _log.error("a job was not run: the job's row in the journal was edited or moved")
-            elif record.state == "waiting":
+            elif record.state == "waiting" and not is_restored:
                 reservations = ExitStack()
                 # RN163: the job counts as a call, and is never refused. The bytes of its request
                 # are not counted, because the record does not state them.
                 reservations.enter_context(self._queued.reserve(record.payer, 0, is_new=False))
                 self._enqueue(job, record, reservations)
             else:
-                try:
-                    await self._settle(
-                        self.runner.outcome_without_run(job, record, "interrupted"), record
-                    )
-                except FolderDamaged as error:
-                    # The journal was edited, so the amount to return is not known.
-                    _log.error("cannot settle an interrupted job: %s", error.message)
+                await self._end_interrupted(job, record)
+        if is_restored:
+            await self.ledger.end_restore()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        """Cancel all asynchronous jobs.
+    async def _end_interrupted(self, job: str, record: JobRecord) -> None:
+        """Settle a job that is not run, and return its reserved amount."""
+        try:
+            if record.state == "waiting":
+                await self.ledger.start(job)
+            await self._settle(self.runner.outcome_without_run(job, record, "interrupted"), record)
+        except FolderDamaged as error:
+            # The journal was edited, so the amount to return is not known.
+            _log.error("cannot settle an interrupted job: %s", error.message)
 
-        Jobs that have started fail with `interrupted` at the next start of the runner.
+    def begin_drain(self, within_s: float) -> None:
+        """Start no further call, and let those that have started finish within a time (RN295).
+
+        Asynchronous calls that have not started wait in the journal for the next start.
         """
+        self._drain_until_s = asyncio.get_running_loop().time() + within_s
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the runner is about to stop, and starts no further call."""
+        return self._drain_until_s is not None
+
+    async def __aexit__(self, *_: object) -> None:
+        """Wait for the asynchronous calls that have started, then cancel all.
+
+        Without `begin_drain`, nothing is waited for. Calls that were cancelled after they started
+        fail with `interrupted` at the next start of the runner.
+        """
+        if self._drain_until_s is None:
+            self.begin_drain(0)
+        for task in self._tasks - self._started:
+            task.cancel()
+        left_s = (self._drain_until_s or 0.0) - asyncio.get_running_loop().time()
+        if self._started:
+            await asyncio.wait(self._started, timeout=max(left_s, 0.0))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def answered(self) -> int:
+        """The number of synchronous calls in progress."""
+        return self._answered.calls
 
     # --- the routes -------------------------------------------------------------------------------
 
@@ -290,6 +328,8 @@ class Calls:
         self, parsed: CallBody, payer: Payer, key: int | None, budget: int, request: bytes
     ) -> Answer:
         """Run or queue a program call, and return the response."""
+        if self.is_draining:
+            raise RunRefused("runner-closed")
         job = self.runner.entropy.token(16).hex()
         with ExitStack() as reservations:
             self._reserve(reservations, parsed, payer, key, len(request))
@@ -371,6 +411,7 @@ class Calls:
     async def _run_free(self, job: str, record: JobRecord, parsed: CallBody) -> Answer:
         """Run a program for which nothing is reserved; only its receipt is stored."""
         outcome = await self._perform(job, record, parsed)
+        self._count_ended(outcome, charged=0)
         try:
             if outcome.stores_receipt:
                 call = self.ledger.sealed_call(record, api_call(outcome, charged=0))
@@ -418,8 +459,11 @@ class Calls:
                 is_last = attempt == len(PAUSES_S)
                 await asyncio.sleep(pause_s)
                 async with semaphore.acquire(record.payer):
+                    if self.is_draining:  # RN295: it waits in the journal for the next start
+                        return
                     try:
-                        has_ended = await self._run_waiting(job, is_last=is_last)
+                        with self._counted_as_started():
+                            has_ended = await self._run_waiting(job, is_last=is_last)
                     except KeepingError as error:
                         # The job stays in the ledger until the next start.
                         _log.error(
@@ -427,8 +471,19 @@ class Calls:
                             error.message,
                         )
                         return
-                    if has_ended:
+                    if has_ended or self.is_draining:
                         return
+
+    @contextmanager
+    def _counted_as_started(self) -> Iterator[None]:
+        """Have a stop of the runner wait for the current task until the `with` block ends."""
+        task = asyncio.current_task()
+        assert task is not None  # an asynchronous call has a task of its own
+        self._started.add(task)
+        try:
+            yield
+        finally:
+            self._started.discard(task)
 
     async def _run_waiting(self, job: str, *, is_last: bool) -> bool:
         """Run an asynchronous call, and return whether the job has ended.
@@ -495,7 +550,14 @@ class Calls:
             call=self.ledger.sealed_call(record, api_call(outcome, charged=charged)),
             is_failed=is_task and facts.code is not None,
         )
+        self._count_ended(outcome, charged=charged)
         return answer
+
+    def _count_ended(self, outcome: Outcome, *, charged: int) -> None:
+        facts = outcome.facts
+        self.ended.add(
+            facts.code, instructions=facts.instructions, time_ms=facts.time_ms, charged=charged
+        )
 
     # --- money ------------------------------------------------------------------------------------
 

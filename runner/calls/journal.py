@@ -19,8 +19,9 @@ import hmac
 import json
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -106,7 +107,18 @@ INSERT INTO kept (kind, is_known, payer, job, cost)
 """,
     # What the holder of an API key is told of a call, beside the receipt (`Ledger.calls_of`).
     "ALTER TABLE receipts ADD COLUMN call BLOB;",
+    # Restored backups (RN293). A restore is handled once the jobs of the backup have ended.
+    """
+CREATE TABLE restores (
+    number INTEGER PRIMARY KEY, restored_at REAL NOT NULL, backup_at REAL NOT NULL,
+    is_handled INTEGER NOT NULL DEFAULT 0
+);
+""",
 )
+VERSION = len(_SCHEMAS)
+"""Version of the schema of the journals that this runner writes."""
+_CHECKPOINT_PAGES = 1000
+"""Pages in the write-ahead log after which SQLite copies them into the file; SQLite's default."""
 _Result = TypeVar("_Result")
 
 Row = tuple[str, str, int]
@@ -136,6 +148,17 @@ class Journal:
                 raise
         except (sqlite3.Error, OSError) as error:
             raise FolderUnusable(f"cannot use the runner's journal {path}: {error}") from error
+
+    @classmethod
+    def update(cls, path: Path) -> None:
+        """Bring the database file of an earlier version to the form of this one, and close it.
+
+        Raises:
+            FolderUnusable: it is not a journal, a newer version wrote it, or it is in use.
+        """
+        journal = cls(path)
+        journal._connection.close()
+        journal._thread.shutdown()
 
     async def __aenter__(self) -> Self:
         return self
@@ -204,6 +227,35 @@ class Journal:
 
         return await self._in_thread(written)
 
+    @asynccontextmanager
+    async def unchanged_file(self) -> AsyncIterator[Path]:
+        """Keep the database file as it is until the `with` block ends, for a copy (RN290).
+
+        At the beginning the file contains every acknowledged change. Later ones are written to the
+        write-ahead log alone, which grows in the meantime.
+        """
+
+        def begin() -> None:
+            self._connection.execute("PRAGMA wal_autocheckpoint = 0")
+            self._checkpoint()
+
+        def end() -> None:
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            self._checkpoint()
+
+        try:
+            await self._in_thread(begin)
+            yield self._path
+        finally:
+            await self._in_thread(end)
+
+    def _checkpoint(self) -> None:
+        """Copy the write-ahead log into the database file, and empty it."""
+        checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)"
+        (is_busy, _, _) = self._connection.execute(checkpoint).fetchone()
+        if is_busy:
+            raise sqlite3.OperationalError("the write-ahead log is in use")
+
     async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -221,20 +273,38 @@ class Journal:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         is_new = (kind, version, tables) == (0, 0, 0)
-        is_journal = kind == _APPLICATION and 1 <= version <= len(_SCHEMAS)
-        if not is_new and not is_journal:
-            raise FolderUnusable(
-                f"{self._path} was written by another program, or by another version of the runner"
-            )
+        if not is_new:
+            require_readable(self._path, kind, version)
         # Exclusive, so that a second runner cannot start with the same file.
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-        pragmas = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {len(_SCHEMAS)};"
+        pragmas = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {VERSION};"
         # A file of an older version has run the first scripts already.
         connection.executescript(
             f"BEGIN IMMEDIATE; {''.join(_SCHEMAS[version:])} {pragmas} COMMIT;"
+        )
+
+
+def require_readable(path: Path, kind: int, version: int) -> None:
+    """Check that a file is a journal of this or an earlier version (RN294).
+
+    Args:
+        path: the file, for messages.
+        kind: its `application_id`.
+        version: its `user_version`.
+    Raises:
+        FolderUnusable: it is another database, or a newer version wrote it.
+    """
+    if kind != _APPLICATION or version < 1:
+        raise FolderUnusable(f"{path} was written by another program")
+    if version > VERSION:
+        raise FolderUnusable(
+            f"a newer version of sealspace wrote the journal {path}: its format is {version}, and"
+            f" this version reads at most {VERSION}",
+            hint="install that version again; to go back, restore a backup that was made before the"
+            " upgrade: sealspace runner restore DIR --data FOLDER",
         )
 
 

@@ -92,6 +92,26 @@ class JobRecord(FrozenStruct, kw_only=True):
         return Payer(Principal(self.caller), self.is_known)
 
 
+class LedgerTotals(NamedTuple):
+    """The sums of a ledger.
+
+    Attributes:
+        waiting: asynchronous calls that have not started.
+        started: recorded calls that have started, and have not ended.
+        accounts: number of accounts.
+        amounts: the sums of all accounts.
+        answer_bytes: stored answers, of `MOST_DONE_BYTES`.
+        receipts: number of stored receipts.
+    """
+
+    waiting: int
+    started: int
+    accounts: int
+    amounts: Account
+    answer_bytes: int
+    receipts: int
+
+
 UnfinishedJobs = list[tuple[str, JobRecord | None]]
 """Ids and records of unfinished jobs; the record is None if the job's row was edited."""
 _MOST_KNOWN_OWNERS = 10_000
@@ -103,6 +123,8 @@ SELECT job, call FROM (
     ORDER BY number DESC LIMIT 200
 ) JOIN receipts USING (job) WHERE call IS NOT NULL ORDER BY place DESC
 """
+# `total`: unlike `sum`, it does not fail if the sums exceed 64 bits.
+_SUMS = "SELECT count(*), total(balance), total(reserved), total(charged) FROM accounts"
 _FORGET_OLD = (
     "DELETE FROM kept WHERE kind = 'answer' AND job IN (SELECT id FROM jobs WHERE state = 'done'"
     " AND done_at < ?)"
@@ -365,6 +387,42 @@ class Ledger:
             return jobs
 
         return await self.journal.write(read_unfinished)
+
+    async def totals(self) -> LedgerTotals:
+        """Return the sums of the ledger, for metrics.
+
+        They come from plain columns, which a host can edit; nothing is decided by them.
+        """
+
+        def read(connection: sqlite3.Connection) -> LedgerTotals:
+            jobs = dict(connection.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
+            accounts, *amounts = connection.execute(_SUMS).fetchone()
+            stored = dict(
+                connection.execute(
+                    "SELECT kind, sum(cost) FROM held WHERE payer = '' GROUP BY kind"
+                )
+            )
+            return LedgerTotals(
+                waiting=jobs.get("waiting", 0),
+                started=jobs.get("started", 0),
+                accounts=accounts,
+                amounts=Account(*map(int, amounts)),
+                answer_bytes=stored.get("answer", 0),
+                receipts=stored.get("receipt", 0),
+            )
+
+        return await self.journal.write(read)
+
+    async def is_restored(self) -> bool:
+        """Return whether the journal was restored, and its jobs have not ended since (RN293)."""
+        statement = "SELECT EXISTS (SELECT 1 FROM restores WHERE NOT is_handled)"
+        row = await self.journal.write(lambda connection: connection.execute(statement).fetchone())
+        return bool(row[0])
+
+    async def end_restore(self) -> None:
+        """Record that the jobs of a restored journal have ended (RN293)."""
+        statement = "UPDATE restores SET is_handled = 1"
+        await self.journal.write(lambda connection: connection.execute(statement))
 
     # --- rows -------------------------------------------------------------------------------------
 

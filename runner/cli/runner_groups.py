@@ -87,6 +87,12 @@ runner = LazyGroup(
         "credit": Row(
             "runner.cli.runner_credit", "Add credit to an owner's account (for operators)."
         ),
+        "backup": Row(
+            "runner.cli.journal_commands", "Back up the journal of a runner (for operators)."
+        ),
+        "restore": Row(
+            "runner.cli.journal_commands", "Restore the journal of a runner (for operators)."
+        ),
     },
     help=(
         "Run other people's programs with your secrets, on a runner that proves which code it runs."

@@ -32,7 +32,7 @@ from .bodies import BodySplitter
 from .child import Child, ChildEnded
 from .environment import environment_of
 from .kept_children import KeptChildren
-from .pool import Pool
+from .pool import Pool, PoolUse
 from .run_client import RunClient
 from .runs import (
     MAX_INPUT_BYTES,
@@ -56,6 +56,22 @@ class _NoAnswer(NamedTuple):
     """The code of the reason why a child gave no answer that counts."""
 
     code: str
+
+
+class ExecutorUse(NamedTuple):
+    """The use of an executor.
+
+    Attributes:
+        running: programs that run.
+        waiting: calls whose programs are compiled, and wait for a place.
+        kept: child processes that wait for another call of their caller.
+        pool: the use of the pool.
+    """
+
+    running: int
+    waiting: int
+    kept: int
+    pool: PoolUse
 
 
 @dataclass(eq=False, repr=False)
@@ -114,6 +130,16 @@ class Executor:
         Call it when a call of the series is refused: a grant may have been revoked.
         """
         self._kept.end_series(series)
+
+    @property
+    def use(self) -> ExecutorUse:
+        """The present use of the executor, for metrics."""
+        return ExecutorUse(
+            running=self._semaphore.used,
+            waiting=self._semaphore.waiting,
+            kept=self._kept.count,
+            pool=self._pool.use,
+        )
 
     async def run(self, request: RunRequest, load: Load) -> RunResult:
         """Run a program once, and return the result.

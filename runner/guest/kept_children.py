@@ -69,6 +69,11 @@ class KeptChildren:
         self._lent: dict[Child, ReuseScope] = {}
         self._is_closed = False
 
+    @property
+    def count(self) -> int:
+        """The number of child processes that wait for another call."""
+        return len(self._idle)
+
     def take(self, scope: ReuseScope) -> Child | None:
         """Return an idle child that may run a call, or None.
 

@@ -11,6 +11,7 @@ import socket
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
+from typing import NamedTuple
 
 from ..reasons import RunRefused
 from .child import Child, ChildEnded, Module, Template
@@ -28,6 +29,20 @@ _MOST_FORKS = 1_000
 
 A new template takes 70 ms, which is little for so many children.
 """
+
+
+class PoolUse(NamedTuple):
+    """The use of a pool of child processes.
+
+    Attributes:
+        alive: child processes that have not ended.
+        unused: those that wait, and have run no program.
+        private_bytes: memory of all children that no other process shares.
+    """
+
+    alive: int
+    unused: int
+    private_bytes: int
 
 
 class Pool:
@@ -135,6 +150,15 @@ class Pool:
     def end(self, child: Child) -> None:
         """Kill and reap a child process in the background."""
         self._run_in_background(self.end_and_wait(child))
+
+    @property
+    def use(self) -> PoolUse:
+        """The present use of the pool, for metrics."""
+        return PoolUse(
+            alive=len(self._alive),
+            unused=len(self._unused),
+            private_bytes=sum(child.private_bytes() for child in self._alive),
+        )
 
     async def end_and_wait(self, child: Child) -> None:
         """Kill a child process, and wait until it has ended."""

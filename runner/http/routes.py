@@ -43,6 +43,7 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -64,6 +65,7 @@ from tee_backend.backend_errors import KeepingError
 from ..calls.call_answers import Answer, answer_with, api_refused, refused
 from ..calls.call_bodies import MAX_BODY_BYTES
 from ..calls.calls import Calls
+from ..calls.ended_calls import EndedCalls
 from ..calls.generated_secrets import MAX_GENERATION_BODY_BYTES, generate
 from ..calls.generated_secrets import refused as refused_generation
 from ..calls.journal import RowSealer
@@ -145,8 +147,8 @@ async def mounted(
     workers: int = 2,
     origins: Collection[str] = (),
     client_of: ClientOf = lambda request: counted_address(request.remote),
-) -> AsyncIterator[None]:
-    """Add a runner's HTTP routes to an application.
+) -> AsyncIterator[Calls]:
+    """Add a runner's HTTP routes to an application, and yield what runs its calls.
 
     The operator's socket is served until the `with` block ends. The journal's encryption key is
     derived from `seed`. Pages of `origins` may call with API keys. The application's server must
@@ -157,7 +159,7 @@ async def mounted(
     keys = KeptKeys(journal=runner.journal, sealer=sealer, runner=runner.did)
     async with (
         Calls(runner, ledger, keys, price, workers) as calls,
-        serving_operator(ledger, folder),
+        serving_operator(ledger, folder, runner.did),
     ):
         RunnerSurface(calls, client_of).mount(app)
         for path in _METHODS:
@@ -178,8 +180,8 @@ async def mounted(
                 response.headers["Access-Control-Allow-Origin"] = allowed
 
         app.on_response_prepare.append(allow_pages)
-        app.middlewares.append(_answer_errors)
-        yield
+        app.middlewares.append(_ErrorAnswers(calls.ended).answer)
+        yield calls
 
 
 class RunnerSurface:
@@ -211,7 +213,7 @@ class RunnerSurface:
                 web.get("/start", self._start),
                 web.get("/info", self._info),
                 web.get("/healthz", self._healthy),
-                web.get("/readyz", self._healthy),
+                web.get("/readyz", self._ready),
                 web.post("/call/{owner}/{project}", self._call),
                 web.get("/calls/{id}", self._answer),
                 web.get("/payment-keys/balance", self._balance),
@@ -541,6 +543,11 @@ class RunnerSurface:
     async def _healthy(self, request: web.Request) -> web.Response:
         return web.json_response({"ready": True})
 
+    async def _ready(self, request: web.Request) -> web.Response:
+        if self._calls.is_draining:  # RN295: a proxy sends no further calls
+            return web.json_response({"ready": False}, status=503)
+        return web.json_response({"ready": True})
+
 
 def _parts(owner: Principal | None) -> Parts:
     """Return the counters to increase for a request.
@@ -557,24 +564,35 @@ async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
         yield body[start : start + PIECE_BYTES]
 
 
-@web.middleware
-async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Convert exceptions to responses in the format of the route."""
-    refuse = _refusal_format(request)
-    try:
-        return await handler(request)
-    except RunRefused as refusal:
-        return _respond(refuse(refusal.reason))
-    except KeepingError as error:
-        _log.error("a request failed: %s", error.message)
-        return _respond(refuse(REASONS["runner-failed"]))
-    except web.HTTPException as error:
-        # Raised by the handlers, and by aiohttp for a path or method that is not offered (RN231).
-        code = error.reason.lower().replace(" ", "-")
-        reason = Reason(code=code, sentence=error.text or "", status=error.status)
-        error.body = refuse(reason).body
-        error.content_type = "application/json"
-        raise
+@dataclass(eq=False)
+class _ErrorAnswers:
+    """A middleware that converts exceptions to responses in the format of the route.
+
+    Refused requests are counted.
+    """
+
+    ended: EndedCalls
+
+    @web.middleware
+    async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        refuse = _refusal_format(request)
+        try:
+            return await handler(request)
+        except RunRefused as refusal:
+            self.ended.refusals[refusal.reason.code] += 1
+            return _respond(refuse(refusal.reason))
+        except KeepingError as error:
+            self.ended.refusals["runner-failed"] += 1
+            _log.error("a request failed: %s", error.message)
+            return _respond(refuse(REASONS["runner-failed"]))
+        except web.HTTPException as error:
+            # Raised by the handlers, and by aiohttp for a path or method that is not offered
+            # (RN231).
+            code = error.reason.lower().replace(" ", "-")
+            reason = Reason(code=code, sentence=error.text or "", status=error.status)
+            error.body = refuse(reason).body
+            error.content_type = "application/json"
+            raise
 
 
 def _refusal_format(request: web.Request) -> Callable[[Reason], Answer]:

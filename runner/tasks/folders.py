@@ -44,6 +44,19 @@ def prepare_root(root: Path) -> None:
 
     Raises:
         OSError: what is left cannot be removed.
+        RuntimeError: as `require_memory`.
+    """
+    require_memory(root)
+    for left in root.glob("sealspace-task-*"):
+        # Another runner that uses the same root may remove its folder in the meantime.
+        with suppress(FileNotFoundError):
+            _remove_left(left)
+
+
+def require_memory(root: Path) -> None:
+    """Check that a folder for tasks is in memory (TG7).
+
+    Raises:
         RuntimeError: it is missing or on a disk, or the machine swaps memory to one.
     """
     is_in_memory = _is_in_memory(root)
@@ -54,10 +67,6 @@ def prepare_root(root: Path) -> None:
             " where decrypted data would be readable; next: name a folder on tmpfs, such as"
             " /dev/shm, on a machine without swap"
         )
-    for left in root.glob("sealspace-task-*"):
-        # Another runner that uses the same root may remove its folder in the meantime.
-        with suppress(FileNotFoundError):
-            _remove_left(left)
 
 
 def _is_in_memory(folder: Path) -> bool:

@@ -27,7 +27,11 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "node": ("apsw", "lmdb", "dcap_qvl", "prometheus_client", "jwt"),
     "postgres": ("asyncpg",),
     "s3": ("obstore",),
-    "runner": ("wasmtime", "re2") if sys.version_info < (3, 15) else ("wasmtime",),
+    "runner": (
+        ("wasmtime", "re2", "prometheus_client")
+        if sys.version_info < (3, 15)
+        else ("wasmtime", "prometheus_client")
+    ),
     "provenance": ("sigstore",),
     "yaml": ("yaml", "_yaml"),
     "mcp": ("mcp", "pydantic"),

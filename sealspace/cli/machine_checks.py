@@ -16,17 +16,21 @@ from pathlib import Path
 
 from capabilities.clock_and_entropy import SystemClock
 
-from ..errors import NodeMismatch
+from ..errors import NodeMismatch, SealspaceError
+from ..printable import printable
 from ..service.clock_check import check_clock
 from ..service.command_errors import ConfigurationError, StoreMisused
-from ..wire.transport import Answer
-from .diagnosis import Diagnosis, all_diagnosed, diagnosed
+from ..wire.node_answers import json_object, required_text
+from ..wire.transport import Answer, Request, Transport, TransportSettings
+from .diagnosis import Diagnosis, DoctorWarning, all_diagnosed, diagnosed
+from .who.login import read_state
 
 Shortage = Callable[[Path], tuple[str, str]]
 """Returns what is wrong with the free space of a folder's disk, or "", and the next step."""
 
 _OLDEST = (3, 11)
 _TOO_NEW = (3, 16)
+_ONE_TRY = TransportSettings(timeout_s=10.0, tries=1)
 _MAX_CLOCK_SKEW_S = 60.0  # the node checks the times of tokens by its own clock
 
 
@@ -46,7 +50,58 @@ def clock() -> str:
     return "plausible"
 
 
-def clock_of(answer: Answer) -> str:
+async def node_diagnoses(url: str, identity: Callable[[str], str] = str) -> list[Diagnosis]:
+    """Check the identity, the clock and the state of a node.
+
+    No token is needed.
+
+    Args:
+        url: address of the node.
+        identity: checks the node's DID, and raises SealspaceError if it is another node.
+    """
+    try:
+        async with Transport(url, settings=_ONE_TRY) as transport:
+            answer = await transport.exchange(Request("GET", "/info", repeatable=True))
+            try:
+                node_id = required_text(json_object(answer.require()), "nodeId")
+            except SealspaceError:
+                raise NodeMismatch(
+                    f"{url} is not a sealspace node",
+                    hint="if the address is wrong: sealspace login URL",
+                ) from None
+            state: str | SealspaceError
+            try:
+                state = await read_state(transport)
+            except SealspaceError as error:
+                state = error
+    except SealspaceError as error:
+        refusal = error
+        return [diagnosed("node", lambda: _raised(refusal))]
+    return list(
+        all_diagnosed(
+            "node",
+            lambda: identity(node_id),
+            lambda: _clock_of(answer),
+            lambda: _state(url, state),
+            lambda: f"{printable(node_id)} answers at {url}",
+        )
+    )
+
+
+def _raised(error: SealspaceError) -> str:
+    raise error
+
+
+def _state(url: str, state: str | SealspaceError) -> str:
+    """Check that a node is ready."""
+    if isinstance(state, SealspaceError):
+        raise state
+    if state != "ready":
+        raise DoctorWarning(f"{url} is {state}", hint="ask the node's operator")
+    return state
+
+
+def _clock_of(answer: Answer) -> str:
     """Compare this machine's clock with the time in a node's answer."""
     try:
         skew_s = SystemClock.now() - parsedate_to_datetime(answer.headers["Date"]).timestamp()

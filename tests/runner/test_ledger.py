@@ -3,58 +3,21 @@
 import random
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
+from ledgers import edit, opened, record
 
 from capabilities.principals import Principal
 from runner.calls import ledger as ledger_module
-from runner.calls.journal import Journal, RowSealer, keep_receipt
-from runner.calls.ledger import PIECE_BYTES, TASK_KEPT_S, Account, JobRecord, Ledger
+from runner.calls.journal import Journal, keep_receipt
+from runner.calls.ledger import PIECE_BYTES, TASK_KEPT_S, Account, Ledger
 from runner.reasons import RunRefused
 from runner.shares import Payer
 from sealspace.apps.api_keys import MAX_AMOUNT
 from tee_backend.backend_errors import FolderDamaged
 
 NOW = 1_795_000_000.0
-KEY = bytes(32)
-
-
-@asynccontextmanager
-async def opened(path: Path, key: bytes = KEY) -> AsyncIterator[Ledger]:
-    async with Journal(path) as journal:
-        yield Ledger(journal, RowSealer(key))
-
-
-def record(
-    caller: str = "alice", reserved: int = 0, *, later: bool = False, **members: Any
-) -> JobRecord:
-    stated: dict[str, Any] = {
-        "state": "waiting" if later else "started",
-        "caller": caller,
-        "key": 7,
-        "reserved": reserved,
-        "is_async": later,
-        "project": "a/b",
-        "program": None,
-        "has_secrets": False,
-        "salt": b"salt",
-        "input_hash": b"hash",
-        "limits": (1, 1, 1),
-        "nonce": None,
-    }
-    return JobRecord(**stated | members)
-
-
-def edit(path: Path, *statements: str) -> None:
-    connection = sqlite3.connect(path)
-    with connection:
-        for statement in statements:
-            connection.execute(statement)
-    connection.close()
 
 
 async def test_a_job_reserves_and_settles_once(tmp_path: Path) -> None:
@@ -345,7 +308,7 @@ async def test_a_file_of_the_former_version(tmp_path: Path) -> None:
     async with Journal(path) as journal:
         payer = Payer(Principal("alice"))
         await journal.write(lambda held: keep_receipt(held, "job", b"receipt", payer, None))
-    tables = ("accounts", "credits", "api_keys", "contents", "jobs", "kept", "held")
+    tables = ("accounts", "credits", "api_keys", "contents", "jobs", "kept", "held", "restores")
     changes = ("ALTER TABLE receipts DROP COLUMN call", "PRAGMA user_version = 1")
     edit(path, *(f"DROP TABLE {table}" for table in tables), *changes)
     async with opened(path) as ledger:

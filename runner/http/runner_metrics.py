@@ -1,0 +1,239 @@
+"""A runner's metrics for Prometheus (RN296).
+
+They are read when they are asked for: a thread answers, and the event loop reads. So a runner whose
+event loop hangs answers no scrape. Labels come from lists in the code, and never from callers.
+
+Example:
+    with serving_metrics(bound, "127.0.0.1", RunnerMetrics(calls, folder)):
+        ...  # scrapes are answered
+"""
+
+import asyncio
+import logging
+import resource
+import shutil
+import socket
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from sealspace.service.scraping import Scraping
+
+from ..calls.calls import MOST_ANSWERED, MOST_QUEUED, Calls
+from ..calls.ended_calls import OUTCOMES
+from ..calls.journal_copies import JOURNAL_NAME, file_bytes
+from ..calls.ledger import MOST_DONE_BYTES
+from ..reasons import REASONS
+
+_READ_S = 2.0
+_PAGE_BYTES = resource.getpagesize()
+_PREFIX = "sealspace_runner_"
+_log = logging.getLogger(__name__)
+
+
+class RunnerSeries(NamedTuple):
+    """The definition of one metric.
+
+    Attributes:
+        name: its name. A name that ends in `_total` is a counter, any other one a gauge.
+        help: one sentence.
+        label: name of its label, or "".
+        values: every value of its label.
+    """
+
+    name: str
+    help: str
+    label: str = ""
+    values: Sequence[str] = ("",)
+
+    @property
+    def kind(self) -> str:
+        """The Prometheus type of the metric."""
+        return "counter" if self.name.endswith("_total") else "gauge"
+
+    def family(self, values: "Values") -> Metric:
+        """Return the metric with its present values."""
+        kind = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
+        family = kind(self.name, self.help, labels=[self.label] if self.label else [])
+        for value in self.values:
+            family.add_metric([value] if self.label else [], values[self.name, value])
+        return family
+
+
+Values = dict[tuple[str, str], float]
+"""Values by the name of the metric and the value of its label."""
+
+SERIES = (
+    RunnerSeries(f"{_PREFIX}calls_total", "Ended calls by outcome.", "outcome", OUTCOMES),
+    RunnerSeries(
+        f"{_PREFIX}refusals_total",
+        "Requests that were refused before they became calls.",
+        "code",
+        tuple(REASONS),
+    ),
+    RunnerSeries(f"{_PREFIX}instructions_total", "Instructions of programs, rounded up."),
+    RunnerSeries(f"{_PREFIX}program_seconds_total", "Time of programs, rounded up."),
+    RunnerSeries(f"{_PREFIX}charged_micro_units_total", "Amount charged since the start."),
+    RunnerSeries(f"{_PREFIX}answered_calls", "Synchronous calls in progress."),
+    RunnerSeries(f"{_PREFIX}answered_calls_limit", "Most synchronous calls at one time."),
+    RunnerSeries(
+        f"{_PREFIX}recorded_calls",
+        "Calls in the journal that have not ended.",
+        "state",
+        ("waiting", "started"),
+    ),
+    RunnerSeries(f"{_PREFIX}recorded_calls_limit", "Most asynchronous calls at one time."),
+    RunnerSeries(
+        f"{_PREFIX}programs",
+        "Programs that run, or wait for a child.",
+        "state",
+        ("running", "waiting"),
+    ),
+    RunnerSeries(
+        f"{_PREFIX}children",
+        "Child processes: all, unused ones, and those kept for a caller.",
+        "state",
+        ("alive", "unused", "kept"),
+    ),
+    RunnerSeries(
+        f"{_PREFIX}children_private_bytes", "Memory of all children, without shared pages."
+    ),
+    RunnerSeries(f"{_PREFIX}accounts", "Accounts of payers."),
+    RunnerSeries(
+        f"{_PREFIX}accounts_micro_units",
+        "Sums of all accounts.",
+        "amount",
+        ("balance", "reserved", "charged"),
+    ),
+    RunnerSeries(f"{_PREFIX}grants", "Grants that the runner holds.", "state", ("live", "ended")),
+    RunnerSeries(f"{_PREFIX}receipts", "Stored receipts."),
+    RunnerSeries(f"{_PREFIX}answers_bytes", "Stored answers of asynchronous calls."),
+    RunnerSeries(f"{_PREFIX}answers_limit_bytes", "Most bytes of stored answers."),
+    RunnerSeries(
+        f"{_PREFIX}journal_bytes", "Size of the journal's files.", "file", ("database", "log")
+    ),
+    RunnerSeries(f"{_PREFIX}disk_free_bytes", "Free space on the disk of the data folder."),
+    RunnerSeries(
+        f"{_PREFIX}task_folder_free_bytes", "Free memory for files of tasks; 0 without tasks."
+    ),
+    RunnerSeries(f"{_PREFIX}draining", "1 while the runner is about to stop."),
+    RunnerSeries(f"{_PREFIX}resident_bytes", "Resident memory of the runner without its children."),
+    RunnerSeries(f"{_PREFIX}cpu_seconds_total", "CPU time of the runner and of ended children."),
+    RunnerSeries(f"{_PREFIX}start_time_seconds", "When the runner was started, in epoch seconds."),
+)
+
+
+class RunnerMetrics(Collector):
+    """The metrics of a runner; made on its event loop."""
+
+    def __init__(self, calls: Calls, folder: Path) -> None:
+        self._calls = calls
+        self._folder = folder
+        self._loop = asyncio.get_running_loop()
+        self._started_at = time.time()
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing, so that the registry does not collect when this is registered."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric. Call it in another thread than that of the event loop.
+
+        Raises TimeoutError if the event loop does not answer.
+        """
+        reading = asyncio.run_coroutine_threadsafe(self._read(), self._loop)
+        try:
+            values = reading.result(_READ_S)
+        finally:
+            reading.cancel()
+        for series in SERIES:
+            yield series.family(values)
+
+    def text(self) -> bytes:
+        """Return all metrics in Prometheus text format."""
+        return generate_latest(self._registry)
+
+    async def _read(self) -> Values:
+        values: Values = {}
+
+        def put(name: str, value: float, label: str = "") -> None:
+            values[_PREFIX + name, label] = value
+
+        self._put_ended(values)
+        totals = await self._calls.ledger.totals()
+        use = self._calls.runner.executor.use
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        held = self._calls.runner.backend.grants
+        live = sum(1 for one in held if one.state == "live")
+        tasks = self._calls.runner.tasks
+        journal = self._folder / JOURNAL_NAME
+        put("answered_calls", self._calls.answered)
+        put("answered_calls_limit", MOST_ANSWERED)
+        put("recorded_calls", totals.waiting, "waiting")
+        put("recorded_calls", totals.started, "started")
+        put("recorded_calls_limit", MOST_QUEUED)
+        put("programs", use.running, "running")
+        put("programs", use.waiting, "waiting")
+        put("children", use.pool.alive, "alive")
+        put("children", use.pool.unused, "unused")
+        put("children", use.kept, "kept")
+        put("children_private_bytes", use.pool.private_bytes)
+        put("accounts", totals.accounts)
+        for name, amount in totals.amounts._asdict().items():
+            put("accounts_micro_units", amount, name)
+        put("grants", live, "live")
+        put("grants", len(held) - live, "ended")
+        put("receipts", totals.receipts)
+        put("answers_bytes", totals.answer_bytes)
+        put("answers_limit_bytes", MOST_DONE_BYTES)
+        put("journal_bytes", file_bytes(journal), "database")
+        put("journal_bytes", file_bytes(Path(f"{journal}-wal")), "log")
+        put("disk_free_bytes", shutil.disk_usage(self._folder).free)
+        put("task_folder_free_bytes", 0 if tasks is None else shutil.disk_usage(tasks.root).free)
+        put("draining", self._calls.is_draining)
+        put("resident_bytes", _resident_bytes())
+        put(
+            "cpu_seconds_total",
+            usage.ru_utime + usage.ru_stime + ended.ru_utime + ended.ru_stime,
+        )
+        put("start_time_seconds", self._started_at)
+        return values
+
+    def _put_ended(self, values: Values) -> None:
+        ended = self._calls.ended
+        for outcome in OUTCOMES:
+            values[f"{_PREFIX}calls_total", outcome] = ended.outcomes[outcome]
+        for code in REASONS:
+            values[f"{_PREFIX}refusals_total", code] = ended.refusals[code]
+        values[f"{_PREFIX}instructions_total", ""] = ended.instructions
+        values[f"{_PREFIX}program_seconds_total", ""] = ended.time_ms / 1000
+        values[f"{_PREFIX}charged_micro_units_total", ""] = ended.charged
+
+
+@contextmanager
+def serving_metrics(bound: socket.socket, host: str, metrics: RunnerMetrics) -> Iterator[None]:
+    """Answer scrapes on a bound socket until the `with` block ends."""
+    scraping = Scraping(bound, host, metrics.text, on_error=_report)
+    scraping.start()
+    try:
+        yield
+    finally:
+        scraping.stop()
+
+
+def _report(error: Exception) -> None:
+    _log.warning("a scrape of the metrics failed: %s", type(error).__name__)
+
+
+def _resident_bytes() -> int:
+    _, pages, *_ = Path("/proc/self/statm").read_text("ascii").split()
+    return int(pages) * _PAGE_BYTES
