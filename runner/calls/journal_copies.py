@@ -36,7 +36,7 @@ from capabilities.strict_json import StrictStruct, parse_json, shaped
 from sealspace.private_files import read_file, replace_file, sync_folder
 from tee_backend.backend_errors import FolderDamaged, FolderOfAnother, FolderUnusable
 
-from .journal import Journal, require_readable
+from .journal import Journal, RowSealer, require_readable
 
 JOURNAL_NAME = "journal.sqlite"
 SPARE_BYTES = 64 << 20
@@ -49,6 +49,10 @@ _MAX_LIST_BYTES = 4096
 _MAX_STATE_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 20
 _FILE_NAME = re.compile(r"journal-[0-9a-f]{16}\.sqlite")
+_SEALED_ROWS = {
+    "accounts": "SELECT owner, version, sealed FROM accounts LIMIT 1",
+    "jobs": "SELECT id, version, sealed FROM jobs LIMIT 1",
+}
 _COUNT_JOBS = "SELECT count(*) FROM jobs WHERE state = ?"
 
 
@@ -121,6 +125,13 @@ class BackupCopies:
         if not source.is_file():
             raise FolderUnusable(
                 f"there is no journal {source}", hint="name the data folder of a runner: --data DIR"
+            )
+        if source.stat().st_uid != os.geteuid():
+            # SQLite could leave files of this user beside it, which the runner cannot open.
+            raise FolderUnusable(
+                f"the journal {source} belongs to another user",
+                hint="run the command as the runner's user, such as with sudo -u, or while the"
+                " runner is running",
             )
         with _file_errors(self.folder):
             path = self._new_path(file_bytes(source))
@@ -306,8 +317,15 @@ def stopped_runner(data: Path) -> Iterator[bool]:
     Raises:
         FolderUnusable: the data folder cannot be used.
     """
-    with _file_errors(data):
-        lock = os.open(data / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        with _file_errors(data):
+            # Not made here: a file of another user would keep the runner from starting.
+            lock = os.open(data / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
+    except FolderUnusable as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        yield True  # no runner was started here yet
+        return
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -320,22 +338,51 @@ def stopped_runner(data: Path) -> Iterator[bool]:
 
 
 def check_copy(path: Path) -> None:
-    """Check that a file is a whole journal, of this or an earlier version. It is not changed.
+    """Check that a copy is a whole journal, of this or an earlier version. It is not changed.
 
     Raises:
         FolderDamaged: it is not a whole database.
         FolderUnusable: it is another database, or a newer version wrote it.
     """
+    # `immutable`: without it, SQLite would make files beside the copy.
+    _check(path, "mode=ro&immutable=1")
+
+
+def check_journal(path: Path) -> None:
+    """Check that the journal of a stopped runner is whole, with the log of a killed runner.
+
+    Raises:
+        FolderDamaged, FolderUnusable: as `check_copy`.
+    """
+    _check(path, "mode=ro")
+
+
+def _check(path: Path, parameters: str) -> None:
     try:
-        # `immutable`: without it, SQLite would make files beside the copy.
-        uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-        with closing(sqlite3.connect(uri, uri=True)) as connection:
+        with closing(_connected(path, parameters)) as connection:
             _require_journal(connection, path)
             found = connection.execute("PRAGMA integrity_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
         raise _damaged(path.parent, f"{path.name} is not a database") from error
     if found != ("ok",):
         raise _damaged(path.parent, f"{path.name} is not a whole database")
+
+
+def require_key(path: Path, sealer: RowSealer) -> None:
+    """Check that a key opens rows of the journal of a stopped runner.
+
+    Raises:
+        FolderDamaged: it does not open an account, or a job.
+    """
+    with closing(_connected(path, "mode=ro")) as connection:
+        for table, statement in _SEALED_ROWS.items():
+            for row_id, version, sealed in connection.execute(statement):
+                sealer.open((table, row_id, version), sealed)
+
+
+def _connected(path: Path, parameters: str) -> sqlite3.Connection:
+    """Open a database for reading."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{parameters}", uri=True)
 
 
 def file_bytes(path: Path) -> int:

@@ -87,6 +87,11 @@ runner = LazyGroup(
         "credit": Row(
             "runner.cli.runner_credit", "Add credit to an owner's account (for operators)."
         ),
+        "doctor": Row(
+            "runner.cli.runner_doctor",
+            "Check what a runner needs (for operators).",
+            extra="runner",
+        ),
         "backup": Row(
             "runner.cli.journal_commands", "Back up the journal of a runner (for operators)."
         ),

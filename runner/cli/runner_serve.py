@@ -57,7 +57,7 @@ from ..http.routes import mounted
 from ..tasks.folders import prepare_root
 from .serve_options import MOST_CHILDREN, require_settings, serve_options
 
-_MEMORY = Path("/dev/shm")  # noqa: S108  # each task has a new folder of its own below
+DEFAULT_TASK_FOLDER = Path("/dev/shm")  # noqa: S108  # each task has a new folder of its own below
 # Pipes of 128 children, up to 16 for each, and the connections and files of running programs.
 OTHER_FILES = 3456
 _M_MMAP_THRESHOLD = -3
@@ -264,7 +264,7 @@ def _tasks(
     """
     root = given.task_folder
     if root is None and given.platform_folder is not None:
-        root = _MEMORY
+        root = DEFAULT_TASK_FOLDER
     if root is None:
         return None
     try:

@@ -1,0 +1,423 @@
+"""The command `sealspace runner doctor`, which diagnoses a runner's installation.
+
+It has the options of `sealspace runner serve`, and finds what would stop the runner or a call.
+"""
+
+import asyncio
+import os
+import resource
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+from cryptography import x509
+from cryptography.x509 import ExtensionNotFound
+
+from capabilities.clock_and_entropy import SystemClock
+from sealspace.cli.diagnosis import (
+    Diagnosis,
+    DoctorWarning,
+    all_diagnosed,
+    diagnosed,
+    print_diagnoses,
+)
+from sealspace.cli.machine_checks import clock, disk, node_diagnoses, python
+from sealspace.cli.shared import shared
+from sealspace.cli.terminal import time_text
+from sealspace.errors import SealspaceError
+from sealspace.service.command_errors import ConfigurationError, StoreMisused
+from sealspace.service.listening_socket import bind_socket, server_tls
+from sealspace.session import key_session
+from tee_backend.backend.key import KeyFile, backend_seed
+from tee_backend.backend_errors import FolderOfAnother, FolderUnusable
+from tee_backend.cli.quote_sources import key_source, platform_errors
+from tee_backend.confinement.landlock import landlock_version
+from tee_backend.evidence.source import EvidenceSource
+from tee_backend.listener import ConnectionLimits
+
+from ..calls.journal import RowSealer
+from ..calls.journal_copies import (
+    JOURNAL_NAME,
+    SPARE_BYTES,
+    check_journal,
+    file_bytes,
+    require_key,
+    runner_of,
+    stopped_runner,
+)
+from ..calls.ledger import MOST_DONE_BYTES
+from ..calls.task_stages import MAX_DATASET_BYTES, MAX_RESULT_BYTES
+from ..guest.executor import Executor
+from ..tasks.folders import require_memory
+from .runner_serve import DEFAULT_TASK_FOLDER, OTHER_FILES, platform_of
+from .serve_options import require_settings, serve_options
+
+RUNNER_BYTES = 300 << 20
+"""Memory of a busy runner without its children: 256 MiB of compiled programs, and its own code."""
+CHILD_BYTES = 48 << 20
+"""Memory of a child beside that of its program, measured: 20 MiB at rest, 48 MiB after a run."""
+
+_PROBE = bytes(64)
+_SOON_S = 14 * 86_400.0
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_SETUID, _SETGID, _KILL = 7, 6, 5
+_UNPRIVILEGED = "children have this user's uid, so that only the filter of system calls separates"
+
+
+@click.command(
+    context_settings={"show_default": True},
+    epilog="Example: replace `serve` by `doctor` in the command that starts the runner. The"
+    " runner may be running.",
+)
+@serve_options
+def doctor(**options: Any) -> int:
+    """Check what a runner with these options needs.
+
+    Checks Python, clock, settings, key, evidence, data folder, journal, disk, memory, child
+    processes, task folder, node, TLS, grants, prices and ports. The exit status is 1 if a check
+    fails. Nothing is changed. Start it as the user who runs the runner.
+    """
+    return print_diagnoses(_diagnoses(SimpleNamespace(**options)))
+
+
+def _diagnoses(given: SimpleNamespace) -> Iterator[Diagnosis]:
+    yield diagnosed("python", python)
+    yield diagnosed("clock", clock)
+    yield from all_diagnosed("settings", lambda: _settings(given), _node_named)
+    yield from disk(given.folder, _shortage)
+    if given.folder.is_dir():
+        with stopped_runner(given.folder) as is_stopped:
+            yield from _data(given, is_running=not is_stopped)
+    else:
+        yield from _platform(given)
+        yield Diagnosis(name="journal", severity="ok", text="will be created by the first start")
+        yield from _ports(given, is_running=False)
+    yield diagnosed("memory", lambda: _memory(given))
+    yield diagnosed("files", _open_files)
+    yield diagnosed("children", _children)
+    yield diagnosed("tasks", lambda: _tasks(given))
+    if shared().node is not None:
+        yield from asyncio.run(node_diagnoses(str(shared().node)))
+    yield diagnosed("tls", lambda: _tls(given))
+    yield diagnosed("prices", lambda: _prices(given))
+
+
+def _data(given: SimpleNamespace, *, is_running: bool) -> Iterator[Diagnosis]:
+    """Check the data folder of a runner."""
+    private = diagnosed("folder", lambda: _private(given.folder))
+    yield private
+    yield from _platform(given)
+    if is_running:
+        yield Diagnosis(name="journal", severity="ok", text="a running runner uses it")
+    elif private.severity != "ok":
+        # SQLite could leave files of this user, which the runner cannot open.
+        yield Diagnosis(
+            name="journal",
+            severity="skipped",
+            text="the folder is not that of this user",
+            next_step=private.next_step,
+        )
+    else:
+        yield from all_diagnosed(
+            "journal", lambda: _journal(given.folder), lambda: _journal_key(given)
+        )
+    yield diagnosed("grants", lambda: _grants(given.folder))
+    yield from _ports(given, is_running=is_running)
+
+
+def _settings(given: SimpleNamespace) -> str:
+    try:
+        require_settings(given)
+    except click.UsageError as error:
+        raise ConfigurationError(error.format_message(), hint="leave the option out") from None
+    return "valid"
+
+
+def _node_named() -> str:
+    if shared().node is None:
+        raise ConfigurationError(
+            "no node is named, where owners make their grants",
+            hint="add --node URL, as for sealspace runner serve",
+        )
+    return "valid"
+
+
+# --- key and evidence -----------------------------------------------------------------------------
+
+
+def _platform(given: SimpleNamespace) -> Iterator[Diagnosis]:
+    """Check the source of quotes and of the runner's key."""
+    try:
+        with platform_errors(given.platform_folder):
+            source, _ = platform_of(given)
+    except (SealspaceError, click.UsageError) as error:
+        refused = _as_configuration(error)
+        yield diagnosed("evidence", lambda: _raised(refused))
+        return
+    yield diagnosed("evidence", lambda: _evidence(given, source))
+    yield diagnosed("key", lambda: _key(given, source))
+
+
+def _evidence(given: SimpleNamespace, source: EvidenceSource) -> str:
+    with platform_errors(given.platform_folder):
+        quoted = source.quote(_PROBE)
+    log = "an event log" if quoted.event_log is not None else "no event log"
+    return f"the platform made a quote of {len(quoted.quote):,} bytes, with {log}"
+
+
+def _key(given: SimpleNamespace, source: EvidenceSource) -> str:
+    """Check that the runner's key can be had, and fits the data folder. No key file is made."""
+    keys = key_source(given.key_kind, given.folder, source)
+    if isinstance(keys, KeyFile) and not keys.path.exists():
+        known = runner_of(given.folder)
+        if known is not None:
+            raise FolderOfAnother(
+                f"{keys.path} is missing, and the data folder belongs to {known}",
+                hint=f"restore the file from a copy: {keys.path}",
+            )
+        return f"{keys.path} will be created by the first start"
+    with platform_errors(given.platform_folder):
+        did = key_session(backend_seed(keys)).did
+    known = runner_of(given.folder)
+    if known not in (None, did):
+        raise FolderOfAnother(
+            f"the key belongs to {did}, but the data folder belongs to {known}",
+            hint="use the key that the runner had before, or a new data folder",
+        )
+    return f"the runner is {did}"
+
+
+def _as_configuration(error: Exception) -> SealspaceError:
+    if isinstance(error, click.UsageError):
+        return ConfigurationError(error.format_message(), hint="sealspace runner serve --help")
+    assert isinstance(error, SealspaceError)
+    return error
+
+
+def _raised(error: SealspaceError) -> str:
+    raise error
+
+
+# --- the data folder ------------------------------------------------------------------------------
+
+
+def _private(folder: Path) -> str:
+    status = folder.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise FolderUnusable(
+            f"{folder} belongs to another user, or other users can read it",
+            hint=f"run the command as the runner's user, or: chmod 700 {folder}",
+        )
+    return f"only this user can read {folder}"
+
+
+def _shortage(folder: Path) -> tuple[str, str]:
+    """Return what is wrong with the free space of the journal's disk, and the next step."""
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes >= SPARE_BYTES:
+        return "", ""
+    text = f"the disk of {folder} has only {free_bytes >> 20} MiB free; a full disk stops a runner"
+    return text, "free disk space"
+
+
+def _journal(folder: Path) -> str:
+    """Check that the journal of a runner that is not running can be opened, and may grow."""
+    journal = folder / JOURNAL_NAME
+    if not journal.exists():
+        return "will be created by the first start"
+    check_journal(journal)
+    free_bytes = shutil.disk_usage(folder).free
+    growth_bytes = MOST_DONE_BYTES - min(file_bytes(journal), MOST_DONE_BYTES)
+    if free_bytes < growth_bytes:
+        raise DoctorWarning(
+            f"answers of calls may take {growth_bytes >> 20} MiB more, and the disk has"
+            f" {free_bytes >> 20} MiB free",
+            hint="free disk space",
+        )
+    return f"whole, {file_bytes(journal):,} bytes"
+
+
+def _journal_key(given: SimpleNamespace) -> str:
+    """Check that the runner's key opens the rows of the journal."""
+    journal = given.folder / JOURNAL_NAME
+    if not journal.exists():
+        return "will be created by the first start"
+    with platform_errors(given.platform_folder):
+        source, _ = platform_of(given)
+        keys = key_source(given.key_kind, given.folder, source)
+        if isinstance(keys, KeyFile) and not keys.path.exists():
+            return "not compared with a key: there is none yet"
+        seed = backend_seed(keys)
+    require_key(journal, RowSealer(seed))
+    return f"whole, {file_bytes(journal):,} bytes; the runner's key opens it"
+
+
+def _grants(folder: Path) -> str:
+    grants = folder / "grants"
+    kept = len([*grants.glob("*.json")])
+    unreadable = len([*grants.glob("*.unreadable")])
+    if unreadable:
+        raise DoctorWarning(
+            f"{unreadable} of {kept + unreadable} grants are damaged, and are not used",
+            hint=f"ask their owners to grant again, and remove {grants}/*.unreadable",
+        )
+    return f"{kept} grants; the runner fetches those that it lacks from its node"
+
+
+def _ports(given: SimpleNamespace, *, is_running: bool) -> Iterator[Diagnosis]:
+    """Check that the runner can listen on its addresses."""
+    if is_running:
+        yield Diagnosis(name="ports", severity="ok", text="a running runner uses the data folder")
+        return
+
+    def free() -> str:
+        places = [(given.host, given.port)]
+        if given.metrics_at is not None:
+            places.append(tuple(given.metrics_at))
+        for host, port in places:
+            bind_socket(host, port, hint="stop that process, or choose another port").close()
+        return ", ".join(f"{host} port {port}" for host, port in places) + " can be used"
+
+    yield diagnosed("ports", free)
+
+
+# --- memory, child processes and tasks ------------------------------------------------------------
+
+
+def memory_needed(children: int, program_mb: int) -> int:
+    """Return the bytes that a runner needs when all its children run the largest programs."""
+    places = children + max(children // 2, 1)
+    return RUNNER_BYTES + places * (CHILD_BYTES + (program_mb << 20))
+
+
+def _memory(given: SimpleNamespace) -> str:
+    limit_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    where = "this machine"
+    if _CGROUP_LIMIT.exists():
+        stated = _CGROUP_LIMIT.read_text("ascii").strip()
+        if stated.isdecimal() and int(stated) < limit_bytes:
+            limit_bytes, where = int(stated), "the container"
+    needed_bytes = memory_needed(given.children, given.limits.max_memory_mb)
+    sizes = f"{where} has {limit_bytes >> 20} MiB, and the runner needs up to {needed_bytes >> 20}"
+    if needed_bytes > limit_bytes:
+        raise DoctorWarning(
+            f"{sizes} MiB: a program may be ended for want of memory",
+            hint="use more memory, fewer --children, or a lower --max-memory-mb",
+        )
+    return f"{sizes} MiB"
+
+
+def _open_files() -> str:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = ConnectionLimits().max_connections + OTHER_FILES
+    if hard not in (resource.RLIM_INFINITY, -1) and hard < wanted:
+        raise DoctorWarning(
+            f"the runner may open only {hard} files, and a busy one needs {wanted}",
+            hint="raise the hard limit (systemd: LimitNOFILE=, compose: ulimits.nofile, shell:"
+            " ulimit -Hn)",
+        )
+    return f"up to {wanted} open files"
+
+
+def _children() -> str:
+    """Start a child process, which installs its filters of system calls."""
+    is_root = os.geteuid() == 0
+    if is_root and not _has_capabilities(_SETUID, _SETGID, _KILL):
+        raise StoreMisused(
+            "the runner is root without the capabilities to give children users of their own",
+            hint="add the capabilities SETUID, SETGID and KILL, or run it as another user",
+        )
+
+    async def start() -> None:
+        async with Executor(children=1, spare=1):
+            pass
+
+    try:
+        asyncio.run(start())
+    except RuntimeError as error:
+        raise StoreMisused(
+            "no child process starts",
+            hint="allow the runner to install seccomp filters, and, as root, to change the uid of"
+            " child processes",
+        ) from error
+    return "start; " + ("each has a uid of its own" if is_root else f"{_UNPRIVILEGED} them")
+
+
+def _has_capabilities(*numbers: int) -> bool:
+    for line in Path("/proc/self/status").read_text("utf-8").splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff":
+            effective = int(value, 16)
+            return all(effective >> number & 1 for number in numbers)
+    return True
+
+
+def _tasks(given: SimpleNamespace) -> str:
+    root = given.task_folder
+    if root is None and given.platform_folder is not None:
+        root = DEFAULT_TASK_FOLDER
+    if root is None:
+        return "off: the runner has no --task-dir"
+    try:
+        require_memory(root)
+    except (OSError, RuntimeError) as error:
+        text, _, step = str(error).partition("; next: ")
+        raise ConfigurationError(text, hint=step or "add --task-dir /dev/shm") from None
+    if landlock_version() < 1:
+        raise DoctorWarning(
+            "this kernel has no Landlock, so tasks are refused",
+            hint="use Linux 5.13 or later, with landlock in its list of security modules",
+        )
+    free_bytes = shutil.disk_usage(root).free
+    wanted_bytes = MAX_DATASET_BYTES + 2 * MAX_RESULT_BYTES
+    if free_bytes < wanted_bytes:
+        raise DoctorWarning(
+            f"{root} has {free_bytes >> 20} MiB free, and a task with the largest data set needs"
+            f" {wanted_bytes >> 20} MiB",
+            hint="make it larger (compose: shm_size), or expect tasks to wait and to fail",
+        )
+    return f"{root} is in memory, {free_bytes >> 20} MiB free"
+
+
+# --- TLS and prices -------------------------------------------------------------------------------
+
+
+def _tls(given: SimpleNamespace) -> str:
+    if server_tls(given.tls_certificate, given.tls_key) is None:
+        return "off: API keys are refused from other machines"
+    certificate = x509.load_pem_x509_certificate(given.tls_certificate.read_bytes())
+    ends_at = certificate.not_valid_after_utc.timestamp()
+    names = ", ".join(_names(certificate)) or "no name"
+    now = SystemClock.now()
+    if ends_at <= now:
+        raise StoreMisused(
+            f"the certificate of {names} ended at {time_text(ends_at)}",
+            hint="get a new certificate, and restart the runner",
+        )
+    if ends_at <= now + _SOON_S:
+        raise DoctorWarning(
+            f"the certificate of {names} ends at {time_text(ends_at)}",
+            hint="get a new certificate, and restart the runner",
+        )
+    return f"certificate of {names}, until {time_text(ends_at)}"
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except ExtensionNotFound:
+        return []
+    return [str(name.value) for name in extension.value]
+
+
+def _prices(given: SimpleNamespace) -> str:
+    prices = (given.price_call, given.price_instructions, given.price_second)
+    if not any(prices):
+        return "runs are free; owners with a grant can make API keys"
+    return (
+        f"{prices[0]} per call, {prices[1]} per million instructions, {prices[2]} per second,"
+        " in micro-units; callers need an account: sealspace runner credit"
+    )
