@@ -53,6 +53,8 @@ _SEALED_ROWS = {
     "accounts": "SELECT owner, version, sealed FROM accounts LIMIT 1",
     "jobs": "SELECT id, version, sealed FROM jobs LIMIT 1",
 }
+# Without it, SQLite makes files beside a database that it only reads.
+_IMMUTABLE = "mode=ro&immutable=1"
 _COUNT_JOBS = "SELECT count(*) FROM jobs WHERE state = ?"
 
 
@@ -344,8 +346,7 @@ def check_copy(path: Path) -> None:
         FolderDamaged: it is not a whole database.
         FolderUnusable: it is another database, or a newer version wrote it.
     """
-    # `immutable`: without it, SQLite would make files beside the copy.
-    _check(path, "mode=ro&immutable=1")
+    _check(path, _IMMUTABLE)
 
 
 def check_journal(path: Path) -> None:
@@ -354,7 +355,7 @@ def check_journal(path: Path) -> None:
     Raises:
         FolderDamaged, FolderUnusable: as `check_copy`.
     """
-    _check(path, "mode=ro")
+    _check(path, _parameters(path))
 
 
 def _check(path: Path, parameters: str) -> None:
@@ -374,10 +375,16 @@ def require_key(path: Path, sealer: RowSealer) -> None:
     Raises:
         FolderDamaged: it does not open an account, or a job.
     """
-    with closing(_connected(path, "mode=ro")) as connection:
+    with closing(_connected(path, _parameters(path))) as connection:
         for table, statement in _SEALED_ROWS.items():
             for row_id, version, sealed in connection.execute(statement):
                 sealer.open((table, row_id, version), sealed)
+
+
+def _parameters(path: Path) -> str:
+    """Return how to open the journal of a stopped runner for reading."""
+    # A runner that was killed leaves a log, which belongs to the journal.
+    return "mode=ro" if file_bytes(Path(f"{path}-wal")) else _IMMUTABLE
 
 
 def _connected(path: Path, parameters: str) -> sqlite3.Connection:

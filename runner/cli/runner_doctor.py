@@ -121,9 +121,7 @@ def _data(given: SimpleNamespace, *, is_running: bool) -> Iterator[Diagnosis]:
             next_step=private.next_step,
         )
     else:
-        yield from all_diagnosed(
-            "journal", lambda: _journal(given.folder), lambda: _journal_key(given)
-        )
+        yield diagnosed("journal", lambda: _journal(given))
     yield diagnosed("grants", lambda: _grants(given.folder))
     yield from _ports(given, is_running=is_running)
 
@@ -223,13 +221,14 @@ def _shortage(folder: Path) -> tuple[str, str]:
     return text, "free disk space"
 
 
-def _journal(folder: Path) -> str:
-    """Check that the journal of a runner that is not running can be opened, and may grow."""
-    journal = folder / JOURNAL_NAME
+def _journal(given: SimpleNamespace) -> str:
+    """Check that the journal of a stopped runner is whole, opens with the key, and may grow."""
+    journal = given.folder / JOURNAL_NAME
     if not journal.exists():
         return "will be created by the first start"
     check_journal(journal)
-    free_bytes = shutil.disk_usage(folder).free
+    opens = _journal_key(given, journal)
+    free_bytes = shutil.disk_usage(given.folder).free
     growth_bytes = MOST_DONE_BYTES - min(file_bytes(journal), MOST_DONE_BYTES)
     if free_bytes < growth_bytes:
         raise DoctorWarning(
@@ -237,22 +236,22 @@ def _journal(folder: Path) -> str:
             f" {free_bytes >> 20} MiB free",
             hint="free disk space",
         )
-    return f"whole, {file_bytes(journal):,} bytes"
+    return f"whole, {file_bytes(journal):,} bytes; {opens}"
 
 
-def _journal_key(given: SimpleNamespace) -> str:
-    """Check that the runner's key opens the rows of the journal."""
-    journal = given.folder / JOURNAL_NAME
-    if not journal.exists():
-        return "will be created by the first start"
-    with platform_errors(given.platform_folder):
-        source, _ = platform_of(given)
-        keys = key_source(given.key_kind, given.folder, source)
-        if isinstance(keys, KeyFile) and not keys.path.exists():
-            return "not compared with a key: there is none yet"
-        seed = backend_seed(keys)
+def _journal_key(given: SimpleNamespace, journal: Path) -> str:
+    """Check that the runner's key opens the rows of the journal, if there is a key."""
+    try:
+        with platform_errors(given.platform_folder):
+            source, _ = platform_of(given)
+            keys = key_source(given.key_kind, given.folder, source)
+            if isinstance(keys, KeyFile) and not keys.path.exists():
+                return "there is no key to open it with"
+            seed = backend_seed(keys)
+    except (SealspaceError, click.UsageError):
+        return "not opened, because there is no key"  # the check of the key says why
     require_key(journal, RowSealer(seed))
-    return f"whole, {file_bytes(journal):,} bytes; the runner's key opens it"
+    return "the runner's key opens it"
 
 
 def _grants(folder: Path) -> str:

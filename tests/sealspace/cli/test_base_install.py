@@ -168,6 +168,9 @@ CALLS: Mapping[str, Call] = {
     ),
     "dataset push-key": Call("digest {folder}/program.wasm.key --home {home}"),
     "runner serve": Call("--simulate {folder}/absent --node {node} --data {folder}/runner"),
+    "runner doctor": Call("--simulate {folder}/absent --node {node} --data {folder}/runner"),
+    "runner backup": Call("{folder}/backup --data {folder}", status=1),  # there is no journal
+    "runner restore": Call("{folder} --data {folder}/restored", status=1),  # no backup
     "runner generate": Call(f"{NOWHERE} PROTECTED_KEY --yes --home {{home}}"),
     "runner grant": Call(f"{NOWHERE} --secret API_KEY --program digest --yes --home {{home}}"),
     "runner list": HOME,
