@@ -37,7 +37,7 @@ class PoolUse(NamedTuple):
     Attributes:
         alive: child processes that have not ended.
         unused: those that wait, and have run no program.
-        private_bytes: memory of all children that no other process shares.
+        private_bytes: memory of all children that no file backs; see `Child.private_bytes`.
     """
 
     alive: int

@@ -102,7 +102,7 @@ SERIES = (
         ("alive", "unused", "kept"),
     ),
     RunnerSeries(
-        f"{_PREFIX}children_private_bytes", "Memory of all children, without shared pages."
+        f"{_PREFIX}children_private_bytes", "Memory of all children that no file backs."
     ),
     RunnerSeries(f"{_PREFIX}accounts", "Accounts of payers."),
     RunnerSeries(

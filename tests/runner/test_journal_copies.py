@@ -297,7 +297,7 @@ async def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """RN290, RN292: neither a backup nor a restore fills the disk."""
     folder = await backed_up(tmp_path)
     usage = shutil.disk_usage(tmp_path)._replace(free=journal_copies.SPARE_BYTES)
-    monkeypatch.setattr(journal_copies.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(FolderUnusable, match="MiB are needed"):
         restore_journal(folder, tmp_path / "new", now=NOW)
     async with served(tmp_path / "data"):

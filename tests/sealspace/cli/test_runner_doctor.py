@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import socket
 import sqlite3
@@ -190,13 +191,13 @@ def test_too_little_of_something(
         found["memory"].severity == "warn" and "the container has 953 MiB" in found["memory"].text
     )
     usage = shutil.disk_usage(data)
-    monkeypatch.setattr(runner_doctor.shutil, "disk_usage", lambda _: usage._replace(free=1 << 29))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 29))
     found = examine()
     assert found["journal"].severity == found["tasks"].severity == "warn"
     assert wrong(found) == set()
-    monkeypatch.setattr(runner_doctor.shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
     assert wrong(examine()) == {"disk"}
-    monkeypatch.setattr(runner_doctor.resource, "getrlimit", lambda _: (1024, 1024))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
     assert examine()["files"].severity == "warn"
 
 
