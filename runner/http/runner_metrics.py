@@ -101,9 +101,7 @@ SERIES = (
         "state",
         ("alive", "unused", "kept"),
     ),
-    RunnerSeries(
-        f"{_PREFIX}children_private_bytes", "Memory of all children that no file backs."
-    ),
+    RunnerSeries(f"{_PREFIX}children_private_bytes", "Memory of all children that no file backs."),
     RunnerSeries(f"{_PREFIX}accounts", "Accounts of payers."),
     RunnerSeries(
         f"{_PREFIX}accounts_micro_units",

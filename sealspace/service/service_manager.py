@@ -27,6 +27,7 @@ def report_to_manager(state: bytes) -> None:
         return
     with (
         suppress(OSError),
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
     ):
+        sender.setblocking(False)
         sender.sendto(state, address)
