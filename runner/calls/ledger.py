@@ -396,7 +396,7 @@ class Ledger:
 
         def read(connection: sqlite3.Connection) -> LedgerTotals:
             jobs = dict(connection.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
-            accounts, *amounts = connection.execute(_SUMS).fetchone()
+            accounts, balance, reserved, charged = connection.execute(_SUMS).fetchone()
             stored = dict(
                 connection.execute(
                     "SELECT kind, sum(cost) FROM held WHERE payer = '' GROUP BY kind"
@@ -406,7 +406,7 @@ class Ledger:
                 waiting=jobs.get("waiting", 0),
                 started=jobs.get("started", 0),
                 accounts=accounts,
-                amounts=Account(*map(int, amounts)),
+                amounts=Account(balance=int(balance), reserved=int(reserved), charged=int(charged)),
                 answer_bytes=stored.get("answer", 0),
                 receipts=stored.get("receipt", 0),
             )

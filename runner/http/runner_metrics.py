@@ -70,60 +70,88 @@ Values = dict[tuple[str, str], float]
 """Values by the name of the metric and the value of its label."""
 
 SERIES = (
-    RunnerSeries(f"{_PREFIX}calls_total", "Ended calls by outcome.", "outcome", OUTCOMES),
     RunnerSeries(
-        f"{_PREFIX}refusals_total",
-        "Requests that were refused before they became calls.",
-        "code",
-        tuple(REASONS),
-    ),
-    RunnerSeries(f"{_PREFIX}instructions_total", "Instructions of programs, rounded up."),
-    RunnerSeries(f"{_PREFIX}program_seconds_total", "Time of programs, rounded up."),
-    RunnerSeries(f"{_PREFIX}charged_micro_units_total", "Amount charged since the start."),
-    RunnerSeries(f"{_PREFIX}answered_calls", "Synchronous calls in progress."),
-    RunnerSeries(f"{_PREFIX}answered_calls_limit", "Most synchronous calls at one time."),
-    RunnerSeries(
-        f"{_PREFIX}recorded_calls",
-        "Calls in the journal that have not ended.",
-        "state",
-        ("waiting", "started"),
-    ),
-    RunnerSeries(f"{_PREFIX}recorded_calls_limit", "Most asynchronous calls at one time."),
-    RunnerSeries(
-        f"{_PREFIX}programs",
-        "Programs that run, or wait for a child.",
-        "state",
-        ("running", "waiting"),
+        name=f"{_PREFIX}calls_total",
+        help="Ended calls by outcome.",
+        label="outcome",
+        values=OUTCOMES,
     ),
     RunnerSeries(
-        f"{_PREFIX}children",
-        "Child processes: all, unused ones, and those kept for a caller.",
-        "state",
-        ("alive", "unused", "kept"),
+        name=f"{_PREFIX}refusals_total",
+        help="Requests that were refused before they became calls.",
+        label="code",
+        values=tuple(REASONS),
     ),
-    RunnerSeries(f"{_PREFIX}children_private_bytes", "Memory of all children that no file backs."),
-    RunnerSeries(f"{_PREFIX}accounts", "Accounts of payers."),
+    RunnerSeries(name=f"{_PREFIX}instructions_total", help="Instructions of programs, rounded up."),
+    RunnerSeries(name=f"{_PREFIX}program_seconds_total", help="Time of programs, rounded up."),
     RunnerSeries(
-        f"{_PREFIX}accounts_micro_units",
-        "Sums of all accounts.",
-        "amount",
-        ("balance", "reserved", "charged"),
+        name=f"{_PREFIX}charged_micro_units_total", help="Amount charged since the start."
     ),
-    RunnerSeries(f"{_PREFIX}grants", "Grants that the runner holds.", "state", ("live", "ended")),
-    RunnerSeries(f"{_PREFIX}receipts", "Stored receipts."),
-    RunnerSeries(f"{_PREFIX}answers_bytes", "Stored answers of asynchronous calls."),
-    RunnerSeries(f"{_PREFIX}answers_limit_bytes", "Most bytes of stored answers."),
+    RunnerSeries(name=f"{_PREFIX}answered_calls", help="Synchronous calls in progress."),
+    RunnerSeries(name=f"{_PREFIX}answered_calls_limit", help="Most synchronous calls at one time."),
     RunnerSeries(
-        f"{_PREFIX}journal_bytes", "Size of the journal's files.", "file", ("database", "log")
+        name=f"{_PREFIX}recorded_calls",
+        help="Calls in the journal that have not ended.",
+        label="state",
+        values=("waiting", "started"),
     ),
-    RunnerSeries(f"{_PREFIX}disk_free_bytes", "Free space on the disk of the data folder."),
     RunnerSeries(
-        f"{_PREFIX}task_folder_free_bytes", "Free memory for files of tasks; 0 without tasks."
+        name=f"{_PREFIX}recorded_calls_limit", help="Most asynchronous calls at one time."
     ),
-    RunnerSeries(f"{_PREFIX}draining", "1 while the runner is about to stop."),
-    RunnerSeries(f"{_PREFIX}resident_bytes", "Resident memory of the runner without its children."),
-    RunnerSeries(f"{_PREFIX}cpu_seconds_total", "CPU time of the runner and of ended children."),
-    RunnerSeries(f"{_PREFIX}start_time_seconds", "When the runner was started, in epoch seconds."),
+    RunnerSeries(
+        name=f"{_PREFIX}programs",
+        help="Programs that run, or wait for a child.",
+        label="state",
+        values=("running", "waiting"),
+    ),
+    RunnerSeries(
+        name=f"{_PREFIX}children",
+        help="Child processes: all, unused ones, and those kept for a caller.",
+        label="state",
+        values=("alive", "unused", "kept"),
+    ),
+    RunnerSeries(
+        name=f"{_PREFIX}children_private_bytes", help="Memory of all children that no file backs."
+    ),
+    RunnerSeries(name=f"{_PREFIX}accounts", help="Accounts of payers."),
+    RunnerSeries(
+        name=f"{_PREFIX}accounts_micro_units",
+        help="Sums of all accounts.",
+        label="amount",
+        values=("balance", "reserved", "charged"),
+    ),
+    RunnerSeries(
+        name=f"{_PREFIX}grants",
+        help="Grants that the runner holds.",
+        label="state",
+        values=("live", "ended"),
+    ),
+    RunnerSeries(name=f"{_PREFIX}receipts", help="Stored receipts."),
+    RunnerSeries(name=f"{_PREFIX}answers_bytes", help="Stored answers of asynchronous calls."),
+    RunnerSeries(name=f"{_PREFIX}answers_limit_bytes", help="Most bytes of stored answers."),
+    RunnerSeries(
+        name=f"{_PREFIX}journal_bytes",
+        help="Size of the journal's files.",
+        label="file",
+        values=("database", "log"),
+    ),
+    RunnerSeries(
+        name=f"{_PREFIX}disk_free_bytes", help="Free space on the disk of the data folder."
+    ),
+    RunnerSeries(
+        name=f"{_PREFIX}task_folder_free_bytes",
+        help="Free memory for files of tasks; 0 without tasks.",
+    ),
+    RunnerSeries(name=f"{_PREFIX}draining", help="1 while the runner is about to stop."),
+    RunnerSeries(
+        name=f"{_PREFIX}resident_bytes", help="Resident memory of the runner without its children."
+    ),
+    RunnerSeries(
+        name=f"{_PREFIX}cpu_seconds_total", help="CPU time of the runner and of ended children."
+    ),
+    RunnerSeries(
+        name=f"{_PREFIX}start_time_seconds", help="When the runner was started, in epoch seconds."
+    ),
 )
 
 
