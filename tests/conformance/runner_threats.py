@@ -24,6 +24,8 @@ _SLOW_DATA = "attacks/test_slow_data_sets.py::"
 _PATTERNS = "attacks/test_run_patterns.py::"
 _SHARES = "runner/test_fair_shares.py::"
 _JOURNAL = "runner/test_journal.py::"
+_COPIES = "runner/test_journal_copies.py::"
+_RESTARTS = "durability/test_runner_restarts.py::"
 
 TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     "3.8 a grant is used by other code that has the runner's key and folder": (
@@ -262,6 +264,13 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         "runner/test_api_calls.py::test_too_many_keys",
     ),
     "3.8 traces of a secret in logs, errors or files": (_RUNNER + "test_a_secret_leaves_no_trace",),
+    "3.8 an older journal is restored after a loss": (
+        _RESTARTS + "test_a_restored_journal",
+        _COPIES + "test_a_backup_has_all_that_was_acknowledged",
+        _COPIES + "test_a_damaged_backup",
+        _RUNNER + "test_a_used_token_stays_used_after_a_restart",
+    ),
+    "3.8 a backup of the journal is stolen": (_COPIES + "test_a_backup_contains_no_plain_row",),
 }
 
 UNTESTED_RUNNER_THREATS: dict[str, str] = {

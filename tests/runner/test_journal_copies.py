@@ -1,6 +1,7 @@
 """Backups of a runner's journal and their restore (RN290 to RN294)."""
 
 import asyncio
+import hashlib
 import shutil
 import signal
 import sqlite3
@@ -10,7 +11,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from ledgers import KEY, edit, opened, record
 from patience import PATIENCE_S, until
 from tests_support import REPOSITORY
@@ -30,7 +34,7 @@ from runner.calls.ledger import Account, Ledger
 from runner.http import operator_routes
 from runner.http.operator_routes import offered_file, serving_operator
 from sealspace.errors import SealspaceError
-from tee_backend.backend_errors import FolderDamaged, FolderOfAnother, FolderUnusable
+from tee_backend.backend_errors import FolderDamaged, FolderOfAnother, FolderUnusable, KeepingError
 
 NOW = 1_795_000_000.0
 DID = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"
@@ -266,6 +270,30 @@ async def test_a_damaged_backup(tmp_path: Path, change: object, refused: type[Ex
     with pytest.raises(refused):
         restore_journal(folder, tmp_path / "new", now=NOW)
     assert [*(tmp_path / "new").glob("*")] == [] == [*(tmp_path / "new").glob(".*")]
+
+
+@given(listed=st.binary(max_size=300), copied=st.binary(max_size=300), is_stated=st.booleans())
+def test_fuzz_backups(
+    tmp_path_factory: pytest.TempPathFactory, listed: bytes, copied: bytes, is_stated: bool
+) -> None:
+    """RN292: of a folder with any bytes nothing is restored, and the error is a typed one."""
+    folder = tmp_path_factory.mktemp("fuzzed")
+    name = f"journal-{'0' * 16}.sqlite"
+    (folder / name).write_bytes(copied)
+    if is_stated:  # a valid description of a copy that is none
+        backup = Backup(
+            v=1,
+            runner=None,
+            made_at=NOW,
+            file=name,
+            size_bytes=len(copied) or 1,
+            sha256=hashlib.sha256(copied).hexdigest(),
+        )
+        listed = msgspec.json.encode(backup)
+    (folder / "backup.json").write_bytes(listed)
+    with pytest.raises(KeepingError):
+        restore_journal(folder, folder / "new", now=NOW)
+    assert [*(folder / "new").glob("*")] == [] == [*(folder / "new").glob(".*")]
 
 
 async def test_a_data_folder_with_a_journal(tmp_path: Path) -> None:
