@@ -16,6 +16,17 @@ export function base32(bytes) {
   return bits ? text + ALPHABET[(held << (5 - bits)) & 31] : text;
 }
 
+/** @param {string} text base32 in lower case without padding @returns {import("./bytes.js").Bytes} */
+export function fromBase32(text) {
+  const bytes = [];
+  let [held, bits] = [0, 0];
+  for (const letter of text) {
+    held = ((held << 5) | ALPHABET.indexOf(letter)) & 0xfff;
+    for (bits += 5; bits >= 8; bits -= 8) bytes.push((held >> (bits - 8)) & 0xff);
+  }
+  return Uint8Array.from(bytes);
+}
+
 /** @param {string} token a key's token as sent, or a wallet's header @returns {string} the token's id, 59 characters */
 export function tokenCid(token) {
   const signed = token.includes(".") ? utf8(token) : fromBase64(token.replaceAll("-", "+").replaceAll("_", "/"));

@@ -13,6 +13,7 @@ import { exchange, requireSuccess } from "./transport.js";
 /**
  * @typedef {object} Client
  * @property {import("./session.js").Session} session
+ * @property {Client} own of the browser's own session, if this one acts for a team; else the same
  * @property {() => Promise<void>} checkNode checks once, before the first token, that the session was made at this node
  * @property {(wanted: Capability[], sent?: Sent) => Promise<import("./transport.js").Answer>} call any route
  *   (default: POST /invoke); refusals are returned
@@ -29,8 +30,8 @@ export function inWords([first, ...more]) {
   return more.length ? `${words} and ${more.length} more` : words;
 }
 
-/** @param {import("./session.js").Session} session @returns {Client} */
-export function Client(session) {
+/** @param {import("./session.js").Session} session @param {Client} [own] @returns {Client} */
+export function Client(session, own) {
   /** @type {Promise<unknown> | null} */
   let checked = null;
   const checkNode = async () => {
@@ -53,8 +54,10 @@ export function Client(session) {
     };
     return exchange({ method: "POST", path: "/invoke", asked: inWords(wanted), ...request, mint });
   };
-  return {
+  /** @type {Client} */
+  const client = {
     session,
+    get own() { return own ?? client; },
     checkNode,
     call,
     invoke: async (wanted, sent) => requireSuccess(await call(wanted, sent)),
@@ -64,4 +67,5 @@ export function Client(session) {
     },
     cache: new Map(),
   };
+  return client;
 }

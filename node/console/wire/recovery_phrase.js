@@ -8,16 +8,15 @@
  * Letters may be in either case; I and L are read as 1, and O as 0. A word list would add 13 KB to every page and no security.
  */
 
-import { base64url, concat, fromBase64url, random, sha256, utf8 } from "./bytes.js";
+import { concat, random, sha256, utf8 } from "./bytes.js";
 import { ALPHABET, crockford } from "./crockford.js";
 import { didKey } from "./did.js";
 import { ConsoleError } from "./errors.js";
+import { keyPair } from "./key_pair.js";
 
 const LABEL = utf8("sealspace/recovery-phrase/1");
 const ENTROPY_BYTES = 20;
 const [DIGITS, CHECK_DIGITS] = [32, 4];
-/** PKCS #8 around an Ed25519 seed (RFC 8410). */
-const PKCS8 = Uint8Array.of(0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20);
 
 /** @param {import("./bytes.js").Bytes} entropy 20 bytes @returns {Promise<string>} */
 export async function phraseOf(entropy) {
@@ -48,13 +47,9 @@ export async function entropyOf(phrase) {
 export async function ownerFromPhrase(phrase) {
   const secret = await crypto.subtle.importKey("raw", await entropyOf(phrase), "HKDF", false, ["deriveBits"]);
   const how = { name: "HKDF", hash: "SHA-256", salt: new Uint8Array(0), info: LABEL };
-  const pkcs8 = concat(PKCS8, new Uint8Array(await crypto.subtle.deriveBits(how, secret, 256)));
-  // Exporting the private key is the only way to get its public key.
-  const exported = await crypto.subtle.importKey("pkcs8", pkcs8, "Ed25519", true, ["sign"]);
-  const { x } = await crypto.subtle.exportKey("jwk", exported);
-  const raw = /** @type {import("./bytes.js").Bytes} */ (fromBase64url(x));
-  const privateKey = await crypto.subtle.importKey("pkcs8", pkcs8, "Ed25519", false, ["sign"]);
-  const publicKey = await crypto.subtle.importKey("jwk", { kty: "OKP", crv: "Ed25519", x: base64url(raw) }, "Ed25519", true, ["verify"]);
-  pkcs8.fill(0);
-  return { did: didKey(raw), kind: "phrase", keys: { privateKey, publicKey } };
+  const seed = new Uint8Array(await crypto.subtle.deriveBits(how, secret, 256));
+  const keys = await keyPair(seed);
+  seed.fill(0);
+  const raw = new Uint8Array(await crypto.subtle.exportKey("raw", keys.publicKey));
+  return { did: didKey(raw), kind: "phrase", keys };
 }

@@ -29,7 +29,9 @@ import { mintUcan } from "./ucan.js";
  * @property {number} expiresAt epoch seconds
  * @property {Grant[]} grants the sign-in first; empty if the key is the owner's own
  * @property {Pin[]} pins keys of the networks used for sealing
+ * @property {Member} [member] if it acts for a team: the owner of the browser's own session, as a member of `owner`
  */
+/** @typedef {{ did: string, name: string, role: "admin" | "writer" | "reader", secrets: string[] }} Member `name`: of the team among the person's contacts; `secrets`: labels, empty for all */
 
 const SESSION_TTL_S = 7 * 86400;
 export const SECRETS_SPACE = "secrets";
@@ -37,6 +39,8 @@ export const KV_ABILITIES = ["get", "put", "del", "list", "metadata"].map((one) 
 const HOST_GRANT_TTL_S = 3600;
 const INVOCATION_TTL_S = 60;
 const [DATABASE, STORE, CURRENT] = ["sealspace-console", "sessions", "current"];
+/** The sessions for teams, by the DID of the team; see `teams.js`. */
+export const TEAMS = "teams";
 /** The key that waits for `sealspace console`; see `link.js`. */
 export const PENDING = "pending";
 const tabs = new BroadcastChannel(DATABASE);
@@ -107,15 +111,16 @@ async function hostDid(space) {
 /**
  * Ask a wallet for one signature.
  * @param {Owner} owner a wallet
- * @param {{ uri: string, capabilities: Capability[], ttlS: number, resources?: string[] }} message
+ * @param {{ uri: string, capabilities: Capability[], ttlS?: number, expiresAt?: number, resources?: string[], parents?: string[] }} message `ttlS` or `expiresAt` in
+ *   epoch seconds; `parents`: ids in base58
  * @returns {Promise<{ token: string, expiresAt: number }>}
  */
-export async function walletToken(owner, { uri, capabilities, ttlS, resources }) {
+export async function walletToken(owner, { uri, capabilities, ttlS = 0, expiresAt: end, resources, parents }) {
   if (!owner.signText || !owner.address || !owner.chainId) {
     throw new ConsoleError("wallet-absent", "this owner has no wallet");
   }
   const issued = nowS();
-  const expiresAt = Math.round((issued + ttlS) * 1000) / 1000;
+  const expiresAt = end ?? Math.round((issued + ttlS) * 1000) / 1000;
   const bare = {
     domain: location.host,
     address: owner.address,
@@ -126,7 +131,7 @@ export async function walletToken(owner, { uri, capabilities, ttlS, resources })
     expirationTime: isoTime(expiresAt),
     resources,
   };
-  const message = withRecap(bare, capabilities);
+  const message = withRecap(bare, capabilities, parents);
   return { token: encodeCacao(message, await owner.signText(siweText(message))), expiresAt };
 }
 
@@ -199,6 +204,7 @@ export async function signIn(owner, { nodeId } = {}) {
 export async function begin(session) {
   await inStore((store) => {
     store.delete(PENDING);
+    store.delete(TEAMS);
     return store.put(session, CURRENT);
   });
   tabs.postMessage(session.did);
@@ -320,14 +326,15 @@ export async function inStore(work) {
 export async function keep(session) {
   let isKept = false;
   await inStore((store) => {
-    const reading = store.get(CURRENT);
+    const reading = store.get(session.member ? TEAMS : CURRENT);
     reading.addEventListener("success", () => {
-      const kept = reading.result;
+      const kept = session.member ? reading.result?.[session.owner] : reading.result;
       if (!kept || !isWhole(kept) || kept.did !== session.did) return;
       const grants = [...new Map([...kept.grants, ...session.grants].map((one) => [one.cid, one])).values()];
       const pins = [...new Map([...session.pins, ...kept.pins].map((one) => [one.network, one])).values()];
       isKept = true;
-      store.put(Object.assign(session, { grants, pins }), CURRENT);
+      Object.assign(session, { grants, pins });
+      session.member ? store.put({ ...reading.result, [session.owner]: session }, TEAMS) : store.put(session, CURRENT);
     });
     return reading;
   });
@@ -348,8 +355,18 @@ export async function restore() {
   return null;
 }
 
+/**
+ * @param {Session} own @param {string} team DID @returns {Promise<Session | null>} the stored session for a team; null: there is none of this owner. It may have ended
+ */
+export async function restoreTeam(own, team) {
+  /** @type {Session | undefined} */
+  const kept = (await inStore((store) => store.get(TEAMS)))?.[team];
+  return kept && isWhole(kept) && kept.owner === team && kept.member?.did === own.owner && kept.node === own.node ? kept : null;
+}
+
 const forget = () => inStore((store) => {
   store.delete(PENDING);
+  store.delete(TEAMS);
   return store.delete(CURRENT);
 });
 

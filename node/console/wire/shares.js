@@ -81,6 +81,17 @@ export async function signedBy(token) {
     if (!(await crypto.subtle.verify("Ed25519", verifier, bytes, utf8(`${head}.${body}`)))) return null;
     return { iss: principalOf(iss), aud, issuedAt: null, expiresAt: exp, att, hasFacts: false };
   }
+  const signed = walletMessage(token);
+  return signed?.prf.length === 0 ? { ...signed, hasFacts: signed.resources.length > 1 } : null;
+}
+
+/**
+ * Read a wallet's delegation, and verify its signature.
+ * @param {string} token untrusted
+ * @returns {{ iss: string, aud: string, issuedAt: number, expiresAt: number | null, att: any, prf: string[], resources: string[] } | null} null: it is another token, or the
+ *   signature is wrong; `resources`: the last one is the ReCap
+ */
+export function walletMessage(token) {
   const { h, p, s } = decodeCbor(/** @type {Bytes} */ (fromBase64(token.replaceAll("-", "+").replaceAll("_", "/"))));
   const { aud, iat, iss, nonce, domain, version: _, exp, statement, resources = [], ...others } = p;
   const [address, chainId] = [addressOf(iss), iss.split(":")[3]];
@@ -89,8 +100,8 @@ export async function signedBy(token) {
   const message = { domain, address, chainId, uri: aud, nonce, issuedAt: iat, expirationTime: exp, statement, resources };
   const { att, prf } = strictJson(text(/** @type {Bytes} */ (fromBase64url(recap.slice("urn:recap:".length)))));
   const expiresAt = exp === undefined ? null : Date.parse(exp) / 1000;
-  if (prf?.length !== 0 || Number.isNaN(expiresAt) || !statement?.endsWith(recapSentence(att))) return null;
-  return recoverAddress(siweText(message), s.s) === address.toLowerCase() ? { iss: principalOf(iss), aud, issuedAt: Date.parse(iat) / 1000, expiresAt, att, hasFacts: resources.length > 1 } : null;
+  if (!Array.isArray(prf) || Number.isNaN(expiresAt) || !statement?.endsWith(recapSentence(att))) return null;
+  return recoverAddress(siweText(message), s.s) === address.toLowerCase() ? { iss: principalOf(iss), aud, issuedAt: Date.parse(iat) / 1000, expiresAt, att, prf, resources } : null;
 }
 
 /**
@@ -117,9 +128,10 @@ export async function readSigned(token, owner) {
 
 /** @param {Client} client @returns {Promise<Signed>} from the owner's live grants */
 export async function signedShares(client) {
-  const { owner } = client.session;
+  const { owner, member } = client.session;
   /** @type {Signed} */
   const found = new Map();
+  if (member) return found; // a team shares no copies: its members read the secrets
   for await (const { cid, token, status } of items(client, { direction: "granted", status: "active", space: spaceId(owner, "secrets"), tokens: true })) {
     if (typeof token !== "string" || typeof cid !== "string" || status !== "active") continue;
     if (!read.has(cid)) read.set(cid, readSigned(token, owner).then((one) => (one && tokenCid(token) === cid ? one : null)));

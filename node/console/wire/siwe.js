@@ -54,14 +54,14 @@ export function siweText(message) {
 }
 
 /**
- * @param {SiweMessage} message @param {import("./recap.js").Capability[]} capabilities
+ * @param {SiweMessage} message @param {import("./recap.js").Capability[]} capabilities @param {string[]} [parents] ids in base58
  * @returns {SiweMessage} the message with the ReCap as its last resource and the sentence at the end of its statement
  */
-export function withRecap(message, capabilities) {
+export function withRecap(message, capabilities, parents) {
   const att = attenuations(capabilities);
   return {
     ...message,
     statement: [message.statement, recapSentence(att)].filter((one) => one !== undefined).join(" "),
-    resources: [...(message.resources ?? []), encodeRecap(att)],
+    resources: [...(message.resources ?? []), encodeRecap(att, parents)],
   };
 }

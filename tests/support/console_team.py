@@ -1,0 +1,77 @@
+"""Teams for tests of the console: the SDK creates one, and acts as its admin.
+
+Example:
+    team = created_team(loop, node.url)
+    team.admit(wallet.signer.did, "writer")
+"""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from loop_thread import LoopThread
+
+from capabilities.signatures import WalletSigner
+from sealspace.apps.memberships import TeamMember, TeamMembers
+from sealspace.client import Client
+from sealspace.wallets import new_wallet
+
+T = TypeVar("T")
+
+
+@dataclass
+class Team:
+    """A team that the SDK created, and what Alice, an admin, does for it."""
+
+    loop: LoopThread
+    url: str
+    alice: WalletSigner
+    did: str
+
+    def run(self, work: Callable[[Client, Client], Coroutine[Any, Any, T]]) -> T:
+        """Call a function with Alice's client, and with hers for the team."""
+
+        async def called() -> T:
+            async with Client(self.url) as client:
+                await client.sign_in(self.alice)
+                mine = await client.teams.membership(self.did)
+                return await work(
+                    client, client.acting(await client.teams.sign_in(self.alice, mine))
+                )
+
+        return self.loop.run(called())
+
+    def admit(self, did: str, role: Any, *secrets: str, name: str | None = None) -> None:
+        """Admit a member."""
+
+        async def admitted(_: Client, team: Client) -> None:
+            await team.teams.admit(did, role, wallet=self.alice, secrets=secrets, name=name)
+
+        self.run(admitted)
+
+    def members(self) -> tuple[TeamMember, ...]:
+        """Return the members as the SDK verifies them."""
+
+        async def listed(_: Client, team: Client) -> TeamMembers:
+            return await team.teams.members()
+
+        return self.run(listed).live
+
+
+def created_team(loop: LoopThread, url: str) -> Team:
+    """Create a team with the secrets `API_KEY` and `ci/TOKEN`."""
+    alice = new_wallet()
+
+    async def created() -> str:
+        async with Client(url) as client:
+            await client.sign_in(alice)
+            return (await client.teams.create()).team
+
+    made = Team(loop, url, alice, loop.run(created()))
+
+    async def stored(_: Client, acting: Client) -> None:
+        await acting.secrets().put("API_KEY", "open sesame")
+        await acting.secrets().put("TOKEN", "other", scope="ci")
+
+    made.run(stored)
+    return made
