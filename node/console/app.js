@@ -4,10 +4,10 @@ import { navigation } from "./parts/navigation.js";
 import { BACK, LOST, banner, emptyState, failure, onceBack, skeleton } from "./parts/states.js";
 import { copyButton, distance, say, shortened } from "./parts/values.js";
 import { knownNode, stopped } from "./parts/known_node.js";
-import { app, nav, pages, session as words, state } from "./texts.js";
+import { app, failed, nav, pages, session as words, state, whose } from "./texts.js";
 import { Client } from "./wire/client.js";
 import { info } from "./wire/node.js";
-import { onOtherTab, restore, signOut } from "./wire/session.js";
+import { onOtherTab, restore, restoreTeam, signOut } from "./wire/session.js";
 
 /**
  * The argument of a page's `render`.
@@ -15,8 +15,9 @@ import { onOtherTab, restore, signOut } from "./wire/session.js";
  * @property {URLSearchParams} parameters of the address, after `?`
  * @property {AbortSignal} signal aborted when the page is left
  * @property {import("./wire/node.js").NodeInfo} node
- * @property {import("./wire/session.js").Session | null} session
+ * @property {import("./wire/session.js").Session | null} session the one whose secrets this tab shows: for a team, or the own one
  * @property {import("./wire/client.js").Client} client of that session; only for pages that need one
+ * @property {(team: import("./wire/session.js").Session | null) => void} act show the secrets of a team; null: the own ones
  * @property {(path: string) => void} go to another page, for example `secrets?scope=mail`
  * @property {(session: import("./wire/session.js").Session) => void} signedIn
  */
@@ -24,29 +25,37 @@ import { onOtherTab, restore, signOut } from "./wire/session.js";
  * @typedef {object} Page
  * @property {string} title
  * @property {boolean} [needsSession]
+ * @property {boolean} [isOwn] whether that is the browser's own session, whoever's secrets are shown
  * @property {(context: Context) => Element | Promise<Element>} render
  */
 
-/** Every page; the order is that of the places. */
+/** Every page; the order is that of the places. `team`: who sees it while a team is chosen, `only`: its members alone. */
 const PLACES = /** @type {import("./parts/navigation.js").Place[]} */ ([
-  { path: "secrets", group: "secrets", icon: "key", load: () => import("./pages/secrets.js") },
+  { path: "secrets", group: "secrets", icon: "key", team: "all", load: () => import("./pages/secrets.js") },
+  { path: "members", group: "access", icon: "people", team: "only", load: () => import("./pages/members.js") },
   { path: "requests", group: "access", icon: "inbox", load: () => import("./pages/requests.js") },
   { path: "grants", group: "access", icon: "share", load: () => import("./pages/grants.js") },
   { path: "people", group: "access", icon: "people", load: () => import("./pages/people.js") },
-  { path: "activity", group: "access", icon: "clock", load: () => import("./pages/activity.js") },
+  { path: "activity", group: "access", icon: "clock", team: "admin", load: () => import("./pages/activity.js") },
   { path: "data", group: "space", icon: "data", load: () => import("./pages/data.js") },
   { path: "programs", group: "space", icon: "code", load: () => import("./pages/programs.js") },
-  { path: "terminal", group: "node", icon: "terminal", load: () => import("./pages/terminal.js") },
-  { path: "node", group: "node", icon: "node", load: () => import("./pages/node.js") },
+  { path: "terminal", group: "node", icon: "terminal", team: "all", load: () => import("./pages/terminal.js") },
+  { path: "node", group: "node", icon: "node", team: "all", load: () => import("./pages/node.js") },
 ]);
-const HIDDEN_PLACES = [{ path: "connect", load: () => import("./pages/connect.js") }, { path: "link", load: () => import("./pages/link.js") },
+/** @type {{ path: string, team?: string, load: () => Promise<any> }[]} */
+const HIDDEN_PLACES = [{ path: "connect", team: "all", load: () => import("./pages/connect.js") }, { path: "link", team: "all", load: () => import("./pages/link.js") },
+  { path: "teams", team: "all", load: () => import("./pages/teams.js") }, { path: "join", team: "all", load: () => import("./pages/join.js") },
   { path: "bind", load: () => import("./pages/bind.js") }, { path: "unbound", load: () => import("./pages/unbound.js") }];
 const START = "secrets";
 const THEME = "sealspace.theme";
+/** Where this tab keeps the DID of the team that it shows. */
+const TEAM = "sealspace.team";
 
 /** @type {import("./wire/node.js").NodeInfo} */
 let node;
-/** @type {import("./wire/session.js").Session | null} */
+/** The browser's own session. @type {import("./wire/session.js").Session | null} */
+let own = null;
+/** The same, or the session for a team. @type {import("./wire/session.js").Session | null} */
 let session = null;
 /** @type {import("./wire/client.js").Client | null} */
 let client = null;
@@ -61,6 +70,7 @@ const places = h("div", { class: "places" });
 const warnings = h("div", { class: "banners", role: "region", "aria-live": "polite" });
 const offline = h("div", { class: "banners", role: "alert" });
 const ended = h("div", { class: "banners", role: "alert" });
+const whoseLink = h("div", { class: "whose" });
 const who = h("div", { class: "row who" });
 const side = h("nav", { class: "side", id: "side", "aria-label": app.places });
 
@@ -79,7 +89,7 @@ function build() {
   fill(side, brand(), places);
   fill(document.body,
     h("a", { class: "skip", href: "#main", on: { click: (/** @type {Event} */ event) => { event.preventDefault(); main.focus(); } } }, app.skip),
-    h("div", { class: "house" }, side, h("header", { class: "bar" }, menu, brand(), who, theme),
+    h("div", { class: "house" }, side, h("header", { class: "bar" }, menu, brand(), whoseLink, who, theme),
       h("div", { class: "content" }, offline, ended, warnings, main)));
 }
 
@@ -90,8 +100,12 @@ function switchTheme() {
   localStorage.setItem(THEME, root.dataset.theme);
 }
 
+/** @param {{ expiresAt: number } | null} one @returns {boolean | null} */
+const isLive = (one) => one && one.expiresAt * 1000 > Date.now();
+
 function showSession() {
-  if (!session) {
+  if (!own || !session) {
+    fill(whoseLink);
     fill(who, h("a", { class: "button", href: "#/connect" }, words.signIn));
     return;
   }
@@ -101,25 +115,48 @@ function showSession() {
     say(words.signedOut);
     location.hash = "#/connect";
   };
-  const isOver = session.expiresAt * 1000 <= Date.now();
-  const name = session.owner.split(":").at(-1) ?? "";
-  fill(who, h("span", { class: "mono", title: session.owner }, shortened(name, 6, 4)), copyButton(session.owner, words.did),
+  const isOver = !isLive(session);
+  const { member } = session;
+  const name = own.owner.split(":").at(-1) ?? "";
+  fill(whoseLink, h("a", { href: "#/teams", title: session.owner }, member ? whose.team(member.name || shortened(session.owner, 18, 6), isOver ? whose.over : member.role) : whose.own));
+  fill(who, h("span", { class: "mono", title: own.owner }, shortened(name, 6, 4)), copyButton(own.owner, words.did),
     h("span", { class: "dim small until" }, isOver ? words.ended : words.until(distance(session.expiresAt))),
     h("button", { class: "plain", on: { click: leave } }, words.signOut));
   const isShown = ended.childElementCount > 0;
   if (isOver && !isShown) {
-    const again = () => { location.hash = `#/connect?to=${encodeURIComponent(location.hash.slice(2))}`; };
+    const again = () => { location.hash = isLive(own) ? "#/teams" : `#/connect?to=${encodeURIComponent(location.hash.slice(2))}`; };
     fill(ended, banner({ kind: "warn", title: words.ended, text: words.endedText, action: { label: words.signIn, run: again } }));
   } else if (!isOver && isShown) fill(ended);
 }
 
-/** @param {import("./wire/session.js").Session | null} next */
-function become(next) {
-  session = next;
-  client = next && Client(next);
-  if (!next) fill(ended);
+/**
+ * @param {import("./wire/session.js").Session | null} next the own session
+ * @param {import("./wire/session.js").Session | null} [team] a session for a team, whose secrets this tab shows from now on
+ */
+function become(next, team = null) {
+  [own, session] = [next, team ?? next];
+  client = own && Client(own);
+  if (client && team) client = Client(team, client);
+  if (team) sessionStorage.setItem(TEAM, team.owner);
+  else sessionStorage.removeItem(TEAM);
+  if (team) failed.hints.revoked = whose.revoked;
+  else delete failed.hints.revoked;
+  fill(places);
+  fill(ended);
   showSession();
 }
+
+/** The session for the team that this tab showed before it was loaded again. @param {import("./wire/session.js").Session | null} kept the own session */
+async function teamBefore(kept) {
+  const team = sessionStorage.getItem(TEAM);
+  if (!kept || !team) return null;
+  const found = await restoreTeam(kept, team).catch(() => null);
+  // Without one nothing is shown. To show the own secrets instead could store a value in the wrong place (TM14).
+  return found ?? { ...kept, owner: team, grants: [], expiresAt: 0, member: /** @type {const} */ ({ did: kept.owner, name: "", role: "reader", secrets: [], cid: "" }) };
+}
+
+/** @param {{ team?: string }} place @returns {boolean} whether it is for those whose secrets this tab shows */
+const isFor = ({ team }) => (session?.member ? team === "all" || team === "only" || team === session.member.role : team !== "only");
 
 /** Say what an owner has to know of the node before anything else. */
 function warn() {
@@ -169,14 +206,15 @@ async function route() {
   if (!node) return;
   hasPage = true;
   let [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  const isLive = session && session.expiresAt * 1000 > Date.now();
-  const place = [...PLACES, ...HIDDEN_PLACES].find((one) => one.path === (path || (isLive ? START : "connect")));
+  const place = [...PLACES, ...HIDDEN_PLACES].find((one) => one.path === (path || (isLive(own) ? START : "connect")));
   leaving.abort();
   leaving = new AbortController();
   const { signal } = leaving;
-  navigation(places, PLACES, place?.path ?? "");
+  navigation(places, PLACES.filter(isFor), place?.path ?? "");
   if (!place) return show(emptyState({ icon: "search", title: pages.missingTitle, text: pages.missing,
     actions: [h("a", { class: "button", href: "#/" }, pages.toStart)] }), pages.missingTitle);
+  if (!isFor(place)) return show(emptyState({ icon: "people", title: whose.notHereTitle, text: !session?.member ? whose.noTeam : place.team ? whose.notYours : whose.notHere,
+    actions: [h("a", { class: "button", href: "#/teams" }, whose.choose)] }), whose.notHereTitle);
   fill(main, skeleton());
   /** @type {Page} */
   let page;
@@ -190,12 +228,14 @@ async function route() {
   }
   if (signal.aborted) return;
   const title = page.title || /** @type {any} */ (nav)[place.path];
-  if (page.needsSession && !isLive) return show(emptyState({ icon: "person", title: words.neededTitle, text: words.needed,
+  if (page.needsSession && !isLive(own)) return show(emptyState({ icon: "person", title: words.neededTitle, text: words.needed,
     actions: [h("a", { class: "button primary", href: `#/connect?to=${encodeURIComponent(location.hash.slice(2))}` }, words.signIn)] }), title);
-  if (path === "link") query = linked;
+  if (page.needsSession && !page.isOwn && !isLive(session)) return show(emptyState({ icon: "people", title: whose.endedTitle, text: whose.ended,
+    actions: [h("a", { class: "button primary", href: "#/teams" }, whose.choose)] }), title);
+  if (path === "link" || path === "join") query = linked;
   /** @type {Context} */
   const context = { parameters: new URLSearchParams(query), signal, node, session, client: /** @type {any} */ (client),
-    go: (to) => { location.hash = `#/${to}`; }, signedIn: become };
+    act: (team) => become(own, team), go: (to) => { location.hash = `#/${to}`; }, signedIn: become };
   try {
     const element = await page.render(context);
     if (!signal.aborted) show(element, title);
@@ -226,15 +266,15 @@ function adoptRequest() {
   if (query || /\/grant\/?$/.test(location.pathname)) history.replaceState(null, "", `/console/#/requests${query ? `?${query}` : ""}`);
 }
 
-/** What `sealspace console` gave along; see `pages/link.js`. */
+/** What `sealspace console` gave along, or the link of an invitation; see `pages/link.js` and `pages/join.js`. */
 let linked = "";
 
 /** Take it out of the address and the history before anything else happens. */
 function adoptLink() {
-  const [, query] = /^#\/link\?(.*)$/.exec(location.hash) ?? [];
+  const [, page, query] = /^#\/(link|join)[?/](.*)$/.exec(location.hash) ?? [];
   if (!query) return;
-  linked = query;
-  history.replaceState(null, "", "#/link");
+  linked = page === "join" ? `line=${query}` : query;
+  history.replaceState(null, "", `#/${page}`);
 }
 
 async function start() {
@@ -244,13 +284,14 @@ async function start() {
   if (theme) document.documentElement.dataset.theme = theme;
   build();
   fill(main, skeleton());
-  become(await restore().catch(() => null));
+  const kept = await restore().catch(() => null);
+  become(kept, await teamBefore(kept));
   addEventListener("hashchange", route);
   addEventListener("online", check);
   addEventListener("offline", check);
   addEventListener(LOST, look);
   setInterval(() => { showSession(); if (offline.childElementCount) check(); }, 15_000);
-  onOtherTab((did) => { if (session && session.did !== did) location.reload(); }); // nothing of that session stays here
+  onOtherTab((did) => { if (own && own.did !== did) location.reload(); }); // nothing of that session stays here
   addEventListener(BACK, () => { if (!hasPage) route(); });
   if (await check()) await route();
 }

@@ -26,6 +26,7 @@ export const nav = {
   secrets: "Secrets",
   requests: "Requests",
   grants: "Grants",
+  members: "Members",
   people: "People and teams",
   activity: "Activity",
   data: "Data",
@@ -48,34 +49,30 @@ export const session = {
   needed: "This page shows an owner's data. Sign in with the owner's wallet or recovery phrase; you then return to this page.",
 };
 
-export const connect = {
-  title: "Sign in",
-  lead: "Your secrets are encrypted in this browser. They open for you, and for people, programs, machine tokens and CI jobs that you let read them. Your signature identifies you: there is no account to create.",
-  wallets: "With a wallet",
+/** Whose secrets a tab shows. */
+export const whose = {
+  own: "Your secrets",
+  /** @param {string} name @param {string} role */
+  team: (name, role) => `Team ${name} (${role})`,
+  over: "signed out",
+  choose: "Choose whose secrets",
+  notHereTitle: "Nothing to show here",
+  notHere: "This page is about what is your own. Choose your own secrets to see it.",
+  notYours: "Only admins of the team see this page.",
+  noTeam: "This page is about a team. Choose one to see it.",
+  endedTitle: "You are signed out of the team",
+  ended: "Your sign-in for it has ended, or is not in this browser. Choose the team again, or your own secrets.",
+  revoked: "An admin may have changed your role, or signed your membership anew. Choose the team again: that signs you in to it anew.",
+};
+
+/** The choice among wallets. */
+export const wallets = {
   waiting: "Confirm in your wallet",
   /** @param {number} [chain] */
   waitingOn: (chain) => `Chain ${chain}. Confirm in your wallet`,
   none: "No wallet found in this browser",
   noneText: "Without a wallet, create a recovery phrase below; there is nothing to install. If you have just installed a wallet, look again.",
   again: "Look again",
-  phrases: "Without a wallet",
-  phrase: "Use a recovery phrase",
-  phraseHint: "Nine groups of four letters and digits. It never leaves this browser.",
-  make: "Make a new recovery phrase",
-  makeHint: "For your first visit: it is your key, on paper.",
-  noWallet: "What is a wallet, and what is a recovery phrase?",
-  noWalletText:
-    "A wallet is a browser extension that holds a key. It signs one message here, which moves no money and costs nothing. A recovery phrase does the same without an extension. Keep it safe: it opens all your secrets.",
-  terms: "A sign-in lasts seven days: this browser can then read and change what you store, and open your secrets. Sign out to end it sooner.",
-  /** @param {number} [chain] of a wallet */
-  done: (chain) => (chain ? `Signed in, on chain ${chain}` : "Signed in"),
-  passkey: "Use the passkey of this browser",
-  passkeyHint: "It unlocks the recovery phrase stored in this browser.",
-  forget: "Forget the phrase kept here",
-  forgetHint: "The passkey stays on your device, but no longer opens anything.",
-  forgetText: "Without the phrase on paper, these secrets cannot be recovered.",
-  forgetWord: "forget",
-  forgotten: "The phrase was removed from this browser",
 };
 
 export const secrets = {

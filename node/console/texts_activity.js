@@ -15,6 +15,7 @@ export const activity = {
   since: "Since",
   periods: /** @type {[string, number][]} */ ([["All times", 0], ["Last 24 hours", 86400], ["Last 7 days", 604800], ["Last 30 days", 2592000]]),
   columns: { time: "When", why: "Why", secret: "Secret", to: "To" },
+  member: "Member",
   you: "You",
   notNamed: "not named",
   notNamedText: "Not named: no stored secret has this key, and no policy or grant of this release lists secrets.",
@@ -24,7 +25,7 @@ export const activity = {
   groundTexts: {
     owner: "You asked, with your own key.",
     owner_session: "You asked, with a session that you signed.",
-    member: "A member of the team asked:",
+    member: "A member of the team asked",
     machine: "A machine token of yours asked:",
     attested: "You granted it, and the code that asked proved what it is.",
     off: "You granted it; this node required no proof of code.",

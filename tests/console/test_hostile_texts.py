@@ -54,6 +54,9 @@ PLACES = (
     "link",
     "bind",
     "unbound",
+    "teams",
+    "join",
+    "members",
 )
 """Every page there is; a new one is added here and is visited with every trick below."""
 

@@ -5,11 +5,14 @@ Example:
     team.admit(wallet.signer.did, "writer")
 """
 
+import re
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from console_stage import ConsolePage
 from loop_thread import LoopThread
+from playwright.async_api import expect
 
 from capabilities.signatures import WalletSigner
 from sealspace.apps.memberships import TeamMember, TeamMembers
@@ -49,6 +52,22 @@ class Team:
 
         self.run(admitted)
 
+    def change_role(self, did: str, role: Any) -> None:
+        """Give a member another role."""
+
+        async def changed(_: Client, team: Client) -> None:
+            await team.teams.change_role(did, role, wallet=self.alice)
+
+        self.run(changed)
+
+    def value(self, name: str, *, scope: str | None = None) -> str | bytes:
+        """Return a secret of the team."""
+
+        async def read(_: Client, team: Client) -> str | bytes:
+            return await team.secrets().get(name, scope=scope)
+
+        return self.run(read)
+
     def members(self) -> tuple[TeamMember, ...]:
         """Return the members as the SDK verifies them."""
 
@@ -75,3 +94,21 @@ def created_team(loop: LoopThread, url: str) -> Team:
 
     made.run(stored)
     return made
+
+
+def show_team(console: ConsolePage, name: str = "shop") -> None:
+    """Show the secrets of the only team that the page's wallet is a member of; it is no contact
+    yet."""
+    console.go("teams")
+    console.run(console.tab.get_by_role("button", name=re.compile("^Show the secrets of")).click())
+    console.see("Anybody can make you a member of a team of theirs")
+    console.type("Your name for the team", name)
+    console.click("It is this team")
+    sign(console)
+    console.run(expect(console.tab.locator(".whose")).to_contain_text(f"Team {name} ("))
+
+
+def sign(console: ConsolePage) -> None:
+    """Let the wallet of the page sign."""
+    dialog = console.tab.locator("dialog").last
+    console.run(dialog.get_by_role("button", name="Test Wallet").click())

@@ -77,7 +77,7 @@ async function rowsOf(client, signal) {
     Promise.all(digests.map(async (digest) => /** @type {const} */ ([digest, await pathsOf(client, digest)]))).then((all) => new Map(all)),
     grantedTo(client), released.found.some(({ key }) => key) ? labelsOfKeys(client) : new Map()]);
   /** @type {Row[]} */
-  const rows = released.found.map(({ receipt, key }) => ({ id: receipt.invocation, atMicros: receipt.atMicros, ground: receipt.ground, who: receipt.invoker, receipt, fetch: null,
+  const rows = released.found.map(({ receipt, key }) => ({ id: receipt.invocation, atMicros: receipt.atMicros, ground: receipt.ground, who: receipt.member ?? receipt.invoker, receipt, fetch: null,
     secrets: ofKeys.get(key) ?? secretsOf(receipt, confined, granted), name: receipt.chain.map((cid) => granted.get(cid)?.name).find(Boolean) }));
   for (const one of fetched.found) {
     rows.push({ id: `${one.reader} ${one.path} ${one.version} ${one.etag} ${one.hour}`, atMicros: one.atMicros, ground: "fetched", who: one.reader, receipt: null, fetch: one,
@@ -124,8 +124,8 @@ async function labelsOfKeys(client) {
 /** @param {{ ground: string }} one */
 const isOthers = ({ ground }) => !IN_PERSON.includes(ground);
 
-/** The name of the machine token that asked, or the member's DID, after its ground. @param {Row} row */
-const machineOf = ({ receipt }) => receipt?.member ? [" ", receipt.member] : receipt?.machine && [" ", quoted(receipt.machine)];
+/** The name of the machine token that asked, after its ground. @param {Row} row */
+const machineOf = ({ receipt }) => receipt?.machine && [" ", quoted(receipt.machine)];
 
 /** The paths to which a policy confines releases; null if it lists no paths, or is no longer stored. @param {Client} client @param {string} digest */
 async function pathsOf(client, digest) {
@@ -221,6 +221,7 @@ function open(client, row, receipt, contacts) {
       [words.columns.time, time(receipt.atMicros / 1e6)],
       [words.columns.why, [words.groundTexts[receipt.ground] ?? receipt.ground, machineOf(row)]],
       [words.columns.secret, isOthers(row) && !row.secrets.length ? words.notNamedText : whatFor(row)],
+      receipt.member !== undefined && [words.member, contacts.whole(receipt.member, words.member)],
       [words.columns.to, isOthers(row) ? [nameBefore(row.name), contacts.whole(receipt.invoker, words.columns.to)] : words.you],
       [words.grants, receipt.chain.length ? receipt.chain.map((cid) => h("div", {}, copyField(cid))) : words.ownRight],
     ]), verdict, h("div", { class: "actions" },

@@ -5,7 +5,7 @@ import { callersField, callersOf } from "../parts/callers.js";
 import { codeChoice } from "../parts/code_choice.js";
 import { form, textField } from "../parts/form.js";
 import { runnerUrl } from "../parts/known_node.js";
-import { known } from "../parts/runner.js";
+import { known } from "../parts/known_runner.js";
 import { banner, emptyState, loading } from "../parts/states.js";
 import { copyField, facts, say, split } from "../parts/values.js";
 import { signedByOwner } from "../parts/wallet_choices.js";

@@ -3,7 +3,7 @@ import { confirmByWord } from "../parts/dialog.js";
 import { failure } from "../parts/states.js";
 import { say } from "../parts/values.js";
 import { walletChoices } from "../parts/wallet_choices.js";
-import { connect as words } from "../texts.js";
+import { connect as words } from "../texts_connect.js";
 import { signIn } from "../wire/session.js";
 
 export const title = words.title;

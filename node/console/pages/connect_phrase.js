@@ -3,7 +3,7 @@ import { fill, h } from "../elements.js";
 import { openDialog } from "../parts/dialog.js";
 import { checkField, form, textField } from "../parts/form.js";
 import { copyButton } from "../parts/values.js";
-import { connect } from "../texts.js";
+import { connect } from "../texts_connect.js";
 import { phrase as words } from "../texts_phrase.js";
 import { makePhrase, ownerFromPhrase, spelled } from "../wire/recovery_phrase.js";
 

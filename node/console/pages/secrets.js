@@ -27,9 +27,21 @@ const ORDER = new Intl.Collator("en", { numeric: true });
 /** @param {Row} one @param {Row} other */
 const byScope = (one, other) => ORDER.compare(one.scope ?? "", other.scope ?? "") || ORDER.compare(one.name, other.name);
 
+/**
+ * What a person may do with the listed secrets; an owner may do everything.
+ * @typedef {{ write: boolean, all: boolean, own: boolean, holders: boolean, words: typeof import("../texts_team.js").teamSecrets | null }} May `all`: use secrets that are not listed; `holders`: see who may open one
+ * @param {Client} client @returns {Promise<May>}
+ */
+async function mayOf({ session: { member } }) {
+  if (!member) return { write: true, all: true, own: true, holders: true, words: null };
+  const { role, secrets } = member;
+  return { write: role !== "reader", all: !secrets.length, own: false, holders: role === "admin", words: (await import("../texts_team.js")).teamSecrets };
+}
+
 /** @param {import("../app.js").Context} context */
-export function render(context) {
+export async function render(context) {
   const { client, signal, parameters } = context;
+  const may = await mayOf(client);
   /** @type {Row[]} */
   let all = [];
   const body = h("div", { class: "stack" });
@@ -48,9 +60,10 @@ export function render(context) {
     } } });
     return box;
   };
-  const table = virtualTable({ label: words.title, widths: "1.2rem minmax(0, 3fr) minmax(0, 1.2fr) minmax(0, 1fr) 5.5rem", narrowWidths: "1.2rem minmax(0, 1fr) auto",
+  const ticks = may.write ? "1.2rem" : "";
+  const table = virtualTable({ label: words.title, widths: `${ticks} minmax(0, 3fr) minmax(0, 1.2fr) minmax(0, 1fr) 5.5rem`, narrowWidths: `${ticks} minmax(0, 1fr) auto`,
     key: (row) => row.label, columns: [
-      { title: words.columns.select, quiet: true, cell: tick },
+      ...(may.write ? [{ title: words.columns.select, quiet: true, cell: tick }] : []),
       { title: words.columns.name, cell: (row) => [h("span", { class: "mono", title: row.name }, row.name), h("span", { class: "narrow" }, row.scope ?? words.global, " · ", changes.cell(row))] },
       { title: words.columns.scope, wide: true, cell: (row) => h("span", { class: "chip" }, row.scope ?? words.global) },
       { title: words.columns.changed, wide: true, cell: changes.cell },
@@ -66,7 +79,7 @@ export function render(context) {
     (await import("./secrets_delete.js")).deleteMany(client, all.filter(({ path }) => ticked.has(path)), reload) } });
   const listed = h("div", { class: "stack" }, h("div", { class: "row spread" }, h("div", { class: "searching" }, icon("search"), find), h("div", {}, scope)),
     h("section", { class: "panel flush" }, table.element, none),
-    h("div", { class: "row spread" }, h("div", { class: "row" }, h("div", { class: "check" }, all_, h("label", { for: "tick-all" }, words.selectAll)), count), removeTicked));
+    h("div", { class: "row spread" }, h("div", { class: "row" }, may.write && h("div", { class: "check" }, all_, h("label", { for: "tick-all" }, words.selectAll)), count), removeTicked));
   /** @type {Row[]} the rows that fit the search and the scope */
   let shown = [];
   function showTicked() {
@@ -96,7 +109,7 @@ export function render(context) {
     for (const path of ticked) if (!paths.has(path)) ticked.delete(path);
     changes.again();
     const [, chain] = /^did:pkh:eip155:(\d+):/.exec(client.session.owner) ?? [];
-    if (!all.length) return h("section", { class: "panel" }, emptyState({ icon: "key", title: words.emptyTitle, text: words.empty + (chain ? words.emptyChain(chain) : "") }));
+    if (!all.length) return h("section", { class: "panel" }, emptyState({ icon: "key", title: words.emptyTitle, text: may.words?.empty ?? words.empty + (chain ? words.emptyChain(chain) : "") }));
     const scopes = [...new Set(all.map((one) => one.scope ?? ""))].sort();
     const before = known.size ? scope.value : parameters.get("scope") ?? ALL;
     fill(scope, h("option", { value: ALL }, words.allScopes), scopes.map((one) => h("option", { value: one, selected: before === one }, one || words.global)));
@@ -104,16 +117,17 @@ export function render(context) {
     return listed;
   }
 
-  const add = () => edit(client, all, null, reload);
+  const add = () => edit(client, may, all, null, reload);
   const restore = async () => (await import("../parts/versions.js")).restoreDeleted(client, reload);
   const addMany = async () => (await import("./secrets_many.js")).addMany(client, all, reload);
   /** @param {Row} row */
-  const open = (row) => openSecret(client, all, row, changes.of(row), reload);
+  const open = (row) => openSecret(client, may, all, row, changes.of(row), reload);
   reload();
-  const below = h("div", {}, h("button", { class: "plain small", on: { click: restore } }, words.restore), " ", h("a", { class: "small", href: "#/unbound" }, words.findUnbound));
+  const below = may.write && h("div", {}, h("button", { class: "plain small", on: { click: restore } }, words.restore), " ", may.own && h("a", { class: "small", href: "#/unbound" }, words.findUnbound));
+  const lead = may.words ? `${may.words[client.session.member?.role ?? ""]} ${may.all ? "" : may.words.listed}` : words.lead;
   return h("div", { class: "page" },
-    pageHead(words,
-      h("div", { class: "row" }, h("button", { class: "primary", on: { click: add } }, icon("plus"), words.add), h("button", { on: { click: addMany } }, words.many.add))), body, below);
+    pageHead({ ...words, lead },
+      may.write && h("div", { class: "row" }, h("button", { class: "primary", on: { click: add } }, icon("plus"), words.add), may.all && h("button", { on: { click: addMany } }, words.many.add))), body, below);
 }
 
 /**
@@ -160,22 +174,22 @@ function lastChanges(client) {
   };
 }
 
-/** @param {Client} client @param {Row[]} all @param {Row} row @param {string | undefined} when it was changed last, if that is known @param {() => void} reload */
-function openSecret(client, all, row, when, reload) {
+/** @param {Client} client @param {May} may @param {Row[]} all @param {Row} row @param {string | undefined} when it was changed last, if that is known @param {() => void} reload */
+function openSecret(client, may, all, row, when, reload) {
   return openDialog(row.label, (close) => {
     const unbound = h("div", { "aria-live": "polite" });
     const changed = h("span", { class: "dim" }, when ? time(when) : words.updatedLater);
     const field = secretField(async () => {
       const opened = await wire.reveal(client, row.scope, row.name);
       fill(changed, time(opened.updatedAt));
-      fill(unbound, !opened.isBound && banner({ kind: "warn", title: words.unbound, text: words.unboundText, action: { label: words.bind, run: () => { location.hash = `#/unbound?name=${row.label}`; } } }));
+      fill(unbound, !opened.isBound && banner({ kind: "warn", title: words.unbound, text: words.unboundText, action: may.own ? { label: words.bind, run: () => { location.hash = `#/unbound?name=${row.label}`; } } : undefined }));
       const { value } = opened;
       return typeof value === "string" ? { text: value, shown: shownText(value), note: hasUnseen(value) && words.unseen } : { text: base64(value), note: words.bytes,
         action: h("button", { type: "button", on: { click: () => download(value, row.name) } }, words.download) };
     }, (error) => failure(error));
     const versions = async () => { close(); (await import("../parts/versions.js")).showVersions(client, row, reload); };
     const share = async () => { close(); (await import("../parts/share.js")).shareSecret(client, row); };
-    const replace = () => { close(); edit(client, all, row, reload); };
+    const replace = () => { close(); edit(client, may, all, row, reload); };
     const remove = async () => {
       close();
       const isDone = await confirmByWord({ title: words.removeTitle(row.label), text: words.removeText, word: row.name, action: words.remove,
@@ -186,15 +200,17 @@ function openSecret(client, all, row, when, reload) {
     };
     const isProtected = row.name.startsWith(wire.PROTECTED);
     return h("div", { class: "stack" }, isProtected ? h("p", {}, words.isProtected) : [field, unbound], facts([[words.scope, row.scope ?? words.global], [words.updated, changed]]),
-      noteSection(client, row, reload), holders(client, row.path),
-      h("div", { class: "actions" }, h("button", { class: "danger", on: { click: remove } }, words.remove), !isProtected && [h("button", { on: { click: versions } }, words.versions), h("button", { on: { click: share } }, words.share), h("button", { on: { click: replace } }, words.replace)]));
+      may.all && noteSection(client, row, reload), may.holders ? holders(client, row.path) : h("p", { class: "dim small" }, may.words?.holders),
+      may.write && h("div", { class: "actions" }, h("button", { class: "danger", on: { click: remove } }, words.remove), !isProtected && [h("button", { on: { click: versions } }, words.versions), may.own && h("button", { on: { click: share } }, words.share), h("button", { on: { click: replace } }, words.replace)]));
   });
 }
 
-/** Add a secret, or replace the value of one. @param {Client} client @param {Row[]} all @param {Row | null} row @param {() => void} reload */
-function edit(client, all, row, reload) {
+/** Add a secret, or replace the value of one. @param {Client} client @param {May} may @param {Row[]} all @param {Row | null} row @param {() => void} reload */
+function edit(client, may, all, row, reload) {
+  const listed = client.session.member?.secrets ?? [];
+  const isListed = (/** @type {string} */ label) => may.all || listed.includes(label);
   const name = textField({ name: "name", label: words.name, hint: words.nameHint, mono: true, check: (said) =>
-    !said.trim() ? words.nameMissing : !wire.NAME_PATTERN.test(said.trim()) ? words.nameBad : said.trim().startsWith(wire.PROTECTED) ? words.nameProtected : all.some((one) => one.name === said.trim() && (one.scope ?? "") === scope.input.value.trim()) ? words.nameTaken : "" });
+    !said.trim() ? words.nameMissing : !wire.NAME_PATTERN.test(said.trim()) ? words.nameBad : said.trim().startsWith(wire.PROTECTED) ? words.nameProtected : all.some((one) => one.name === said.trim() && (one.scope ?? "") === scope.input.value.trim()) ? words.nameTaken : isListed([scope.input.value.trim(), said.trim()].filter(Boolean).join("/")) ? "" : may.words?.notListed ?? "" });
   const scope = textField({ name: "scope", label: words.scope, hint: words.scopeHint, mono: true, suggestions: [...new Set(all.flatMap((one) => one.scope ?? []))],
     check: (said) => (wire.isScope(said.trim()) ? "" : words.scopeBad) });
   // Correct the spelling as it is typed: `stripe key` becomes STRIPE_KEY, and the scope `Mail` becomes mail.
@@ -241,11 +257,11 @@ function edit(client, all, row, reload) {
     } });
     const inRunner = async () => {
       const typed = { name: name.input.value, scope: scope.input.value };
-      const { generateInRunner } = await import("../parts/runner.js");
+      const { generateInRunner } = await import("../parts/generated.js");
       close();
       generateInRunner(client, typed, reload);
     };
-    if (!row && runnerUrl) made.element.querySelector(".generator")?.append(h("button", { type: "button", class: "plain", on: { click: inRunner } }, words.inRunner));
+    if (!row && runnerUrl && may.own) made.element.querySelector(".generator")?.append(h("button", { type: "button", class: "plain", on: { click: inRunner } }, words.inRunner));
     return made.element;
   }, { mayClose: () => made.mayClose() });
 }

@@ -22,7 +22,7 @@ export function contactNames(client) {
   const load = async () => {
     try {
       const { read } = await import("../wire/contacts.js");
-      for (const { name, did } of (await read(client)).contacts) names.set(did, name);
+      for (const { name, did } of (await read(client.own)).contacts) names.set(did, name);
     } catch (error) {
       const { unreadable } = await import("../texts_contacts.js");
       fill(problem, unreadable(error));

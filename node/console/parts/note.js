@@ -19,9 +19,10 @@ const MOST_CHARS = 2000;
 /** The note of a secret, with a button that changes it. @param {Client} client @param {SecretName} secret @param {() => void} changed */
 export function noteSection(client, secret, changed) {
   const body = h("div", { class: "stack tight" });
+  const mayWrite = client.session.member?.role !== "reader";
   const load = () => loading(body, async () => (secret.hasNote ? wire.noteOf(client, secret) : null), (note) => [
     note && h("p", { class: "note" }, shownText(note.text)), note && !note.isBound && h("p", { class: "small" }, words.noteUnbound), note && hasUnseen(note.text) && h("p", { class: "dim small" }, words.unseen),
-    h("div", { class: "row" }, h("button", { type: "button", on: { click: () => edit(note) } }, note ? words.editNote : words.addNote))], { lines: 1 });
+    mayWrite && h("div", { class: "row" }, h("button", { type: "button", on: { click: () => edit(note) } }, note ? words.editNote : words.addNote))], { lines: 1 });
 
   /** @param {Note | null} note */
   function edit(note) {

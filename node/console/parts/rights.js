@@ -2,9 +2,7 @@
 import { h } from "../elements.js";
 import { rights as words } from "../texts_rights.js";
 import { grants } from "../texts_grants.js";
-import { requests } from "../texts_requests.js";
-import { networkId, ownerOfSpace, principalOf, NETWORK } from "../wire/did.js";
-import { isServed } from "../wire/manifest.js";
+import { networkId, ownerOfSpace, NETWORK } from "../wire/did.js";
 import { copiesIn, ENCRYPTION, isFolder, isOwn, rightOf, secretOf } from "../wire/grants.js";
 import { quoted } from "./quoted.js";
 import { shortened } from "./values.js";
@@ -88,14 +86,4 @@ function placeOf(right, owner, isDeed) {
   if (service === "tinycloud.sql") return [isWhole ? words.allDatabases : [words.database, what], " ", where];
   if (isDeed) return [!isWhole && [words.at, named(path), " "], where];
   return [words.service, named(service.slice("tinycloud.".length)), " ", !isWhole && [what, " "], where];
-}
-
-/** @param {Right} right @param {string} owner DID @param {string[]} features of the node @returns {string} why the owner cannot grant it; empty if the owner can */
-export function whyNot(right, owner, features) {
-  const isYours = right.service === ENCRYPTION ? principalOf(NETWORK.exec(right.path)?.[1] ?? "") === principalOf(owner) : isOwn(right.space, owner);
-  if (!isYours) return requests.otherOwner;
-  if (!isServed(right, features)) return requests.notServed;
-  if (right.actions.every((one) => one.startsWith("tinycloud.capabilities/"))) return requests.onlyYou;
-  // The network of these secrets too: together with a folder of secrets, its key would open them.
-  return right.path === networkId(owner, "protected") || /(?:^|\/)PROTECTED_/.test(secretOf(right) ?? "") ? requests.isProtected : "";
 }

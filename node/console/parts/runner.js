@@ -1,16 +1,14 @@
-// The runner that the node's operator configured: its identity, API keys, and the secrets that it generates.
+// The runner that the node's operator configured: its identity and API keys.
 import { fill, h } from "../elements.js";
 import { failed, state } from "../texts.js";
-import { failedAtRunner, runner as words } from "../texts_runner.js";
+import { runner as words } from "../texts_runner.js";
 import * as keys from "../wire/api_keys.js";
-import { ConsoleError } from "../wire/errors.js";
-import { generateAt, isGeneratedName, TYPES } from "../wire/generated_secrets.js";
 import * as wire from "../wire/runner.js";
-import { isScope, PROTECTED } from "../wire/secrets.js";
 import { confirmByWord, openDialog } from "./dialog.js";
 import { form, textField } from "./form.js";
 import { quoted } from "./quoted.js";
-import { knownNode, runnerUrl } from "./known_node.js";
+import { runnerUrl } from "./known_node.js";
+import { known, RUNNER } from "./known_runner.js";
 import { banner, failure, loading } from "./states.js";
 import { copyField, facts, say, split, time } from "./values.js";
 import { signedByOwner } from "./wallet_choices.js";
@@ -20,20 +18,6 @@ import { signedByOwner } from "./wallet_choices.js";
  * @import { Runner } from "../wire/runner.js"
  * @import { ApiKey } from "../wire/api_keys.js"
  */
-
-const RUNNER = "sealspace.runner"; // the storage key of its DID
-
-// Only this module reports these errors, so pages without it do not load their texts.
-Object.assign(failed.words, failedAtRunner.words);
-Object.assign(failed.hints, failedAtRunner.hints);
-
-/** @returns {Promise<Runner>} the same as at the last visit, or ConsoleError `runner-changed`: the page signs nothing for another runner */
-export async function known() {
-  const found = await wire.look(runnerUrl);
-  const change = knownNode(found.did, RUNNER);
-  if (change) throw new ConsoleError("runner-changed", "another runner answered", { details: { change } });
-  return found;
-}
 
 // --- API keys --------------------------------------------------------------------------------------------------------
 
@@ -138,29 +122,4 @@ function create({ session }, found, reload) {
     } });
     return made.element;
   }, { mayClose: () => made.mayClose() });
-}
-
-// --- generated secrets -----------------------------------------------------------------------------------------------
-
-/**
- * Ask the runner to generate a secret. The value never reaches this page.
- * @param {Client} client @param {{ name: string, scope: string }} typed input so far @param {() => void} reload
- */
-export function generateInRunner(client, typed, reload) {
-  const begun = typed.name.trim() && !typed.name.trim().startsWith(PROTECTED) ? PROTECTED + typed.name.trim() : typed.name.trim() || PROTECTED;
-  const name = textField({ name: "name", label: words.name, hint: words.nameHint, mono: true, value: begun, check: (said) => (isGeneratedName(said.trim()) ? "" : words.nameBad) });
-  const scope = textField({ name: "scope", label: words.scope, hint: words.scopeHint, mono: true, value: typed.scope, check: (said) => (isScope(said.trim()) ? "" : words.scopeBad) });
-  const type = h("select", { id: "generated-type" }, TYPES.map((one) => h("option", { value: one }, words.types[one])));
-  const kind = { name: "type", input: type, element: h("div", { class: "field" }, h("label", { for: "generated-type" }, words.type), type), judge: () => "", refuse: () => {} };
-  const intro = h("div", { class: "stack tight" }, h("p", {}, words.generateText), h("p", { class: "dim small" }, words.generateUnproved, " ", h("code", {}, words.generateCommand(runnerUrl))));
-  return openDialog(words.generateTitle, (close) => form({ intro, fields: [name, scope, kind], action: words.generate, cancel: close, submit: async (said) => {
-    const found = await known();
-    const wanted = { scope: said.scope.trim() || null, name: said.name, type: said.type };
-    let isMade = false;
-    if (!(await signedByOwner(client.session, words.generateWhy, async (owner) => { isMade = await generateAt(client, owner, found, wanted); }))) return;
-    if (!isMade) return name.refuse(words.isThere);
-    close();
-    say(words.made(said.name.trim()));
-    reload();
-  } }).element);
 }

@@ -1,6 +1,6 @@
 // A choice among the wallets of this browser.
 import { fill, h, icon } from "../elements.js";
-import { connect as words, owner as ownerWords } from "../texts.js";
+import { owner as ownerWords, wallets as words } from "../texts.js";
 import { ConsoleError } from "../wire/errors.js";
 import { connect, discover } from "../wire/wallets.js";
 import { openDialog } from "./dialog.js";
@@ -57,9 +57,10 @@ export function walletChoices(enter, signal, noneText = words.noneText) {
  * @param {import("../wire/session.js").Session} session
  * @param {string} why what is signed, in words
  * @param {(owner: Owner) => Promise<unknown>} work called with the owner; its errors are shown, and the user can try again
+ * @param {string} [noneText] what to do without a wallet
  * @returns {Promise<boolean>} whether `work` succeeded
  */
-export async function signedByOwner(session, why, work) {
+export async function signedByOwner(session, why, work, noneText) {
   if (session.kind === "phrase") {
     await work({ did: session.owner, kind: "phrase", keys: session.keys });
     return true;
@@ -72,6 +73,6 @@ export async function signedByOwner(session, why, work) {
     await work(owner);
     isDone = true;
     close();
-  })));
+  }, undefined, noneText)));
   return isDone;
 }

@@ -350,13 +350,25 @@ export async function advanceJoining(side, node) {
 
 /**
  * The membership that the admin signed after the words were compared.
- * @param {Client} own of the own session @param {Joining} side @returns {Promise<Membership | null>} null: not yet, or with other terms
+ * @param {Client} own of the own session @param {Joining} side
+ * @returns {Promise<Membership | null>} null: not yet, or with other terms; ConsoleError `invitation-invalid`: the admin ended the invitation without one
  */
 export async function joined(own, side) {
-  const { team, admin, role, secrets = [], end } = parseLine(side.line);
+  const invitation = parseLine(side.line);
+  const { team, admin, role, secrets = [], end, id } = invitation;
   const wanted = JSON.stringify([admin, role, secrets, end]);
-  const found = await memberships(own, team);
-  return found.find((one) => JSON.stringify([one.admittedBy, one.role, one.secrets, one.endsAt]) === wanted) ?? null;
+  const look = async () => (await memberships(own, team)).find((one) => JSON.stringify([one.admittedBy, one.role, one.secrets, one.endsAt]) === wanted) ?? null;
+  const found = await look();
+  if (found) return found;
+  try {
+    await answer(await keyClient(invitation, own.session.node), `${folderOf(id)}commitment`);
+    return null;
+  } catch (error) {
+    // The admin signs first, and then ends the invitation: both can have happened since the list was read.
+    const signed = await look();
+    if (signed) return signed;
+    throw error;
+  }
 }
 
 /** Forget a side that is complete. @param {Joining} side */

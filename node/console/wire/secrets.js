@@ -70,9 +70,17 @@ export const labelOf = (client, { path }) => utf8(`tinycloud.vault:${spaceOf(cli
  */
 export const noteAt = ({ label, path }) => ({ scope: null, name: "", label, path: NOTES + path.slice(ALL.length) });
 
+/** @param {Client} client @returns {Promise<string[]>} the keys of all secrets; of a member whose membership lists its secrets, of those that exist */
+async function keysOf(client) {
+  const listed = client.session.member?.secrets ?? [];
+  if (!listed.length) return kv.list(client, spaceOf(client), ALL);
+  const paths = listed.map((label) => secretName(label.includes("/") ? label.split("/")[0] : null, label.slice(label.indexOf("/") + 1)).path);
+  return [...(await kv.headMany(client, spaceOf(client), paths)).keys()];
+}
+
 /** @param {Client} client @returns {Promise<SecretName[]>} every secret, global ones first; one request per thousand */
 export async function list(client) {
-  const keys = await kv.list(client, spaceOf(client), ALL);
+  const keys = await keysOf(client);
   const known = new Set(keys);
   const found = keys.flatMap((path) => secretAt(path) ?? []).map((one) => ({ ...one, hasNote: known.has(noteAt(one).path) }));
   return found.sort((one, other) => Number(one.scope !== null) - Number(other.scope !== null));

@@ -31,7 +31,8 @@ import { mintUcan } from "./ucan.js";
  * @property {Pin[]} pins keys of the networks used for sealing
  * @property {Member} [member] if it acts for a team: the owner of the browser's own session, as a member of `owner`
  */
-/** @typedef {{ did: string, name: string, role: "admin" | "writer" | "reader", secrets: string[] }} Member `name`: of the team among the person's contacts; `secrets`: labels, empty for all */
+/** @typedef {{ did: string, name: string, role: "admin" | "writer" | "reader", secrets: string[], cid: string }} Member `name`: of the team among the person's contacts; `secrets`: labels,
+ *   empty for all; `cid`: id of the membership */
 
 const SESSION_TTL_S = 7 * 86400;
 export const SECRETS_SPACE = "secrets";
@@ -361,7 +362,7 @@ export async function restore() {
 export async function restoreTeam(own, team) {
   /** @type {Session | undefined} */
   const kept = (await inStore((store) => store.get(TEAMS)))?.[team];
-  return kept && isWhole(kept) && kept.owner === team && kept.member?.did === own.owner && kept.node === own.node ? kept : null;
+  return kept && isWhole(kept) && kept.owner === team && kept.member?.did === own.owner && Array.isArray(kept.member.secrets) && kept.node === own.node ? kept : null;
 }
 
 const forget = () => inStore((store) => {

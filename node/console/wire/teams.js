@@ -81,7 +81,7 @@ export async function signInFor(own, owner, membership, name) {
   await register(token, capabilities);
   /** @type {Session} */
   const session = { owner: team, kind: "wallet", did, keys, node: own.node, space: spaceId(team, SECRETS_SPACE), expiresAt,
-    grants: [{ cid: tokenCid(token), token, capabilities, expiresAt }], pins: [], member: { did: owner.did, name, role, secrets } };
+    grants: [{ cid: tokenCid(token), token, capabilities, expiresAt }], pins: [], member: { did: owner.did, name, role, secrets, cid: membership.cid } };
   await inStore((store) => {
     const reading = store.get(TEAMS);
     reading.addEventListener("success", () => store.put({ ...reading.result, [team]: session }, TEAMS));
