@@ -70,7 +70,7 @@ const places = h("div", { class: "places" });
 const warnings = h("div", { class: "banners", role: "region", "aria-live": "polite" });
 const offline = h("div", { class: "banners", role: "alert" });
 const ended = h("div", { class: "banners", role: "alert" });
-const whoseLink = h("div", { class: "whose" });
+const whoseLink = h("a", { class: "whose", href: "#/teams" });
 const who = h("div", { class: "row who" });
 const side = h("nav", { class: "side", id: "side", "aria-label": app.places });
 
@@ -105,7 +105,7 @@ const isLive = (one) => one && one.expiresAt * 1000 > Date.now();
 
 function showSession() {
   if (!own || !session) {
-    fill(whoseLink);
+    whoseLink.textContent = "";
     fill(who, h("a", { class: "button", href: "#/connect" }, words.signIn));
     return;
   }
@@ -118,7 +118,8 @@ function showSession() {
   const isOver = !isLive(session);
   const { member } = session;
   const name = own.owner.split(":").at(-1) ?? "";
-  fill(whoseLink, h("a", { href: "#/teams", title: session.owner }, member ? whose.team(member.name || shortened(session.owner, 18, 6), isOver ? whose.over : member.role) : whose.own));
+  whoseLink.textContent = member ? whose.team(member.name || shortened(session.owner, 18, 6), isOver ? whose.over : member.role) : whose.own;
+  whoseLink.title = session.owner;
   fill(who, h("span", { class: "mono", title: own.owner }, shortened(name, 6, 4)), copyButton(own.owner, words.did),
     h("span", { class: "dim small until" }, isOver ? words.ended : words.until(distance(session.expiresAt))),
     h("button", { class: "plain", on: { click: leave } }, words.signOut));

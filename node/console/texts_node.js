@@ -48,6 +48,7 @@ export const terminal = {
   signInPhrase: "Sign in with your recovery phrase; the command asks for it:",
   signInFile: "Sign in with your key file, or with a copy of it on another machine:",
   back: "From the command line to this page, signed in:",
+  team: "Choose the team that this tab shows; sealspace use me goes back to your own secrets.",
   store: "Store a secret:",
   use: "Run a program that finds your secrets in its environment:",
   same: "You are the same owner there, with the same secrets.",

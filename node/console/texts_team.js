@@ -54,17 +54,6 @@ export const teams = {
   goOn: "Go on",
 };
 
-/** On the page of secrets, while a team is chosen. @type {Record<string, string>} */
-export const teamSecrets = {
-  admin: "The members of the team read these secrets, and writers and admins change them. Each read leaves a receipt, which admins see.",
-  writer: "The members of the team read these secrets, and writers and admins change them. You are a writer.",
-  reader: "The members of the team read these secrets. You are a reader: writers and admins change them.",
-  listed: "Your membership is for the secrets below alone.",
-  empty: "The team has no secrets, or has deleted those of your membership.",
-  notListed: "Your membership is for other secrets. Ask an admin for this one.",
-  holders: "Admins see who may open it.",
-};
-
 /** The page of a team's members. */
 export const members = {
   title: "Members",
@@ -144,7 +133,7 @@ export const invitation = {
   line: "Line",
   answerBy: "Answer by",
   ends: "Membership ends",
-  waits: "Waiting for the person. You can close this, and open it again below the members.",
+  waits: "Waiting for the person. You can close this, and open it again below the members, until you sign out.",
   compare: "Ask the person to read the words to you, in a call or face to face. Compare all four.",
   words: "Words",
   person: "Person",
@@ -167,7 +156,7 @@ export const invitation = {
   gets: "You become",
   answer: "Answer the invitation",
   answerText: "Your DID is sent to the admin. Your secrets stay your own.",
-  answered: "Waiting for the admin. You can close this page, and go on later from your teams.",
+  answered: "Waiting for the admin. You can close this page, and go on later from your teams, until you sign out.",
   read: "Read these words to the admin, in a call or face to face. If the admin sees other words, somebody is between you: the admin then answers no.",
   confirms: "Waiting until the admin has confirmed.",
   isMember: "You are a member",

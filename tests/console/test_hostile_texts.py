@@ -13,12 +13,15 @@ import msgspec
 import pytest
 from browser import CONSOLE, Browser, BrowserWallet
 from console_stage import ConsolePage, console_page
+from console_team import created_team
 from embedded_node import EmbeddedNode
+from loop_thread import LoopThread
 from playwright.async_api import FilePayload, Route, expect
 
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.client import Client, SignIn
+from sealspace.documents.invitations import invitation_line
 
 LONG = "W" * 1500
 CORPUS = (
@@ -431,6 +434,24 @@ def test_addresses(hostile: ConsolePage) -> None:
         hostile.run(hostile.tab.get_by_role("button", name="Test Wallet").click())
         hostile.see("No such page")
         assert hostile.tab.url == f"{hostile.origin}/console/#/{text}"
+
+
+def test_an_invitation(hostile: ConsolePage, loop: LoopThread, node: EmbeddedNode) -> None:
+    """The name of a team in an invitation is what its sender wrote, and is shown as quoted text."""
+    team = created_team(loop, node.url)
+
+    async def invited(_: Client, acting: Client) -> str:
+        return invitation_line(await acting.teams.invite(ALL, "reader", wallet=team.alice))
+
+    hostile.sign_in()
+    hostile.go(f"join/{team.run(invited)}")
+    hostile.run(expect(hostile.tab.locator("q").first).to_contain_text(CORPUS[0]))
+    hostile.shot("hostile-invitation")
+    for text in (CORPUS[0], CORPUS[8], "sinv_", "sinv_e30"):
+        hostile.open(f"join/{quote(text, safe='')}")
+        hostile.see("The invitation cannot be used")
+        assert hostile.tab.url.endswith("#/join")
+        hostile.run(expect(hostile.tab.locator("main")).not_to_contain_text("canary"))
 
 
 _KEEP = """async (record) => {

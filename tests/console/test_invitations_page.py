@@ -139,7 +139,7 @@ def test_TM13_the_browser_invites_and_a_terminal_joins(
     console.see("No invitation of yours waits in this browser")
 
 
-def test_TM13_a_terminal_invites_and_the_browser_joins(
+def test_CN17_a_terminal_invites_and_the_browser_joins(
     console: ConsolePage, team: Team, wallet: BrowserWallet, tmp_path: Path
 ) -> None:
     """An invitation of `sealspace team invite` is joined by the link's page; no part of it is sent
@@ -190,7 +190,7 @@ def test_TM13_a_terminal_invites_and_the_browser_joins(
     console.run(expect(console.tab.get_by_text("You answered an invitation")).to_have_count(0))
 
 
-def test_TM13_two_browsers_with_interruptions(
+def test_CN17_two_browsers_with_interruptions(
     console: ConsolePage, other: ConsolePage, team: Team
 ) -> None:
     """Both pages are loaded again after each step, and go on with the same words."""

@@ -173,7 +173,7 @@ def test_one_admin(console: ConsolePage, loop: LoopThread, node: EmbeddedNode) -
     assert set(members(team)) == {team.alice.did}
 
 
-def test_memberships_that_are_not_valid(admin: ConsolePage, team: Team) -> None:
+def test_CN16_memberships_that_are_not_valid(admin: ConsolePage, team: Team) -> None:
     """A listed token that states to be a membership, and is no valid one, is counted."""
 
     async def forge(route: Any) -> None:

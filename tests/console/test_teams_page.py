@@ -76,7 +76,7 @@ def test_TM3_a_writer(console: ConsolePage, team: Team, wallet: BrowserWallet) -
     assert console.accessibility_problems() == []
 
 
-def test_TM14_the_choice_of_a_tab(console: ConsolePage, team: Team, wallet: BrowserWallet) -> None:
+def test_CN16_the_choice_of_a_tab(console: ConsolePage, team: Team, wallet: BrowserWallet) -> None:
     """The choice stays when the page is loaded again, other pages are not offered, and the own
     secrets are one step away."""
     team.admit(wallet.signer.did, "reader")
@@ -109,7 +109,7 @@ def test_TM14_the_choice_of_a_tab(console: ConsolePage, team: Team, wallet: Brow
     assert len(wallet.asked) == asked
 
 
-def test_TM14_without_a_session_nothing_is_shown(
+def test_CN16_without_a_session_nothing_is_shown(
     console: ConsolePage, team: Team, wallet: BrowserWallet
 ) -> None:
     """If the session for the chosen team is gone, the own secrets are not shown in its place."""
@@ -219,7 +219,7 @@ def test_a_changed_role_is_told(console: ConsolePage, team: Team, wallet: Browse
     console.run(expect(console.tab.get_by_role("button", name="Add a secret")).to_be_visible())
 
 
-def test_TM14_two_people_in_one_browser(
+def test_CN16_two_people_in_one_browser(
     own_console: ConsolePage, team: Team, wallet: BrowserWallet, loop: LoopThread
 ) -> None:
     """Nobody who signs in afterwards gets the session for a team of the person before."""
@@ -235,7 +235,7 @@ def test_TM14_two_people_in_one_browser(
     assert console.run(console.tab.evaluate(_HAS_TEAMS)) is False
 
 
-def test_names_of_strangers(
+def test_CN16_names_of_strangers(
     console: ConsolePage, browser: Browser, team: Team, wallet: BrowserWallet
 ) -> None:
     """A team that a stranger made the person a member of has no name, and is shown as such."""

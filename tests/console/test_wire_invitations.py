@@ -308,7 +308,7 @@ def test_TM12_a_nonce_that_changes(team: Team, scripts: Scripts) -> None:
     assert words == list(advanced(team, inviting).words or ())
 
 
-def test_TM12_two_tabs_draw_one_nonce(team: Team, scripts: Scripts, signer: WalletSigner) -> None:
+def test_CN17_two_tabs_draw_one_nonce(team: Team, scripts: Scripts, signer: WalletSigner) -> None:
     """Two tabs of the admin that read the commitment at once keep the same nonce."""
     team.admit(signer.did, "admin")
     said = in_page(

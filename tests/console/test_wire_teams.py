@@ -1,6 +1,9 @@
 """Teams and invitations of the console's modules, with the SDK on the other side."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from console_team import Team, created_team
@@ -9,12 +12,18 @@ from embedded_node import EmbeddedNode
 from loop_thread import LoopThread
 from node_js import Scripts
 
-from capabilities.memberships import is_membership, stated_membership
+from capabilities.capability_errors import CapabilityError
+from capabilities.clock_and_entropy import SystemEntropy
+from capabilities.facts import MEMBER_URN, statement_resource
+from capabilities.memberships import Role, is_membership, stated_membership
+from capabilities.principals import parse_principal
 from capabilities.signatures import WalletSigner
-from capabilities.tokens import parse_delegation, verify_delegation
-from sealspace.apps.memberships import TeamMember
+from capabilities.strict_json import Json
+from capabilities.tokens import Capability, parse_delegation, verify_delegation
+from sealspace.apps.memberships import TeamMember, membership_rights
 from sealspace.client import Client
 from sealspace.documents.invitations import commitment
+from sealspace.session import read_grant, sign_message
 from sealspace.wallets import new_wallet
 
 AS_MEMBER = """
@@ -196,3 +205,172 @@ def test_TM13_the_vector(shared_scripts: Scripts) -> None:
         ["scrub", "snake", "asset", "hire"],
     ]
     assert commitment("AAECAwQFBgcICQoLDA0ODw", joiner, bytes(range(32))) == said[0]
+
+
+# --- what is no membership ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a wallet signs: a membership, or something like it."""
+
+    statement: dict[str, Json]
+    rights: Sequence[Capability]
+    audience: str
+    end: int
+    urn: str = MEMBER_URN
+    more: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
+
+    def token(self, signer: WalletSigner) -> str:
+        """Sign it."""
+        fact = statement_resource(self.statement, urn=self.urn)
+        return sign_message(
+            signer,
+            SystemEntropy(),
+            domain="localhost",
+            uri=self.audience,
+            issued_at=time.time(),
+            expires_at=self.end,
+            capabilities=self.rights,
+            parents=self.parents,
+            resources=[*self.more, fact],
+        )
+
+
+def made(
+    team: WalletSigner, member: str, role: Role, *, paths: Sequence[str] = (), life_s: int = 86_400
+) -> Made:
+    """Return a membership by the team's own wallet."""
+    end = int(time.time()) + life_s
+    statement: dict[str, Json] = {"member": member, "role": role, "end": end}
+    if paths:
+        statement["paths"] = list(paths)
+    rights = membership_rights(parse_principal(team.did), role, tuple(paths))
+    return Made(statement=statement, rights=rights, audience=member, end=end)
+
+
+def read(scripts: Scripts, tokens: Sequence[str]) -> list[str | None]:
+    """Return the role of each token that the console takes for a membership."""
+    code = (
+        'const { readMembership } = await at("memberships"); const { tokenCid } = await at("cid");'
+        "return given.map((token) => readMembership(token, tokenCid(token))?.role ?? null);"
+    )
+    found: list[str | None] = in_page(scripts, code, list(tokens))
+    return found
+
+
+def test_TM1_what_is_no_membership(shared_scripts: Scripts) -> None:
+    """The console and the node's rules refuse the same tokens."""
+    team, member, other = new_wallet(), new_wallet().did, new_wallet()
+    place = f"tinycloud:{team.did[4:]}:secrets/kv/vault/secrets/"
+    whole = {role: made(team, member, role) for role in ("reader", "writer", "admin")}
+    listed = made(team, member, "writer", paths=[f"{place}API_KEY", f"{place}scoped/ci/TOKEN"])
+    sound = [*whole.values(), listed]
+    reader = whole["reader"]
+
+    def stating(one: Made, **changes: Json) -> Made:
+        return replace(one, statement=one.statement | changes)
+
+    network = reader.rights[-1]
+    copies = made(other, member, "reader").rights
+    wrong = {
+        "another audience": replace(reader, audience=other.did),
+        "a member in another case": stating(reader, member=member.lower()),
+        "a key as the member": stating(reader, member="did:key:z6Mk"),
+        "another end": stating(reader, end=reader.end + 1),
+        "too long": replace(
+            stating(reader, end=reader.end + 2000 * 86_400), end=reader.end + 2000 * 86_400
+        ),
+        "an unknown role": stating(reader, role="owner"),
+        "an unknown member of the statement": stating(reader, more=1),
+        "a name with a blank": stating(reader, name="a b"),
+        "a path twice": stating(listed, paths=[f"{place}API_KEY"] * 2),
+        "a folder": stating(listed, paths=[f"{place}API_KEY", f"{place}scoped/ci/"]),
+        "a path with a query": stating(listed, paths=[f"{place}API_KEY?x", f"{place}B"]),
+        "no paths": stating(reader, paths=[]),
+        "paths of an admin": stating(whole["admin"], paths=[f"{place}API_KEY"]),
+        "paths that are not granted": stating(reader, paths=[f"{place}API_KEY"]),
+        "rights of a writer": replace(reader, rights=whole["writer"].rights),
+        "fewer rights": replace(whole["writer"], rights=whole["writer"].rights[1:]),
+        "no network": replace(reader, rights=reader.rights[:-1]),
+        "an admin with fewer rights": replace(whole["admin"], rights=whole["writer"].rights[1:]),
+        "rights of two teams": replace(reader, rights=[*reader.rights, copies[0]]),
+        "the network of another": replace(reader, rights=[*reader.rights[:-1], copies[-1]]),
+        "another version": replace(reader, urn=MEMBER_URN.replace("v1", "v2")),
+        "another case": replace(reader, urn=MEMBER_URN.upper()),
+        "a second fact": replace(reader, more=(statement_resource(reader.statement),)),
+    }
+    assert network.ability.endswith("decrypt")
+    assert read(shared_scripts, [one.token(team) for one in sound]) == [
+        "reader",
+        "writer",
+        "admin",
+        "writer",
+    ]
+    tokens = {what: one.token(team) for what, one in wrong.items()}
+    said = read(shared_scripts, list(tokens.values()))
+    assert {what for what, role in zip(tokens, said, strict=True) if role} == set()
+    for what, token in tokens.items():
+        with pytest.raises(CapabilityError):
+            stated_membership(verify_delegation(parse_delegation(token)), registered_at=time.time())
+            pytest.fail(what)
+    # A signature by another wallet makes another team's statement.
+    forged = reader.token(other)
+    assert read(shared_scripts, [forged]) == [None]
+
+
+def test_TM2_who_may_sign(shared_scripts: Scripts) -> None:
+    """A membership counts if the team signed it, or an admin who cites the own membership, and if
+    it ends no later."""
+    team, alice, bob = new_wallet(), new_wallet(), new_wallet()
+    stranger = new_wallet()
+    first = made(team, alice.did, "admin").token(team)
+    writer = made(team, bob.did, "writer").token(team)
+    member = made(team, new_wallet().did, "reader", life_s=3600)
+
+    def below(parent: str, **changes: Any) -> Made:
+        return replace(member, parents=(read_grant(parent).cid,), **changes)
+
+    later = member.end + 2 * 86_400
+    tokens = {
+        "by an admin": (below(first).token(alice), True),
+        "by a writer": (below(writer).token(bob), False),
+        "by a stranger who cites an admin": (below(first).token(stranger), False),
+        "without a proof": (member.token(stranger), False),
+        "by the team with a proof": (below(first).token(team), False),
+        "with two proofs": (
+            replace(member, parents=(read_grant(first).cid, read_grant(writer).cid)).token(alice),
+            False,
+        ),
+        "with an end that is later": (
+            below(first, end=later, statement=member.statement | {"end": later}).token(alice),
+            False,
+        ),
+        "below a membership that is not listed": (
+            below(made(team, alice.did, "admin").token(team)).token(alice),
+            False,
+        ),
+        "of another team": (
+            replace(
+                made(stranger, new_wallet().did, "reader", life_s=3600),
+                parents=(read_grant(first).cid,),
+            ).token(alice),
+            False,
+        ),
+    }
+    code = (
+        'const { readMembership, isAdmitted } = await at("memberships");'
+        'const { tokenCid } = await at("cid");'
+        "return given.tokens.map((token) => {"
+        "  const found = [...given.known, token].flatMap((one) =>"
+        "    readMembership(one, tokenCid(one)) ?? []);"
+        "  const known = new Map(found.map((one) => [one.cid, one]));"
+        "  const one = known.get(tokenCid(token));"
+        "  return Boolean(one) && isAdmitted(one, known); });"
+    )
+    given = {"tokens": [token for token, _ in tokens.values()], "known": [first, writer]}
+    said = in_page(shared_scripts, code, given)
+    assert dict(zip(tokens, said, strict=True)) == {
+        what: wanted for what, (_, wanted) in tokens.items()
+    }

@@ -29,13 +29,13 @@ const byScope = (one, other) => ORDER.compare(one.scope ?? "", other.scope ?? ""
 
 /**
  * What a person may do with the listed secrets; an owner may do everything.
- * @typedef {{ write: boolean, all: boolean, own: boolean, holders: boolean, words: typeof import("../texts_team.js").teamSecrets | null }} May `all`: use secrets that are not listed; `holders`: see who may open one
+ * @typedef {{ write: boolean, all: boolean, own: boolean, holders: boolean, words: typeof import("../texts_team_secrets.js").teamSecrets | null }} May `all`: use secrets that are not listed; `holders`: see who may open one
  * @param {Client} client @returns {Promise<May>}
  */
 async function mayOf({ session: { member } }) {
   if (!member) return { write: true, all: true, own: true, holders: true, words: null };
   const { role, secrets } = member;
-  return { write: role !== "reader", all: !secrets.length, own: false, holders: role === "admin", words: (await import("../texts_team.js")).teamSecrets };
+  return { write: role !== "reader", all: !secrets.length, own: false, holders: role === "admin", words: (await import("../texts_team_secrets.js")).teamSecrets };
 }
 
 /** @param {import("../app.js").Context} context */

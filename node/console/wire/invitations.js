@@ -11,7 +11,7 @@ import { keyPair } from "./key_pair.js";
 import * as kv from "./kv.js";
 import { isMemberName, isWallet, MOST_SECRETS } from "./memberships.js";
 import { secretName } from "./secrets.js";
-import { inStore, nowS, rows, SECRETS_SPACE } from "./session.js";
+import { inStore, nowS, rows, SECRETS_SPACE, SIDES } from "./session.js";
 import { admit, memberships, possibleEnd } from "./teams.js";
 
 /**
@@ -49,8 +49,6 @@ const MAX_ANSWER_BYTES = 1024;
 const [ID_BYTES, NONCE_BYTES, WORD_COUNT, WORD_BITS] = [16, 32, 4, 11];
 const COMMITMENT_LABEL = utf8("sealspace/invitation/commitment/v1\0");
 const WORDS_LABEL = utf8("sealspace/invitation/words/v1\0");
-/** The sides that wait in this browser, by `inviting` or `joining` and the id. */
-const SIDES = "invitations";
 
 /** @param {string} why */
 const invalid = (why) => new ConsoleError("invitation-invalid", why, { details: { text: why } });
@@ -313,7 +311,7 @@ export const waitingJoins = (own) => waiting("joining", own.owner);
  */
 export async function join(own, line) {
   const invitation = parseLine(line);
-  if (invitation.node_did !== own.node) throw invalid(`The invitation is for another node: ${invitation.node.slice(0, 200)}`);
+  if (invitation.node_did !== own.node) throw invalid("The invitation is for another node. Sign in at the console of that node, and open it there.");
   if (!isWallet(own.owner)) throw invalid("A member of a team signs with a wallet, and you signed in without one.");
   const client = await keyClient(invitation, own.node);
   const drawn = { owner: own.owner, line: lineOf(invitation), joiner: own.owner, nonce: base64url(random(NONCE_BYTES)), adminNonce: "", isRevealed: false };

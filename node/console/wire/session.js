@@ -40,8 +40,8 @@ export const KV_ABILITIES = ["get", "put", "del", "list", "metadata"].map((one) 
 const HOST_GRANT_TTL_S = 3600;
 const INVOCATION_TTL_S = 60;
 const [DATABASE, STORE, CURRENT] = ["sealspace-console", "sessions", "current"];
-/** The sessions for teams, by the DID of the team; see `teams.js`. */
-export const TEAMS = "teams";
+/** The sessions for teams, by the DID of the team (`teams.js`), and the invitations that wait (`invitations.js`). */
+export const [TEAMS, SIDES] = ["teams", "invitations"];
 /** The key that waits for `sealspace console`; see `link.js`. */
 export const PENDING = "pending";
 const tabs = new BroadcastChannel(DATABASE);
@@ -206,6 +206,10 @@ export async function begin(session) {
   await inStore((store) => {
     store.delete(PENDING);
     store.delete(TEAMS);
+    const reading = store.get(CURRENT);
+    reading.addEventListener("success", () => {
+      if (reading.result?.owner !== session.owner) store.delete(SIDES);
+    });
     return store.put(session, CURRENT);
   });
   tabs.postMessage(session.did);
@@ -366,8 +370,7 @@ export async function restoreTeam(own, team) {
 }
 
 const forget = () => inStore((store) => {
-  store.delete(PENDING);
-  store.delete(TEAMS);
+  for (const key of [PENDING, TEAMS, SIDES]) store.delete(key);
   return store.delete(CURRENT);
 });
 
