@@ -258,3 +258,12 @@ def test_CN16_names_of_strangers(
             return await client.contacts.list()
 
     assert browser.run(contacts()) == ()
+
+
+def test_TM1_a_recovery_phrase(console: ConsolePage) -> None:
+    """A person without a wallet is told why nobody can make them a member."""
+    console.open("connect")
+    console.make_phrase()
+    console.go("teams")
+    console.see("A member of a team signs with a wallet")
+    assert console.accessibility_problems() == []

@@ -220,6 +220,7 @@ class Made:
     end: int
     urn: str = MEMBER_URN
     more: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     parents: tuple[str, ...] = ()
 
     def token(self, signer: WalletSigner) -> str:
@@ -234,7 +235,7 @@ class Made:
             expires_at=self.end,
             capabilities=self.rights,
             parents=self.parents,
-            resources=[*self.more, fact],
+            resources=[*self.more, fact, *self.after],
         )
 
 
@@ -299,7 +300,8 @@ def test_TM1_what_is_no_membership(shared_scripts: Scripts) -> None:
         "the network of another": replace(reader, rights=[*reader.rights[:-1], copies[-1]]),
         "another version": replace(reader, urn=MEMBER_URN.replace("v1", "v2")),
         "another case": replace(reader, urn=MEMBER_URN.upper()),
-        "a second fact": replace(reader, more=(statement_resource(reader.statement),)),
+        "a fact before it": replace(reader, more=(statement_resource(reader.statement),)),
+        "a fact after it": replace(reader, after=(statement_resource(reader.statement),)),
     }
     assert network.ability.endswith("decrypt")
     assert read(shared_scripts, [one.token(team) for one in sound]) == [

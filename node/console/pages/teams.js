@@ -1,8 +1,8 @@
 // Whose secrets this tab shows: the owner's own, or those of a team.
-import { h, icon, pageHead } from "../elements.js";
+import { fill, h, icon, pageHead } from "../elements.js";
 import { contactNames } from "../parts/contact_names.js";
 import { form, textField } from "../parts/form.js";
-import { loading } from "../parts/states.js";
+import { failure, loading } from "../parts/states.js";
 import { chooseTeam } from "../parts/team_choice.js";
 import { say, shortened, time } from "../parts/values.js";
 import { roles, secretsText, teams as words } from "../texts_team.js";
@@ -22,6 +22,7 @@ export function render(context) {
   const contacts = contactNames(client);
   const shown = session?.member ? session.owner : null;
   const body = h("div", { class: "stack" });
+  const failed = h("div", { role: "alert" });
 
   const useOwn = () => {
     act(null);
@@ -30,7 +31,12 @@ export function render(context) {
   };
   /** @param {Membership} membership */
   const use = async (membership) => {
-    if (await chooseTeam(context, membership, { isAnew: membership.team === shown })) go("secrets");
+    fill(failed);
+    try {
+      if (await chooseTeam(context, membership, { isAnew: membership.team === shown })) go("secrets");
+    } catch (error) {
+      fill(failed, failure(error));
+    }
   };
 
   async function load() {
@@ -63,7 +69,7 @@ export function render(context) {
   return h("div", { class: "page" }, pageHead(words),
     h("section", { class: "panel row spread", "aria-label": words.own }, h("div", {}, h("h2", {}, words.own), h("p", { class: "dim small" }, words.ownText)),
       shown === null ? h("span", { class: "chip good" }, words.shown) : h("button", { "aria-label": words.useOf(words.own), on: { click: useOwn } }, words.use)),
-    body, contacts.problem,
+    body, failed, contacts.problem,
     h("section", { class: "panel stack", "aria-label": words.joinTitle }, h("h2", {}, words.joinTitle),
       form({ intro: h("p", { class: "dim small" }, words.joinText), fields: [line], action: words.join, submit: async (said) => go(`join/${said.line.trim()}`) }).element));
 }
