@@ -219,6 +219,9 @@ def test_TM10_altered_lines(team: Team, scripts: Scripts) -> None:
     for what, said in zip(lines, in_page(scripts, ADMIN + code, list(lines.values())), strict=True):
         assert said["code"] == "invitation-invalid", what
         assert inviting.invitation.seed not in json.dumps(said), what
+        # The other lines are refused before the node is asked.
+        assert ("parts do not match" in said["message"]) is (what == "another key"), what
+        assert "used or withdrawn" not in said["message"], what
     # None of them has answered.
     assert advanced(team, inviting) == inviting
 

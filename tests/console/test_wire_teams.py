@@ -78,7 +78,14 @@ def test_TM3_a_member_reads_and_writes(team: Team, scripts: Scripts, signer: Wal
     )
     assert said["value"] == "open sesame"
     assert said["labels"] == ["API_KEY", "ci/TOKEN"]
-    assert said["member"] == {"did": signer.did, "name": "shop", "role": "writer", "secrets": []}
+    (signed,) = [one for one in team.members() if one.did == signer.did]
+    assert said["member"] == {
+        "did": signer.did,
+        "name": "shop",
+        "role": "writer",
+        "secrets": [],
+        "cid": signed.grant.cid,
+    }
 
     async def read(_: Client, acting: Client) -> str | bytes:
         return await acting.secrets().get("API_KEY")
