@@ -13,6 +13,7 @@ Operation = Literal[
     "kv_get",
     "kv_metadata",
     "kv_list",
+    "kv_sync",
     "kv_put",
     "kv_delete",
     "kv_batch",

@@ -69,6 +69,11 @@ REFUSALS = {
     "value-changed": "signed URL content hash does not match",
     # The current value does not match the caller's precondition.
     "precondition-failed": "KV precondition failed",
+    # The cursor of a change feed is not for this feed, or its position is not in this store.
+    # Clients read the reason from the text, which is JSON.
+    "sync-reset": '{{"error":{{"code":"RESET_REQUIRED","reason":"{}"}}}}',
+    # The retention grant that a call of a change feed names does not allow to keep its values.
+    "retention-refused": '{{"error":{{"code":"RETENTION_GRANT_REFUSED","reason":"{}"}}}}',
     # The space is full; clients read both numbers from the text (J8).
     "quota-exceeded": "Storage quota exceeded. Used: {} bytes, Limit: {} bytes",
     # The value does not fit into the space; a smaller one would.

@@ -56,6 +56,11 @@ order is numeric order.
     "V" fmspc6 kind                 collateral
     "v" fmspc6 kind                 state of the fetches of that collateral
     "T" minute4 id16                ticket of a signed URL, under the minute of its expiry
+    "H" space16                     number and histories of the last change of a value in a space,
+                                    which only the engines write (ST24)
+    "Z" space16 path                a deleted path, for paths of at most 400 bytes
+    "z" space16 digest32 rest       the same for longer paths, under the rest of the value's key
+    "f" space16                     the highest number of a deleted path whose row was removed
     "q" space16 path16              an SQL database: its path and its size
     "O" space16                     a space's own limit of bytes, set by the operator
     "o" owner16                     an owner whom the operator admitted
@@ -86,8 +91,8 @@ from capabilities.cache import Results, memoize
 from capabilities.frozen_struct import AcyclicStruct
 from capabilities.resources import SpaceId
 
-SCHEMA_VERSION = 3
-UPGRADABLE_SCHEMAS = frozenset({2})
+SCHEMA_VERSION = 4
+UPGRADABLE_SCHEMAS = frozenset({2, 3})
 """Earlier schemas, whose stores can be read. A node serves them after an upgrade (ST21, ST23)."""
 MAX_PLAIN_PATH_BYTES = 400
 ROLE_FROM = b"f"
@@ -139,6 +144,10 @@ COLLATERAL_PREFIX = b"V"
 COLLATERAL_STATE_PREFIX = b"v"
 TICKETS_PREFIX = b"T"
 DATABASES_PREFIX = b"q"
+SEQUENCES_PREFIX = b"H"
+DELETED_PREFIX = b"Z"
+LONG_DELETED_PREFIX = b"z"
+FEED_START_PREFIX = b"f"
 OVERRIDES_PREFIX = b"O"
 ADMISSIONS_PREFIX = b"o"
 USAGE_PREFIX = b"cU"
@@ -173,6 +182,8 @@ class SpaceKeys(AcyclicStruct):
     rows: bytes
     versions: bytes
     override: bytes
+    sequence: bytes
+    feed_start: bytes
 
 
 def _lay_out_keys(space: SpaceId) -> SpaceKeys:
@@ -184,6 +195,8 @@ def _lay_out_keys(space: SpaceId) -> SpaceKeys:
         rows=rows_counter(space16),
         versions=VERSION_BYTES_PREFIX + space16,
         override=OVERRIDES_PREFIX + space16,
+        sequence=SEQUENCES_PREFIX + space16,
+        feed_start=FEED_START_PREFIX + space16,
     )
 
 
@@ -260,6 +273,15 @@ def value_key(space16: bytes, path: str) -> bytes:
     if len(raw) <= MAX_PLAIN_PATH_BYTES:
         return VALUES_PREFIX + space16 + raw
     return path_keys(space16, raw)[-1]
+
+
+def deleted_key(key: bytes) -> bytes:
+    """Return the key of the row of a deleted path.
+
+    `key` is the key of the row of its value.
+    """
+    prefix = DELETED_PREFIX if key[:1] == VALUES_PREFIX else LONG_DELETED_PREFIX
+    return prefix + key[1:]
 
 
 def last_segment(raw: bytes) -> int:

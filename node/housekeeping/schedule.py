@@ -46,6 +46,7 @@ from spaces.store.contract import Put, Range, commit_puts, has_value, read_page,
 from spaces.store.lmdb.snapshots import are_bodies_locked
 from spaces.store.observing import MAX_CLOCK_SKEW_S, SharedStore
 from spaces.values.collector import collect, sweep_orphans, sweep_unfinished, sweep_versions
+from spaces.values.deleted_paths import sweep_deleted_paths
 from spaces.values.tickets import sweep_tickets
 
 from ..logs import describe, log_event, log_warning
@@ -302,6 +303,12 @@ JOBS = (
         name="sweep-versions",
         every_s=3600.0,
         round=lambda one: sweep_versions(one.store, one.values, now=one.now()),
+        by_age=True,
+    ),
+    Job(
+        name="sweep-deleted-paths",
+        every_s=3600.0,
+        round=lambda one: sweep_deleted_paths(one.store, now=one.now()),
         by_age=True,
     ),
     Job(name="prune-audit", every_s=3600.0, round=prune_audit, by_age=True),

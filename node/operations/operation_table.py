@@ -17,6 +17,7 @@ from capabilities.abilities import (
     KV_LIST,
     KV_METADATA,
     KV_PUT,
+    KV_SYNC,
     REVOKE,
     SPACE_CREATE,
     SPACE_INFO,
@@ -46,6 +47,7 @@ from .values.conditions import NO_OPTIONS, Options, has_option_headers, parse_op
 from .values.kv_batch import put_all, read_all
 from .values.kv_get import get, metadata
 from .values.kv_list import list_granted
+from .values.kv_sync import sync
 from .values.kv_versions import versions
 from .values.kv_write import delete, put
 from .values.plan import (
@@ -193,7 +195,10 @@ TABLE = (
         about=is_about_one,
         run=lambda r: read_space(r.services, r.invocation, r.target.space.owner, r.target.path),
     ),
-    # Of the rows below that take a whole token, the first that applies gets it (I6, I7, I8).
+    # Of the rows below that take a whole token, the first that applies gets it (CF1, I6, I7, I8).
+    InvokeOperation(
+        ability=KV_SYNC, about=_is_of("kv"), run=sync, operation="kv_sync", takes_all=True
+    ),
     OPEN_KEY,
     InvokeOperation(
         ability="tinycloud.sql/", about=_is_of("sql"), run=run_sql, operation="sql", takes_all=True

@@ -11,7 +11,7 @@ Example:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence, Set
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -32,6 +32,9 @@ MAX_LIVE = 4096
 MAX_CHECKS = 1024
 MAX_ADDS = 256
 MAX_READ_KEYS = 8192
+# An LMDB key has at most 511 bytes: a sequence, a number of 8 bytes, and the key of a row.
+MAX_SEQUENCE_BYTES = 20
+MAX_SEQUENCES = 256
 MAX_RANGES = 512
 MAX_PAGE_ROWS = 4096
 MAX_PAGE_BYTES = 8 * 1024 * 1024
@@ -84,12 +87,23 @@ class Range(Packed):
     """A range of rows whose keys start with `prefix`.
 
     Rows are in byte order.
+
+    Attributes:
+        prefix: the beginning of the keys.
+        after: the key after which the range begins, or None.
+        limit: the most rows of a page.
+        keys_only: whether the values are left out.
+        by_number: whether the range contains the rows of a sequence, in the order of their numbers
+            (ST24). `prefix` is then the key of the sequence. `after` and the keys of the page are
+            positions (`Record.position`), each followed by the key of a row. Values and stamps are
+            left out.
     """
 
     prefix: bytes
     after: bytes | None = None
     limit: int = 1000
     keys_only: bool = False
+    by_number: bool = False
 
     @property
     def bounds(self) -> tuple[bytes, bytes]:
@@ -122,11 +136,16 @@ class Follow(Packed):
 class Record(Packed):
     """The value and version stamp of a row.
 
-    The value is None in a tombstone (ST5). Each write gives the row a new stamp of 16 random bytes.
+    Attributes:
+        value: None in a tombstone (ST5).
+        stamp: 16 random bytes. Each write gives the row a new one.
+        position: the key of the sequence that the row belongs to, then its number in 8 bytes;
+            empty for a row outside of all sequences (ST24).
     """
 
     value: bytes | None
     stamp: bytes
+    position: bytes = b""
 
 
 class Page(Packed):
@@ -172,6 +191,8 @@ class Put(Packed):
         weight_bytes: the number of bytes to add to the counter `account`. When the row is replaced
             or deleted, they are subtracted again (ST7).
         account: key of the counter, or None. A tombstone adds nothing to a counter.
+        sequence: key of a sequence, or None. The row gets the next number of the sequence, in place
+            of its former position. All rows of a commit have the same number there (ST24).
     """
 
     key: bytes
@@ -179,6 +200,7 @@ class Put(Packed):
     expect: Expect = ANY
     weight_bytes: int = 0
     account: bytes | None = None
+    sequence: bytes | None = None
 
 
 class Add(Packed):
@@ -394,6 +416,8 @@ def check_read(
             raise too_large("rows of a page", range_.limit, MAX_PAGE_ROWS)
         if range_.limit < 1:
             raise CommitInvalid("the page size must be at least 1 row")
+        if range_.by_number:
+            _check_sequence(range_.prefix)
     if replay_record is not None:
         check_replay_record(replay_record)
 
@@ -439,6 +463,7 @@ def check_commit(commit: Commit) -> None:
     counters += [put.account for put in commit.puts]
     if not written.isdisjoint(counters):
         raise CommitInvalid("a commit must not write and increment the same row")
+    _check_sequences(commit, {*written, *counters})
 
 
 def _check_puts(puts: Sequence[Put]) -> set[bytes]:
@@ -456,8 +481,35 @@ def _check_puts(puts: Sequence[Put]) -> set[bytes]:
     return keys
 
 
+def sequences_of(commit: Commit) -> list[bytes]:
+    """Return the keys of the sequences in which a commit takes a number (ST24)."""
+    return list(dict.fromkeys([put.sequence for put in commit.puts if put.sequence is not None]))
+
+
+def _check_sequences(commit: Commit, others: Set[bytes | None]) -> None:
+    """Check the sequences of a commit.
+
+    `others` are the keys of the other rows that it writes.
+    """
+    sequences = sequences_of(commit)
+    if len(sequences) > MAX_SEQUENCES:
+        raise too_large("sequences", len(sequences), MAX_SEQUENCES)
+    for sequence in sequences:
+        _check_sequence(sequence)
+        if sequence in others:
+            raise CommitInvalid("only the store may write the row of a sequence")
+
+
+def _check_sequence(sequence: bytes) -> None:
+    if not 0 < len(sequence) <= MAX_SEQUENCE_BYTES:
+        _check_key(sequence)  # raises the error for a key that no row may have
+        raise too_large("bytes in the key of a sequence", len(sequence), MAX_SEQUENCE_BYTES)
+
+
 def _check_put(put: Put) -> None:
     key, value, expect, account = put.key, put.value, put.expect, put.account
+    if put.sequence is not None and value is None:
+        raise CommitInvalid("a tombstone must not have a sequence")
     if not 0 < len(key) <= MAX_KEY_BYTES:
         _check_key(key)  # raises the error for this key
     if len(expect) != STAMP_BYTES and expect != ANY and expect != ABSENT:

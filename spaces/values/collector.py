@@ -178,7 +178,9 @@ async def sweep_versions(store: Store, values: Values, *, now: float) -> bool:
             continue
         # The draft deletes the deleted value once more. So the commit is refused if the path is
         # written meanwhile.
-        draft = await values.draft(space, (Write(path, None),), snapshot.records, removed=versions)
+        draft = await values.draft(
+            space, (Write(path, None),), snapshot.records, removed=versions, is_change=False
+        )
         plan = await draft.finalize(now=now)
         puts = (*plan.puts, Put(key, None))
         await store.commit(Commit(puts=puts, checks=plan.checks, adds=plan.adds))

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from capabilities.clock_and_entropy import Entropy
 from capabilities.resources import SpaceId
 
-from ..keyspace import MAX_PLAIN_PATH_BYTES, space_keys
+from ..keyspace import MAX_PLAIN_PATH_BYTES, deleted_key, space_keys
 from ..space_errors import CommitInvalid
-from ..store.contract import MAX_KEY_BYTES, Add, Page, Put, Record, Store, stamp_of
+from ..store.contract import MAX_KEY_BYTES, Add, Page, Put, Record, Store, has_value, stamp_of
 from .body_references import BodyReferences
+from .deleted_paths import deleted_path_put
 from .former_values import FormerValues, most_kept
 from .long_paths import added_path_puts, removed_path_puts
 from .metadata import ROW_BYTES, check_metadata, encode_text, path_bytes, row_bytes
@@ -35,8 +36,8 @@ class Draft:
     Attributes:
         growth_bytes: the change of the total size of bodies in the space; exact if the writes are
             committed (ST7).
-        row_growth_bytes: the change of the size of the space's rows (M54); exact, because each
-            write expects the exact row that it replaces.
+        row_growth_bytes: the change of the size of the space's rows (M54), with those of deleted
+            paths; exact, because each write expects the exact row that it replaces.
         replaced: the live values that the writes replace, in their order.
     """
 
@@ -49,14 +50,20 @@ class Draft:
         *,
         kept: Mapping[str, int],
         removed: Mapping[bytes, Head],
+        deleted: Sequence[Record | None] | None,
+        is_change: bool,
         entropy: Entropy,
         max_bytes: int | None,
     ) -> None:
         self._own = space_keys(space)
+        self._deleted = deleted
+        self._is_change = is_change
         self._replacements = replacements_of(self._own.space16, writes, current, replaced)
         self.replaced = tuple([one.old for one in self._replacements])
         self.growth_bytes = 0
         self.row_growth_bytes = 0
+        # the part of it that is not booked with a row of its own
+        self._head_growth_bytes = 0
         self._bodies = BodyReferences(self._own, entropy=entropy, max_bytes=max_bytes)
         # the former values that become versions, and the versions that are removed (ST19)
         self._former = FormerValues(space, self._own, self._bodies)
@@ -74,6 +81,7 @@ class Draft:
             self._count_old(one.old)
             self._count_new(one.write, metadata_bytes)
             self._former.add(one, most=most_kept(kept, space, one.write.path))
+        self.row_growth_bytes = self._head_growth_bytes
         for key, head in removed.items():
             self._former.remove(key, head)
 
@@ -82,7 +90,7 @@ class Draft:
         if old is None:
             return
         self.growth_bytes -= len(old.body or b"")  # `look_up` adds the change of bodies in files
-        self.row_growth_bytes -= row_bytes(old.path, old.metadata)
+        self._head_growth_bytes -= row_bytes(old.path, old.metadata)
         self._freed_bytes += old.size_bytes
         self._bodies.count(old, delta=-1, kept_delta=0)
 
@@ -93,7 +101,7 @@ class Draft:
             return
         inline_bytes = len(body.inline or b"")
         self.growth_bytes += inline_bytes
-        self.row_growth_bytes += path_bytes(write.path) + metadata_bytes
+        self._head_growth_bytes += path_bytes(write.path) + metadata_bytes
         self._freed_bytes -= body.size_bytes
         self._written_bytes += inline_bytes + ROW_BYTES + metadata_bytes
         if body.file is not None:
@@ -101,6 +109,7 @@ class Draft:
 
     async def look_up(self, store: Store, room: VersionRoom, pages: Sequence[Page]) -> None:
         """Read the stored rows that `finalize` needs."""
+        await self._look_up_deleted(store)
         self._index_puts = await self._path_puts(store)
         # Without rewrites and without versions there is nothing to keep and nothing to remove.
         if self._former.has_rewrites or room.kept_bytes:
@@ -115,6 +124,31 @@ class Draft:
             )
         # The bodies come last, because versions that are added or removed refer to bodies too.
         self.growth_bytes += await self._bodies.look_up(store)
+
+    async def _look_up_deleted(self, store: Store) -> None:
+        """Read the rows of deleted paths, unless the caller has, and count their bytes (CF5)."""
+        if self._deleted is None:
+            keys = [deleted_key(one.key) for one in self._replacements]
+            self._deleted = (await store.read(keys)).records
+        for one, record in zip(self._replacements, self._deleted, strict=True):
+            size_bytes = path_bytes(one.write.path)
+            if has_value(record) and (one.write.body is not None or self._is_change):
+                self.row_growth_bytes -= size_bytes
+            if one.write.body is None and self._is_change:
+                self.row_growth_bytes += size_bytes
+
+    def _deleted_puts(self, now: float) -> list[Put]:
+        """Return the writes of the rows of deleted paths (CF5)."""
+        assert self._deleted is not None  # `look_up` has read them
+        puts: list[Put] = []
+        for one, record in zip(self._replacements, self._deleted, strict=True):
+            path = one.write.path
+            if one.write.body is not None:
+                if has_value(record):
+                    puts.append(Put(deleted_key(one.key), None))
+            elif self._is_change:
+                puts.append(deleted_path_put(self._own, one.key, path, now=now))
+        return puts
 
     async def _path_puts(self, store: Store) -> dict[bytes, Put]:
         """Return the updates of the index for long paths, by key."""
@@ -145,10 +179,16 @@ class Draft:
         bodies = await self._bodies.name_uploads(now=now)
         heads = [self._head_put(one, now=now) for one in self._replacements]
         adds = bodies.adds
-        if self.row_growth_bytes:
-            adds = (Add(self._own.rows, self.row_growth_bytes), *adds)
+        if self._head_growth_bytes:
+            adds = (Add(self._own.rows, self._head_growth_bytes), *adds)
         return WritePlan(
-            puts=(*heads, *self._index_puts.values(), *bodies.puts, *self._former.puts(now=now)),
+            puts=(
+                *heads,
+                *self._deleted_puts(now),
+                *self._index_puts.values(),
+                *bodies.puts,
+                *self._former.puts(now=now),
+            ),
             checks=bodies.checks,
             adds=adds,
         )
@@ -180,4 +220,5 @@ class Draft:
             expect=expect,
             weight_bytes=len(body.inline or b""),
             account=self._own.usage,
+            sequence=self._own.sequence,
         )

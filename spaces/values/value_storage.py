@@ -78,6 +78,8 @@ class Values:
         room: VersionRoom = _ANY_ROOM,
         pages: Sequence[Page] = (),
         removed: Mapping[bytes, Head] | None = None,
+        deleted: Sequence[Record | None] | None = None,
+        is_change: bool = True,
     ) -> Draft:
         """Prepare writes to one space.
 
@@ -92,6 +94,8 @@ class Values:
             room: the limits on versions.
             pages: of `version_ranges` for all writes, if the caller has already read them.
             removed: versions to remove, by key. If given, the former values are not kept.
+            deleted: the rows under `deleted_key` of each write, if the caller has read them.
+            is_change: whether deletes are changes that readers learn of (CF5).
         Raises:
             MetadataTooLarge: see `check_metadata`.
             PathTooLong: see `added_path_puts`.
@@ -111,6 +115,8 @@ class Values:
             replaced,
             kept=kept,
             removed=removed,
+            deleted=deleted,
+            is_change=is_change,
             entropy=self._entropy,
             max_bytes=self.files.max_bytes,
         )

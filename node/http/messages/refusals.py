@@ -338,6 +338,8 @@ _VALUES = {
     "not-public": _untitled(403, "read it with a token, on `/invoke`"),
     "value-changed": _untitled(412, "request a new signed URL"),
     "precondition-failed": _untitled(412, "read the value again, then retry"),
+    "sync-reset": _untitled(410, "read the feed again from its beginning, without a cursor"),
+    "retention-refused": _untitled(403, "name a live grant of kv/retain that covers the prefix"),
     "quota-exceeded": _untitled(402, "delete values, or ask the operator for a larger quota"),
     "value-exceeds-quota": _untitled(413, "delete values, or ask the operator for a larger quota"),
     "response-too-large": _untitled(413, "raise the limit in the request"),

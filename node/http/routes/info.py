@@ -34,7 +34,7 @@ async def get_description(request: web.Request) -> web.Response:
 
 
 PROTOCOL = 1  # clients stop at any other number (J1)
-FEATURES = ("kv", "delegation", "sharing", "signed-urls", "encryption", "attestation")
+FEATURES = ("kv", "delegation", "sharing", "signed-urls", "encryption", "kv-sync-v1", "attestation")
 
 
 FRONT = """\

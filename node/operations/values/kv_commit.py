@@ -13,7 +13,7 @@ from capabilities.frozen_struct import AcyclicStruct
 from capabilities.resources import SpaceId
 from spaces.audit.audit_records import MAX_DETAIL_BYTES
 from spaces.grants.hosting import HostingPlan, hosting_by_put, plan_hosting
-from spaces.keyspace import ROOT_SECRET_KEY, space_keys, value_key
+from spaces.keyspace import ROOT_SECRET_KEY, deleted_key, space_keys, value_key
 from spaces.store.contract import (
     MAX_COMMIT_BYTES,
     Add,
@@ -60,7 +60,7 @@ class PutReading(AcyclicStruct):
 
     Attributes:
         call: the authorised call; its records begin with the rows of the values, in the order of
-            the paths.
+            the paths, and the rows of deleted paths in the same order.
         space: the space of the values.
         heads: the rows that describe the values at the paths; None where nothing is stored.
         used_bytes: total size of the space's bodies.
@@ -152,10 +152,12 @@ async def _read_put(
     services = request.services
     own = space_keys(space)
     keys = [value_key(own.space16, path) for path in paths]
-    asked = (*keys, own.usage, own.rows, own.versions, own.override, own.row)
+    deleted_keys = [deleted_key(key) for key in keys]
+    asked = (*keys, *deleted_keys, own.usage, own.rows, own.versions, own.override, own.row)
     ranges = services.values.version_ranges(space, paths)
     call = await read_call(services, request.invocation, asked, ranges, records_use=records_use)
-    *records, usage, rows, versions, override, hosted = call.records
+    *of_paths, usage, rows, versions, override, hosted = call.records
+    records = of_paths[: len(keys)]
     if call.unhosted or hosted is None:
         # The space is created together with its first value.
         now = services.now()
@@ -278,6 +280,7 @@ async def put_values(
                 reading.heads,
                 room=reading.room,
                 pages=call.pages,
+                deleted=call.records[count : 2 * count],
             )
             places, networks = await _plan_keys(request, keys)
             # The quota is checked before `finalize` gives uploaded files their final names.

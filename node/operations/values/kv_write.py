@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import SpaceId
-from spaces.keyspace import space_keys
+from spaces.keyspace import deleted_key, space_keys
 from spaces.store.contract import Add, Check, Commit, Put, Record
 from spaces.values.quota import effective_limit
 from spaces.values.value_bodies import Staging
@@ -119,11 +119,13 @@ class _SpaceRows(FrozenStruct):
 
     Attributes:
         heads: the row of each value to delete, by its path; None where nothing was ever written.
+        deleted: the row of each deleted path, in the order of `heads`; None if they were not read.
         override, usage, versions: rows with the limit of the space and with its counters.
     """
 
     space: SpaceId
     heads: Mapping[str, Record | None]
+    deleted: Sequence[Record | None] | None
     override: Record | None
     usage: Record | None
     versions: Record | None
@@ -133,13 +135,14 @@ def _keys_of(wanted: Sequence[tuple[SpaceId, str]]) -> list[bytes]:
     """Return the keys of the rows that deletes depend on.
 
     The rows of the values come first, then _ROWS_OF_SPACE rows for each space, in the order in
-    which the spaces are mentioned. `_rows_by_space` relies on this order.
+    which the spaces are mentioned, and last the rows of deleted paths. `_rows_by_space` relies on
+    this order.
     """
     keys = [head_key(space, path) for space, path in wanted]
     for space in dict.fromkeys(space for space, _ in wanted):
         own = space_keys(space)
         keys += (own.override, own.usage, own.versions)
-    return keys
+    return [*keys, *[deleted_key(key) for key in keys[: len(wanted)]]]
 
 
 _ROWS_OF_SPACE = 3
@@ -154,18 +157,29 @@ def _rows_by_space(
     rows of the space.
     """
     heads_by_space: dict[SpaceId, dict[str, Record | None]] = {}
+    deleted_by_space: dict[SpaceId, list[Record | None]] = {}
     # The records of the values come first; those of the spaces are read below.
     for (space, path), record in zip(wanted, records, strict=False):
         heads_by_space.setdefault(space, {})[path] = record
+    for (space, _), record in zip(reversed(wanted), reversed(records), strict=False):
+        deleted_by_space.setdefault(space, []).insert(0, record)
     found: list[_SpaceRows] = []
     position = len(wanted)
     for space, heads in heads_by_space.items():
-        override = usage = versions = None
-        if position < len(records):  # not a purge
+        override = usage = versions = deleted = None
+        if len(records) > len(wanted):  # not a purge
+            deleted = deleted_by_space[space]
             override, usage, versions = records[position : position + _ROWS_OF_SPACE]
             position += _ROWS_OF_SPACE
         found.append(
-            _SpaceRows(space=space, heads=heads, override=override, usage=usage, versions=versions)
+            _SpaceRows(
+                space=space,
+                heads=heads,
+                deleted=deleted,
+                override=override,
+                usage=usage,
+                versions=versions,
+            )
         )
     return found
 
@@ -203,5 +217,6 @@ async def _plan_deletes(
         [*rows.heads.values()],
         room=version_room(limit_bytes, rows.usage, rows.versions, share=share),
         removed=kept,
+        deleted=rows.deleted,
     )
     return await draft.finalize(now=services.now())

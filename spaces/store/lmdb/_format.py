@@ -1,11 +1,14 @@
-"""The tombstone table and format version of an LMDB environment.
+"""The tables and the format version of an LMDB environment.
 
-Tombstones are in a table of their own, so that scans of the rows do not pass them.
+Tombstones are in a table of their own, so that scans of the rows do not pass them. The positions of
+rows in sequences are in another, in their order (ST24).
 
-    rows     key            stamp, value
-             TABLE          the table itself, as LMDB stores it
-             TABLE ‖ 0xFE   the format version of the environment
-    table    key            tombstone
+    rows        key              stamp, value
+                TABLE            the table of tombstones itself, as LMDB stores it
+                TABLE ‖ 0xFC     the table of positions itself
+                TABLE ‖ 0xFE     the format version of the environment
+    tombstones  key              tombstone
+    positions   position ‖ key   nothing
 
 A row hides the tombstone of its key: a lookup searches the rows first, so the tombstone need not be
 removed when the row is written again. The sweep reads only the table. TABLE is longer than a
@@ -30,7 +33,8 @@ from ...space_errors import SchemaMismatch, StoreMoved, StoreUnavailable
 from ..contract import KEYS_END
 
 TABLE = KEYS_END
-MAX_TABLES = 1  # every process that opens the environment has to allow as many
+POSITIONS_TABLE = TABLE + b"\xfc"
+MAX_TABLES = 2  # every process that opens the environment has to allow as many
 FORMAT_VERSION = 2
 
 _FORMAT_VERSION_KEY = TABLE + b"\xfe"
@@ -44,6 +48,19 @@ def open_table(env: lmdb.Environment) -> "lmdb._Database":
         return env.open_db(TABLE, create=False)
     except lmdb.Error as exc:
         raise StoreUnavailable("the table of deleted rows in the store cannot be opened") from exc
+
+
+def open_positions(env: lmdb.Environment) -> "lmdb._Database | None":
+    """Open the table of positions.
+
+    None means that the store has none yet: only an earlier version has written it.
+    """
+    try:
+        return env.open_db(POSITIONS_TABLE, create=False)
+    except lmdb.NotFoundError:
+        return None
+    except lmdb.Error as exc:
+        raise StoreUnavailable("the table of positions in the store cannot be opened") from exc
 
 
 def check_format_version(env: lmdb.Environment, *, may_be_moved: bool) -> None:
@@ -87,16 +104,21 @@ def moved_to(env: lmdb.Environment) -> str | None:
 
 
 def give_format(env: lmdb.Environment) -> None:
-    """Initialise a new LMDB environment.
+    """Create the tables of an LMDB environment that do not exist yet.
 
-    One transaction creates the tombstone table and records the format version.
+    One transaction creates the tables of a new environment and records the format version. An
+    environment that an earlier version wrote gets an empty table of positions: no row has one.
     """
     with env.begin() as txn:
-        if txn.get(_FORMAT_VERSION_KEY) is not None:
-            return
+        is_new = txn.get(_FORMAT_VERSION_KEY) is None
+        has_positions = txn.get(POSITIONS_TABLE) is not None
+    if has_positions:
+        return
     with env.begin(write=True) as txn:
-        env.open_db(TABLE, txn=txn)
-        txn.put(_FORMAT_VERSION_KEY, _of(FORMAT_VERSION))
+        env.open_db(POSITIONS_TABLE, txn=txn)
+        if is_new:
+            env.open_db(TABLE, txn=txn)
+            txn.put(_FORMAT_VERSION_KEY, _of(FORMAT_VERSION))
 
 
 def _of(version: int) -> bytes:

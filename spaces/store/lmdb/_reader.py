@@ -45,16 +45,24 @@ _KEY_ALONE = Record(b"", b"")
 _KEYS_AT_ONCE = 32
 
 
-def read_range(txn: "lmdb.Transaction[bytes]", range_: Range) -> Page:
+def read_range(
+    txn: "lmdb.Transaction[bytes]", range_: Range, positions: "lmdb._Database | None"
+) -> Page:
     """Return one page of a range.
 
-    The page ends at the range's limit, or once its rows have MAX_PAGE_BYTES.
+    The page ends at the range's limit, or once its rows have MAX_PAGE_BYTES. `positions` is the
+    table of positions, or None if there is none.
     """
     first, end = range_.bounds
-    cursor = txn.cursor()
+    if not range_.by_number:
+        cursor = txn.cursor()
+    elif positions is not None:
+        cursor = txn.cursor(positions)
+    else:
+        return Page(rows=(), more=False)
     if not cursor.set_range(first):
         return Page(rows=(), more=False)
-    if range_.keys_only:
+    if range_.keys_only or range_.by_number:
         return _page_of_keys(cursor.iternext(values=False), range_.limit, end)
     rows: list[tuple[bytes, Record]] = []
     size_bytes = 0

@@ -3,17 +3,21 @@
     offset  size  field
     ──────  ────  ──────────────────────────────────────────────────────────────────────
     0       16    stamp
-    16      1     flags: 1 = has a value (else a tombstone), 2 = added to a counter
+    16      1     flags: 1 = has a value (else a tombstone), 2 = added to a counter,
+                  4 = has a position in a sequence
     17      8     bytes added, big-endian            } only with flag 2
     25      1     length n of the counter's key      }
     26      n     key of the counter                 }
+    …       1     length p of the position           } only with flag 4
+    …       p     position                           }
     …       …     value
 
     17      4     minute of the deletion             } only in a tombstone
 
 The added bytes are stored with the row, so that replacing it subtracts exactly as many (ST7). Rows
 are read as bytes, not as views of the map: copying a kilobyte costs less than a view, and a large
-value is copied once more than necessary. Tombstones are in a table of their own (`_format`).
+value is copied once more than necessary. Tombstones are in a table of their own (`_format`), and so
+are the positions of rows, with their keys.
 """
 
 from collections.abc import Iterable
@@ -23,11 +27,12 @@ from ..contract import LIVE_MARK, Expect, Record
 _STAMP_END = 16
 _VALUE = 1
 _WEIGHED = 2
+_NUMBERED = 4
 _HEADER_END = 17
 _WEIGHT_END = 25
 _ACCOUNT_START = 26
 
-_FLAG_BYTE = (b"\0", b"\1", b"\2", b"\3")
+_FLAG_BYTE = tuple([bytes((flags,)) for flags in range(8)])
 # The bytes after the stamp of a live marker that is not added to a counter.
 _LIVE_MARK_ALONE = _FLAG_BYTE[_VALUE] + LIVE_MARK
 
@@ -35,13 +40,23 @@ Row = bytes
 
 
 def encode_row(
-    stamp: bytes, value: bytes, *, weight_bytes: int = 0, account: bytes | None = None
+    stamp: bytes,
+    value: bytes,
+    *,
+    weight_bytes: int = 0,
+    account: bytes | None = None,
+    position: bytes = b"",
 ) -> bytes:
     """Encode a row that has a value."""
-    if account is None or weight_bytes == 0:
-        return stamp + _FLAG_BYTE[_VALUE] + value
-    weighed = weight_bytes.to_bytes(8, "big") + bytes((len(account),)) + account
-    return stamp + _FLAG_BYTE[_VALUE | _WEIGHED] + weighed + value
+    flags = _VALUE
+    optional = b""
+    if account is not None and weight_bytes:
+        flags |= _WEIGHED
+        optional = weight_bytes.to_bytes(8, "big") + bytes((len(account),)) + account
+    if position:
+        flags |= _NUMBERED
+        optional += bytes((len(position),)) + position
+    return stamp + _FLAG_BYTE[flags] + optional + value
 
 
 def encode_tombstone(stamp: bytes, minute: int) -> bytes:
@@ -76,6 +91,10 @@ def record_of(row: Row) -> Record:
     start = _HEADER_END
     if flags & _WEIGHED:
         start = _ACCOUNT_START + row[_WEIGHT_END]  # after the counter's key
+    if flags & _NUMBERED:
+        position_start = start + 1
+        start = position_start + row[start]
+        return Record(row[start:], row[:_STAMP_END], row[position_start:start])
     return Record(row[start:], row[:_STAMP_END])
 
 
@@ -116,6 +135,20 @@ def has_stamp(row: Row | None, stamp: Expect) -> bool:
     False if the row does not exist.
     """
     return row is not None and row[:_STAMP_END] == stamp
+
+
+def position_of(row: Row) -> bytes:
+    """Return the position of a row in a sequence (ST24).
+
+    It is empty for a row outside of all sequences.
+    """
+    flags = row[_STAMP_END]
+    if not flags & _NUMBERED:
+        return b""
+    start = _HEADER_END
+    if flags & _WEIGHED:
+        start = _ACCOUNT_START + row[_WEIGHT_END]  # after the counter's key
+    return row[start + 1 : start + 1 + row[start]]
 
 
 def charge_of(row: Row) -> tuple[bytes, int] | None:

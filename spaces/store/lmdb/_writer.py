@@ -34,10 +34,12 @@ from ..contract import (
     Packed,
     Put,
     Refused,
+    sequences_of,
 )
 from ..durable import STORE_RESERVE_BYTES
 from ..observing import Observer
-from ._format import open_table
+from ..sequences import HISTORY_BYTES, NUMBER_BYTES, advance
+from ._format import open_positions, open_table
 from ._refused_minutes import add_refused, is_refused, remove_replay_records
 from ._rows import (
     Row,
@@ -47,6 +49,7 @@ from ._rows import (
     has_stamp,
     is_live_marker,
     old_tombstone_keys,
+    position_of,
     record_of,
 )
 
@@ -122,6 +125,18 @@ def _stamps() -> Iterator[bytes]:
         yield from [drawn[at : at + STAMP_BYTES] for at in range(0, len(drawn), STAMP_BYTES)]
 
 
+class _Changes(NamedTuple):
+    """What a commit changes besides the rows that it puts.
+
+    Attributes:
+        counters: the new values of counters.
+        left: the entries of positions that rows had before the commit.
+    """
+
+    counters: dict[bytes, int]
+    left: list[bytes]
+
+
 class WriterBroken(StoreUnavailable):
     """A sync to disk failed.
 
@@ -149,6 +164,12 @@ class Writer:
         self._page_bytes = int(env.stat()["psize"])
         self._broken = False
         self._tombstones = open_table(env)
+        positions = open_positions(env)
+        assert positions is not None  # the environment was opened for writing
+        self._positions = positions
+        # Numbers that readers saw may be lost before this process starts: in a restored store, or
+        # one that is set back with its disk. So its numbers belong to a history of its own (ST24).
+        self._history = os.urandom(HISTORY_BYTES)
         self._stamps = _stamps()
         self._sweep_from = b""  # the key at which the next sweep of tombstones begins
         self._left_bytes = 0
@@ -229,15 +250,17 @@ class Writer:
         commit = request.commit
         if not self._are_conditions_met(txn, commit):
             return _REFUSED
-        counters = self._judge_puts(txn, commit)
-        if counters is None:
+        changes = self._judge_puts(txn, commit)
+        if changes is None:
             return _REFUSED
         # Space is checked last, because a commit that passes this check is counted as written.
         if not self._has_room(commit):
             return StoreFull("the store has no space left")
-        self._write_rows(txn, commit, minute)
+        for entry in changes.left:
+            txn.delete(entry, db=self._positions)
+        self._write_rows(txn, commit, minute, self._take_numbers(txn, commit))
         next_stamp, write = self._stamps.__next__, txn.put
-        for key, count in counters.items():
+        for key, count in changes.counters.items():
             write(key, encode_row(next_stamp(), count.to_bytes(COUNTER_BYTES, "big", signed=True)))
         if outcome_key is not None:
             # The stamp of this row is what a repeated request is compared with.
@@ -257,32 +280,36 @@ class Writer:
                 return False
         return True
 
-    def _judge_puts(
-        self, txn: "lmdb.Transaction[bytes]", commit: Commit
-    ) -> dict[bytes, int] | None:
+    def _judge_puts(self, txn: "lmdb.Transaction[bytes]", commit: Commit) -> _Changes | None:
         """Check the rows that a commit replaces and the counters that it changes (ST3, ST7).
 
-        Returns the new values of the counters, or None if the commit is refused: a replaced row is
-        not the expected one, or a counter would exceed its limit.
+        Returns None if the commit is refused: a replaced row is not the expected one, or a counter
+        would exceed its limit.
         """
         get = txn.get
         changes: dict[bytes, int] = {}
+        left: list[bytes] = []
         for put in commit.puts:
             row = get(put.key)
             if put.expect != ANY and not self._is_expected(txn, put, row):
                 return None
-            charge = None if row is None else charge_of(row)
-            if charge is not None:
-                # The size of the replaced row no longer counts.
-                account, weight_bytes = charge
-                changes[account] = changes.get(account, 0) - weight_bytes
+            if row is not None:
+                charge = charge_of(row)
+                if charge is not None:
+                    # The size of the replaced row no longer counts.
+                    account, weight_bytes = charge
+                    changes[account] = changes.get(account, 0) - weight_bytes
+                position = position_of(row)
+                if position:
+                    left.append(position + put.key)
             if put.account is not None and put.value is not None:  # a tombstone adds nothing
                 changes[put.account] = changes.get(put.account, 0) + put.weight_bytes
-        if not changes and not commit.adds:
-            return changes
-        for add in commit.adds:
-            changes[add.counter] = changes.get(add.counter, 0) + add.delta
-        return _counters_after(txn, changes, commit.adds)
+        counters: dict[bytes, int] | None = changes
+        if changes or commit.adds:
+            for add in commit.adds:
+                changes[add.counter] = changes.get(add.counter, 0) + add.delta
+            counters = _counters_after(txn, changes, commit.adds)
+        return None if counters is None else _Changes(counters=counters, left=left)
 
     def _is_expected(self, txn: "lmdb.Transaction[bytes]", put: Put, row: Row | None) -> bool:
         """Return whether the row that a put replaces is the one that it expects."""
@@ -290,8 +317,29 @@ class Writer:
             return row is None  # also where a tombstone is (ST5)
         return has_stamp(row or txn.get(put.key, None, self._tombstones), put.expect)
 
-    def _write_rows(self, txn: "lmdb.Transaction[bytes]", commit: Commit, minute: int) -> None:
-        """Write the rows of a commit, with a new stamp for each."""
+    def _take_numbers(self, txn: "lmdb.Transaction[bytes]", commit: Commit) -> dict[bytes, bytes]:
+        """Take the next number of each sequence of a commit (ST24).
+
+        Returns the position of the commit's rows, by the key of the sequence.
+        """
+        positions: dict[bytes, bytes] = {}
+        for sequence in sequences_of(commit):
+            value = advance(_value_of(txn, sequence), self._history)
+            txn.put(sequence, encode_row(next(self._stamps), value))
+            positions[sequence] = sequence + value[:NUMBER_BYTES]
+        return positions
+
+    def _write_rows(
+        self,
+        txn: "lmdb.Transaction[bytes]",
+        commit: Commit,
+        minute: int,
+        positions: dict[bytes, bytes],
+    ) -> None:
+        """Write the rows of a commit, with a new stamp for each.
+
+        `positions` has the position of each sequence (`_take_numbers`).
+        """
         next_stamp, write = self._stamps.__next__, txn.put
         for put in commit.puts:
             if put.value is None:
@@ -299,8 +347,16 @@ class Writer:
                 write(put.key, encode_tombstone(next_stamp(), minute), db=self._tombstones)
             else:
                 # A tombstone of this key stays; the row hides it.
+                position = b""
+                if put.sequence is not None:
+                    position = positions[put.sequence]
+                    write(position + put.key, b"", db=self._positions)
                 row = encode_row(
-                    next_stamp(), put.value, weight_bytes=put.weight_bytes, account=put.account
+                    next_stamp(),
+                    put.value,
+                    weight_bytes=put.weight_bytes,
+                    account=put.account,
+                    position=position,
                 )
                 write(put.key, row)
 
@@ -314,7 +370,8 @@ class Writer:
         self._left_bytes = disk_usage(self._place).free
         used_bytes = 0  # not counted for a store without a maximum size
         if max_bytes is not None:
-            used_bytes = self._page_bytes * (_pages(txn) + _pages(txn, self._tombstones))
+            pages = _pages(txn) + _pages(txn, self._tombstones) + _pages(txn, self._positions)
+            used_bytes = self._page_bytes * pages
             self._left_bytes = min(self._left_bytes, max_bytes + reserve_bytes - used_bytes)
         if self._left_bytes > reserve_bytes:
             self._share_bytes.clear()  # owners have shares only while the reserve is in use
@@ -325,9 +382,12 @@ class Writer:
         """Return whether there is space for a commit, and count the space that it takes (ST17)."""
         owner = commit.reserve
         size_bytes = 0
+        has_sequence = False
         for put in commit.puts:
             size_bytes += len(put.key) + len(put.value or b"")
-        cost_bytes = size_bytes + self._page_bytes * len(commit.puts)  # each may need a new page
+            has_sequence = has_sequence or put.sequence is not None
+        # Each row may need a new page. The row of a sequence and the positions in it need two more.
+        cost_bytes = size_bytes + self._page_bytes * (len(commit.puts) + 2 * has_sequence)
         if self._left_bytes <= self._free_space.reserve_bytes:
             if owner == NO_RESERVE:
                 return False

@@ -29,6 +29,7 @@ from ..contract import (
     Commit,
     Committed,
     Follow,
+    Page,
     Range,
     Record,
     Refused,
@@ -43,7 +44,7 @@ from ._connection import StoreConnection
 from ._folder import open_for_reading
 from ._folder import refuse_restoring as refuse_restoring
 from ._folder import socket_path_for as socket_path_for
-from ._format import open_table
+from ._format import open_positions, open_table
 from ._housekeeping import HOUSEKEEPING_S, Housekeeping, owned_folder
 from ._reader import durable_first_use, followed_key, read_range
 from ._replay_records import ReplayRecords, boot_id
@@ -216,6 +217,7 @@ class _LmdbStore:
         self._opened = opened
         self._closed = False
         self._tombstones = open_table(env)
+        self._positions = open_positions(env)
 
     async def read(
         self,
@@ -228,6 +230,9 @@ class _LmdbStore:
         if self._closed:
             raise StoreUnavailable("the store is closed")
         check_read(keys, replay_record, ranges, follow)
+        if ranges and self._positions is None:
+            # The process that writes may have created the table since.
+            self._positions = open_positions(self.env)
         is_first_use: bool | None = None
         is_use_unknown = False
         use = b""  # the row of the replay record
@@ -246,7 +251,10 @@ class _LmdbStore:
                 get, tombstones = txn.get, self._tombstones
                 # A row hides the tombstone of its key.
                 records = records_of([get(key) or get(key, None, tombstones) for key in keys])
-                pages = tuple([read_range(txn, range_) for range_ in ranges]) if ranges else ()
+                pages: tuple[Page, ...] = ()
+                if ranges:
+                    positions = self._positions
+                    pages = tuple([read_range(txn, range_, positions) for range_ in ranges])
                 followed = self._followed(txn, follow) if follow is not None else ()
         except lmdb.Error as exc:
             raise StoreUnavailable("the store cannot be read") from exc

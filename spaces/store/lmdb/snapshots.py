@@ -21,13 +21,14 @@ from ...space_errors import RecordDamaged, StoreFull, StoreUnavailable
 from ..contract import MAX_KEY_BYTES, MAX_VALUE_BYTES, Record, Store
 from ..durable import NO_SPACE, sync_folder
 from ._folder import environment_folder, open_environment
-from ._format import TABLE, give_format, open_table
-from ._rows import Row, charge_of, is_tombstone, record_of
+from ._format import TABLE, give_format, open_positions, open_table
+from ._rows import Row, charge_of, is_tombstone, position_of, record_of
 from .engine import environment_of
 
 PART_ROWS = 128  # at most 64 MiB
 _LEAST_ROW_BYTES = 17
 _TOMBSTONE_BYTES = 21
+_POSITIONS_AT_ONCE = 4096
 
 
 Part = list[tuple[bytes, Row]]
@@ -203,6 +204,7 @@ def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
         try:
             yield write
             give_format(env)  # changes nothing if there were tombstones
+            _list_positions(env)
             env.sync(True)
         except lmdb.Error as exc:
             if isinstance(exc, lmdb.MapFullError) or exc.code in NO_SPACE:
@@ -210,6 +212,26 @@ def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
             raise StoreUnavailable(f"the rows of the store in {folder} cannot be written") from exc
     for made_in in (place, folder):
         sync_folder(made_in)
+
+
+def _list_positions(env: lmdb.Environment) -> None:
+    """Fill the table of positions from the rows (ST24)."""
+    table = open_positions(env)
+    with env.begin() as reading:
+        entries = _positions_in(reading)
+        while part := list(islice(entries, _POSITIONS_AT_ONCE)):
+            with env.begin(table, write=True) as txn, txn.cursor() as cursor:
+                cursor.putmulti(part)
+
+
+def _positions_in(txn: "lmdb.Transaction[bytes]") -> Iterator[tuple[bytes, bytes]]:
+    """Yield the entries of the table of positions."""
+    for key, row in txn.cursor().iternext():
+        if key >= TABLE:
+            return
+        position = position_of(row)
+        if position:
+            yield position + key, b""
 
 
 def parse_row(row: Row) -> ParsedRow:

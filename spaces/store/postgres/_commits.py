@@ -23,7 +23,7 @@ from ..contract import Commit, Committed, Refused, check_commit
 from ._errors import CONNECTION_ERRORS, ErrorGroup, error_group_of, store_error_of
 from ._parameters import CommitParameters, counter_changes, parameters_of
 from ._pool import ANSWER_WITHIN_S, RECONNECT_WITHIN_S, Connections, pause
-from ._statements import ALREADY_APPLIED, COMMIT, REFUSED
+from ._statements import ALREADY_APPLIED, REFUSED
 
 
 @dataclass(slots=True, eq=False)
@@ -78,7 +78,12 @@ class Commits:
         parameters = parameters_of(commit, counters, now=int(self._clock.now()))
         put_keys = [put.key for put in commit.puts]
         queued = self._enter(
-            written=[parameters.outcome_key, *put_keys, *parameters.counter_keys],
+            written=[
+                parameters.outcome_key,
+                *put_keys,
+                *parameters.counter_keys,
+                *parameters.sequence_keys,
+            ],
             conditions=parameters.condition_keys,
         )
         size_bytes = sum([len(put.key) + len(put.value or b"") for put in commit.puts])
@@ -162,7 +167,7 @@ class Commits:
             # repeat finds what a lost statement committed meanwhile.
             is_late = loop.time() >= give_up_at
             try:
-                rows = await self._connections.run(COMMIT, parameters)
+                rows = await self._connections.run(parameters.statement, parameters.arguments)
             except CONNECTION_ERRORS as exc:
                 group = error_group_of(exc)
                 if group is ErrorGroup.OUT_OF_RANGE and not was_lost:

@@ -4,12 +4,14 @@ import os
 from typing import NamedTuple
 
 from ...keyspace import REPLAY_FLOOR_KEY, REPLAY_PREFIX
-from ..contract import ABSENT, ANY, KEYS_END, STAMP_BYTES, Commit, Put, ReplayRecord
-from ._statements import EXPECT_ABSENT, EXPECT_NOTHING_THERE
+from ..contract import ABSENT, ANY, KEYS_END, STAMP_BYTES, Commit, Put, ReplayRecord, sequences_of
+from ._pool import Argument
+from ._statements import COMMIT, COMMIT_IN_SEQUENCE, EXPECT_ABSENT, EXPECT_NOTHING_THERE
 
 # How long the outcome of a commit can be looked up. Attempts end long before.
 _OUTCOME_KEPT_S = 120
 _NUMBER_END = 1 << 63
+_WITHOUT_SEQUENCES = 18  # parameters of a commit without sequences
 _EXPECTATIONS = {ANY: None, ABSENT: EXPECT_ABSENT}
 
 
@@ -26,7 +28,9 @@ class CounterChanges(NamedTuple):
 
 
 class CommitParameters(NamedTuple):
-    """The parameters `$1` to `$18` of the statement `COMMIT`, in their order.
+    """The parameters of the statement `COMMIT`, in their order.
+
+    `COMMIT_IN_SEQUENCE` has two more, which are null for a commit without sequences.
 
     The lists of one group, such as `put_…`, have one entry for each row: the statement reads them
     as the columns of a table.
@@ -50,6 +54,8 @@ class CommitParameters(NamedTuple):
         outcome_stamp: `$16`.
         floor_key: `$17`; the row with the floor of replay records.
         highest_floor: `$18`; the commit is refused if the floor is greater.
+        put_sequences: `$19`; null for a row outside of all sequences.
+        sequence_keys: `$20`; each sequence once.
     """
 
     put_keys: list[bytes]
@@ -70,6 +76,18 @@ class CommitParameters(NamedTuple):
     outcome_stamp: bytes
     floor_key: bytes
     highest_floor: bytes
+    put_sequences: list[bytes | None]
+    sequence_keys: list[bytes]
+
+    @property
+    def statement(self) -> str:
+        """The statement that executes the commit."""
+        return COMMIT_IN_SEQUENCE if self.sequence_keys else COMMIT
+
+    @property
+    def arguments(self) -> "tuple[Argument, ...]":
+        """The arguments of that statement."""
+        return self if self.sequence_keys else self[:_WITHOUT_SEQUENCES]
 
 
 def parameters_of(commit: Commit, counters: CounterChanges, *, now: int) -> CommitParameters:
@@ -123,6 +141,8 @@ def parameters_of(commit: Commit, counters: CounterChanges, *, now: int) -> Comm
         outcome_stamp=idempotency_key,
         floor_key=REPLAY_FLOOR_KEY,
         highest_floor=highest_floor,
+        put_sequences=[put.sequence for put in puts],
+        sequence_keys=sequences_of(commit),
     )
 
 

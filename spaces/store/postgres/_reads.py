@@ -28,9 +28,10 @@ from ..contract import (
     Snapshot,
     check_read,
 )
+from ..sequences import NUMBER_BYTES
 from ._errors import CONNECTION_ERRORS, ErrorGroup, error_group_of, store_error_of
 from ._pool import RECONNECT_WITHIN_S, Argument, Connections, pause
-from ._statements import CLAIMED_PART, FIRST_PAGE_PART, read_statement
+from ._statements import CLAIMED_PART, FIRST_PAGE_PART, RangeKind, read_statement
 
 READ_CONNECTIONS = 2
 _BATCH_READS = 512
@@ -229,7 +230,15 @@ class _BatchContents:
             arguments += [list(self.followed), self.prefix]
         for range_ in self.ranges:
             # One row more than wanted tells whether others follow.
-            arguments += [*range_.bounds, range_.limit + 1]
+            start, end = range_.bounds
+            if range_.by_number:
+                # The page begins after a position and the key of a row. Nothing is listed under a
+                # position without a number, so the sequence itself comes before all of them.
+                after = range_.after or range_.prefix
+                position_end = len(range_.prefix) + NUMBER_BYTES
+                arguments += [after[:position_end], after[position_end:], end, range_.limit + 1]
+            else:
+                arguments += [start, end, range_.limit + 1]
         return arguments
 
 
@@ -241,9 +250,16 @@ def _statement_for(batch: Sequence[_PendingRead]) -> tuple[str, list[Argument]]:
     statement = read_statement(
         with_claims=bool(contents.replay_records),
         with_follow=bool(contents.followed),
-        keys_only=tuple([range_.keys_only for range_ in contents.ranges]),
+        ranges=tuple([_kind_of(range_) for range_ in contents.ranges]),
     )
     return statement, contents.arguments()
+
+
+def _kind_of(range_: Range) -> RangeKind:
+    """Return which statement reads a range."""
+    if range_.by_number:
+        return "by number"
+    return "keys" if range_.keys_only else "rows"
 
 
 def _snapshots(
@@ -256,11 +272,11 @@ def _snapshots(
     records: dict[bytes, Record] = {}
     first_uses: set[bytes] = set()  # replay records that this statement wrote
     rows_of_ranges: dict[int, list[tuple[bytes, Record, int]]] = {}
-    for part, key, stamp, value, number, place in rows:
+    for part, key, stamp, value, number, place, position in rows:
         if part == CLAIMED_PART:
             first_uses.add(key)
             continue
-        record = Record(value_of(value, number), stamp)
+        record = Record(value_of(value, number), stamp, position or b"")
         if part < FIRST_PAGE_PART:
             records[key] = record
         else:
@@ -321,9 +337,14 @@ def _first_use_of(
 def value_of(value: bytes | None, number: int | None) -> bytes | None:
     """Return the value of a row.
 
-    The value of a counter is encoded as 8 bytes.
+    The value of a counter is encoded as 8 bytes. That of a sequence has its histories after them.
     """
-    return value if number is None else number.to_bytes(COUNTER_BYTES, "big", signed=True)
+    if number is None:
+        return value
+    return number.to_bytes(COUNTER_BYTES, "big", signed=True) + (value or b"")
+
+
+_KEY_ALONE = Record(b"", b"")
 
 
 def _page(range_: Range, examined: list[tuple[bytes, Record, int]]) -> Page:
@@ -333,6 +354,9 @@ def _page(range_: Range, examined: list[tuple[bytes, Record, int]]) -> Page:
     """
     # SQL guarantees the order inside the subquery only. The rows usually arrive sorted, so this
     # takes one pass.
+    if range_.by_number:
+        # In this order the keys of the page begin with the positions.
+        examined = [(record.position + key, _KEY_ALONE, place) for key, record, place in examined]
     examined.sort(key=lambda row: row[0])
     rows: list[tuple[bytes, Record]] = []
     last_key: bytes | None = None

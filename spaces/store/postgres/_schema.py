@@ -4,13 +4,22 @@ import asyncpg
 
 from ...space_errors import SchemaMismatch, StoreMoved, StoreUnavailable
 from ._pool import pause
-from ._statements import CREATE, PLACE_OF_MOVE, READ_SCHEMA, RECORD_VERSION
+from ._statements import (
+    ADD_POSITIONS,
+    CREATE,
+    PLACE_OF_MOVE,
+    READ_SCHEMA,
+    RECORD_POSITIONS,
+    RECORD_VERSION,
+)
 
 TABLES_VERSION = 1
 # The version of a moved store. No version of sealspace knows it, so none serves the tables that
 # were left behind (ST12).
 MOVED_VERSION = TABLES_VERSION | 1 << 31
 MIGRATING = "migrating"
+POSITIONS = "positions"
+"""The row that states that the tables have positions of rows."""
 # Errors of two processes that create the same tables at once. The slower one reads the version
 # again.
 _RACED = frozenset({"23505", "42P07", "42P16", "40001", "40P01", "XX000"})
@@ -35,6 +44,9 @@ async def prepare_tables(
             raise StoreMoved(await connection.fetchval(PLACE_OF_MOVE) or "another place")
     elif version != TABLES_VERSION:
         raise SchemaMismatch(expected=TABLES_VERSION, got=version)
+    if POSITIONS not in schema:  # an earlier version created the tables
+        for statement in (*ADD_POSITIONS, RECORD_POSITIONS):
+            await connection.execute(statement)
     if schema.get(MIGRATING) and not may_migrate:
         raise StoreUnavailable("an earlier migration or restore into this database is not finished")
 
@@ -49,6 +61,7 @@ async def _create_tables(connection: "asyncpg.Connection[asyncpg.Record]") -> No
         try:
             for statement in CREATE:
                 await connection.execute(statement)
+            await connection.execute(RECORD_POSITIONS)
             await connection.execute(RECORD_VERSION, TABLES_VERSION)
         except asyncpg.PostgresError as exc:
             if exc.sqlstate not in _RACED or not tries_left:

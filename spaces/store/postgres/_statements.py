@@ -1,15 +1,19 @@
 """The SQL statements and tables of the PostgreSQL engine.
 
     sealspace_map       k key, s stamp, v value, w bytes added to counter a, n counter,
-                        d minute of the deletion, o (see below)
+                        d minute of the deletion, q position in a sequence, o (see below)
     sealspace_claims    k minute4 ‖ id16, s the 16 bytes of the read that wrote the replay record
-    sealspace_schema    name, value: the version of these tables, whether a move fills them,
-                        the last housekeeping
+    sealspace_schema    name, value: the version of these tables, whether a move fills them, the
+                        last housekeeping, the present history of sequences
 
 A row has a value (v), is a counter (n) or is a tombstone (d). The column `o` is never stored. It
 carries the stamp of the row that a write replaces into the upsert, which compares it with the row
 that it finds. So no write replaces a row that was not checked, however strong the database's locks
 are. A row that appeared meanwhile collides by the primary key.
+
+The row of a sequence has its number in `n` and its histories in `v` (`sequences`). A commit locks
+it before it takes the next number, until the commit is visible. So no reader sees a number before
+all lower ones (ST24).
 
 Everything is in one table, because CockroachDB allows one upsert of a table in a statement, not
 two. All statements use only features that CockroachDB and YugabyteDB document: no functions,
@@ -21,19 +25,26 @@ alone, at this level and at any other.
 """
 
 from functools import cache
+from typing import Literal
 
 from ..contract import LIVE_MARK, MAX_PAGE_BYTES, MAX_PAGE_SCAN
+from ..sequences import HISTORY_BYTES, MAX_HISTORIES, NUMBER_BYTES
 
 # The expectations of a put, as bytes of the column `e`. A stamp has 16 bytes.
 EXPECT_NOTHING_THERE = b"-"  # no row and no tombstone either
 EXPECT_ABSENT = b"~"
 
+ADD_POSITIONS = (
+    "alter table sealspace_map add column if not exists q bytea",
+    "create index if not exists sealspace_map_position on sealspace_map (q, k) where q is not null",
+)
 CREATE = (
     (
         "create table if not exists sealspace_map (k bytea primary key, s bytea not null, v bytea,"
-        " w bigint not null, a bytea, n bigint, d bigint, o bytea)"
+        " w bigint not null, a bytea, n bigint, d bigint, o bytea, q bytea)"
     ),
     "create index if not exists sealspace_map_deleted on sealspace_map (d) where d is not null",
+    ADD_POSITIONS[1],
     "create table if not exists sealspace_claims (k bytea primary key, s bytea not null)",
     (
         "create table if not exists sealspace_schema (name varchar(32) primary key, value bigint"
@@ -44,12 +55,17 @@ RECORD_VERSION = (
     "insert into sealspace_schema (name, value) values ('version', $1)"
     " on conflict (name) do nothing"
 )
+RECORD_POSITIONS = (
+    "insert into sealspace_schema (name, value) values ('positions', 1)"
+    " on conflict (name) do nothing"
+)
 READ_SCHEMA = "select name, value from sealspace_schema"
 
 _LIVE = f"'\\x{LIVE_MARK.hex()}'::bytea"
 _ABSENT = f"'\\x{EXPECT_ABSENT.hex()}'::bytea"
 _NOTHING = f"'\\x{EXPECT_NOTHING_THERE.hex()}'::bytea"
 
+_KEPT_HISTORIES_BYTES = (MAX_HISTORIES - 1) * (NUMBER_BYTES + HISTORY_BYTES)
 # Parameters of a commit (`CommitParameters`)
 #   $1-$7   puts: key, value, stamp, weight, account, minute of the deletion, expectation
 #           (null: any)
@@ -59,11 +75,57 @@ _NOTHING = f"'\\x{EXPECT_NOTHING_THERE.hex()}'::bytea"
 #   $14     stamp of the counters
 #   $15-$18 the row that proves the outcome: its key and its stamp; then the key of the floor of
 #           replay records, and the value that it must not exceed
-COMMIT = f"""
+#   $19, $20 only with sequences: the sequence of each put (null: none), and their different keys
+# The present history, as 8 bytes. Each server that takes over has another (`HISTORY_OF_SERVER`).
+_HISTORY = (
+    "decode(lpad(to_hex((select value from sealspace_schema where name = 'history')), 16, '0'),"
+    " 'hex')"
+)
+# The rows of sequences are locked before their numbers are read, and until the commit is visible.
+# Of a sequence without a row, a number that another commit took at the same time is noticed by
+# `_IS_SEQUENCE_SOUND`.
+_NUMBERED = f""", turn as (
+    select k, n, v from sealspace_map where k = any($20::bytea[]) order by k for update
+), numbers as (
+    select t.k, coalesce(turn.n, 0) + 1 as n, coalesce(turn.v, ''::bytea) as v,
+        decode(lpad(to_hex(coalesce(turn.n, 0) + 1), 16, '0'), 'hex') as n8, {_HISTORY} as h
+    from unnest($20::bytea[]) as t (k) left join turn on turn.k = t.k
+)"""  # noqa: S608  # only fixed words of ours
+_NUMBER_OF_PUT = "select n8 from numbers where numbers.k = p.q"
+# `n` is what the upsert adds. The oldest histories beyond the limit are cut off.
+_SEQUENCE_ROWS = f"""
+    union all select k, $14::bytea,
+        case when octet_length(v) > 0 and substr(v, octet_length(v) - {HISTORY_BYTES - 1}) = h
+            then v
+            else substr(v, greatest(1, octet_length(v) - {_KEPT_HISTORIES_BYTES - 1})) || n8 || h
+            end,
+        0, null, 1, null, null, null from numbers"""  # noqa: S608  # only numbers of ours
+_IS_SEQUENCE_SOUND = """
+        when exists (select 1 from written join numbers on numbers.k = written.k
+            where written.n <> numbers.n) then 0"""
+
+
+def _commit_statement(*, in_sequence: bool) -> str:
+    """Return the SQL statement of a commit; with sequences, it takes their next numbers."""
+    put_columns = "k, v, s, w, a, d, e"
+    put_types = ""
+    numbered = ""
+    position = "cast(null as bytea)"
+    sequence_rows = ""
+    is_sequence_sound = ""
+    if in_sequence:
+        put_columns = "k, v, s, w, a, d, e, q"
+        put_types = ", $19::bytea[]"
+        numbered = _NUMBERED
+        position = "case when p.q is not null then p.q || (" + _NUMBER_OF_PUT + ") end"
+        sequence_rows = _SEQUENCE_ROWS
+        is_sequence_sound = _IS_SEQUENCE_SOUND
+    return f"""
 with p as (
     select * from unnest(
-        $1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[]
-    ) as p (k, v, s, w, a, d, e)
+        $1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[],
+        $7::bytea[]{put_types}
+    ) as p ({put_columns})
 ), held as (
     select k, s, v = {_LIVE} as live from sealspace_map
         where k = any($8::bytea[]) order by k for share
@@ -101,16 +163,18 @@ with p as (
             where c.m is not null and coalesce(bounded.n, 0) + c.n > c.m
         ) then 0
         else 1 end as verdict
-), rows as (
-    select p.k, p.s, p.v, p.w, p.a, cast(null as bigint) as n, p.d, old.s as o
+){numbered}, rows as (
+    select p.k, p.s, p.v, p.w, p.a, cast(null as bigint) as n, p.d, old.s as o, {position} as q
     from p left join old on old.k = p.k
-    union all select k, $14::bytea, null, 0, null, n, null, null from c where n <> 0 or b = 0
+    union all select k, $14::bytea, null, 0, null, n, null, null, null from c
+        where n <> 0 or b = 0{sequence_rows}
 ), written as (
-    insert into sealspace_map (k, s, v, w, a, n, d, o)
-    select k, s, v, w, a, n, d, o from rows where (select verdict from judged) = 1 order by k
+    insert into sealspace_map (k, s, v, w, a, n, d, o, q)
+    select k, s, v, w, a, n, d, o, q from rows where (select verdict from judged) = 1 order by k
     on conflict (k) do update set
         s = case when excluded.n = 0 then sealspace_map.s else excluded.s end,
         v = excluded.v, w = excluded.w, a = excluded.a, d = excluded.d, o = null,
+        q = excluded.q,
         n = case when excluded.n is null then null
             else coalesce(sealspace_map.n, 0) + excluded.n end
     where excluded.n is not null or sealspace_map.s = excluded.o
@@ -119,11 +183,17 @@ with p as (
     select case
         when (select verdict from judged) <> 1 then 1
         when (select count(*) from written) <> (select count(*) from rows) then 0
-        when exists (select 1 from written join c on c.k = written.k where written.n > c.m) then 0
+        when exists (select 1 from written join c on c.k = written.k where written.n > c.m)
+            then 0{is_sequence_sound}
         else 1 end as whole
 )
 select judged.verdict / sound.whole as verdict from judged cross join sound
 """  # noqa: S608  # only fixed words of ours
+
+
+COMMIT = _commit_statement(in_sequence=False)
+COMMIT_IN_SEQUENCE = _commit_statement(in_sequence=True)
+"""The same with two more parameters: the sequences of the puts, and their different keys."""
 # Division by zero rolls back the whole statement, because a row or a counter appeared between its
 # snapshot and its locks.
 OVERTAKEN_STATE = "22012"
@@ -140,23 +210,24 @@ _CLAIM = """with claimed as (
 """
 # The rows that other rows lead to. The keys of the latter are among $1 too.
 _FOLLOWED = """
-union all select 0, k, s, v, n, 0 from sealspace_map
+union all select 0, k, s, v, n, 0, q from sealspace_map
     where k = any(array(
         select ${prefix}::bytea || v from sealspace_map where k = any(${keys}::bytea[])
     ))"""
-_KEYS = "select 0 as part, k, s, v, n, 0 as place from sealspace_map where k = any($1::bytea[])"
-_CLAIMED = "\nunion all select 1, k, null, null, null, 0 from claimed"
+_KEYS = "select 0 as part, k, s, v, n, 0 as place, q from sealspace_map where k = any($1::bytea[])"
+_CLAIMED = "\nunion all select 1, k, null, null, null, 0, null from claimed"
 CLAIMED_PART = 1
 FIRST_PAGE_PART = 2
 PARAMETERS_OF_A_RANGE = 3
+PARAMETERS_BY_NUMBER = 4
+
+
+RangeKind = Literal["rows", "keys", "by number"]
 
 
 @cache
-def read_statement(*, with_claims: bool, with_follow: bool, keys_only: tuple[bool, ...]) -> str:
-    """Return the SQL statement for a read.
-
-    `keys_only` has one entry for each range that is read.
-    """
+def read_statement(*, with_claims: bool, with_follow: bool, ranges: tuple[RangeKind, ...]) -> str:
+    """Return the SQL statement for a read."""
     parts = [_KEYS]
     unused = 2  # the number of the next parameter, after the keys in $1
     if with_claims:
@@ -165,9 +236,13 @@ def read_statement(*, with_claims: bool, with_follow: bool, keys_only: tuple[boo
     if with_follow:
         parts.append(_FOLLOWED.format(keys=unused, prefix=unused + 1))
         unused += 2
-    for at, has_no_values in enumerate(keys_only):
-        parts.append(_page(at, unused, keys_only=has_no_values))
-        unused += PARAMETERS_OF_A_RANGE
+    for at, kind in enumerate(ranges):
+        if kind == "by number":
+            parts.append(_page_by_number(at, unused))
+            unused += PARAMETERS_BY_NUMBER
+        else:
+            parts.append(_page(at, unused, keys_only=kind == "keys"))
+            unused += PARAMETERS_OF_A_RANGE
     return "".join(parts)
 
 
@@ -184,14 +259,14 @@ def _page(at: int, first: int, *, keys_only: bool) -> str:
     number = "null::bigint as n" if keys_only else "n"
     size = "octet_length(k)" if keys_only else "octet_length(k) + coalesce(octet_length(v), 8)"
     return f"""
-union all select {FIRST_PAGE_PART + at}, k, s, v, n, place from (
-    select k, s, v, n, place from (
-        select k, s, {value} as v, {number}, d,
+union all select {FIRST_PAGE_PART + at}, k, s, v, n, place, q from (
+    select k, s, v, n, place, q from (
+        select k, s, {value} as v, {number}, d, q,
             cast(row_number() over (order by k) as int) as place,
             sum(case when d is null then {size} else 0 end) over (order by k
                 rows between unbounded preceding and 1 preceding) as before
         from (
-            select k, s, v, n, d from sealspace_map
+            select k, s, v, n, d, q from sealspace_map
             where k >= ${first}::bytea and k < ${first + 1}::bytea
             order by k limit {MAX_PAGE_SCAN}
         ) as looked_at
@@ -199,6 +274,32 @@ union all select {FIRST_PAGE_PART + at}, k, s, v, n, place from (
     where (d is null or place = {MAX_PAGE_SCAN}) and coalesce(before, 0) < {MAX_PAGE_BYTES}
     order by k limit ${first + 2}::bigint
 ) as page{at}"""  # noqa: S608  # only numbers of ours and fixed words
+
+
+def _page_by_number(at: int, first: int) -> str:
+    """Return the SQL that reads the rows of a sequence in the order of their numbers.
+
+    `at` is the number of the range, and `first` that of its first parameter. The parameters are the
+    position and the key after which the page begins, the end of the positions and the number of
+    rows.
+    """
+    return f"""
+union all select {FIRST_PAGE_PART + at}, k, ''::bytea, ''::bytea, null, 0, q from (
+    select k, q from sealspace_map
+    where (q, k) > (${first}::bytea, ${first + 1}::bytea) and q < ${first + 2}::bytea
+    order by q, k limit ${first + 3}::bigint
+) as page{at}"""  # noqa: S608  # only numbers of ours and fixed words
+
+
+# Numbers that readers saw may be lost when another server takes over, or one starts again with
+# older contents. So the first connection to each started server begins a new history (ST24). A
+# database without this function begins one with every connection.
+START_OF_SERVER = "select cast(extract(epoch from pg_postmaster_start_time()) * 1000000 as bigint)"
+HISTORY_OF_SERVER = "select value from sealspace_schema where name = 'history-of-server'"
+BEGIN_HISTORY = """
+insert into sealspace_schema (name, value) values ('history', $1), ('history-of-server', $2)
+on conflict (name) do update set value = excluded.value
+"""
 
 
 # The current moment, not the beginning of the transaction. The name has no schema, so that tests
@@ -270,11 +371,14 @@ THAW = (
     "alter table sealspace_claims drop constraint if exists sealspace_claims_moved",
 )
 COPY_IN = """
-insert into sealspace_map (k, s, v, w, a, n, d) select * from
-unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[])
+insert into sealspace_map (k, s, v, w, a, n, d, q) select * from
+unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[],
+$8::bytea[])
 """
-COPY_ROWS_OUT = "select k, s, v, w, a, n, d from sealspace_map where d is null order by k"
-COPY_TOMBSTONES_OUT = "select k, s, v, w, a, n, d from sealspace_map where d is not null order by k"
+COPY_ROWS_OUT = "select k, s, v, w, a, n, d, q from sealspace_map where d is null order by k"
+COPY_TOMBSTONES_OUT = (
+    "select k, s, v, w, a, n, d, q from sealspace_map where d is not null order by k"
+)
 COPY_REPLAY_RECORDS_IN = """
 insert into sealspace_claims (k, s) select * from unnest($1::bytea[], $2::bytea[])
 on conflict (k) do nothing

@@ -13,10 +13,12 @@ from typing import NamedTuple, TypeAlias
 
 import asyncpg
 
+from ...keyspace import SEQUENCES_PREFIX
 from ..contract import COUNTER_BYTES
 from ..lmdb._folder import open_for_reading
 from ..lmdb._rows import Row, encode_row, encode_tombstone, tombstone_minute
 from ..lmdb.snapshots import PART_ROWS, Part, StoreSnapshot, new_environment, parse_row, snapshot_in
+from ..sequences import NUMBER_BYTES
 from . import _statements as sql
 from ._errors import CLIENT_ERRORS, CONNECTION_ERRORS, convert_database_errors, store_error_of
 from ._reads import value_of
@@ -69,7 +71,13 @@ def _encoded(row: asyncpg.Record) -> bytes:
     if row["d"] is not None:
         return encode_tombstone(row["s"], row["d"])
     value = value_of(row["v"], row["n"]) or b""
-    return encode_row(row["s"], value, weight_bytes=row["w"], account=row["a"])
+    return encode_row(
+        row["s"],
+        value,
+        weight_bytes=row["w"],
+        account=row["a"],
+        position=row["q"] or b"",
+    )
 
 
 @asynccontextmanager
@@ -102,6 +110,7 @@ class _TableRow(NamedTuple):
     account: bytes | None
     number: int | None
     deletion_minute: int | None
+    position: bytes | None
 
 
 def _table_row(key: bytes, row: Row) -> _TableRow:
@@ -112,6 +121,9 @@ def _table_row(key: bytes, row: Row) -> _TableRow:
     if value is not None and key.startswith(_COUNTERS_PREFIX) and len(value) == COUNTER_BYTES:
         number = int.from_bytes(value, "big", signed=True)
         value = None
+    elif value is not None and key.startswith(SEQUENCES_PREFIX) and len(value) > NUMBER_BYTES:
+        number = int.from_bytes(value[:NUMBER_BYTES], "big")
+        value = value[NUMBER_BYTES:]
     deletion_minute: int | None = None
     if parsed.record.value is None:
         deletion_minute = tombstone_minute(row)
@@ -123,6 +135,7 @@ def _table_row(key: bytes, row: Row) -> _TableRow:
         account=parsed.account or None,
         number=number,
         deletion_minute=deletion_minute,
+        position=parsed.record.position or None,
     )
 
 

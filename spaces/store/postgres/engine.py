@@ -38,12 +38,15 @@ from ._reads import READ_CONNECTIONS, Reads
 from ._schema import prepare_tables
 from ._statements import (
     ARE_BODIES_FREE,
+    BEGIN_HISTORY,
     DATABASE_TIME,
     FORGET_STUCK_FLOORS,
+    HISTORY_OF_SERVER,
     LOWER_FLOOR,
     NOTE_STUCK_FLOOR,
     RAISE_FLOOR,
     READ_VALUE,
+    START_OF_SERVER,
     SWEEP_TOMBSTONES,
     TURN_OF_HOUSEKEEPING,
     sweep_statement,
@@ -151,6 +154,11 @@ async def _sweep(connections: Connections, statement: str, *bounds: bytes | int)
         await asyncio.sleep(0)
 
 
+def new_history_id() -> int:
+    """Return a random number for a history of sequences; never 0."""
+    return int.from_bytes(os.urandom(8), "big") >> 1 | 1
+
+
 LONGEST_LIFE_S = 86_400
 """The longest lifetime of a token that any setting allows."""
 
@@ -194,7 +202,7 @@ class _PostgresStore:
             url, size=READ_CONNECTIONS, session={"synchronous_commit": "off"}, opened=self._prepare
         )
         self._committing = Connections(
-            url, size=COMMIT_CONNECTIONS, session={}, opened=self._prepare
+            url, size=COMMIT_CONNECTIONS, session={}, opened=self._prepare_commits
         )
         self._reads = Reads(self._reading)
         self._commits = Commits(self._committing, self._clock)
@@ -260,6 +268,17 @@ class _PostgresStore:
             await prepare_tables(connection, may_be_moved=self._may_be_moved)
         await self._clock.compare(connection.fetchval(DATABASE_TIME))
         self._is_prepared = True
+
+    async def _prepare_commits(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """Prepare a new connection, and begin a history of sequences for another server (ST24)."""
+        await self._prepare(connection)
+        if self._may_be_moved:
+            return  # the store is only read
+        started: int | None = None
+        with suppress(asyncpg.PostgresError):
+            started = await connection.fetchval(START_OF_SERVER)
+        if started is None or started != await connection.fetchval(HISTORY_OF_SERVER):
+            await connection.execute(BEGIN_HISTORY, new_history_id(), started or 0)
 
     async def _do_housekeeping(self) -> None:
         """Delete expired rows every minute.

@@ -1,0 +1,268 @@
+"""The changes of the values in a space, in the order of their commits (CF1 to CF4).
+
+Each path appears once, with its latest state, at the number of the commit that changed it last. The
+changes of one commit have the same number and are never split between two pages.
+
+A page takes two reads or more. The first finds the keys of the rows in the order of their numbers,
+the others read the rows. A row that has been written again in between is left out: it follows
+later, at its new number.
+
+Example:
+    query = ChangesQuery(space=space, prefix="notes/", after=number, limit=500)
+    snapshot = await store.read((own.sequence,), ranges=(query.first_range(),))
+    page = await read_changes(store, query, snapshot.pages[0])
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from capabilities.frozen_struct import AcyclicStruct
+from capabilities.resources import SpaceId
+
+from ..keyspace import (
+    DELETED_PREFIX,
+    LONG_DELETED_PREFIX,
+    VALUE_PREFIX_BYTES,
+    VALUES_PREFIX,
+    space_keys,
+)
+from ..space_errors import CommitTooLarge
+from ..store.contract import MAX_PAGE_ROWS, Page, Range, Record, Store, read_page
+from ..store.sequences import NUMBER_BYTES
+from .deleted_paths import deleted_path_of
+from .metadata import encode_text, row_bytes
+from .value_heads import Head, head_of
+
+MAX_CHANGES = 1000
+"""The highest limit of a page. A page can have more changes, because its last commit is whole."""
+# Rows that one page examines: more than one commit can have. So each page passes a commit.
+_EXAMINED_ROWS = 4 * MAX_PAGE_ROWS
+# A row can contain a body of 64 KiB, so this many take a few megabytes for a moment.
+_ROWS_AT_ONCE = 64
+# Paths and metadata of a page; it ends with the commit that exceeds this.
+_ENOUGH_BYTES = 2 * 1024 * 1024
+_DELETED = frozenset({DELETED_PREFIX, LONG_DELETED_PREFIX})
+_SHORT = frozenset({DELETED_PREFIX, VALUES_PREFIX})
+
+
+class Change(AcyclicStruct):
+    """The latest state of a path.
+
+    Attributes:
+        number: of the commit that changed it last.
+        path: the path.
+        head: the row of the value, without a small body; None if the value was deleted.
+    """
+
+    number: int
+    path: str
+    head: Head | None
+
+
+class ChangesPage(AcyclicStruct):
+    """One page of changes.
+
+    Attributes:
+        changes: in the order of their numbers, those of one number in the byte order of their
+            paths.
+        number: the number after which the next page begins.
+        more: whether more changes follow.
+    """
+
+    changes: tuple[Change, ...]
+    number: int
+    more: bool
+
+
+class ChangesQuery(AcyclicStruct):
+    """The parameters of a page of changes.
+
+    Attributes:
+        space: the space of the values.
+        prefix: the beginning of the paths, which applies to whole segments: `notes` stands for
+            `notes` and for everything below `notes/`.
+        after: the number after which the page begins; 0 to begin with the first change.
+        floor: deletes up to this number are left out. A reader who began at this number never had
+            these values.
+        until: the last number that the page may contain.
+        limit: the page ends with the commit that reaches this number of changes.
+    """
+
+    space: SpaceId
+    prefix: str
+    after: int
+    floor: int
+    until: int
+    limit: int
+
+    def first_range(self) -> Range:
+        """Return the range of the first page of positions.
+
+        The caller reads it together with the rows that authorise it.
+
+        Raises:
+            CommitTooLarge: the limit is not 1 to MAX_CHANGES.
+        """
+        if not 1 <= self.limit <= MAX_CHANGES:
+            raise CommitTooLarge(f"the limit of changes must be 1 to {MAX_CHANGES}: {self.limit}")
+        sequence = space_keys(self.space).sequence
+        # This is less than every position with the next number.
+        after = sequence + self.after.to_bytes(NUMBER_BYTES, "big") + b"\xff"
+        return Range(sequence, after=after, limit=self.limit + 1, by_number=True)
+
+    def may_include(self, listed: "_Listed") -> bool:
+        """Return whether a row is a change that the page contains, as far as its key shows."""
+        if listed.key[:1] in _DELETED and listed.number <= self.floor:
+            return False
+        # The key of a longer path does not contain its beginning.
+        return listed.key[:1] not in _SHORT or self.is_below(listed.key[VALUE_PREFIX_BYTES:])
+
+    def is_below(self, path: bytes) -> bool:
+        """Return whether a path is the prefix, or below it."""
+        prefix = encode_text(self.prefix)
+        below = prefix if prefix.endswith(b"/") else prefix + b"/"
+        return path == prefix or path.startswith(below)
+
+
+class _Listed(AcyclicStruct):
+    """A row in the order of numbers."""
+
+    number: int
+    key: bytes
+    position: bytes
+
+
+@dataclass
+class _Listing:
+    """The rows that a page may contain.
+
+    Attributes:
+        rows: in the order of their numbers.
+        number: the number up to which all rows were examined.
+        more: whether others follow.
+    """
+
+    rows: list[_Listed]
+    number: int
+    more: bool
+
+
+async def read_changes(store: Store, query: ChangesQuery, page: Page) -> ChangesPage:
+    """Return a page of changes.
+
+    Args:
+        store: contains the values.
+        query: the parameters.
+        page: of `query.first_range()`.
+    Raises:
+        RecordDamaged: a row does not decode.
+        StoreUnavailable: the store does not answer.
+    """
+    listing = await _list_rows(store, query, page)
+    reading = _Reading(query)
+    await reading.read(store, listing.rows)
+    changes = tuple(sorted(reading.changes, key=_order_of))
+    if reading.ended_at is not None:
+        return ChangesPage(changes=changes, number=reading.ended_at, more=True)
+    # A row that was written again meanwhile follows later.
+    more = listing.more or reading.is_any_moved
+    # Without changes the reader keeps its place, unless the next page can begin further on.
+    number = listing.number if changes or more else query.after
+    return ChangesPage(changes=changes, number=number, more=more)
+
+
+def _order_of(change: Change) -> tuple[int, bytes]:
+    return change.number, encode_text(change.path)
+
+
+async def _list_rows(store: Store, query: ChangesQuery, page: Page) -> _Listing:
+    """Find the rows of a page, without reading them."""
+    sequence_bytes = len(space_keys(query.space).sequence)
+    rows: list[_Listed] = []
+    examined = 0
+    while True:
+        for entry, _ in page.rows:
+            listed = _listed(entry, sequence_bytes)
+            if listed.number > query.until:
+                # Later pages of positions are read later, so they may have later commits.
+                return _Listing(rows, rows[-1].number if rows else query.after, more=True)
+            if not query.may_include(listed):
+                continue
+            if len(rows) >= query.limit and listed.number != rows[-1].number:
+                return _Listing(rows, rows[-1].number, more=True)
+            rows.append(listed)
+        if not page.more or page.last_key is None:
+            return _Listing(rows, rows[-1].number if rows else query.after, more=False)
+        examined += len(page.rows)
+        if examined >= _EXAMINED_ROWS:
+            # More rows of the last commit may follow, so the page ends before it.
+            last = _listed(page.last_key, sequence_bytes).number
+            rows = [one for one in rows if one.number < last]
+            return _Listing(rows, last - 1, more=True)
+        range_ = replace(query.first_range(), after=page.last_key, limit=MAX_PAGE_ROWS)
+        page = await read_page(store, range_)
+
+
+def _listed(entry: bytes, sequence_bytes: int) -> _Listed:
+    """Decode an entry of the order of numbers: the sequence, the number and the key of the row."""
+    position_end = sequence_bytes + NUMBER_BYTES
+    return _Listed(
+        number=int.from_bytes(entry[sequence_bytes:position_end], "big"),
+        key=entry[position_end:],
+        position=entry[:position_end],
+    )
+
+
+@dataclass
+class _Reading:
+    """The rows of a page that were read so far.
+
+    Attributes:
+        changes: those that the page contains.
+        is_any_moved: whether a row was written again since it was listed.
+        ended_at: the number with which the page ends early because of its size, or None.
+    """
+
+    query: ChangesQuery
+    changes: list[Change] = field(default_factory=list)
+    is_any_moved: bool = False
+    ended_at: int | None = None
+    _size_bytes: int = 0
+
+    async def read(self, store: Store, rows: Sequence[_Listed]) -> None:
+        """Read rows, until there are enough."""
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            some = rows[start : start + _ROWS_AT_ONCE]
+            records = (await store.read([one.key for one in some])).records
+            for listed, record in zip(some, records, strict=True):
+                self._add(listed, record)
+            following = rows[start + _ROWS_AT_ONCE : start + _ROWS_AT_ONCE + 1]
+            is_whole = bool(following) and following[0].number != some[-1].number
+            if is_whole and self._size_bytes >= _ENOUGH_BYTES:
+                self.ended_at = some[-1].number
+                return
+
+    def _add(self, listed: _Listed, record: Record | None) -> None:
+        """Add a row, unless it was written again."""
+        # Its new state belongs to a later number. Here it could precede changes that were committed
+        # before it.
+        if record is None or record.value is None or record.position != listed.position:
+            self.is_any_moved = True
+            return
+        change = _change_of(listed, record)
+        if not self.query.is_below(encode_text(change.path)):
+            return
+        self.changes.append(change)
+        metadata: Mapping[str, str] = {} if change.head is None else change.head.metadata
+        self._size_bytes += row_bytes(change.path, metadata)
+
+
+def _change_of(listed: _Listed, record: Record) -> Change:
+    """Decode the row of a value or of a deleted path."""
+    if listed.key[:1] in _DELETED:
+        return Change(number=listed.number, path=deleted_path_of(record).path, head=None)
+    head = head_of(record, key=listed.key)
+    assert head is not None  # the record has a value
+    return Change(number=listed.number, path=head.path, head=replace(head, body=None))
