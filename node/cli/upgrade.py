@@ -55,6 +55,7 @@ def upgrade(config: Config, accepts_unreadable: bool) -> None:
         {
             "schema": upgraded.schema,
             "values": upgraded.values,
+            "numbered": upgraded.numbered,
             "unreadable": upgraded.unreadable,
             "keys": upgraded.keys,
             "atTwoPaths": upgraded.at_two_paths,

@@ -1,13 +1,16 @@
-"""The upgrade of a store that an earlier version wrote (ST23).
+"""The upgrade of a store that an earlier version wrote (ST23, ST25).
 
 Schema 3 records which path stored which content key (RL21). A store of schema 2 does not, so a node
 could not tell whether an envelope was copied, and refuses to serve it. The upgrade reads every
-value and every kept version, opens the wrapped keys in them, and records their paths. The last
-commit states the new schema, so an interrupted upgrade is repeated, and an upgraded store is never
-served by an earlier version.
+value and every kept version, opens the wrapped keys in them, and records their paths. The order of
+earlier writes is not known. A key that is found at two paths counts as stored at both, whichever
+was first.
 
-The order of earlier writes is not known. A key that is found at two paths counts as stored at both,
-whichever was first.
+Schema 4 gives each value a number in the order of the changes in its space (CF3). The upgrade gives
+one to each value that has none.
+
+The last commit states the new schema, so an interrupted upgrade is repeated, and an upgraded store
+is never served by an earlier version.
 """
 
 from collections import defaultdict
@@ -25,17 +28,20 @@ from spaces.keyspace import (
     LONG_VALUES_PREFIX,
     SCHEMA_KEY,
     SCHEMA_VERSION,
+    SEQUENCES_PREFIX,
     SPACE16_IN_KEY,
     VALUES_PREFIX,
     VERSIONS_PREFIX,
     is_index_row,
     space_key,
     space_keys,
+    usage_counter,
 )
 from spaces.space_errors import RecordDamaged, StoreBusy
 from spaces.store.contract import (
     Commit,
     Page,
+    Put,
     Range,
     Record,
     Refused,
@@ -56,6 +62,8 @@ from .values.stored_keys import stored_keys_of
 _PAGE_ROWS = 64
 """Rows of values in one step; each may contain a body of 64 KiB."""
 _COUNTED_ROWS = 1024
+_WITHOUT_CONTENT_KEYS = (2).to_bytes(4, "big")
+"""The schema of a store that does not record the paths of content keys."""
 
 
 class Upgraded(FrozenStruct):
@@ -63,7 +71,8 @@ class Upgraded(FrozenStruct):
 
     Attributes:
         schema: the schema of the store.
-        values: how many values and versions were examined.
+        values: how many values and versions were examined for content keys.
+        numbered: how many values got a number.
         unreadable: how many of them have a damaged or missing file, whose key is not known.
         keys: how many content keys are stored.
         at_two_paths: how many of these are stored at two paths.
@@ -71,6 +80,7 @@ class Upgraded(FrozenStruct):
 
     schema: int
     values: int
+    numbered: int
     unreadable: int
     keys: int
     at_two_paths: int
@@ -96,10 +106,11 @@ class StoreUpgrade:
     accepts_unreadable: bool = False
     _examined: int = 0
     _unreadable: int = 0
+    _numbered: int = 0
     _spaces: dict[bytes, SpaceId | None] = field(default_factory=dict)
 
     async def run(self) -> Upgraded:
-        """Record the paths of all content keys, and then the schema.
+        """Record the paths of all content keys, number all values, and then state the schema.
 
         A store of the present schema is not changed.
 
@@ -113,21 +124,56 @@ class StoreUpgrade:
         schema = await read_row(self.store, SCHEMA_KEY)
         put = schema_put(expect=stamp_of(schema))
         if schema is not None and schema.value != put.value:
-            for prefix in (VALUES_PREFIX, LONG_VALUES_PREFIX, VERSIONS_PREFIX):
-                async for page in pages_of(self.store, Range(prefix, limit=_PAGE_ROWS)):
-                    await self._record(page)
-                    await self.progress(self._examined)
-            self._check_all_read()
+            if schema.value == _WITHOUT_CONTENT_KEYS:
+                await self._record_keys()
+            await self._number_values()
             if not await commit_puts(self.store, put):
                 raise StoreBusy("another process changed the schema of the store")
         keys, at_two_paths = await self._count()
         return Upgraded(
             schema=SCHEMA_VERSION,
             values=self._examined,
+            numbered=self._numbered,
             unreadable=self._unreadable,
             keys=keys,
             at_two_paths=at_two_paths,
         )
+
+    async def _record_keys(self) -> None:
+        """Record the paths of the content keys in all values and versions (ST23)."""
+        for prefix in (VALUES_PREFIX, LONG_VALUES_PREFIX, VERSIONS_PREFIX):
+            async for page in pages_of(self.store, Range(prefix, limit=_PAGE_ROWS)):
+                await self._record(page)
+                await self.progress(self._examined)
+        self._check_all_read()
+
+    async def _number_values(self) -> None:
+        """Give each value without a number the next one of its space (ST25).
+
+        Values are numbered in the order of the keys of their rows. Those that one commit writes
+        have the same number, as if one call had written them. Nothing else of the rows changes.
+        """
+        for prefix in (VALUES_PREFIX, LONG_VALUES_PREFIX):
+            async for page in pages_of(self.store, Range(prefix, limit=_PAGE_ROWS)):
+                puts: list[Put] = []
+                for key, record in page.rows:
+                    head = _head_of(key, record)
+                    if head is None or record.position:
+                        continue
+                    own_bytes = 0 if head.body is None else len(head.body)
+                    put = Put(
+                        key,
+                        record.value,
+                        expect=record.stamp,
+                        weight_bytes=own_bytes,
+                        account=usage_counter(key[SPACE16_IN_KEY]),
+                        sequence=SEQUENCES_PREFIX + key[SPACE16_IN_KEY],
+                    )
+                    puts.append(put)
+                if puts and not await commit_puts(self.store, *puts):
+                    raise StoreBusy("another process changed the store")
+                self._numbered += len(puts)
+                await self.progress(self._examined + self._numbered)
 
     def _check_all_read(self) -> None:
         """Check that no value was left out without the operator's consent.

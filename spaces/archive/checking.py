@@ -177,6 +177,10 @@ def _check_rows(
                 "data.mdb",
                 "the rows with the store's identity or schema version are missing",
             )
+        try:
+            snapshot.require_positions()
+        except RecordDamaged as exc:
+            checked.add("store", "data.mdb", str(exc))
         for account, amount in balances.unbalanced():
             _report_balance(account, amount, snapshot, checked)
 

@@ -31,11 +31,14 @@ from ..keyspace import (
     BODIES_PLACE_KEY,
     CANARY_KEY,
     DATABASES_PREFIX,
+    DELETED_PREFIX,
+    FEED_START_PREFIX,
     FETCHES_PREFIX,
     HOSTING_MODE_KEY,
     IDENTITY_KEY,
     KEY_PLACES_PREFIX,
     LEASE_KEY,
+    LONG_DELETED_PREFIX,
     OBJECTS_PREFIX,
     ORPHAN_SWEEP_KEY,
     RELEASE_RECORD_KEY,
@@ -44,6 +47,7 @@ from ..keyspace import (
     ROOT_SECRET_KEY,
     SCHEMA_KEY,
     SCHEMA_VERSION,
+    SEQUENCES_PREFIX,
     SPACE16_IN_KEY,
     SPACES_PREFIX,
     TOTAL_SPACES_COUNTER,
@@ -51,6 +55,7 @@ from ..keyspace import (
     VALUE_PREFIX_BYTES,
     VERSIONS_PREFIX,
     WITHDRAWALS_KEY,
+    deleted_key,
     is_index_row,
     object_key,
     owned_space_key,
@@ -69,6 +74,8 @@ from ..space_errors import RecordDamaged
 from ..sql.database_rows import DATABASE_ROWS
 from ..store.contract import Record, counter_of
 from ..store.lmdb.snapshots import ParsedRow
+from ..store.sequences import NUMBER_BYTES, number_of, sequence_of
+from ..values.deleted_paths import deleted_path_of
 from ..values.key_places import key_places_of
 from ..values.metadata import row_bytes
 from ..values.object_records import ObjectName, ObjectRecord, object_record_of, object_work_of
@@ -79,6 +86,7 @@ from .accounting import AccountingEntry, Get, RowCheck, require
 from .audit_checks import check_chain, check_entry, check_head, check_queued
 from .delegation_checks import INDEXES, check_marker, delegation_entries, index_entries
 
+_PRESENT_SCHEMA = SCHEMA_VERSION.to_bytes(4, "big")
 _SETTINGS_PREFIX = b"m"
 _NEWCOMERS_PREFIX = b"ch"
 _NETWORK_KEY_BYTES = 1 + 16
@@ -127,10 +135,38 @@ def _value(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
         return
     space16 = key[SPACE16_IN_KEY]
     require(value_key(space16, head.path) == key, "a value is stored under the wrong path")
+    _check_position(key, record, get)
     yield rows_counter(space16), row_bytes(head.path, head.metadata)
     if head.object_name is not None:
         yield _references_account(head.object_name), 1
     _check_body(head)
+
+
+def _check_position(key: bytes, record: Record, get: Get) -> None:
+    """Check that a row has a number of its space's sequence that was used (CF3).
+
+    A store that an earlier version wrote has no numbers before its upgrade (ST25).
+    """
+    schema = get(SCHEMA_KEY)
+    if schema is None or schema.value != _PRESENT_SCHEMA:
+        return
+    sequence = SEQUENCES_PREFIX + key[SPACE16_IN_KEY]
+    number = number_of(record.position)
+    require(
+        record.position[:-NUMBER_BYTES] == sequence
+        and 1 <= number <= sequence_of(get(sequence)).number,
+        "a row has no number of the changes in its space",
+    )
+
+
+def _deleted_path(key: bytes, record: Record, get: Get) -> None:
+    """Check the row of a deleted path."""
+    path = deleted_path_of(record).path
+    key_of_value = value_key(key[SPACE16_IN_KEY], path)
+    require(deleted_key(key_of_value) == key, "a deleted path is stored under the wrong key")
+    value = get(key_of_value)
+    require(value is None or value.value is None, "a deleted path has a value")
+    _check_position(key, record, get)
 
 
 def _version(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
@@ -237,8 +273,8 @@ def _text(key: bytes, record: Record, get: Get) -> None:
 
 
 def _schema(key: bytes, record: Record, get: Get) -> None:
-    known = [version.to_bytes(4, "big") for version in (SCHEMA_VERSION, *UPGRADABLE_SCHEMAS)]
-    require(record.value in known, "the schema version is unknown")
+    earlier = [version.to_bytes(4, "big") for version in UPGRADABLE_SCHEMAS]
+    require(record.value in (_PRESENT_SCHEMA, *earlier), "the schema version is unknown")
 
 
 def _database(key: bytes, record: Record, get: Get) -> None:
@@ -344,6 +380,10 @@ _CHECKS: Mapping[bytes, RowCheck] = {
     b"v": _decoded(state_of),
     b"T": _decoded(ticket_of),
     b"O": _decoded(override_of),
+    SEQUENCES_PREFIX: _decoded(sequence_of),
+    DELETED_PREFIX: _deleted_path,
+    LONG_DELETED_PREFIX: _deleted_path,
+    FEED_START_PREFIX: _of_lengths(VALUE_PREFIX_BYTES, NUMBER_BYTES),
     SCHEMA_KEY: _schema,
     IDENTITY_KEY: _decoded(identity_of),
     ROOT_SECRET_KEY: _decoded(check_root_secret_row),

@@ -9,6 +9,9 @@ The tombstones of the store (ST5) would not do: they are swept after a day, and 
 """
 
 from collections import defaultdict
+from collections.abc import Set
+
+from capabilities.frozen_struct import AcyclicStruct
 
 from .._codec import Codec
 from ..keyspace import (
@@ -28,6 +31,7 @@ KEPT_DAYS = 30
 """How long a reader may wait between two reads without missing a delete."""
 _KEPT_S = KEPT_DAYS * 86_400.0
 _SWEPT_ROWS = 256
+_REMOVED_EARLY = 64  # the most that one write removes, of short paths and of long ones
 _WALKS = ((DELETED_PREFIX, "deleted-paths"), (LONG_DELETED_PREFIX, "deleted-long-paths"))
 
 
@@ -87,6 +91,48 @@ async def sweep_deleted_paths(store: Store, *, now: float) -> bool:
             await commit_puts(store, *puts, walk_put(walk, page.place))
         is_any_removed = is_any_removed or bool(puts and page.place is not None)
     return is_any_removed
+
+
+class EarlyRemoval(AcyclicStruct):
+    """Rows of deleted paths that a commit removes before their time.
+
+    Attributes:
+        puts: the writes.
+        freed_bytes: by how much the rows of the space shrink (M54).
+    """
+
+    puts: tuple[Put, ...] = ()
+    freed_bytes: int = 0
+
+
+async def plan_early_removal(
+    store: Store, own: SpaceKeys, *, excess_bytes: int, besides: Set[bytes]
+) -> EarlyRemoval:
+    """Choose rows of deleted paths whose space a write needs (CF6).
+
+    Deleted values must not keep new ones out. Readers that have not seen these deletes start again.
+
+    Args:
+        store: contains the rows.
+        own: the keys of the space.
+        excess_bytes: how many bytes are needed; 0 or less for none.
+        besides: keys of rows that the commit writes anyway.
+    """
+    if excess_bytes <= 0:
+        return EarlyRemoval()
+    rows: list[tuple[bytes, Record]] = []
+    freed_bytes = 0
+    for prefix, _ in _WALKS:
+        page = await read_page(store, Range(prefix + own.space16, limit=_REMOVED_EARLY))
+        for key, record in page.rows:
+            if freed_bytes < excess_bytes and key not in besides:
+                rows.append((key, record))
+                freed_bytes += path_bytes(deleted_path_of(record).path)
+    if freed_bytes < excess_bytes:
+        return EarlyRemoval()  # the write is refused anyway
+    return EarlyRemoval(
+        puts=tuple(await _removal(store, own.space16, rows)), freed_bytes=freed_bytes
+    )
 
 
 async def _removal(store: Store, space16: bytes, rows: list[tuple[bytes, Record]]) -> list[Put]:

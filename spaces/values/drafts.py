@@ -125,6 +125,11 @@ class Draft:
         # The bodies come last, because versions that are added or removed refer to bodies too.
         self.growth_bytes += await self._bodies.look_up(store)
 
+    @property
+    def deleted_keys(self) -> frozenset[bytes]:
+        """The keys of the rows of deleted paths that the commit may write."""
+        return frozenset([deleted_key(one.key) for one in self._replacements])
+
     async def _look_up_deleted(self, store: Store) -> None:
         """Read the rows of deleted paths, unless the caller has, and count their bytes (CF5)."""
         if self._deleted is None:

@@ -28,9 +28,11 @@ from spaces.audit.audit_chain import Chain, chain_head, seal_batch
 from spaces.grants.admissions import admission_key, is_admitted
 from spaces.keyspace import AUDIT_CHAIN_KEY
 from spaces.space_errors import SpaceError, StoreUnavailable
+from spaces.store.contract import Commit, Committed, Put, read_row
 from spaces.store.contract import Store as AnyStore
 from spaces.store.postgres import _pool
 from spaces.store.postgres.engine import open_postgres
+from spaces.store.sequences import SequenceState, sequence_of
 
 pytestmark = [needs_postgres(), pytest.mark.slow]
 
@@ -38,6 +40,9 @@ GET, PUT, REVOKE = "tinycloud.kv/get", "tinycloud.kv/put", "tinycloud.delegation
 ADMITTED, REMOVED = Principal("did:example:admitted"), Principal("did:example:removed")
 # The statement of a commit, not what a server or the housekeeping does of its own accord.
 _WAITING = "from pg_stat_activity where wait_event = 'SyncRep' and query like '%judged%'"
+
+
+_SEQUENCE = b"H" + b"1" * 16
 
 
 @dataclass
@@ -280,3 +285,42 @@ async def test_ST16_a_commit_that_is_sent_again_waits_too(pair: Pair, tmp_path: 
         assert not register.done()
         await asyncio.to_thread(pair.resume)
         assert (await register).status == 200
+
+
+async def take_number(store: AnyStore, key: bytes) -> None:
+    """Write a row into the sequence."""
+    put = Put(key, b"v", sequence=_SEQUENCE)
+    assert isinstance(await store.commit(Commit(puts=(put,))), Committed)
+
+
+async def state_of(store: AnyStore) -> SequenceState:
+    """Return the state of the sequence."""
+    return sequence_of(await read_row(store, _SEQUENCE))
+
+
+async def test_CF8_a_standby_that_takes_over(pair: Pair) -> None:
+    """A number that a reader saw before a failover, and that is used again after it, does not count
+    as the same."""
+    primary = open_postgres(pair.primary.url(pair.name))
+    await take_number(primary, b"Ka")
+    await take_number(primary, b"Kb")
+    pair.hold_back()
+    lost = asyncio.create_task(take_number(primary, b"Kc"))
+    async with asyncio.timeout(PATIENCE_S):
+        while not await asyncio.to_thread(pair.waiting):
+            await asyncio.sleep(0.02)
+    # Its wait for the standby ends, so readers of the primary see it.
+    pair.primary.run("postgres", "alter system set synchronous_standby_names = ''")
+    pair.primary.run("postgres", "select pg_reload_conf()")
+    await lost
+    seen = await state_of(primary)
+    assert seen.number == 3
+    await primary.close()
+    standby = open_postgres(await asyncio.to_thread(pair.promote))
+    assert not (await state_of(standby)).contains(3, seen.history)
+    await take_number(standby, b"Kd")
+    state = await state_of(standby)
+    assert state.number == 3
+    assert [state.contains(at, seen.history) for at in (2, 3)] == [True, False]
+    assert state.contains(3, state.history)
+    await standby.close()

@@ -24,7 +24,7 @@ from spaces.store.contract import (
     counter_of,
     read_row,
 )
-from spaces.values.drafts import Draft
+from spaces.values.deleted_paths import plan_early_removal
 from spaces.values.key_places import KeyPlacesPlan, StoredKey, plan_key_places
 from spaces.values.quota import effective_limit, rows_limit
 from spaces.values.value_bodies import Staging
@@ -117,10 +117,17 @@ class PutReading(AcyclicStruct):
             self.check_received(received_bytes)
             yield piece
 
-    def quota(self, draft: Draft, *, key_rows_bytes: int) -> list[Add]:
+    def row_excess_bytes(self, row_growth_bytes: int) -> int:
+        """Return by how much the rows would exceed their limit; 0 or less if they fit (M54)."""
+        if self.limit_bytes is None or row_growth_bytes <= 0:
+            return 0
+        return self.row_bytes + row_growth_bytes - rows_limit(self.limit_bytes)
+
+    def quota(self, growth_bytes: int, *, row_growth_bytes: int) -> list[Add]:
         """Check that a write stays within the space's quota.
 
-        `key_rows_bytes` is the growth of the rows of content keys (ST22).
+        `growth_bytes` is the growth of the bodies, and `row_growth_bytes` that of all rows, with
+        those of content keys (ST22) and of deleted paths.
 
         Return conditions that repeat the check when the write is committed: they add nothing to the
         counters, but limit them. There are no conditions if the space does not grow.
@@ -129,13 +136,12 @@ class PutReading(AcyclicStruct):
         adds: list[Add] = []
         if limit_bytes is None:
             return adds
-        if draft.growth_bytes > 0:
-            if self.used_bytes + draft.growth_bytes > limit_bytes:
+        if growth_bytes > 0:
+            if self.used_bytes + growth_bytes > limit_bytes:
                 raise quota_exceeded(self.used_bytes, limit_bytes)
             adds.append(Add(space_keys(self.space).usage, 0, at_most=limit_bytes))
-        row_growth_bytes = draft.row_growth_bytes + key_rows_bytes
         if row_growth_bytes > 0:
-            if self.row_bytes + row_growth_bytes > rows_limit(limit_bytes):
+            if self.row_excess_bytes(row_growth_bytes) > 0:
                 raise quota_exceeded(self.row_bytes, rows_limit(limit_bytes))
             adds.append(Add(space_keys(self.space).rows, 0, at_most=rows_limit(limit_bytes)))
         return adds
@@ -283,12 +289,21 @@ async def put_values(
                 deleted=call.records[count : 2 * count],
             )
             places, networks = await _plan_keys(request, keys)
+            row_growth_bytes = draft.row_growth_bytes + places.growth_bytes
+            removal = await plan_early_removal(
+                services.store,
+                space_keys(space),
+                excess_bytes=reading.row_excess_bytes(row_growth_bytes),
+                besides=draft.deleted_keys,
+            )
             # The quota is checked before `finalize` gives uploaded files their final names.
-            quota = reading.quota(draft, key_rows_bytes=places.growth_bytes)
+            quota = reading.quota(
+                draft.growth_bytes, row_growth_bytes=row_growth_bytes - removal.freed_bytes
+            )
             plan = await draft.finalize(now=services.now())
             audit = call.audit(services, "kv.put", subject, detail)
             commit = Commit(
-                puts=(*plan.puts, *hosting.puts, *places.puts, audit),
+                puts=(*plan.puts, *hosting.puts, *places.puts, *removal.puts, audit),
                 live=call.live,
                 checks=(*plan.checks, *hosting.checks, *places.checks, *networks),
                 adds=(*plan.adds, *quota, *hosting.adds),

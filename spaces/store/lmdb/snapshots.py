@@ -53,6 +53,7 @@ class StoreSnapshot:
 
     _txn: "lmdb.Transaction[bytes]"
     _tombstones: "lmdb._Database"
+    _positions: "lmdb._Database | None"
 
     def parts(self) -> Iterator[Part]:
         """Yield all rows in batches, then the tombstones.
@@ -80,6 +81,24 @@ class StoreSnapshot:
             if self._txn.get(key) is None:
                 yield key, tombstone
 
+    def require_positions(self) -> None:
+        """Check that each row with a position is listed under it, and nothing else is (ST24).
+
+        Raises RecordDamaged.
+        """
+        listed = 0
+        expected = 0
+        if self._positions is not None:
+            listed = int(self._txn.stat(self._positions)["entries"])
+        for entry, _ in _positions_in(self._txn):
+            expected += 1
+            if self._positions is None or self._txn.get(entry, None, self._positions) is None:
+                raise RecordDamaged("a row is missing in the order of the changes")
+        if listed != expected:
+            raise RecordDamaged(
+                f"the order of the changes lists {listed - expected} rows that do not exist"
+            )
+
     def get(self, key: bytes) -> Record | None:
         """Return a row, or None if it does not exist."""
         row = self._txn.get(key)
@@ -90,8 +109,9 @@ class StoreSnapshot:
 def snapshot_in(env: lmdb.Environment) -> Iterator[StoreSnapshot]:
     """Context manager that yields a snapshot of an LMDB environment."""
     table = open_table(env)
+    positions = open_positions(env)
     with env.begin() as txn:
-        yield StoreSnapshot(txn, table)
+        yield StoreSnapshot(txn, table, positions)
 
 
 class RowSource(Protocol):

@@ -17,9 +17,7 @@ Feed = dict[str, Json]
 """The answer of the feed."""
 
 
-async def read(
-    owner: Owner, prefix: str = "notes", cursor: str | None = None, **more: str
-) -> Feed:
+async def read(owner: Owner, prefix: str = "notes", cursor: str | None = None, **more: str) -> Feed:
     """Return a page of the owner's feed."""
     reply = await ask(owner, prefix, cursor, **more)
     assert reply.status == 200, reply.text
@@ -27,9 +25,7 @@ async def read(
     return page
 
 
-async def ask(
-    owner: Owner, prefix: str = "notes", cursor: str | None = None, **more: str
-) -> Reply:
+async def ask(owner: Owner, prefix: str = "notes", cursor: str | None = None, **more: str) -> Reply:
     """Send a call of the owner's feed. `more` are headers without `x-tinycloud-`."""
     headers = {f"x-tinycloud-{name.replace('_', '-')}": value for name, value in more.items()}
     if cursor is not None:
@@ -209,7 +205,7 @@ async def test_CF8_kv_sync_unknown_position_requires_reset(owner: Owner) -> None
 async def forget_histories(owner: Owner) -> None:
     """Set the sequence of the owner's space back to its beginning, as an older copy has it."""
     from spaces.keyspace import space_keys
-    from spaces.store.contract import commit_puts, Put
+    from spaces.store.contract import Put, commit_puts
 
     await commit_puts(owner.node.services.store, Put(space_keys(owner.space).sequence, None))
 
@@ -258,9 +254,7 @@ async def test_CF1_a_space_that_is_not_hosted(owner: Owner) -> None:
     assert (await ask(owner)).said == (404, "Space not found")
 
 
-async def delegated(
-    owner: Owner, ability: str, path: str = "notes"
-) -> tuple[Owner, str]:
+async def delegated(owner: Owner, ability: str, path: str = "notes") -> tuple[Owner, str]:
     """Register a delegation to a friend; return the friend and the delegation."""
     friend = Owner(owner.node, owner.session, owner.clock)
     grant = owner.token(
@@ -285,9 +279,7 @@ async def asked_by(
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
     """Send a call of the owner's feed with a friend's token."""
-    token = friend.token(
-        (), more={f"{owner.space.text}/kv/{path}": KV_SYNC}, proofs=(grant,)
-    )
+    token = friend.token((), more={f"{owner.space.text}/kv/{path}": KV_SYNC}, proofs=(grant,))
     return await friend.invoke(token=token, headers=headers)
 
 
@@ -345,7 +337,9 @@ async def test_CF10_retention(owner: Owner) -> None:
     assert json.loads(text)["authority"]["retainUntil"] is not None
 
     def refused(reason: str) -> tuple[int, str]:
-        error = f'{{"error":{{"code":"RETENTION_GRANT_REFUSED","reason":"retention-grant-{reason}"}}}}'
+        error = (
+            f'{{"error":{{"code":"RETENTION_GRANT_REFUSED","reason":"retention-grant-{reason}"}}}}'
+        )
         return 403, error
 
     assert await said(retained["other"]) == refused("not-covering")

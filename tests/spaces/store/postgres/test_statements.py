@@ -34,6 +34,12 @@ _LOOKS = {
     "not-valid": r"not valid",
     "drop-constraint": r"drop constraint if exists",
     "delete-returning": r"delete[^;]* returning",
+    "add-column": r"add column if not exists",
+    "hex": r"decode\(lpad\(to_hex\(",
+    "substr": r"\bsubstr\(",
+    "greatest": r"\bgreatest\(",
+    "row-comparison": r"\(q, k\) > \(",
+    "server-start": r"pg_postmaster_start_time",
     "raise": r"judged\.verdict / sound\.whole",
     "catalog": r"\bpg_\w+",
 }
@@ -50,7 +56,7 @@ def statements() -> dict[str, str]:
             if isinstance(text, str) and not name.startswith("_") and _SQL.match(text):
                 found[name] = text
     found["read_statement"] = "\n".join(
-        read_statement(with_claims=claims, with_follow=claims, keys_only=(False, True))
+        read_statement(with_claims=claims, with_follow=claims, ranges=("rows", "keys", "by number"))
         for claims in (False, True)
     )
     found["sweep_statement"] = sweep_statement("sealspace_map")
