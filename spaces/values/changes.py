@@ -1,4 +1,4 @@
-"""The changes of the values in a space, in the order of their commits (CF1 to CF4).
+"""The changes of the values in a space, in the order of their commits (CF2, CF3).
 
 Each path appears once, with its latest state, at the number of the commit that changed it last. The
 changes of one commit have the same number and are never split between two pages.
@@ -13,7 +13,7 @@ Example:
     page = await read_changes(store, query, snapshot.pages[0])
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -41,7 +41,7 @@ MAX_CHANGES = 1000
 _EXAMINED_ROWS = 4 * MAX_PAGE_ROWS
 # A row can contain a body of 64 KiB, so this many take a few megabytes for a moment.
 _ROWS_AT_ONCE = 64
-# Paths and metadata of a page; it ends with the commit that exceeds this.
+# Paths and metadata of a page; it ends at most a batch of rows later.
 _ENOUGH_BYTES = 2 * 1024 * 1024
 _DELETED = frozenset({DELETED_PREFIX, LONG_DELETED_PREFIX})
 _SHORT = frozenset({DELETED_PREFIX, VALUES_PREFIX})
@@ -215,6 +215,18 @@ def _listed(entry: bytes, sequence_bytes: int) -> _Listed:
     )
 
 
+def _batches(rows: Sequence[_Listed]) -> Iterator[list[_Listed]]:
+    """Split rows into batches of some _ROWS_AT_ONCE rows, which end with a whole commit."""
+    batch: list[_Listed] = []
+    for listed in rows:
+        if len(batch) >= _ROWS_AT_ONCE and listed.number != batch[-1].number:
+            yield batch
+            batch = []
+        batch.append(listed)
+    if batch:
+        yield batch
+
+
 @dataclass
 class _Reading:
     """The rows of a page that were read so far.
@@ -233,15 +245,16 @@ class _Reading:
 
     async def read(self, store: Store, rows: Sequence[_Listed]) -> None:
         """Read rows, until there are enough."""
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            some = rows[start : start + _ROWS_AT_ONCE]
-            records = (await store.read([one.key for one in some])).records
-            for listed, record in zip(some, records, strict=True):
-                self._add(listed, record)
-            following = rows[start + _ROWS_AT_ONCE : start + _ROWS_AT_ONCE + 1]
-            is_whole = bool(following) and following[0].number != some[-1].number
-            if is_whole and self._size_bytes >= _ENOUGH_BYTES:
-                self.ended_at = some[-1].number
+        count = 0
+        for batch in _batches(rows):
+            for start in range(0, len(batch), _ROWS_AT_ONCE):
+                some = batch[start : start + _ROWS_AT_ONCE]
+                records = (await store.read([one.key for one in some])).records
+                for listed, record in zip(some, records, strict=True):
+                    self._add(listed, record)
+            count += len(batch)
+            if self._size_bytes >= _ENOUGH_BYTES and count < len(rows):
+                self.ended_at = batch[-1].number
                 return
 
     def _add(self, listed: _Listed, record: Record | None) -> None:

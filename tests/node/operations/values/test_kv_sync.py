@@ -47,7 +47,7 @@ async def cursor_of(owner: Owner, prefix: str = "notes") -> str:
     return cursor
 
 
-async def test_CF1_kv_sync_orders_puts_overwrites_deletes_and_batches(owner: Owner) -> None:
+async def test_CF3_kv_sync_orders_puts_overwrites_deletes_and_batches(owner: Owner) -> None:
     """Each key has its latest state, at the place of its last change."""
     await owner.put("notes/a", b"1", x_tinycloud_meta_n="first")
     await owner.put("notes/b", b"2")
@@ -126,7 +126,7 @@ async def test_CF5_kv_sync_bootstrap_skips_pre_floor_tombstones(owner: Owner) ->
     assert keys(await read(owner)) == ["notes/a"]
 
 
-async def test_CF1_kv_sync_metadata_only_change_is_delivered(owner: Owner) -> None:
+async def test_CF3_kv_sync_metadata_only_change_is_delivered(owner: Owner) -> None:
     """A value that is written again with the same bytes has changed."""
     await owner.put("notes/a", b"1", x_tinycloud_meta_n="1")
     cursor = await cursor_of(owner)
