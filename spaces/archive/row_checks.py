@@ -135,11 +135,11 @@ def _value(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
         return
     space16 = key[SPACE16_IN_KEY]
     require(value_key(space16, head.path) == key, "a value is stored under the wrong path")
-    _check_position(key, record, get)
     yield rows_counter(space16), row_bytes(head.path, head.metadata)
     if head.object_name is not None:
         yield _references_account(head.object_name), 1
     _check_body(head)
+    _check_position(key, record, get)
 
 
 def _check_position(key: bytes, record: Record, get: Get) -> None:

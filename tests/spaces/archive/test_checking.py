@@ -9,9 +9,20 @@ from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
 
 from spaces.archive.checking import MOST_SHOWN, Checked, check_store
 from spaces.identity import ensure_identity
-from spaces.keyspace import BODIES_COUNTER, object_key, rows_counter, space_id16, usage_counter
+from spaces.keyspace import (
+    BODIES_COUNTER,
+    SEQUENCES_PREFIX,
+    object_key,
+    rows_counter,
+    space_id16,
+    space_keys,
+    usage_counter,
+)
 from spaces.store.contract import Add, Commit, Committed, Put
+from spaces.store.lmdb._format import open_positions
+from spaces.store.lmdb.engine import environment_of
 from spaces.store.lmdb.snapshots import LmdbRows
+from spaces.values.deleted_paths import deleted_path_put
 from spaces.values.object_records import ObjectRecord, encode_object_record
 from spaces.values.value_heads import head_key
 
@@ -80,7 +91,52 @@ async def body_in_a_row(bench: Bench) -> None:
     record = (await bench.store.read((key,))).records[0]
     assert record is not None and record.value is not None
     value = b"smell".join(record.value.rsplit(SMALL, 1))  # behind its path
-    await commit(bench, Put(key, value, weight_bytes=len(SMALL), account=usage_counter(HERE)))
+    await commit(bench, head_put(key, value, sequence=space_keys(SPACE).sequence))
+
+
+def head_put(key: bytes, value: bytes, *, sequence: bytes | None) -> Put:
+    """Return a write of the row of the small value."""
+    account = usage_counter(HERE)
+    return Put(key, value, weight_bytes=len(SMALL), account=account, sequence=sequence)
+
+
+async def head_without_position(bench: Bench) -> None:
+    key = head_key(SPACE, "small")
+    record = (await bench.store.read((key,))).records[0]
+    assert record is not None and record.value is not None
+    await commit(bench, head_put(key, record.value, sequence=None))
+
+
+async def deleted_path_with_a_value(bench: Bench) -> None:
+    key = head_key(SPACE, "small")
+    await commit(bench, deleted_path_put(space_keys(SPACE), key, "small", now=NOW))
+
+
+async def deleted_path_elsewhere(bench: Bench) -> None:
+    key = head_key(SPACE, "gone")
+    await commit(bench, deleted_path_put(space_keys(SPACE), key, "away", now=NOW))
+
+
+async def sequence_is_junk(bench: Bench) -> None:
+    await commit(bench, Put(SEQUENCES_PREFIX + b"s" * 16, b"junk"))
+
+
+async def change_positions(bench: Bench, *, lost: bool) -> None:
+    """Remove an entry from the table of positions, or add one of a row that does not exist."""
+    env = environment_of(bench.store)
+    table = open_positions(env)
+    with env.begin(table, write=True) as txn, txn.cursor() as cursor:
+        assert cursor.first()
+        entry = cursor.key()
+        assert txn.delete(entry) if lost else txn.put(entry + b"x", b"")
+
+
+async def lost_position(bench: Bench) -> None:
+    await change_positions(bench, lost=True)
+
+
+async def position_of_nothing(bench: Bench) -> None:
+    await change_positions(bench, lost=False)
 
 
 async def unknown_kind(bench: Bench) -> None:
@@ -144,6 +200,12 @@ DAMAGES: dict[str, tuple[Callable[[Bench], Awaitable[None]], tuple[str, ...]]] =
     "a head": (head_is_junk, ("row value 'small' of the space", "counter bytes of the rows")),
     "a head of another path": (head_of_another_path, ("row value 'tall' of the space",)),
     "a body in a row": (body_in_a_row, ("row value 'small' of the space",)),
+    "no position": (head_without_position, ("row value 'small' of the space",)),
+    "a deleted path with a value": (deleted_path_with_a_value, ("row 'Z'",)),
+    "a deleted path elsewhere": (deleted_path_elsewhere, ("row 'Z'",)),
+    "a sequence": (sequence_is_junk, ("row 'H' 7373",)),
+    "a lost position": (lost_position, ("store data.mdb: a row is missing in the order",)),
+    "a position of nothing": (position_of_nothing, ("store data.mdb: the order of the changes",)),
     "no kind": (unknown_kind, ("row '~' 6b696e64: the row type is unknown",)),
     "a document": (document, ("row 'D' 6464",)),
     "an index": (short_index, ("row 'I' 6969",)),

@@ -170,7 +170,7 @@ async def commit_at_random(store: Store, seed: int, count: int) -> None:
     for at in range(count):
         keys = chance.sample([b"K%d" % key for key in range(12)], chance.randint(1, 3))
         value = b"%d-%03d" % (seed, at)
-        puts = [Put(key, value, sequence=ONE) for key in keys]
+        puts = [Put(key, value, sequence=ONE) for key in (*keys, b"U" + value)]
         if chance.random() < 0.3:
             puts[0] = Put(b"D" + keys[0], value, sequence=ONE)
             puts.append(Put(keys[0], None))
@@ -192,6 +192,27 @@ async def test_ST24_no_number_appears_before_a_lower_one(
         await write_and_follow(stores)
 
 
+async def test_ST24_the_first_numbers_of_a_sequence(
+    engine: Callable[[], Store], request: pytest.FixtureRequest
+) -> None:
+    """Commits that begin a sequence at the same time take different numbers."""
+    async with AsyncExitStack() as stack:
+        stores: list[Store] = []
+        is_shared = "postgres" in request.node.callspec.id
+        for _ in range(3 if is_shared else 1):
+            stores.append(engine())
+            stack.push_async_callback(stores[-1].close)
+        for at in range(30):
+            sequence = b"H%016d" % at
+            await asyncio.gather(
+                *[
+                    put(stores[one % len(stores)], b"K%d-%d" % (at, one), sequence=sequence)
+                    for one in range(3)
+                ]
+            )
+            assert [number for number, _ in await listed(stores[0], sequence)] == [1, 2, 3]
+
+
 async def write_and_follow(stores: Sequence[Store]) -> None:
     stop = asyncio.Event()
     readers = [asyncio.create_task(follow_rows(one, stop)) for one in stores]
@@ -201,6 +222,8 @@ async def write_and_follow(stores: Sequence[Store]) -> None:
     stop.set()
     seen = await asyncio.gather(*readers)
     assert await number(stores[0]) == 180
+    numbers = [at for at, key in await listed(stores[0]) if key.startswith(b"U")]
+    assert numbers == list(range(1, 181))
     final = dict(await values_of(stores[0]))
     for copy in seen:
         assert copy == final
@@ -208,7 +231,7 @@ async def write_and_follow(stores: Sequence[Store]) -> None:
 
 async def values_of(store: Store) -> list[tuple[bytes, bytes | None]]:
     """Return the rows that are there."""
-    snapshot = await store.read(ranges=(Range(b"K"), Range(b"DK")))
+    snapshot = await store.read(ranges=(Range(b"K"), Range(b"DK"), Range(b"U")))
     return [(key, record.value) for page in snapshot.pages for key, record in page.rows]
 
 

@@ -17,7 +17,7 @@ from encryption_network.envelope import encode_envelope
 from node.operations.upgrade import StoreUpgrade
 from sealspace.cli.root import main
 from sealspace.client import SignIn
-from spaces.keyspace import KEY_PLACES_PREFIX, SCHEMA_KEY
+from spaces.keyspace import KEY_PLACES_PREFIX, SCHEMA_KEY, SCHEMA_VERSION
 from spaces.lease import Lease
 from spaces.store.contract import Commit, Put, Range, Store, has_value, read_page
 from spaces.values.key_places import KeyPlaces, key_places_of
@@ -114,7 +114,14 @@ async def test_ST23_an_upgrade_records_what_each_put_would_have(
         await make_former(store)
         assert await recorded(store) == {}
     said = await upgraded(here, store_url)
-    assert said == {"schema": 3, "values": 11, "unreadable": 0, "keys": 7, "atTwoPaths": 1}
+    assert said == {
+        "schema": SCHEMA_VERSION,
+        "values": 11,
+        "numbered": 0,
+        "unreadable": 0,
+        "keys": 7,
+        "atTwoPaths": 1,
+    }
     assert await upgraded(here, store_url) == {**said, "values": 0}
     async with staying(store_url=store_url) as here:
         assert await recorded(here.services.store) == before
@@ -175,7 +182,11 @@ async def test_ST23_a_missing_file_ends_an_upgrade(
     if is_accepted:
         assert await asyncio.to_thread(main, [*arguments, "--accept-unreadable"]) == 0
         said = json.loads(capfd.readouterr().out)
-        assert (said["schema"], said["unreadable"], said["keys"]) == (3, 2, len(before) - 1)
+        assert (said["schema"], said["unreadable"], said["keys"]) == (
+            SCHEMA_VERSION,
+            2,
+            len(before) - 1,
+        )
         return
     for path in files:
         (tmp_path / path.name).rename(path)
