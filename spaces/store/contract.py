@@ -463,7 +463,9 @@ def check_commit(commit: Commit) -> None:
     counters += [put.account for put in commit.puts]
     if not written.isdisjoint(counters):
         raise CommitInvalid("a commit must not write and increment the same row")
-    _check_sequences(commit, {*written, *counters})
+    sequences = sequences_of(commit)
+    if sequences:
+        _check_sequences(sequences, written, counters)
 
 
 def _check_puts(puts: Sequence[Put]) -> set[bytes]:
@@ -483,20 +485,22 @@ def _check_puts(puts: Sequence[Put]) -> set[bytes]:
 
 def sequences_of(commit: Commit) -> list[bytes]:
     """Return the keys of the sequences in which a commit takes a number (ST24)."""
-    return list(dict.fromkeys([put.sequence for put in commit.puts if put.sequence is not None]))
+    sequences: list[bytes] = []
+    for put in commit.puts:
+        if put.sequence is not None and put.sequence not in sequences:
+            sequences.append(put.sequence)
+    return sequences
 
 
-def _check_sequences(commit: Commit, others: Set[bytes | None]) -> None:
-    """Check the sequences of a commit.
-
-    `others` are the keys of the other rows that it writes.
-    """
-    sequences = sequences_of(commit)
+def _check_sequences(
+    sequences: Sequence[bytes], written: Set[bytes], counters: Sequence[bytes | None]
+) -> None:
+    """Check the sequences of a commit, which writes and counts the rows with the given keys."""
     if len(sequences) > MAX_SEQUENCES:
         raise too_large("sequences", len(sequences), MAX_SEQUENCES)
     for sequence in sequences:
         _check_sequence(sequence)
-        if sequence in others:
+        if sequence in written or sequence in counters:
             raise CommitInvalid("only the store may write the row of a sequence")
 
 

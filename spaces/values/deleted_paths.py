@@ -31,7 +31,7 @@ KEPT_DAYS = 30
 """How long a reader may wait between two reads without missing a delete."""
 _KEPT_S = KEPT_DAYS * 86_400.0
 _SWEPT_ROWS = 256
-_REMOVED_EARLY = 64  # the most that one write removes, of short paths and of long ones
+_REMOVED_EARLY = 256  # the most that one write removes, of short paths and of long ones
 _WALKS = ((DELETED_PREFIX, "deleted-paths"), (LONG_DELETED_PREFIX, "deleted-long-paths"))
 
 
@@ -105,6 +105,9 @@ class EarlyRemoval(AcyclicStruct):
     freed_bytes: int = 0
 
 
+NO_REMOVAL = EarlyRemoval()
+
+
 async def plan_early_removal(
     store: Store, own: SpaceKeys, *, excess_bytes: int, besides: Set[bytes]
 ) -> EarlyRemoval:
@@ -115,11 +118,9 @@ async def plan_early_removal(
     Args:
         store: contains the rows.
         own: the keys of the space.
-        excess_bytes: how many bytes are needed; 0 or less for none.
+        excess_bytes: how many bytes are needed.
         besides: keys of rows that the commit writes anyway.
     """
-    if excess_bytes <= 0:
-        return EarlyRemoval()
     rows: list[tuple[bytes, Record]] = []
     freed_bytes = 0
     for prefix, _ in _WALKS:
@@ -129,7 +130,7 @@ async def plan_early_removal(
                 rows.append((key, record))
                 freed_bytes += path_bytes(deleted_path_of(record).path)
     if freed_bytes < excess_bytes:
-        return EarlyRemoval()  # the write is refused anyway
+        return NO_REMOVAL  # the write is refused anyway
     return EarlyRemoval(
         puts=tuple(await _removal(store, own.space16, rows)), freed_bytes=freed_bytes
     )

@@ -58,6 +58,8 @@ class Draft:
         self._own = space_keys(space)
         self._deleted = deleted
         self._is_change = is_change
+        self._written_again: list[bytes] = []
+        self._newly_deleted: list[Replacement] = []
         self._replacements = replacements_of(self._own.space16, writes, current, replaced)
         self.replaced = tuple([one.old for one in self._replacements])
         self.growth_bytes = 0
@@ -131,28 +133,27 @@ class Draft:
         return frozenset([deleted_key(one.key) for one in self._replacements])
 
     async def _look_up_deleted(self, store: Store) -> None:
-        """Read the rows of deleted paths, unless the caller has, and count their bytes (CF5)."""
-        if self._deleted is None:
+        """Read the rows of deleted paths, unless the caller has, and plan their writes (CF5)."""
+        deleted = self._deleted
+        if deleted is None:
             keys = [deleted_key(one.key) for one in self._replacements]
-            self._deleted = (await store.read(keys)).records
-        for one, record in zip(self._replacements, self._deleted, strict=True):
-            size_bytes = path_bytes(one.write.path)
-            if has_value(record) and (one.write.body is not None or self._is_change):
-                self.row_growth_bytes -= size_bytes
-            if one.write.body is None and self._is_change:
-                self.row_growth_bytes += size_bytes
+            deleted = (await store.read(keys)).records
+        for one, record in zip(self._replacements, deleted, strict=True):
+            is_deleted = has_value(record)
+            if one.write.body is not None:
+                if is_deleted:
+                    self._written_again.append(deleted_key(one.key))
+                    self.row_growth_bytes -= path_bytes(one.write.path)
+            elif self._is_change:
+                self._newly_deleted.append(one)
+                if not is_deleted:
+                    self.row_growth_bytes += path_bytes(one.write.path)
 
     def _deleted_puts(self, now: float) -> list[Put]:
         """Return the writes of the rows of deleted paths (CF5)."""
-        assert self._deleted is not None  # `look_up` has read them
-        puts: list[Put] = []
-        for one, record in zip(self._replacements, self._deleted, strict=True):
-            path = one.write.path
-            if one.write.body is not None:
-                if has_value(record):
-                    puts.append(Put(deleted_key(one.key), None))
-            elif self._is_change:
-                puts.append(deleted_path_put(self._own, one.key, path, now=now))
+        puts = [Put(key, None) for key in self._written_again]
+        for one in self._newly_deleted:
+            puts.append(deleted_path_put(self._own, one.key, one.write.path, now=now))
         return puts
 
     async def _path_puts(self, store: Store) -> dict[bytes, Put]:

@@ -24,7 +24,7 @@ from spaces.store.contract import (
     counter_of,
     read_row,
 )
-from spaces.values.deleted_paths import plan_early_removal
+from spaces.values.deleted_paths import NO_REMOVAL, plan_early_removal
 from spaces.values.key_places import KeyPlacesPlan, StoredKey, plan_key_places
 from spaces.values.quota import effective_limit, rows_limit
 from spaces.values.value_bodies import Staging
@@ -290,12 +290,15 @@ async def put_values(
             )
             places, networks = await _plan_keys(request, keys)
             row_growth_bytes = draft.row_growth_bytes + places.growth_bytes
-            removal = await plan_early_removal(
-                services.store,
-                space_keys(space),
-                excess_bytes=reading.row_excess_bytes(row_growth_bytes),
-                besides=draft.deleted_keys,
-            )
+            removal = NO_REMOVAL
+            excess_bytes = reading.row_excess_bytes(row_growth_bytes)
+            if excess_bytes > 0:
+                removal = await plan_early_removal(
+                    services.store,
+                    space_keys(space),
+                    excess_bytes=excess_bytes,
+                    besides=draft.deleted_keys,
+                )
             # The quota is checked before `finalize` gives uploaded files their final names.
             quota = reading.quota(
                 draft.growth_bytes, row_growth_bytes=row_growth_bytes - removal.freed_bytes

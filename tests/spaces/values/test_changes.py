@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from space_grants import NOW
 from tests_support import CountingEntropy
 from value_bench import SPACE, Bench, Write
@@ -240,8 +241,6 @@ async def test_CF6_a_write_removes_rows_that_it_needs(bench: Bench) -> None:
     or none if they do not suffice."""
     await written(bench, "a", "b", "c")
     await deleted(bench, "a", "b", "c")
-    none = await plan_early_removal(bench.store, OWN, excess_bytes=0, besides=frozenset())
-    assert none.puts == ()
     key = deleted_key(head_key(SPACE, "a"))
     one = await plan_early_removal(bench.store, OWN, excess_bytes=1, besides=frozenset([key]))
     assert one.freed_bytes == 257
@@ -284,3 +283,50 @@ async def test_CF1_a_page_has_a_limit(bench: Bench) -> None:
     for limit in (0, 1001):
         with pytest.raises(CommitTooLarge):
             await Reader("a", limit).read(bench.store)
+
+
+async def test_CF3_a_row_that_moves_while_a_page_is_read(bench: Bench) -> None:
+    """A value that is written again between the two reads of a page is left out, and follows at its
+    new place, after what was written before it."""
+    await written(bench, "a/1", "a/2")
+    query = ChangesQuery(space=SPACE, prefix="a", after=0, floor=2, until=2, limit=10)
+    listed = await read_page(bench.store, query.first_range())
+    await written(bench, "a/3", "a/1")
+    await deleted(bench, "a/2")
+    page = await read_changes(bench.store, query, listed)
+    assert (page.changes, page.number, page.more) == ((), 2, True)
+    reader = Reader("a", 10, position=page.number, floor=2)
+    reader.history = sequence_of(await read_row(bench.store, OWN.sequence)).history
+    assert not await reader.read(bench.store)
+    assert sorted(reader.copy) == ["a/1", "a/3"]
+
+
+async def test_CF3_a_page_ends_where_its_first_read_ends(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page whose later reads find newer commits leaves them to the next page. So its number is
+    one of the histories that were read first."""
+    await written(bench, *[f"a/{at}" for at in range(4)])
+    query = ChangesQuery(space=SPACE, prefix="a", after=0, floor=4, until=4, limit=3)
+    listed = await read_page(bench.store, query.first_range())
+    await bench.write(*[Write(f"a/{at}", b"2") for at in range(3)])
+    await written(bench, "a/4")
+    page = await read_changes(bench.store, replace(query, limit=1000), listed)
+    assert ([one.path for one in page.changes], page.number, page.more) == (["a/3"], 4, True)
+
+
+async def test_CF3_a_page_examines_a_bounded_number_of_rows(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After many changes elsewhere the page is empty, and the next one begins behind them."""
+    monkeypatch.setattr("spaces.values.changes._EXAMINED_ROWS", 20)
+    monkeypatch.setattr("spaces.values.changes.MAX_PAGE_ROWS", 10)
+    await written(bench, *[f"b/{at}" for at in range(50)])
+    await bench.write(Write("a/1", b""), Write("b/last", b""))
+    reader = Reader("a", 5)
+    pages = 0
+    while await reader.read(bench.store):
+        pages += 1
+        assert reader.position > 15 * pages
+    assert pages == 2
+    assert list(reader.copy) == ["a/1"]

@@ -2,18 +2,22 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 from kv_client import Owner, Wanted, etag
 from running_node import Reply
 from tests_support import FixedClock
+from wire_replay import token_id
 
 from capabilities.abilities import KV_RETAIN, KV_SYNC
-from capabilities.strict_json import Json
+from spaces.keyspace import space_keys
+from spaces.store.contract import Put, commit_puts
+from spaces.values.deleted_paths import KEPT_DAYS, sweep_deleted_paths
 
-Feed = dict[str, Json]
+UNKNOWN = '{"error":{"code":"RESET_REQUIRED","reason":"position-unknown"}}'
+Feed = dict[str, Any]
 """The answer of the feed."""
 
 
@@ -156,9 +160,7 @@ async def test_CF3_kv_sync_page_never_splits_an_event(owner: Owner) -> None:
     ]
 
 
-async def test_CF7_kv_sync_cursor_is_bound_to_space_prefix_and_key(
-    owner: Owner, tmp_path: Path
-) -> None:
+async def test_CF7_kv_sync_cursor_is_bound_to_space_prefix_and_key(owner: Owner) -> None:
     """A cursor of another space or prefix, or an altered one, is refused with a reset; one without
     the form of a cursor is a bad request."""
     await owner.put("notes/a", b"1")
@@ -190,24 +192,47 @@ async def test_CF7_an_empty_page_has_the_cursor_of_its_request(owner: Owner) -> 
 
 
 async def test_CF8_kv_sync_unknown_position_requires_reset(owner: Owner) -> None:
-    """A cursor with a number that the space has not reached is refused with a reset."""
+    """A cursor with a number that the space has not reached is refused with a reset, as after the
+    store was replaced by an older copy."""
     await owner.put("notes/a", b"1")
-    page = await read(owner)
-    store = owner.node.services.store
-    cursor = page["cursor"]
+    cursor = await cursor_of(owner)
     assert keys(await read(owner, cursor=cursor)) == []
-    await forget_histories(owner)
-    reset = '{"error":{"code":"RESET_REQUIRED","reason":"position-unknown"}}'
-    assert (await ask(owner, cursor=cursor)).said == (410, reset)
-    assert store is owner.node.services.store
+    sequence = Put(space_keys(owner.space).sequence, None)
+    assert await commit_puts(owner.node.services.store, sequence)
+    assert (await ask(owner, cursor=cursor)).said == (410, UNKNOWN)
+    await owner.put("notes/a", b"2")
+    assert keys(await read(owner)) == ["notes/a"]
 
 
-async def forget_histories(owner: Owner) -> None:
-    """Set the sequence of the owner's space back to its beginning, as an older copy has it."""
-    from spaces.keyspace import space_keys
-    from spaces.store.contract import Put, commit_puts
+async def test_CF6_a_reader_that_missed_a_delete_starts_again(owner: Owner) -> None:
+    """When the row of a deleted path is removed, readers from before the delete have to start
+    again. Readers from after it, and those that began after it, continue."""
+    await owner.put("notes/a", b"1")
+    await owner.put("notes/b", b"1")
+    before = await cursor_of(owner)
+    await owner.invoke(("del", "notes/a"))
+    after = await cursor_of(owner)
+    began = (await read(owner, limit="1"))["cursor"]
+    await owner.put("notes/c", b"1")
+    later = owner.clock.now() + (KEPT_DAYS + 1) * 86_400
+    assert not await sweep_deleted_paths(owner.node.services.store, now=later)
+    assert (await ask(owner, cursor=before)).said == (410, UNKNOWN)
+    assert keys(await read(owner, cursor=after)) == ["notes/c"]
+    assert keys(await read(owner, cursor=began)) == ["notes/c"]
+    assert keys(await read(owner)) == ["notes/b", "notes/c"]
 
-    await commit_puts(owner.node.services.store, Put(space_keys(owner.space).sequence, None))
+
+async def test_CF6_deleted_values_do_not_keep_new_ones_out(small: Owner) -> None:
+    """A space whose rows are used up by deleted paths accepts new values. Readers that have not
+    seen the deletes start again."""
+    await small.put("notes/a", b"1")
+    cursor = await cursor_of(small)
+    for number in range(5):
+        paths = [f"notes/{number}-{at}-{'n' * 330}" for at in range(75)]
+        assert (await small.put_all(dict.fromkeys(paths, b""))).status == 200
+        assert (await small.invoke(*[("del", path) for path in paths])).status == 200
+    assert (await ask(small, cursor=cursor)).said == (410, UNKNOWN)
+    assert keys(await read(small)) == ["notes/a"]
 
 
 @pytest.mark.parametrize(
@@ -314,8 +339,6 @@ async def test_CF9_the_window_of_the_grant(owner: Owner, clock: FixedClock) -> N
 async def test_CF10_retention(owner: Owner) -> None:
     """A grant of `kv/retain` to the caller states until when it may keep the values; without one
     that allows it, nothing is answered."""
-    from wire_replay import token_id
-
     await owner.put("notes/a", b"1")
     friend, grant = await delegated(owner, KV_SYNC)
     _, foreign = await delegated(owner, KV_RETAIN)
@@ -347,3 +370,56 @@ async def test_CF10_retention(owner: Owner) -> None:
     assert await said(token_id(foreign)) == refused("holder-mismatch")
     assert await said("bafkr4i" + "a" * 52) == refused("not-found")
     assert await said("x") == (400, "x-tinycloud-retention-grant must be a delegation CID")
+
+
+@pytest.mark.parametrize(("kind", "status"), [("exact", 401), ("prefix", 200)])
+async def test_CF2_a_grant_for_one_path_allows_no_feed(
+    owner: Owner, kind: str, status: int
+) -> None:
+    """A grant that selects exactly one path does not allow the feed, which has the paths below."""
+    await owner.put("notes", b"1")
+    await owner.put("notes/below", b"1")
+    friend = Owner(owner.node, owner.session, owner.clock)
+    selector = {"type": "xyz.tinycloud.resource/selector", "kind": kind, "value": "notes"}
+    right: dict[str, Any] = {f"{owner.space.text}/kv/notes": {KV_SYNC: [selector]}}
+    grant = owner.token_of(right, audience=friend.signer.did)
+    await register(owner.session, owner.node.url, grant)
+    reply = await friend.invoke(token=friend.token_of(right, proofs=(grant,)))
+    assert reply.status == status, reply.text
+    if status == 200:
+        assert keys(json.loads(reply.body)) == ["notes", "notes/below"]
+
+
+async def test_CF10_a_revoked_retention_grant(owner: Owner) -> None:
+    """A retention grant that was revoked, or is under a revoked one, is refused."""
+    await owner.put("notes/a", b"1")
+    friend, grant = await delegated(owner, KV_SYNC)
+    between = Owner(owner.node, owner.session, owner.clock)
+    resource = {f"{owner.space.text}/kv/notes": KV_RETAIN}
+    above = owner.token((), more=resource, audience=between.signer.did)
+    await register(owner.session, owner.node.url, above)
+    below = between.token((), more=resource, audience=friend.signer.did, proofs=(above,))
+    await register(owner.session, owner.node.url, below)
+
+    async def said(token: str) -> tuple[int, str]:
+        headers = {"x-tinycloud-retention-grant": token_id(token)}
+        reply = await asked_by(friend, owner, grant, headers=headers)
+        return reply.status, reply.text.rpartition(':"')[2].rstrip('"}')
+
+    assert (await said(below))[0] == 200
+    await revoke(owner, token_id(above))
+    assert await said(below) == (403, "retention-grant-ancestor-revoked")
+    own = owner.token((), more=resource, audience=friend.signer.did)
+    await register(owner.session, owner.node.url, own)
+    assert (await said(own))[0] == 200
+    await revoke(owner, token_id(own))
+    assert await said(own) == (403, "retention-grant-revoked")
+
+
+async def revoke(owner: Owner, cid: str) -> None:
+    """Revoke a delegation."""
+    token = owner.token((), more={f"urn:cid:{cid}": "tinycloud.delegation/revoke"})
+    async with owner.session.post(
+        f"{owner.node.url}/revoke", headers={"Authorization": token}
+    ) as answer:
+        assert answer.status == 200, await answer.text()
