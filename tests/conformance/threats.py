@@ -9,6 +9,7 @@ from conformance.agent_threats import TESTS_OF_AGENT_THREATS
 from conformance.backend_threats import TESTS_OF_BACKEND_THREATS
 from conformance.copy_threats import TESTS_OF_COPY_THREATS
 from conformance.door_threats import TESTS_OF_DOOR_THREATS
+from conformance.feed_threats import TESTS_OF_FEED_THREATS
 from conformance.network_key_threats import TESTS_OF_NETWORK_KEY_THREATS
 from conformance.recovery_threats import TESTS_OF_RECOVERY_THREATS, UNTESTED_RECOVERY_THREATS
 from conformance.root_secret_threats import TESTS_OF_ROOT_SECRET_THREATS
@@ -668,6 +669,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     # --- runner
     **TESTS_OF_RUNNER_THREATS,
     **TESTS_OF_SQL_THREATS,
+    **TESTS_OF_FEED_THREATS,
 }
 
 

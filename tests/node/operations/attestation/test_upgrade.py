@@ -1,4 +1,4 @@
-"""Tests of the upgrade of a store without rows of content keys (ST23)."""
+"""Tests of the upgrade of a store without rows of content keys (ST23) or positions (ST25)."""
 
 import asyncio
 import contextlib
@@ -13,15 +13,39 @@ from attestation_stage import Here, Stay
 from postgres_server import needs_postgres, postgres_server
 
 from capabilities.clock_and_entropy import SystemClock
+from capabilities.resources import SpaceId
 from encryption_network.envelope import encode_envelope
 from node.operations.upgrade import StoreUpgrade
 from sealspace.cli.root import main
 from sealspace.client import SignIn
-from spaces.keyspace import KEY_PLACES_PREFIX, SCHEMA_KEY, SCHEMA_VERSION
+from sealspace.service.command_errors import StoreMisused
+from spaces.keyspace import (
+    KEY_PLACES_PREFIX,
+    LONG_VALUES_PREFIX,
+    SCHEMA_KEY,
+    SCHEMA_VERSION,
+    SEQUENCES_PREFIX,
+    SPACE16_IN_KEY,
+    VALUES_PREFIX,
+    space_keys,
+    usage_counter,
+)
 from spaces.lease import Lease
-from spaces.store.contract import Commit, Put, Range, Store, has_value, read_page
+from spaces.store.contract import (
+    Commit,
+    Put,
+    Range,
+    Store,
+    counter_of,
+    has_value,
+    read_page,
+    read_row,
+)
+from spaces.store.sequences import sequence_of
+from spaces.values.changes import ChangesQuery, read_changes
 from spaces.values.key_places import KeyPlaces, key_places_of
 from spaces.values.value_bodies import INLINE_BYTES
+from spaces.values.value_heads import head_of
 
 LONG_PATH = "sealed/" + "long" * 200
 OTHER = "OTHER_KEY"
@@ -193,6 +217,102 @@ async def test_ST23_a_missing_file_ends_an_upgrade(
     assert (await upgraded(here, None))["unreadable"] == 0
     async with staying() as here:
         assert await recorded(here.services.store) == before
+
+
+async def make_unnumbered(store: Store) -> int:
+    """Remove the positions of all values, and return how many values there are.
+
+    Version 00531918 and earlier ones wrote no positions.
+    """
+    count = 0
+    for prefix in (VALUES_PREFIX, LONG_VALUES_PREFIX):
+        for key, record in (await read_page(store, Range(prefix, limit=4096))).rows:
+            if not record.position:
+                continue
+            head = head_of(record, key=key)
+            assert head is not None
+            account = usage_counter(key[SPACE16_IN_KEY])
+            put = Put(key, record.value, weight_bytes=len(head.body or b""), account=account)
+            await store.commit(Commit(puts=(put,)))
+            count += 1
+    sequences = (await read_page(store, Range(SEQUENCES_PREFIX))).rows
+    schema = Put(SCHEMA_KEY, (3).to_bytes(4, "big"))
+    await store.commit(Commit(puts=(schema, *[Put(key, None) for key, _ in sequences])))
+    return count
+
+
+async def paths_in_feed(store: Store, space: SpaceId) -> list[str]:
+    """Return the paths of all changes below `notes` and `sealed`."""
+    state = sequence_of(await read_row(store, space_keys(space).sequence))
+    found: list[str] = []
+    for prefix in ("notes", "sealed"):
+        query = ChangesQuery(
+            space=space, prefix=prefix, after=0, floor=0, until=state.number, limit=1000
+        )
+        first = await read_page(store, query.first_range())
+        page = await read_changes(store, query, first)
+        assert not page.more
+        found += [change.path for change in page.changes]
+    return found
+
+
+async def test_ST25_an_upgrade_numbers_the_values_of_an_earlier_store(
+    staying: Stay, store_url: str | None
+) -> None:
+    """The values of a store without positions are in the feed after an upgrade, in the order of
+    their keys, and nothing else changes. A node does not serve the store before."""
+    async with staying(store_url=store_url) as here:
+        owner = await fill(here)
+        space = owner.client.kv("default").space
+        usage = (space_keys(space).usage, space_keys(space).rows)
+        store = here.services.store
+        counted = [counter_of(one) for one in (await store.read(usage)).records]
+        count = await make_unnumbered(store)
+        assert await paths_in_feed(store, space) == []
+    with pytest.raises(StoreMisused, match="needs"):
+        async with staying(store_url=store_url):
+            pass
+    said = await upgraded(here, store_url)
+    assert (said["numbered"], said["values"]) == (count, 0)
+    async with staying(store_url=store_url) as here:
+        store = here.services.store
+        assert await paths_in_feed(store, space) == [
+            "notes/a",
+            "notes/large",
+            "sealed/first",
+            "sealed/large",
+            "sealed/second",
+            LONG_PATH,
+        ]
+        assert [counter_of(one) for one in (await store.read(usage)).records] == counted
+        client = await here.client()
+        await client.sign_in(owner.wallet, SignIn())
+        await client.kv("default").put("notes/new", b"")
+        assert (await paths_in_feed(store, space))[2] == "notes/new"
+
+
+async def test_ST25_an_interrupted_numbering_is_continued(staying: Stay) -> None:
+    """An upgrade that is repeated numbers the values that have no number yet."""
+    async with staying() as here:
+        await fill(here)
+        store = here.services.store
+        count = await make_unnumbered(store)
+        numbered: list[int] = []
+
+        async def interrupt(at: int) -> None:
+            numbered.append(at)
+            raise InterruptedError
+
+        upgrade = StoreUpgrade(
+            store=store,
+            values=here.services.values,
+            keyring=here.services.keyring,
+            progress=interrupt,
+        )
+        with pytest.raises(InterruptedError):
+            await upgrade.run()
+    assert 0 < numbered[0] < count
+    assert (await upgraded(here, None))["numbered"] == count - numbered[0]
 
 
 @needs_postgres()
