@@ -170,6 +170,8 @@ class Writer:
         # Numbers that readers saw may be lost before this process starts: in a restored store, or
         # one that is set back with its disk. So its numbers belong to a history of its own (ST24).
         self._history = os.urandom(HISTORY_BYTES)
+        # The rows of sequences that the present batch changes. They are written once, at its end.
+        self._sequences: dict[bytes, bytes] = {}
         self._stamps = _stamps()
         self._sweep_from = b""  # the key at which the next sweep of tombstones begins
         self._left_bytes = 0
@@ -187,6 +189,7 @@ class Writer:
         if self._broken:
             raise WriterBroken("the writer stopped after a failed sync")
         minute = int(self._clock.now()) // 60
+        self._sequences.clear()
         txn = self.env.begin(write=True)
         try:
             self._measure(txn)
@@ -194,6 +197,7 @@ class Writer:
             outcomes: list[Outcome] = [
                 self._apply_one(txn, request, minute, refused_minutes) for request in batch
             ]
+            self._write_sequences(txn)
         except lmdb.Error as exc:
             txn.abort()
             if isinstance(exc, _FULL) or exc.code in (errno.ENOSPC, errno.EDQUOT):
@@ -248,6 +252,8 @@ class Writer:
             if earlier is not None:
                 return earlier
         commit = request.commit
+        if self._sequences and self._mentions_sequence(commit):
+            self._write_sequences(txn)
         if not self._are_conditions_met(txn, commit):
             return _REFUSED
         changes = self._judge_puts(txn, commit)
@@ -324,10 +330,29 @@ class Writer:
         """
         positions: dict[bytes, bytes] = {}
         for sequence in sequences_of(commit):
-            value = advance(_value_of(txn, sequence), self._history)
-            txn.put(sequence, encode_row(next(self._stamps), value))
+            value = self._sequences.get(sequence)
+            if value is None:
+                value = _value_of(txn, sequence)
+            value = advance(value, self._history)
+            self._sequences[sequence] = value
             positions[sequence] = sequence + value[:NUMBER_BYTES]
         return positions
+
+    def _mentions_sequence(self, commit: Commit) -> bool:
+        """Return whether a commit puts or checks the row of a sequence that is not written yet."""
+        for put in commit.puts:
+            if put.key in self._sequences:
+                return True
+        for check in commit.checks:
+            if check.key in self._sequences:
+                return True
+        return False
+
+    def _write_sequences(self, txn: "lmdb.Transaction[bytes]") -> None:
+        """Write the rows of the sequences that the batch has changed."""
+        for sequence, value in self._sequences.items():
+            txn.put(sequence, encode_row(next(self._stamps), value))
+        self._sequences.clear()
 
     def _write_rows(
         self,

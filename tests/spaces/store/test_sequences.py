@@ -113,6 +113,19 @@ async def test_ST24_a_refused_commit_takes_no_number(store: Store) -> None:
     assert await number(store) == 1
 
 
+async def test_ST24_the_row_of_a_sequence_as_a_condition(store: Store) -> None:
+    """A commit that relies on the row of a sequence is refused once another took a number, also if
+    both are written at the same time."""
+    await put(store, b"Ka")
+    record = await read_row(store, ONE)
+    assert record is not None
+    relying = Commit(puts=(Put(b"Kc", b""),), checks=(Check(ONE, record.stamp),))
+    outcomes = await asyncio.gather(
+        store.commit(Commit(puts=(Put(b"Kb", b"", sequence=ONE),))), store.commit(relying)
+    )
+    assert [type(one) for one in outcomes] == [Committed, Refused]
+
+
 async def test_ST24_pages_by_number(store: Store) -> None:
     """Pages of any length add up to the whole, in the order of numbers and then of keys."""
     for first in range(5):
