@@ -343,10 +343,7 @@ class Writer:
         for put in commit.puts:
             if put.key in self._sequences:
                 return True
-        for check in commit.checks:
-            if check.key in self._sequences:
-                return True
-        return False
+        return any(check.key in self._sequences for check in commit.checks)
 
     def _write_sequences(self, txn: "lmdb.Transaction[bytes]") -> None:
         """Write the rows of the sequences that the batch has changed."""
