@@ -36,7 +36,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix histories rotations models members test-image fuzz lock clean
+.PHONY: help changes-model demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix histories rotations models members test-image fuzz lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -170,6 +170,11 @@ histories: $(VENV)/.installed ## check histories of callers while processes, dis
 # Longer by the command line: make rotations SECRETS=10000 KILLS=50 SEED=7. SHARED bounds the number of secrets with copies.
 rotations: $(VENV)/.installed ## replace a network's key while the commands are killed, and compare every value
 	@ROTATIONS_SEED=$(SEED) ROTATIONS_SECRETS=$(SECRETS) ROTATIONS_KILLS=$(KILLS) ROTATIONS_SHARED=$(SHARED) $(BIN)/pytest -q -s -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak/soak_key_rotation.py
+
+# CHANGES is the number of commits in each case.
+CHANGES ?= 20000
+changes-model: $(VENV)/.installed ## readers of changes beside writers on each engine, for longer than in the suite
+	@CHANGES_MODEL_COMMITS=$(CHANGES) $(BIN)/pytest -q -p no:randomly --override-ini=addopts= --import-mode=importlib tests/spaces/values/test_changes.py
 
 models: $(VENV)/.installed ## search all states of the model of releases, with and without each guard (needs spin and cc)
 	@$(BIN)/pytest -q -s -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak/soak_release_model.py

@@ -32,8 +32,9 @@ from .settings import configured, where_options
 def upgrade(config: Config, accepts_unreadable: bool) -> None:
     """Move a store forward that an earlier version wrote.
 
-    Stop every node on the store first, and make a backup. The command reads every value and records
-    where each content key is stored. It prints the result as JSON. After an interruption, run the
+    Stop every node on the store first, and make a backup. The command numbers the values for
+    the change feed. In a store of schema 2 it also reads every value, and records where each
+    content key is stored. It prints the result as JSON. After an interruption, run the
     same command again. Afterwards, earlier versions cannot open the store.
     """
     if not has_store(config):

@@ -3,7 +3,7 @@
 /** What a right allows. */
 export const rights = {
   /** What is done with what follows. @type {Record<string, string>} */
-  verbs: { "kv/get": "read", "kv/put": "write", "kv/del": "delete", "kv/delete": "delete", "kv/list": "list", "kv/metadata": "see the size of", "kv/*": "do everything with",
+  verbs: { "kv/get": "read", "kv/put": "write", "kv/del": "delete", "kv/delete": "delete", "kv/list": "list", "kv/metadata": "see the size of", "kv/sync": "follow the changes of", "kv/retain": "keep copies of", "kv/*": "do everything with",
     "sql/read": "query", "sql/write": "edit", "sql/schema": "define tables in", "sql/admin": "administer", "sql/*": "do everything with",
     "encryption/decrypt": "decrypt what is sealed to", "encryption/network.create": "create", "encryption/network.revoke": "end for ever",
     "sealspace.encryption/policy": "set conditions on", "sealspace.encryption/receipts": "read the receipts of" },

@@ -1,17 +1,23 @@
-"""The change feed after a restore, where numbers are used again (CF8)."""
+"""The change feed after a restore, where numbers are used again, and while processes are killed."""
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
+from durability.load import LOST, new_session
 from embedded_node import embedded_node
 from engines import needs_folder
-from kv_client import Owner
+from kv_client import Owner, etag
+from patience import PATIENCE_S
+from running_node import Reply, exchange, key_token, new_key, running_node
 from tests_support import FixedClock
 
 from capabilities.clock_and_entropy import SystemClock
@@ -93,3 +99,87 @@ def test_CF8_a_restored_store(tmp_path: Path) -> None:
     assert main(["admin", "check", "--data", str(again)]) == 0
     first.rename(tmp_path / "former")
     asyncio.run(go_on())
+
+
+class Parties:
+    """A writer and a reader of one space, who continue while processes of the node are killed."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.signer = new_key()
+        self.values: dict[str, bytes | None] = {}
+        self.copy: dict[str, str] = {}
+        self.cursor: str | None = None
+        self.pages = 0
+        self.writes = 0
+
+    async def ask(self, session: aiohttp.ClientSession, name: str, path: str, **more: Any) -> Reply:
+        """Send a call until it is answered; a call that was lost is sent with another token."""
+        resource = f"tinycloud:{self.signer.did.removeprefix('did:')}:default/kv/{path}"
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                token = key_token(
+                    self.signer, self.signer.did, {resource: [f"tinycloud.kv/{name}"]}
+                )
+                with suppress(*LOST):
+                    reply = await exchange(
+                        session, self.url, "POST", "/invoke", token=token, **more
+                    )
+                    if reply.status != 503:  # the outcome of a write is not known
+                        return reply
+                await asyncio.sleep(0)
+
+    async def write(self, session: aiohttp.ClientSession, count: int) -> None:
+        """Write and delete values, one after the other."""
+        for at in range(count):
+            path = f"notes/{at % 9}"
+            body = b"%d" % at if at % 4 or path not in self.values else None
+            name = "del" if body is None else "put"
+            assert (await self.ask(session, name, path, body=body)).status == 200
+            self.values[path] = body
+            self.writes += 1
+
+    async def read(self, session: aiohttp.ClientSession) -> bool:
+        """Read a page, and return whether more follows."""
+        headers = {"x-tinycloud-limit": "3"}
+        if self.cursor is not None:
+            headers["x-tinycloud-cursor"] = self.cursor
+        reply = await self.ask(session, "sync", "notes", headers=headers)
+        assert reply.status == 200, reply.text
+        page = json.loads(reply.body)
+        for change in page["changes"]:
+            if change["deleted"]:
+                self.copy.pop(change["key"], None)
+            else:
+                self.copy[change["key"]] = change["etag"]
+        self.cursor = page["cursor"]
+        self.pages += 1
+        more: bool = page["more"]
+        return more
+
+
+async def test_CF3_a_reader_across_kills(tmp_path: Path) -> None:
+    """A reader of two workers, of which one is killed like the process that writes the store,
+    misses nothing, and is never told to start again."""
+    with running_node(tmp_path, workers=2) as node:
+        parties = Parties(node.url)
+        async with new_session() as session:
+            await parties.write(session, 4)
+            for kind in ("storekeeper", "worker", "storekeeper"):
+                writing = asyncio.create_task(parties.write(session, 40))
+                aim = parties.writes + 15
+                async with asyncio.timeout(PATIENCE_S):
+                    while parties.writes < aim:
+                        await parties.read(session)
+                os.kill(node.children(kind)[0], signal.SIGKILL)
+                while not writing.done():
+                    await parties.read(session)
+                await writing
+            while await parties.read(session):
+                pass
+        assert node.stop() == 0
+    expected = {
+        path: etag(body) for path, body in sorted(parties.values.items()) if body is not None
+    }
+    assert parties.copy == expected
+    assert parties.pages > 20
