@@ -16,29 +16,13 @@ Example:
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import field
 from typing import NamedTuple
 
-import msgspec
-
-from capabilities.capability_errors import CapabilityError
-from capabilities.facts import MEMBER_URN, statement_resource
-from capabilities.frozen import frozen
-from capabilities.memberships import (
-    MAX_LIFE_S,
-    MAX_MEMBER_PATHS,
-    Membership,
-    Role,
-    is_membership,
-    stated_membership,
-    team_of,
-)
-from capabilities.principals import Principal, is_wallet, parse_principal, same_principal
+from capabilities.memberships import Role, is_membership, team_of
+from capabilities.principals import Principal, same_principal
 from capabilities.resources import SpaceId
-from capabilities.signatures import Ed25519Signer, WalletSigner
+from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_url
-from capabilities.tokens import parse_delegation, verify_delegation
 
 from ..delegations import Delegations
 from ..documents.invitations import (
@@ -47,9 +31,8 @@ from ..documents.invitations import (
     invitation_rights,
     new_id,
 )
-from ..encryption import Encryption
 from ..errors import InvalidInput, LifetimeTooLong, MalformedAnswer, NotAMember
-from ..secrets import SECRETS_SPACE, parse_secret_label, writable_name
+from ..secrets import SECRETS_SPACE, parse_secret_label
 from ..session import (
     Grant,
     Session,
@@ -58,22 +41,14 @@ from ..session import (
 from ..wallets import AnyWallet, wallet_of
 from ..wire.caller import Caller
 from ..wire.delegation_history import MAX_PAGE_ITEMS, DelegationRecord, Direction, Status
-from ..wire.sign_in import (
-    MAX_SESSION_TTL_S,
-    SESSION_TTL_S,
-    SignIn,
-    pass_on,
-    register,
-    sign_grant,
-    wallet_sign_in,
-)
+from ..wire.sign_in import MAX_SESSION_TTL_S, SESSION_TTL_S, pass_on, register
+from .membership_signing import MEMBERSHIP_TTL_S, member_did, require_life, sign_membership
 from .memberships import (
     TeamMember,
     TeamMembers,
     admin_of,
     is_admitted,
     members_of,
-    membership_rights,
     read_member,
     registered,
     require_other_admin,
@@ -82,9 +57,7 @@ from .memberships import (
     verified,
     with_descendants,
 )
-
-MEMBERSHIP_TTL_S = 365 * 86_400.0
-"""Default lifetime of a membership, seconds."""
+from .team_keys import CreatedTeam, create_team, recover_team
 
 INVITATION_TTL_S = 2 * 86_400.0
 """Default lifetime of an invitation, seconds."""
@@ -97,25 +70,6 @@ _MOST_MEMBERSHIPS = 2_000
 
 _MOST_TOKEN_CHARS = 64 << 20
 """Most characters of their tokens together."""
-
-
-@frozen(repr=False)
-class CreatedTeam:
-    """A new team.
-
-    Attributes:
-        team: DID of the team.
-        memberships: of its admins, the caller's first.
-        seed: the private key of the team's wallet, 32 bytes. Store it where no member needs it day
-            by day: whoever has it can do everything that the team can (TM9).
-    """
-
-    team: Principal
-    memberships: tuple[Grant, ...]
-    seed: bytes = field(repr=False)
-
-    def __repr__(self) -> str:
-        return f"CreatedTeam({self.team}, {len(self.memberships)} admins)"
 
 
 class Removal(NamedTuple):
@@ -181,34 +135,43 @@ class Teams:
             The DID, the memberships and the team's key, which is stored nowhere.
         Raises:
             InvalidInput: a DID is not that of a wallet, a name or the lifetime is not valid, or the
-                seed is not a key.
+                seed is not a key, or is that of an admin's wallet.
             SpacesNotHosted: the node does not admit the team as an owner.
             SealspaceError: as `Client.sign_in` and `Encryption.ensure_network`.
         """
-        _require_life(ttl_s)
-        own = self._caller.session.owner
-        dids = [_member_did(did) for did in dict.fromkeys((own, *admins))]
-        if seed is None:
-            seed = self._caller.entropy.token(32)
-        try:
-            wallet = WalletSigner(seed)
-        except (ValueError, CapabilityError) as exc:
-            raise InvalidInput("the seed is not the key of a wallet: 32 random bytes") from exc
-        asked = SignIn(space=SECRETS_SPACE, ttl_s=_BRIEF_TTL_S)
-        session = await wallet_sign_in(self._caller, wallet, asked)
-        acting = self._caller.acting(session)
-        await Encryption(acting).ensure_network()
-        ends_at = self._caller.clock.now() + ttl_s
-        signed = []
-        for did in dict.fromkeys(dids):
-            name = (names or {}).get(did)
-            signed.append(
-                await Teams(acting)._sign(
-                    wallet, did, "admin", ends_at=int(ends_at), name=name, parent=None
-                )
-            )
-        await Delegations(acting).revoke(session.grants[0].cid)
-        return CreatedTeam(team=session.owner, memberships=tuple(signed), seed=seed)
+        dids = (self._caller.session.owner, *admins)
+        return await create_team(self._caller, dids, ttl_s=ttl_s, names=names, seed=seed)
+
+    async def recover(
+        self,
+        seed: bytes,
+        team: str,
+        admin: str | None = None,
+        *,
+        ttl_s: float = MEMBERSHIP_TTL_S,
+        name: str | None = None,
+    ) -> Grant:
+        """Admit an admin with the team's own key, for a team whose admins are lost (TM9).
+
+        The key is compared with the team's DID, and the node has to have the team's network, before
+        anything is signed. Other memberships stay as they are.
+
+        Args:
+            seed: the private key of the team's wallet, 32 bytes.
+            team: DID of the team.
+            admin: DID of a wallet; None: the owner of this session.
+            ttl_s: lifetime of the membership, seconds, at most 1,830 days.
+            name: how the team calls the admin.
+        Returns:
+            The membership, registered with the node.
+        Raises:
+            RecoveredKeyMismatch: the key is not that of this team.
+            NetworkNotFound: this node does not have the team's network.
+            InvalidInput: the DID is not that of a wallet, or the name or lifetime is not valid.
+            SealspaceError: as `Client.sign_in`.
+        """
+        did = self._caller.session.owner if admin is None else admin
+        return await recover_team(self._caller, seed, team, did, ttl_s=ttl_s, name=name)
 
     async def memberships(
         self, team: str | None = None, *, ended: bool = False
@@ -398,8 +361,15 @@ class Teams:
         own = admin_of(await self.members(), wallet)
         if ends_at is None:
             ends_at = self._end_of(own, ttl_s)
-        return await self._sign(
-            wallet, _member_did(did), role, secrets, ends_at=ends_at, name=name, parent=own.grant
+        return await sign_membership(
+            self._caller,
+            wallet,
+            member_did(did),
+            role,
+            secrets,
+            ends_at=ends_at,
+            name=name,
+            parent=own.grant,
         )
 
     async def invite(
@@ -492,9 +462,10 @@ class Teams:
         renewed = await self._renew(listed, ending, own, wallet, without=did)
         ends_at = min(former[0].ends_at, own.ends_at)
         if ttl_s is not None:
-            _require_life(ttl_s)
+            require_life(ttl_s)
             ends_at = min(int(self._caller.clock.now() + ttl_s), own.ends_at)
-        await self._sign(
+        await sign_membership(
+            self._caller,
             wallet,
             former[0].did,
             role,
@@ -556,7 +527,7 @@ class Teams:
         Raises LifetimeTooLong if it would end after the admin's own.
         """
         life_s = MEMBERSHIP_TTL_S if ttl_s is None else ttl_s
-        _require_life(life_s)
+        require_life(life_s)
         now = self._caller.clock.now()
         if now + life_s <= own.ends_at:
             return int(now + life_s)
@@ -600,49 +571,6 @@ class Teams:
                 )
         return records
 
-    async def _sign(
-        self,
-        wallet: AnyWallet,
-        did: Principal,
-        role: Role,
-        secrets: Collection[str] = (),
-        *,
-        ends_at: int,
-        name: str | None,
-        parent: Grant | None,
-    ) -> Grant:
-        """Sign a membership, check it as a node does (TM1), and register it.
-
-        `parent` is the signing admin's membership; None: the team's own wallet signs.
-        """
-        named = [writable_name(one.name, one.scope) for one in map(parse_secret_label, secrets)]
-        paths = tuple(sorted({f"{self._space.text}/kv/{one.path}" for one in named}))
-        stated = Membership(member=did, role=role, end=ends_at, paths=paths, name=name)
-        now = self._caller.clock.now()
-        grant = sign_grant(
-            self._caller,
-            wallet_of(wallet),
-            did,
-            membership_rights(self._team, role, paths),
-            # The delegation has to end in the stated second. Its end is rounded down when it is
-            # signed, which may be up to half a second from now.
-            ttl_s=ends_at + 0.5 - now,
-            domain="localhost",
-            parent=parent,
-            resources=[statement_resource(msgspec.to_builtins(stated), urn=MEMBER_URN)],
-        )
-        try:
-            signed = verify_delegation(parse_delegation(grant.header))
-            stated_membership(signed, registered_at=now)
-        except CapabilityError as exc:
-            raise InvalidInput(
-                f"the membership is not valid: {exc}",
-                hint=f"name at most {MAX_MEMBER_PATHS} secrets, none for an admin, and a name of at"
-                " most 64 letters, digits, dots, dashes and underscores",
-            ) from exc
-        await register(self._caller, grant)
-        return grant
-
     async def _renew(
         self,
         listed: TeamMembers,
@@ -664,7 +592,8 @@ class Teams:
                 continue
             kept.add(terms_of(one))
             ends_at = min(one.ends_at, own.ends_at)
-            grant = await self._sign(
+            grant = await sign_membership(
+                self._caller,
                 wallet,
                 one.did,
                 one.role,
@@ -679,26 +608,6 @@ class Teams:
                 )
             )
         return tuple(renewed)
-
-
-def _require_life(ttl_s: float) -> None:
-    if not 0 < ttl_s <= MAX_LIFE_S:
-        raise InvalidInput(
-            f"a membership lasts more than 0 s, and at most {MAX_LIFE_S // 86_400} days"
-        )
-
-
-def _member_did(did: str) -> Principal:
-    """Return a wallet's DID in canonical spelling."""
-    with suppress(CapabilityError):
-        member = parse_principal(did)
-        if is_wallet(member):
-            return member
-    raise InvalidInput(
-        "a member of a team needs a wallet, and this is not the DID of one",
-        hint="ask the person for the DID of the wallet, which begins with did:pkh:eip155:",
-        step="ask the person for the DID that `sealspace whoami` prints as owner",
-    )
 
 
 def _not_a_member(team: str) -> NotAMember:

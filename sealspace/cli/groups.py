@@ -167,9 +167,15 @@ network = LazyGroup(
 team = LazyGroup(
     {
         **rows_of(
-            "sealspace.cli.share.team_members",
+            "sealspace.cli.share.team_keys",
             {
                 "create": "Create a team with members.",
+                "recover": "Admit an admin with a team's own key, if none is left.",
+            },
+        ),
+        **rows_of(
+            "sealspace.cli.share.team_members",
+            {
                 "members": "List the members of a team.",
                 "role": "Change the role of a member.",
                 "leave": "End your own membership of a team.",

@@ -77,8 +77,29 @@ To recover the key, install sealspace and run, with {needed} files like this one
 To type the words of a printed copy instead, run: sealspace recovery use -
 To try it without changing anything, run: sealspace recovery check FILE FILE ...
 """
+_ABOUT_TEAM = """\
+what this is:
+
+This is one share of the key of a team, the owner above. {needed} of the {shares} shares
+give the key. Fewer shares give nothing.
+
+Keep this file, or a printed copy, where nobody else can read it. Whoever has
+{needed} shares can do everything that the team can. Do not send it by e-mail or
+chat, and do not keep two shares in one place.
+
+The key is needed if no admin of the team is left. Make sure that the team agrees
+before you give the share to somebody, and give it to them in person.
+
+To make somebody an admin, install sealspace, log in at the node above and run,
+with {needed} files like this one:
+
+    sealspace team recover FILE FILE ...
+
+To type the words of a printed copy instead, run: sealspace team recover -
+To try it without changing anything, run: sealspace recovery check FILE FILE ...
+"""
 _ALSO_NEEDED = """
-The owner chose a passphrase, which is on no share. It is needed too.
+A passphrase was chosen, which is on no share. It is needed too.
 """
 
 
@@ -103,17 +124,21 @@ class RecoverySheet:
     has_passphrase: bool
 
 
-def format_sheet(sheet: RecoverySheet) -> str:
+def format_sheet(sheet: RecoverySheet, *, is_team: bool = False) -> str:
     """Write a sheet.
 
-    Returns ASCII text with the words of the share, which is secret.
+    Args:
+        sheet: what the sheet states.
+        is_team: whether the owner is a team, for which the text for people is another one.
+    Returns:
+        ASCII text with the words of the share, which is secret.
     """
     threshold = sheet.share.threshold
     rows = []
     for start in range(0, WORDS, _WORDS_IN_ROW):
         row = sheet.share.words[start : start + _WORDS_IN_ROW]
         rows.append(f"{start + 1:2} {' '.join(row)}")
-    about = _ABOUT.format(needed=threshold, shares=sheet.shares)
+    about = (_ABOUT_TEAM if is_team else _ABOUT).format(needed=threshold, shares=sheet.shares)
     lines = (
         _FIRST_LINE,
         "",

@@ -25,7 +25,8 @@ from sealspace.apps.memberships import TeamMember, TeamMembers
 from sealspace.apps.programs import Active, ProgramManifest, Provenance, Target, Version
 from sealspace.apps.runners import Generation
 from sealspace.apps.sharing import Share, _Wallet
-from sealspace.apps.teams import CreatedTeam, Removal
+from sealspace.apps.team_keys import CreatedTeam
+from sealspace.apps.teams import Removal
 from sealspace.documents.contact_list import Contact
 from sealspace.documents.invitations import Invitation
 from sealspace.documents.manifests import DelegationTarget
@@ -920,9 +921,38 @@ class Teams:
             The DID, the memberships and the team's key, which is stored nowhere.
         Raises:
             InvalidInput: a DID is not that of a wallet, a name or the lifetime is not valid, or the
-                seed is not a key.
+                seed is not a key, or is that of an admin's wallet.
             SpacesNotHosted: the node does not admit the team as an owner.
             SealspaceError: as `Client.sign_in` and `Encryption.ensure_network`.
+        """
+
+    def recover(
+        self,
+        seed: bytes,
+        team: str,
+        admin: str | None = None,
+        *,
+        ttl_s: float = ...,
+        name: str | None = None,
+    ) -> Grant:
+        """Admit an admin with the team's own key, for a team whose admins are lost (TM9).
+
+        The key is compared with the team's DID, and the node has to have the team's network, before
+        anything is signed. Other memberships stay as they are.
+
+        Args:
+            seed: the private key of the team's wallet, 32 bytes.
+            team: DID of the team.
+            admin: DID of a wallet; None: the owner of this session.
+            ttl_s: lifetime of the membership, seconds, at most 1,830 days.
+            name: how the team calls the admin.
+        Returns:
+            The membership, registered with the node.
+        Raises:
+            RecoveredKeyMismatch: the key is not that of this team.
+            NetworkNotFound: this node does not have the team's network.
+            InvalidInput: the DID is not that of a wallet, or the name or lifetime is not valid.
+            SealspaceError: as `Client.sign_in`.
         """
 
     def memberships(

@@ -238,10 +238,7 @@ async def team_session(
     membership = await client.teams.membership(team)
     wallet = home.wallet()
     if wallet is None:
-        raise InvalidInput(
-            "a member of a team signs with a wallet, and you are logged in with a recovery phrase",
-            hint="log in with a wallet: sealspace --home DIR login URL --new",
-        )
+        raise no_wallet()
     session = await client.teams.sign_in(wallet, membership, ttl_s=ttl_s or SESSION_TTL_S)
     acting = client.acting(session)
     # The stored session pins the key of the team's network.
@@ -249,6 +246,14 @@ async def team_session(
     path.parent.mkdir(mode=0o700, exist_ok=True)
     save_session(acting.session, path)
     return acting.session
+
+
+def no_wallet() -> InvalidInput:
+    """Return the error for an owner with a recovery phrase, who has no wallet."""
+    return InvalidInput(
+        "a member of a team signs with a wallet, and you are logged in with a recovery phrase",
+        hint="log in with a wallet: sealspace --home DIR login URL --new",
+    )
 
 
 def forget_team_session(home: OwnerHome, team: str) -> None:

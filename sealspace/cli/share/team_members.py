@@ -4,35 +4,29 @@ A team is called by the name of a contact, whose DID is that of the team.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
-from capabilities.clock_and_entropy import SystemEntropy
 from capabilities.memberships import Role
 from capabilities.principals import same_principal
-from capabilities.signatures import WalletSigner
 
 from ...apps.memberships import TeamMember
 from ...apps.teams import Removal
 from ...client import Client
-from ...documents.contact_list import checked_name
 from ...errors import InvalidInput, LifetimeTooLong
-from ...service.command_errors import AlreadyThere
 from ...wallets import AnyWallet
-from ..options.durations import expires_option
-from ..options.paths import NEW_FILE
 from ..owner.chosen_team import (
     chosen_team,
     forget_choice,
     forget_team_session,
+    no_wallet,
     stored_choice,
     team_named,
     team_session,
 )
-from ..owner.contact_names import contacts_of, did_named, keep_contacts, name_or_none, names_for
-from ..owner.owner_profile import at_node, owner_home, read_wallet, write_wallet
+from ..owner.contact_names import did_named, name_or_none, names_for
+from ..owner.owner_profile import at_node, owner_home
 from ..terminal import (
     cell_text,
     confirm,
@@ -64,92 +58,6 @@ secrets_option: _Option = click.option(
 team_argument = click.argument("team", metavar="[TEAM]", required=False)
 
 
-@click.command(
-    epilog="Example: `sealspace team create shop --admin alice --key-file shop.key`. Move the key"
-    " file to a safe place, such as an encrypted drive or a printed copy, and delete it here.",
-)
-@click.argument("name", metavar="NAME")
-@click.option(
-    "--admin",
-    "admins",
-    metavar="DID|NAME",
-    multiple=True,
-    help="A further admin; repeatable. Name at least one, so that the team can admit members when"
-    " your key is lost.",
-)
-@click.option(
-    "--key-file",
-    type=NEW_FILE,
-    required=True,
-    help="New file for the team's own key, with mode 0600. An existing file is used again, to"
-    " complete an interrupted command.",
-)
-@expires_option("365d", "How long the admins' memberships last, from 1m to 1830d.", most_days=1830)
-@at_node
-async def create(
-    client: Client, name: str, admins: tuple[str, ...], key_file: Path, ttl_s: float
-) -> None:
-    """Create a team, whose members read and replace the same secrets.
-
-    You are its first admin. The team gets a DID, a space and an encryption network of its own. NAME
-    becomes the name of a contact of yours. The key in the file is for recovery alone: whoever has
-    it can do everything that the team can.
-    """
-    checked_name(name)
-    if client.session.did == client.session.owner:
-        raise InvalidInput(
-            "a member of a team signs with a wallet, and you are logged in with a recovery phrase",
-            hint="log in with a wallet: sealspace --home DIR login URL --new",
-        )
-    names = {await did_named(client, one): one for one in admins}
-    seed = _kept_seed(key_file)
-    team = WalletSigner(seed).did
-    known = await name_or_none(client, name)
-    if known is not None and not same_principal(known, team):
-        raise AlreadyThere(
-            f"you have a contact {name}, which is {known}", hint="choose another name for the team"
-        )
-    if any(one.folder.team == name for one in await client.sharing.shares()):
-        raise AlreadyThere(
-            f"you have a team of copies that is called {name}",
-            hint="choose another name for the team; to list your teams: sealspace team list",
-        )
-    created = await client.teams.create(
-        names,
-        ttl_s=ttl_s,
-        names={did: given for did, given in names.items() if not given.startswith("did:")},
-        seed=seed,
-    )
-    if known is None:
-        contacts = contacts_of(client)
-        await contacts.add(name, created.team)
-        keep_contacts(client, await contacts.read())
-    tell(
-        f"created the team {name}: {created.team}",
-        f"the team's own key is in {key_file}. It is for recovery: only this key admits an admin"
-        " when none is left. Whoever has it can do everything that the team can. Keep it in a safe"
-        " place, away from this machine",
-    )
-    if not names:
-        tell(_one_admin(name))
-    tell(
-        f"next: sealspace use {name}, then sealspace secret put NAME; and: sealspace team invite"
-        f" {name} --role writer"
-    )
-    print_result({"team": created.team, "name": name, "keyFile": str(key_file)})
-
-
-def _kept_seed(path: Path) -> bytes:
-    """Return the team's key in a file, which is written if it does not exist."""
-    if path.exists():
-        tell(f"using the existing key in {path}")
-        read_wallet(path)  # checks the file and what it contains
-        return bytes.fromhex(path.read_text("ascii").strip().removeprefix("0x"))
-    seed = SystemEntropy().token(32)
-    write_wallet(path, seed)
-    return seed
-
-
 @click.command()
 @team_argument
 @flag_option("--ended", help="Also list memberships that have ended or were revoked.")
@@ -172,10 +80,11 @@ async def members(client: Client, team: str | None, ended: bool) -> None:
         rows.append([cell_text(shown[column]) for column in _COLUMNS])
     print_rows(documents, _COLUMNS, rows, nothing="no members")
     if listed.has_one_admin:
-        tell(_one_admin(name))
+        tell(one_admin(name))
 
 
-def _one_admin(team: str) -> str:
+def one_admin(team: str) -> str:
+    """Return the warning for a team with only one admin."""
     return (
         f"warning: the team {team} has only one admin; if this key is lost, only the team's own key"
         f" can admit another one; next: sealspace team add {team} DID --role admin"
@@ -368,10 +277,7 @@ def wallet_of_owner() -> AnyWallet:
     """Return the owner's wallet, which signs memberships."""
     wallet = owner_home().wallet()
     if wallet is None:
-        raise InvalidInput(
-            "a member of a team signs with a wallet, and you are logged in with a recovery phrase",
-            hint="log in with a wallet: sealspace --home DIR login URL --new",
-        )
+        raise no_wallet()
     return wallet
 
 

@@ -1,30 +1,36 @@
 """The commands `sealspace recovery create`, `check` and `use`."""
 
-from contextlib import suppress
 from pathlib import Path
 
 import click
-from yarl import URL
 
-from capabilities.clock_and_entropy import SystemClock, time_text
 from capabilities.principals import same_principal
 from capabilities.signatures import WalletSigner
 
-from ...documents.recovery_shares import LEAST_THRESHOLD, MOST_SHARES, split_key
-from ...documents.recovery_sheets import (
-    OwnerRecovery,
-    RecoverySheet,
-    format_sheet,
-    parse_sheet,
-)
 from ...errors import InvalidInput
 from ...printable import printable
-from ...private_files import file_fault, make_file
-from ...service.command_errors import AlreadyThere, KeyFileUnusable
+from ...service.command_errors import AlreadyThere
 from ...wallets import wallet_from_key
 from ...wire.transport import Transport
 from ..options.durations import expires_option
-from ..options.paths import NEW_FOLDER
+from ..options.given_shares import (
+    files_argument,
+    node_for,
+    owner_for,
+    owner_option,
+    passphrase_for,
+    passphrase_option,
+    read_passphrase,
+    read_shares,
+)
+from ..options.made_shares import (
+    folder_option,
+    require_empty,
+    require_possible,
+    shares_option,
+    threshold_option,
+    write_shares,
+)
 from ..owner.node_terms import Demand, demand_options
 from ..owner.owner_profile import (
     OwnerHome,
@@ -36,16 +42,6 @@ from ..owner.owner_profile import (
 from ..provided import node_evidence
 from ..shared import shared
 from ..terminal import facts, flag_option, print_result, tell
-from .given_shares import (
-    files_argument,
-    node_for,
-    owner_for,
-    owner_option,
-    passphrase_for,
-    passphrase_option,
-    read_passphrase,
-    read_shares,
-)
 from .login import print_login, sign_in_and_keep, with_node_policy
 
 # --- create ---------------------------------------------------------------------------------------
@@ -56,27 +52,9 @@ from .login import print_login, sign_in_and_keep, with_node_policy
     " `sealspace recovery check FILE…`. New shares do not end old ones: every set that was ever"
     " made still gives the key, and the key of a wallet cannot be replaced."
 )
-@click.option(
-    "--shares",
-    type=click.IntRange(LEAST_THRESHOLD, MOST_SHARES),
-    default=5,
-    show_default=True,
-    help="How many shares to make.",
-)
-@click.option(
-    "--threshold",
-    type=click.IntRange(LEAST_THRESHOLD, MOST_SHARES),
-    default=3,
-    show_default=True,
-    help="How many of them give the key.",
-)
-@click.option(
-    "--out",
-    "folder",
-    type=NEW_FOLDER,
-    required=True,
-    help="New or empty folder for the shares, one file each, mode 0600.",
-)
+@shares_option
+@threshold_option
+@folder_option(required=True)
 @passphrase_option
 @flag_option("--print", "prints", help="Also print the shares, with their words.")
 def create(
@@ -88,40 +66,30 @@ def create(
     passphrase, the shares give the key only together with it, and nobody can recover the key
     without it.
     """
-    if threshold > shares:
-        raise click.UsageError(f"--threshold {threshold} is more than --shares {shares}")
+    require_possible(shares, threshold)
     passphrase = "" if passphrase_file is None else read_passphrase(passphrase_file)
-    _require_empty(folder)
+    require_empty(folder)
     profile, wallet = _own_wallet()
-    made = split_key(wallet.secret, threshold=threshold, shares=shares, passphrase=passphrase)
-    created = time_text(SystemClock.now())
-    node = str(URL(profile.node))  # in ASCII, as sheets are: people type the address
-    sheets = [
-        RecoverySheet(
-            share=share,
-            shares=shares,
-            owner=wallet.did,
-            node=node,
-            created=created,
-            has_passphrase=bool(passphrase),
-        )
-        for share in made
-    ]
-    texts = {f"share-{one.share.number}-of-{shares}.txt": format_sheet(one) for one in sheets}
-    _require_recovery(texts, wallet.did, passphrase)
-    _write_all(folder, {name: text.encode("ascii") for name, text in texts.items()})
-    paths = [str(folder / name) for name in texts]
+    written = write_shares(
+        folder,
+        wallet.secret,
+        owner=wallet.did,
+        node=profile.node,
+        shares=shares,
+        threshold=threshold,
+        passphrase=passphrase,
+    )
     document: dict[str, object] = {
         "owner": wallet.did,
-        "files": paths,
+        "files": written.paths,
         "threshold": threshold,
-        "created": created,
+        "created": written.sheets[0].created,
     }
     if prints:
-        document["words"] = [" ".join(one.share.words) for one in sheets]
-    lines = paths
+        document["words"] = [" ".join(one.share.words) for one in written.sheets]
+    lines = list(written.paths)
     if prints:
-        lines = "\n".join(texts.values()).split("\n")
+        lines = "\n".join(written.texts).split("\n")
     print_result(document, lines)
     tell(
         f"any {threshold} of these {shares} files give the key of {wallet.did}",
@@ -149,45 +117,6 @@ def _own_wallet() -> tuple[Profile, WalletSigner]:
             hint="make a backup with the wallet itself",
         )
     return profile, wallet
-
-
-def _require_recovery(texts: dict[str, str], owner: str, passphrase: str) -> None:
-    """Check that the texts of all files give the owner's key (RV3)."""
-    recovery = OwnerRecovery()
-    for name, text in texts.items():
-        recovery.add_sheet(parse_sheet(text.encode("ascii")), name=name)
-    recovery.key(owner=owner, passphrase=passphrase)
-
-
-def _require_empty(folder: Path) -> None:
-    """Refuse a folder that contains something."""
-    try:
-        is_free = not folder.exists() or not any(folder.iterdir())
-    except OSError as error:
-        raise _not_written(folder, error) from None
-    if not is_free:
-        raise AlreadyThere(f"the folder {folder} is not empty", hint="name a new folder with --out")
-
-
-def _write_all(folder: Path, files: dict[str, bytes]) -> None:
-    """Write all files, or none (RV10)."""
-    written: list[Path] = []
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        for name, data in files.items():
-            make_file(folder / name, data)
-            written.append(folder / name)
-    except OSError as error:
-        # An incomplete set could be taken for a complete one.
-        for path in written:
-            with suppress(OSError):
-                path.unlink()
-        raise _not_written(folder, error) from None
-
-
-def _not_written(folder: Path, error: OSError) -> KeyFileUnusable:
-    reason, step = file_fault(folder, error.errno)
-    return KeyFileUnusable(f"cannot write shares to {folder}: {reason}", hint=step)
 
 
 # --- check and use --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from embedded_node import embedded_node
 from forked_programs import forked_program
 from owner_desk import owner_desk
 from owner_machine import Owner, new_machine
+from team_desk import Team, team_desk
 from tests_support import REPOSITORY
 from trust_settings import trusting_config
 
@@ -46,6 +47,15 @@ async def owner(
 def forking_owner(owner: Owner) -> Owner:
     """An owner whose commands run in forks, because imports take a second."""
     return replace(owner, command=(forked_program("sealspace"),))
+
+
+@pytest.fixture
+async def team(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Team]:
+    """A team with one secret, which Alice has chosen."""
+    async with team_desk(tmp_path, capsys, monkeypatch) as team:
+        yield team
 
 
 @pytest.fixture

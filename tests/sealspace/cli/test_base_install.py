@@ -92,6 +92,7 @@ CALLS: Mapping[str, Call] = {
     "team list": HOME,
     "team remove": Call(f"ops {BACKEND} --home {{home}}", status=21),
     "team create": Call("shop --key-file {home}/shop.key --home {home}"),
+    "team recover": Call("--key-file {home}/shop.key --team shop --yes --home {home}"),
     "team members": Call("shop --home {home}"),
     "team role": Call(f"shop {BACKEND} --role reader --home {{home}}", status=22),
     "team leave": Call("shop --yes --home {home}", status=2),  # the last admin

@@ -18,8 +18,8 @@ from ...errors import InvalidInput, InvalidShare, SharesMissing
 from ...printable import printable
 from ...private_files import file_fault, read_key
 from ...service.command_errors import FileUnreadable
-from ..options.paths import FILE_OR_DASH, file_option, read_named
 from ..terminal import ask_hidden, interruptible, is_interactive, print_error, tell, what_happened
+from .paths import FILE_OR_DASH, file_option, read_named
 
 passphrase_option = file_option(
     "--passphrase-file",
@@ -154,15 +154,15 @@ def passphrase_for(recovery: OwnerRecovery, path: Path | None) -> str:
     )
 
 
-def owner_for(recovery: OwnerRecovery, owner: str | None) -> str:
-    """Return the DID of the owner whose key is recovered."""
+def owner_for(recovery: OwnerRecovery, owner: str | None, *, option: str = "--owner") -> str:
+    """Return the DID of the owner whose key is recovered. `option` is the one that states it."""
     if owner is not None:
         return owner
     if recovery.sheet is not None:
         return recovery.sheet.owner
     return _asked(
         "typed words do not state the owner",
-        hint="add --owner DID, which is written beside the words",
+        hint=f"add {option} DID, which is written beside the words",
         ask=lambda: _ask_openly("owner's DID"),
     )
 

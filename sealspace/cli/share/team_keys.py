@@ -1,0 +1,302 @@
+"""The commands that use a team's own key: `sealspace team create` and `team recover` (TM9).
+
+The key is in a file, or in recovery shares. It is in memory while one of these commands runs.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from capabilities.clock_and_entropy import SystemEntropy
+from capabilities.principals import same_principal
+from capabilities.signatures import WalletSigner
+
+from ...client import Client
+from ...documents.contact_list import checked_name
+from ...errors import InvalidInput
+from ...service.command_errors import AlreadyThere
+from ..options.durations import expires_option
+from ..options.given_shares import (
+    owner_for,
+    passphrase_for,
+    passphrase_option,
+    read_passphrase,
+    read_shares,
+)
+from ..options.made_shares import (
+    folder_option,
+    is_empty,
+    require_possible,
+    shares_option,
+    threshold_option,
+    write_shares,
+)
+from ..options.paths import FILE, FILE_OR_DASH, NEW_FILE
+from ..owner.chosen_team import no_wallet, team_named
+from ..owner.contact_names import contacts_of, did_named, keep_contacts, name_or_none, names_for
+from ..owner.owner_profile import at_node, read_wallet, write_wallet
+from ..terminal import confirm, end_text, print_result, tell, yes_option
+from .team_members import one_admin
+
+_TEAM_KEY = (
+    "it is for recovery: only this key admits an admin when none is left. Whoever has it can do"
+    " everything that the team can"
+)
+
+
+@click.command(
+    epilog="Examples: `sealspace team create shop --admin alice --shares 3 --threshold 2 --out"
+    " shares`: give each file to another person, and delete the folder. `sealspace team create shop"
+    " --admin alice --key-file shop.key`: move the file to a safe place, such as a locked drive.",
+)
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--admin",
+    "admins",
+    metavar="DID|NAME",
+    multiple=True,
+    help="A further admin; repeatable. Name at least one, so that the team can admit members when"
+    " your key is lost.",
+)
+@shares_option
+@threshold_option
+@folder_option(
+    required=False, more=" An existing set is used again, to complete an interrupted command."
+)
+@passphrase_option
+@click.option(
+    "--key-file",
+    type=NEW_FILE,
+    help="New file for the team's own key, with mode 0600, instead of shares. An existing file is"
+    " used again, to complete an interrupted command.",
+)
+@expires_option("365d", "How long the admins' memberships last, from 1m to 1830d.", most_days=1830)
+@at_node
+async def create(
+    client: Client,
+    name: str,
+    admins: tuple[str, ...],
+    shares: int,
+    threshold: int,
+    folder: Path | None,
+    passphrase_file: Path | None,
+    key_file: Path | None,
+    ttl_s: float,
+) -> None:
+    """Create a team, whose members read and replace the same secrets.
+
+    You are its first admin. The team gets a DID, a space and an encryption network of its own. NAME
+    becomes the name of a contact of yours. The team's key is for recovery alone: whoever has it can
+    do everything that the team can. It is split into shares with --out, or written to --key-file.
+    """
+    checked_name(name)
+    _require_one_place(folder, key_file)
+    require_possible(shares, threshold)
+    if client.session.did == client.session.owner:
+        raise no_wallet()
+    names = {await did_named(client, one): one for one in admins}
+    if key_file is not None:
+        seed = _seed_in_file(key_file)
+        place = str(key_file)
+    else:
+        assert folder is not None
+        passphrase = "" if passphrase_file is None else read_passphrase(passphrase_file)
+        if is_empty(folder):
+            seed = _new_shares(folder, client.url, shares, threshold, passphrase)
+        else:
+            seed = _seed_in_folder(folder, passphrase_file)
+        place = str(folder)
+    await _require_free_name(client, name, WalletSigner(seed).did)
+    created = await client.teams.create(
+        names,
+        ttl_s=ttl_s,
+        names={did: given for did, given in names.items() if not given.startswith("did:")},
+        seed=seed,
+    )
+    if await name_or_none(client, name) is None:
+        contacts = contacts_of(client)
+        await contacts.add(name, created.team)
+        keep_contacts(client, await contacts.read())
+    tell(f"created the team {name}: {created.team}")
+    if key_file is not None:
+        tell(
+            f"the team's own key is in {key_file}; {_TEAM_KEY}. Keep it in a safe place, away from"
+            " this machine"
+        )
+    else:
+        tell(
+            f"shares of the team's own key are in {folder}; {_TEAM_KEY}",
+            "give each file to another person, then delete the folder; to try the shares:"
+            " sealspace recovery check FILE…",
+        )
+    if not names:
+        tell(one_admin(name))
+    tell(
+        f"next: sealspace use {name}, then sealspace secret put NAME; and: sealspace team invite"
+        f" {name} --role writer"
+    )
+    print_result(
+        {
+            "team": created.team,
+            "name": name,
+            "keyFile": None if key_file is None else place,
+            "shares": None if key_file is not None else place,
+        }
+    )
+
+
+def _require_one_place(folder: Path | None, key_file: Path | None) -> None:
+    """Check that the options say where the team's key goes."""
+    if folder is None and key_file is None:
+        raise click.UsageError(
+            "say where the team's own key goes: --out DIR splits it into shares for several people,"
+            " --key-file FILE writes it to one file"
+        )
+    if folder is not None and key_file is not None:
+        raise click.UsageError("--out and --key-file cannot be combined: choose one of them")
+    if folder is None:
+        context = click.get_current_context()
+        for option in ("shares", "threshold", "passphrase_file"):
+            if context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+                given = option.replace("_", "-")
+                raise click.UsageError(f"--{given} is for shares: add --out, and omit --key-file")
+
+
+def _seed_in_file(path: Path) -> bytes:
+    """Return the team's key in a file, which is written if it does not exist."""
+    if path.exists():
+        tell(f"using the existing key in {path}")
+        return read_wallet(path).secret
+    seed = SystemEntropy().token(32)
+    write_wallet(path, seed)
+    return seed
+
+
+def _new_shares(folder: Path, node: str, shares: int, threshold: int, passphrase: str) -> bytes:
+    """Make a key for a team, and write its shares."""
+    seed = SystemEntropy().token(32)
+    write_shares(
+        folder,
+        seed,
+        owner=WalletSigner(seed).did,
+        node=node,
+        shares=shares,
+        threshold=threshold,
+        passphrase=passphrase,
+        is_team=True,
+    )
+    return seed
+
+
+def _seed_in_folder(folder: Path, passphrase_file: Path | None) -> bytes:
+    """Return the key that the shares in a folder give, which a former command wrote."""
+    recovery = read_shares(sorted(folder.iterdir()))
+    sheet = recovery.sheet
+    assert sheet is not None  # each of the files is one
+    if len(recovery) != sheet.shares:
+        raise InvalidInput(
+            f"{folder} contains {len(recovery)} of {sheet.shares} shares",
+            hint="if the team was not created, delete the folder, and run the command again",
+        )
+    tell(f"using the existing shares in {folder}")
+    return recovery.key(passphrase=passphrase_for(recovery, passphrase_file))
+
+
+async def _require_free_name(client: Client, name: str, team: str) -> None:
+    """Check that a name can become that of a team among the contacts."""
+    known = await name_or_none(client, name)
+    if known is not None and not same_principal(known, team):
+        raise AlreadyThere(
+            f"you have a contact {name}, which is {known}", hint="choose another name for the team"
+        )
+    former = (await names_for(client, [team])).name(team)
+    if former not in (None, name):
+        raise AlreadyThere(
+            f"this is the key of {team}, which is your contact {former}",
+            hint=f"a new team needs a new key; to complete the team {former}, use this name",
+        )
+    if any(one.folder.team == name for one in await client.sharing.shares()):
+        raise AlreadyThere(
+            f"you have a team of copies that is called {name}",
+            hint="choose another name for the team; to list your teams: sealspace team list",
+        )
+
+
+# --- recovery -------------------------------------------------------------------------------------
+
+
+@click.command(
+    epilog="Examples: `sealspace team recover share-1-of-3.txt share-3-of-3.txt`; `sealspace team"
+    " recover --key-file shop.key --team shop --admin bob`."
+)
+@click.argument("files", nargs=-1, type=FILE_OR_DASH, metavar="[FILE… | -]")
+@click.option("--key-file", type=FILE, help="File with the team's own key, instead of shares.")
+@click.option(
+    "--team",
+    metavar="DID|NAME",
+    help="The team. Default: the DID that the files of the shares state.",
+)
+@click.option("--admin", metavar="DID|NAME", help="The new admin. Default: you.")
+@passphrase_option
+@expires_option("365d", "How long the membership lasts, from 1m to 1830d.", most_days=1830)
+@yes_option
+@at_node
+async def recover(
+    client: Client,
+    files: tuple[Path, ...],
+    key_file: Path | None,
+    team: str | None,
+    admin: str | None,
+    passphrase_file: Path | None,
+    ttl_s: float,
+    yes: bool,
+) -> None:
+    """Admit an admin with a team's own key, if no admin is left.
+
+    The shares are put together, and the key is compared with the team's DID before anything is
+    signed. You have to be logged in at the team's node. All members stay as they are: remove lost
+    admins afterwards. The key is not stored.
+    """
+    if bool(files) == (key_file is not None):
+        raise click.UsageError("name the team's key: either the files of shares, or --key-file")
+    wanted = None if team is None else await team_named(client, team)
+    name = None
+    did: str = client.session.owner
+    if admin is not None:
+        did = await did_named(client, admin)
+        name = None if admin.startswith("did:") else admin
+    elif client.session.did == client.session.owner:
+        raise no_wallet()
+    if key_file is None:
+        seed, wanted = _seed_of_shares(files, wanted, passphrase_file)
+    else:
+        if wanted is None:
+            raise click.UsageError("a key file does not state the team: add --team")
+        seed = read_wallet(key_file).secret
+    names = await names_for(client, [wanted, did])
+    confirm(
+        f"make {names.whole(did)} an admin of the team {names.whole(wanted)}, who can read and"
+        " replace all its secrets, and remove all members?",
+        yes=yes,
+    )
+    grant = await client.teams.recover(seed, wanted, did, ttl_s=ttl_s, name=name)
+    tell(f"{names.whole(did)} is an admin of the team, {end_text(grant.expires_at)}")
+    if names.name(wanted) is None:
+        tell(f"next: sealspace contact add NAME {wanted}")
+    tell(
+        "next: sealspace team members NAME, and remove each admin whose key is lost:"
+        " sealspace team remove NAME DID"
+    )
+    print_result({"team": wanted, "admin": did, "cid": grant.cid})
+
+
+def _seed_of_shares(
+    files: Sequence[Path], team: str | None, passphrase_file: Path | None
+) -> tuple[bytes, str]:
+    """Return a team's key and DID. The key is that of this DID (RV8)."""
+    recovery = read_shares(files)
+    wanted = owner_for(recovery, team, option="--team")
+    passphrase = passphrase_for(recovery, passphrase_file)
+    return recovery.key(owner=wanted, passphrase=passphrase), wanted
