@@ -53,6 +53,7 @@ class TeamMember(NamedTuple):
         name: how the team calls the member, or None.
         role: `admin`, `writer` or `reader`.
         secrets: labels of the secrets that the member may use; empty for all.
+        since: when it was signed, epoch seconds, as the signer stated it; None if it does not say.
         ends_at: epoch seconds.
         admitted_by: DID of the wallet that signed: the team's, or an admin's.
         status: as the node states it; `active` is a live one.
@@ -65,6 +66,7 @@ class TeamMember(NamedTuple):
     name: str | None
     role: Role
     secrets: tuple[str, ...]
+    since: float | None
     ends_at: int
     admitted_by: Principal
     status: Status
@@ -146,6 +148,28 @@ def with_descendants(listed: TeamMembers, members: Iterable[TeamMember]) -> froz
     return frozenset(ending)
 
 
+def ending_of_others(
+    listed: TeamMembers, ending: Collection[str], did: str
+) -> tuple[TeamMember, ...]:
+    """Return the memberships of others that end with those of a member.
+
+    A membership is left out if an equal one stays, so a removal can be repeated.
+
+    Args:
+        listed: the team's members.
+        ending: cids of all memberships that end; see `with_descendants`.
+        did: the member who is removed or gets another role.
+    """
+    stays = {terms_of(one) for one in listed.live if one.grant.cid not in ending}
+    found = []
+    for one in listed.live:
+        is_of_another = one.grant.cid in ending and not same_principal(one.did, did)
+        if is_of_another and terms_of(one) not in stays:
+            stays.add(terms_of(one))
+            found.append(one)
+    return tuple(found)
+
+
 def stated_team(token: str) -> Principal | None:
     """Return the team of a membership; None for any other token. No signature is verified."""
     try:
@@ -210,6 +234,7 @@ def read_member(
         name=stated.name,
         role=stated.role,
         secrets=tuple(sorted([one.label for one in secrets if one is not None])),
+        since=delegation.issued_at,
         ends_at=stated.end,
         admitted_by=delegation.delegator,
         status=record.status,

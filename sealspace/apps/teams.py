@@ -47,13 +47,13 @@ from .memberships import (
     TeamMember,
     TeamMembers,
     admin_of,
+    ending_of_others,
     is_admitted,
     members_of,
     read_member,
     registered,
     require_other_admin,
     stated_team,
-    terms_of,
     verified,
     with_descendants,
 )
@@ -436,6 +436,7 @@ class Teams:
         wallet: AnyWallet,
         secrets: Collection[str] = (),
         ttl_s: float | None = None,
+        kept: Collection[str] | None = None,
     ) -> Removal:
         """Replace the memberships of a member by one with another role.
 
@@ -448,6 +449,7 @@ class Teams:
             wallet: as in `admit`.
             secrets: as in `admit`.
             ttl_s: lifetime of the new membership; None: until the former one ends.
+            kept: as in `remove`.
         Raises:
             InvalidInput: the member is the last admin; or as `remove`.
             NotAMember: as `remove`.
@@ -459,7 +461,7 @@ class Teams:
             require_other_admin(listed, did)
         ending = with_descendants(listed, former)
         own = admin_of(listed, wallet, without=ending)
-        renewed = await self._renew(listed, ending, own, wallet, without=did)
+        renewed = await self._renew(ending_of_others(listed, ending, did), kept, own, wallet)
         ends_at = min(former[0].ends_at, own.ends_at)
         if ttl_s is not None:
             require_life(ttl_s)
@@ -478,7 +480,24 @@ class Teams:
         await Delegations(self._caller).revoke(*revoked)
         return Removal(renewed=renewed, revoked=revoked)
 
-    async def remove(self, did: str, *, wallet: AnyWallet) -> Removal:
+    async def admitted_by(self, did: str, *, wallet: AnyWallet) -> tuple[TeamMember, ...]:
+        """Return the memberships of others that end with those of a member (TM15).
+
+        These are the ones that the member signed as an admin, and those below them. One of them can
+        be for a second wallet of the same person. Members who keep an equal membership are left
+        out.
+
+        Args:
+            did: the member.
+            wallet: the wallet of the admin who is going to remove the member.
+        Raises:
+            SealspaceError: as `remove`.
+        """
+        return _removal_of(await self.members(), did, wallet).others
+
+    async def remove(
+        self, did: str, *, wallet: AnyWallet, kept: Collection[str] | None = None
+    ) -> Removal:
         """Remove a member. Afterwards, the member reads and writes nothing (TM7).
 
         Members whom a removed admin had admitted would lose their membership too. So the admin who
@@ -488,28 +507,20 @@ class Teams:
         Args:
             did: the member.
             wallet: the wallet of the admin who removes.
+            kept: cids of the memberships that are signed anew, of those that `admitted_by` returns.
+                The others end. None: all are signed anew, also those of admins whom the removed
+                admin admitted, so this is only for a member who is trusted until now.
         Raises:
             InvalidInput: the member is the last admin, or admitted the admin who removes.
             NotAMember: the DID is not a member, or the wallet is not that of an admin.
             SealspaceError: as `members` and `Delegations.revoke`.
         """
-        listed = await self.members()
-        former = members_of(listed, did)
-        require_other_admin(listed, did)
-        ending = with_descendants(listed, former)
+        planned = _removal_of(await self.members(), did, wallet)
         renewed: tuple[TeamMember, ...] = ()
-        if not same_principal(former[0].did, wallet_of(wallet).did):
-            own = admin_of(listed, wallet, without=ending)
-            renewed = await self._renew(listed, ending, own, wallet, without=did)
-        elif len(ending) > len(former):
-            # A new membership cannot cite one that is about to end.
-            raise InvalidInput(
-                "cannot leave yet: the memberships that you signed would end with yours",
-                hint="ask another admin to remove you; that signs these memberships anew first",
-            )
-        revoked = tuple([one.grant.cid for one in former])
-        await Delegations(self._caller).revoke(*revoked)
-        return Removal(renewed=renewed, revoked=revoked)
+        if planned.own is not None:
+            renewed = await self._renew(planned.others, kept, planned.own, wallet)
+        await Delegations(self._caller).revoke(*planned.revoked)
+        return Removal(renewed=renewed, revoked=planned.revoked)
 
     # --- details ----------------------------------------------------------------------------------
 
@@ -573,24 +584,20 @@ class Teams:
 
     async def _renew(
         self,
-        listed: TeamMembers,
-        ending: Collection[str],
+        ending: Iterable[TeamMember],
+        kept: Collection[str] | None,
         own: TeamMember,
         wallet: AnyWallet,
-        *,
-        without: str,
     ) -> tuple[TeamMember, ...]:
-        """Sign memberships of others anew that are about to end (TM7).
+        """Sign memberships of others anew that are about to end (TM7, TM15).
 
-        A member who has an equal membership that stays is left out, so this can be repeated.
+        With `kept`, only those with these cids are signed. A membership that was signed after the
+        person chose is not among them.
         """
-        kept = {terms_of(one) for one in listed.live if one.grant.cid not in ending}
         renewed = []
-        for one in listed.live:
-            is_ending = one.grant.cid in ending and not same_principal(one.did, without)
-            if not is_ending or terms_of(one) in kept:
+        for one in ending:
+            if kept is not None and one.grant.cid not in kept:
                 continue
-            kept.add(terms_of(one))
             ends_at = min(one.ends_at, own.ends_at)
             grant = await sign_membership(
                 self._caller,
@@ -608,6 +615,44 @@ class Teams:
                 )
             )
         return tuple(renewed)
+
+
+class _PlannedRemoval(NamedTuple):
+    """A removal before it is done.
+
+    Attributes:
+        revoked: cids of the member's memberships.
+        others: memberships of others that end with them.
+        own: the membership of the admin who signs these anew; None if members remove themselves.
+    """
+
+    revoked: tuple[str, ...]
+    others: tuple[TeamMember, ...]
+    own: TeamMember | None
+
+
+def _removal_of(listed: TeamMembers, did: str, wallet: AnyWallet) -> _PlannedRemoval:
+    """Check that a member can be removed, and return the memberships that this ends.
+
+    The errors are those of `Teams.remove`.
+    """
+    former = members_of(listed, did)
+    require_other_admin(listed, did)
+    ending = with_descendants(listed, former)
+    own = None
+    if not same_principal(former[0].did, wallet_of(wallet).did):
+        own = admin_of(listed, wallet, without=ending)
+    elif len(ending) > len(former):
+        # A new membership cannot cite one that is about to end.
+        raise InvalidInput(
+            "cannot leave yet: the memberships that you signed would end with yours",
+            hint="ask another admin to remove you; that signs these memberships anew first",
+        )
+    return _PlannedRemoval(
+        revoked=tuple([one.grant.cid for one in former]),
+        others=ending_of_others(listed, ending, did),
+        own=own,
+    )
 
 
 def _not_a_member(team: str) -> NotAMember:

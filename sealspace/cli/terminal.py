@@ -376,6 +376,15 @@ def confirm(question: str, *, yes: bool = False, hint: str = "add --yes") -> Non
         raise click.Abort
 
 
+def ask_text(question: str) -> str:
+    """Ask for a text on the terminal, which may be empty."""
+    with interruptible():
+        typed: str = click.prompt(
+            printable_line(question), default="", show_default=False, err=True
+        )
+    return typed.strip()
+
+
 def ask_yes_or_no(question: str) -> bool:
     """Ask a question on the terminal, and return whether the answer is yes."""
     asked = f"{printable_line(question)} [y/N]"

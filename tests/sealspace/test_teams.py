@@ -217,6 +217,38 @@ async def test_TM15_members_of_a_removed_admin_stay(office: Office) -> None:
     assert listed == {office.alice.did: "admin", carol.did: "admin", dave.did: "reader"}
 
 
+async def test_TM15_only_confirmed_memberships_are_signed_anew(office: Office) -> None:
+    """TM15: of the memberships below a removed admin, only those that were named stay."""
+    bob = await office.admitted("admin")
+    second = await office.admitted("admin", by=bob)
+    carol = await office.admitted("reader", by=second)
+    acting, wallet = await office.alice.as_member(), office.alice.wallet
+    found = await acting.teams.admitted_by(bob.did, wallet=wallet)
+    assert {one.did for one in found} == {second.did, carol.did}
+    assert all(one.since == office.bench.clock.now() for one in found)
+    kept = [one.grant.cid for one in found if one.role != "admin"]
+    # Bob admits another key while the person who removes him answers.
+    third = await office.admitted("writer", by=second)
+    removed = await acting.teams.remove(bob.did, wallet=wallet, kept=kept)
+    assert [one.did for one in removed.renewed] == [carol.did]
+    assert await carol.reads() == "open sesame"
+    for person in (bob, second, third):
+        with pytest.raises(NotAMember):
+            await person.as_member()
+    assert await acting.teams.admitted_by(carol.did, wallet=wallet) == ()
+
+
+async def test_TM15_a_role_is_changed_without_second_keys(office: Office) -> None:
+    """TM15: an admin who becomes a reader takes along who is not confirmed."""
+    bob = await office.admitted("admin")
+    second = await office.admitted("admin", by=bob)
+    acting = await office.alice.as_member()
+    await acting.teams.change_role(bob.did, "reader", wallet=office.alice.wallet, kept=[])
+    assert await roles(office.alice) == {office.alice.did: "admin", bob.did: "reader"}
+    with pytest.raises(NotAMember):
+        await second.as_member()
+
+
 async def test_TM15_an_interrupted_removal_is_repeated(office: Office) -> None:
     """TM15: a removal that stopped before the revocation renews nobody twice."""
     bob = await office.admitted("admin")

@@ -34,6 +34,7 @@ from ..terminal import (
     tell,
     yes_option,
 )
+from .admitted_members import Admitted, admitted_option
 from .team_members import (
     admit,
     members_team_named,
@@ -187,18 +188,22 @@ async def add(
 @click.command()
 @_team
 @_did
+@admitted_option
 @at_node
-async def remove(client: Client, team: str, did: str) -> None:
+async def remove(client: Client, team: str, did: str, admitted: Admitted | None) -> None:
     """Remove a person from TEAM.
 
     In a team of copies, the person's copies are deleted. In a team with members, the membership is
-    revoked. Memberships that a removed admin signed are signed anew first, by you. What was read
-    stays known, so store other values afterwards.
+    revoked. The members whom a removed admin had admitted are listed, and you are asked which of
+    them stay: you sign their memberships anew first. What was read stays known, so store other
+    values afterwards.
     """
     did = await did_named(client, did)
     if (members_team := await members_team_named(client, team)) is not None:
-        await remove_member(client, members_team, did)
+        await remove_member(client, members_team, did, admitted)
         return
+    if admitted is not None:
+        raise click.UsageError(f"{team} is not a team with members: omit --admitted")
     await _unshare(client, None, did, team)
 
 

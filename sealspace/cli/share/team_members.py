@@ -38,6 +38,7 @@ from ..terminal import (
     tell,
     yes_option,
 )
+from .admitted_members import Admitted, admitted_option, chosen_to_stay
 
 _ROLES = ("admin", "writer", "reader")
 _COLUMNS = ("member", "name", "role", "secrets", "until", "by", "state")
@@ -109,8 +110,16 @@ def _member_json(one: TeamMember) -> dict[str, object]:
 @click.argument("did", metavar="DID|NAME")
 @role_option
 @secrets_option
+@admitted_option
 @at_node
-async def role(client: Client, team: str, did: str, role: Role | None, secrets: str | None) -> None:
+async def role(
+    client: Client,
+    team: str,
+    did: str,
+    role: Role | None,
+    secrets: str | None,
+    admitted: Admitted | None,
+) -> None:
     """Change the role of a member of TEAM, or the secrets that the member may use.
 
     The new membership replaces all that the member has. It ends when the former one would have
@@ -121,8 +130,10 @@ async def role(client: Client, team: str, did: str, role: Role | None, secrets: 
     member = await did_named(client, did)
     team_did = await team_named(client, team)
     acting = client.acting(await team_session(home, client, team_did))
+    wallet = wallet_of_owner()
+    kept = await chosen_to_stay(acting, client, member, admitted, wallet=wallet)
     changed = await acting.teams.change_role(
-        member, given, wallet=wallet_of_owner(), secrets=labels_in(secrets)
+        member, given, wallet=wallet, secrets=labels_in(secrets), kept=kept
     )
     await _tell_renewed(client, changed)
     tell(f"{did} is {with_article(given)} of the team {team} now, from the next command on")
@@ -206,10 +217,12 @@ async def admit(
     print_result({"team": team, "member": did, "role": given, "cid": grant.cid})
 
 
-async def remove_member(client: Client, team: str, did: str) -> None:
+async def remove_member(client: Client, team: str, did: str, admitted: Admitted | None) -> None:
     """Remove a member of a team with members."""
     acting = client.acting(await team_session(owner_home(), client, team))
-    removed = await acting.teams.remove(did, wallet=wallet_of_owner())
+    wallet = wallet_of_owner()
+    kept = await chosen_to_stay(acting, client, did, admitted, wallet=wallet)
+    removed = await acting.teams.remove(did, wallet=wallet, kept=kept)
     await _tell_renewed(client, removed)
     tell(
         f"removed {(await names_for(client, [did])).whole(did)}",

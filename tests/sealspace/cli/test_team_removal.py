@@ -1,0 +1,65 @@
+"""The question which members of a removed admin stay (TM15)."""
+
+import pytest
+from owner_desk import Ran
+from team_desk import Team
+
+
+@pytest.fixture
+async def five(team: Team) -> Team:
+    """Bob, an admin, has admitted the admin Eve, the writer Carol and the reader Dave."""
+    await team.joined("bob", "admin")
+    await team.joined("eve", "admin", by="bob")
+    await team.joined("carol", "writer", by="bob")
+    await team.joined("dave", "reader", by="eve")
+    return team
+
+
+async def removed(team: Team, *more: str, typed: str | None = None) -> Ran:
+    return await team.run("alice", "team", "remove", "shop", "bob", *more, typed=typed)
+
+
+async def test_TM15_an_admin_needs_a_yes(five: Team) -> None:
+    """TM15: members are listed; writers and readers stay by default, an admin after a yes."""
+    ran = await removed(five, typed="\ny\n")
+    assert ran.status == 0, ran
+    assert f"bob ({five.dids['bob']}) had admitted:" in ran.err
+    assert f"carol ({five.dids['carol']}), writer, since 20" in ran.err
+    assert "may be a second key of the same person" in ran.err
+    assert set(await five.roles("alice")) == {"alice", "eve", "carol", "dave"}
+
+
+async def test_TM15_a_second_key_is_removed(five: Team) -> None:
+    """TM15: without a yes an admin goes too; members of that admin stay, unless they are named."""
+    ran = await removed(five, typed="mallory\ncarol\n\n")
+    assert ran.status == 0 and "mallory is not one of these" in ran.err, ran
+    assert set(await five.roles("alice")) == {"alice", "dave"}
+    assert "was revoked" in await five.reads("eve")
+    await five.must("dave", "use", "shop")
+    assert await five.reads("dave") == "open sesame"
+
+
+async def test_TM15_without_a_terminal(five: Team) -> None:
+    """TM15: nobody is removed if an admin would have to be asked about; two options answer it."""
+    refused = await removed(five)
+    assert refused.status == 2 and refused.next.endswith("--admitted keep or --admitted remove")
+    assert len(await five.roles("alice")) == 5
+    assert (await removed(five, "--admitted", "keep")).status == 0
+    assert set(await five.roles("alice")) == {"alice", "eve", "carol", "dave"}
+
+
+async def test_TM15_all_are_removed(five: Team) -> None:
+    """TM15: --admitted remove ends all that depends on the admin, also after a change of role."""
+    changed = await five.run(
+        "alice", "team", "role", "shop", "bob", "--role", "reader", "--admitted", "remove"
+    )
+    assert changed.status == 0, changed
+    assert await five.roles("alice") == {"alice": "admin", "bob": "reader"}
+
+
+async def test_admitted_is_for_teams_with_members(team: Team) -> None:
+    """A team of copies has no admins, so the option is refused."""
+    await team.log_in("bob")
+    await team.must("alice", "team", "add", "ops", "bob")
+    ran = await team.run("alice", "team", "remove", "ops", "bob", "--admitted", "keep")
+    assert ran.status == 2 and "not a team with members" in ran.happened
