@@ -42,6 +42,7 @@ from ..wallets import AnyWallet, wallet_of
 from ..wire.caller import Caller
 from ..wire.delegation_history import MAX_PAGE_ITEMS, DelegationRecord, Direction, Status
 from ..wire.sign_in import MAX_SESSION_TTL_S, SESSION_TTL_S, pass_on, register
+from .adoption import Adopted, adopt_secret
 from .membership_signing import MEMBERSHIP_TTL_S, member_did, require_life, sign_membership
 from .memberships import (
     TeamMember,
@@ -294,6 +295,29 @@ class Teams:
         for one in own:
             await Delegations(self._caller).revoke_by_wallet(one.grant.cid, wallet)
         return tuple([one.grant.cid for one in own])
+
+    async def adopt(self, label: str, session: Session, *, keep: bool = False) -> Adopted:
+        """Move one of the owner's own secrets into a team, with its versions (TM16).
+
+        All versions that the node keeps are sealed for the team, in their order and with their
+        times. Then they are read and compared, and one's own secret is deleted. A value that the
+        team has already is never replaced. An interrupted call can be repeated. What was granted
+        on one's own secret does not move.
+
+        Args:
+            label: `NAME` or `scope/NAME`.
+            session: for the team, of a writer or admin for all secrets.
+            keep: do not delete one's own secret.
+        Raises:
+            NotFound: there is no such secret.
+            InvalidInput: the name is reserved for runners, or the team has another value.
+            NotGranted: the session is that of a reader, or of a member for some secrets.
+            UnboundValue: a version does not state its place, and may be another secret's.
+            PreconditionFailed: somebody wrote one of the two secrets at the same time; repeat the
+                call.
+            SealspaceError: as `Secrets.read`, `Secrets.versions` and `Kv.put`.
+        """
+        return await adopt_secret(self._caller, self._caller.acting(session), label, keep=keep)
 
     # --- for the team -----------------------------------------------------------------------------
 

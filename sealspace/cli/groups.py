@@ -174,6 +174,13 @@ team = LazyGroup(
             },
         ),
         **rows_of(
+            "sealspace.cli.share.team_adoption",
+            {
+                "adopt": "Move your own secrets into a team.",
+                "convert": "Turn a team of copies into a team with members.",
+            },
+        ),
+        **rows_of(
             "sealspace.cli.share.team_members",
             {
                 "members": "List the members of a team.",

@@ -90,6 +90,7 @@ def secret_payload(
     place: Place,
     now: float,
     created_at: str | None = None,
+    updated_at: str | None = None,
 ) -> bytes:
     """Encode the plaintext of a secret (EN26).
 
@@ -101,12 +102,16 @@ def secret_payload(
         place: where the envelope will be stored (EN45).
         now: epoch seconds.
         created_at: RFC 3339 text of an earlier value; None: `now`.
+        updated_at: RFC 3339 text of a value that moves to another place; None: `now`.
     Raises:
         InvalidSecretValue: the value has another type, is too long, or is not valid Unicode.
     """
     at = iso_time(now)
     payload = _Payload(
-        value="", created_at=created_at or at, updated_at=at, place=place_json(place)
+        value="",
+        created_at=at if created_at is None else created_at,
+        updated_at=at if updated_at is None else updated_at,
+        place=place_json(place),
     )
     if isinstance(value, str):
         payload.value = value

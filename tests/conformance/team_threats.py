@@ -14,9 +14,16 @@ TESTS_OF_TEAM_THREATS: dict[str, tuple[str, ...]] = {
         _COMMANDS + "test_five_people",
         _COMMANDS + "test_CL1_run_with_a_team",
     ),
+    "3.5 moving a secret into a team is interrupted, or meets a member who writes the same name, and "
+    "a value is lost or replaced": (
+        "sealspace/test_adoption.py::test_TM16_interrupted_at_each_write",
+        "sealspace/test_adoption.py::test_TM16_a_value_of_the_team_is_not_replaced",
+        "sealspace/cli/test_team_adoption.py::test_TM16_adopt_is_killed_at_each_write",
+    ),
     "3.5 a malicious admin admits a stranger, or removes the others": (
         "attacks/test_members.py::test_TM7_two_admins_remove_each_other",
         _TEAMS + "test_TM2_memberships_that_a_node_invents",
+        "sealspace/cli/test_team_removal.py::test_TM15_an_admin_needs_a_yes",
     ),
     "3.5 somebody steals, alters or repeats an invitation, or answers between the two people": (
         _INVITATIONS + "test_TM10_altered_lines",

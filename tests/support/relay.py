@@ -24,6 +24,7 @@ _PASSED_BACK = (
     "last-modified",
     "x-tinycloud-truncated",
     "x-tinycloud-next-cursor",
+    "x-sealspace-version",
 )
 
 _HEADER_BYTES = 384 * 1024

@@ -83,6 +83,27 @@ async def list_grants(client: Client, label: str) -> None:
     _require_complete(access)
 
 
+async def other_readers(client: Client, label: str) -> list[str]:
+    """Return in words who else can read or replace a secret, a line each.
+
+    A last line says what is missing, if the answer is incomplete.
+
+    Raises:
+        SealspaceError: as `Access.of`.
+    """
+    secret = parse_secret_label(label)
+    access = await client.access.of(secret.name, scope=secret.scope)
+    names = await known_names(client, _others(access))
+    lines = []
+    for reader in access.readers:
+        if reader.kind not in ("owner", "session", "operator"):
+            lines.append(f"{_who(reader, client, names)}, {end_text(reader.until)}")
+    lines += [f"{_named(one.delegate, names)}, who can replace it" for one in access.writers]
+    if not access.is_complete:
+        lines.append(f"others may have grants: the answer lacks {'; and '.join(access.missing)}")
+    return lines
+
+
 def _others(access: SecretAccess) -> list[str]:
     """Return the DIDs of all who can read or replace a secret, without the owner and the logins."""
     dids = [one.did for one in access.readers if one.kind not in ("owner", "session", "operator")]

@@ -3,16 +3,21 @@
 The key is in a file, or in recovery shares. It is in memory while one of these commands runs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from capabilities.clock_and_entropy import SystemEntropy
+from capabilities.frozen import frozen
 from capabilities.principals import same_principal
 from capabilities.signatures import WalletSigner
 
+from ...apps.membership_signing import MEMBERSHIP_TTL_S
+from ...apps.team_keys import CreatedTeam
 from ...client import Client
 from ...documents.contact_list import checked_name
 from ...errors import InvalidInput
@@ -46,6 +51,75 @@ _TEAM_KEY = (
 )
 
 
+@frozen
+class KeyPlace:
+    """Where the key of a new team goes: into shares in a folder, or into one file.
+
+    Attributes:
+        shares: how many shares are made.
+        threshold: how many of them give the key.
+        folder: for the shares, or None.
+        passphrase_file: with the passphrase of the shares, or None.
+        key_file: for the whole key, or None.
+    """
+
+    shares: int
+    threshold: int
+    folder: Path | None
+    passphrase_file: Path | None
+    key_file: Path | None
+
+    @property
+    def path(self) -> Path:
+        """The folder or the file."""
+        path = self.folder or self.key_file
+        assert path is not None  # checked by `key_options`
+        return path
+
+
+def key_options(command: Callable[..., Any]) -> Callable[..., Any]:  # Any: as in click
+    """Add the options for the key of a new team. The command gets them as `place`."""
+
+    @wraps(command)
+    def called(
+        *arguments: Any,
+        shares: int,
+        threshold: int,
+        folder: Path | None,
+        passphrase_file: Path | None,
+        key_file: Path | None,
+        **named: Any,
+    ) -> Any:
+        place = KeyPlace(
+            shares=shares,
+            threshold=threshold,
+            folder=folder,
+            passphrase_file=passphrase_file,
+            key_file=key_file,
+        )
+        _require_one_place(place)
+        return command(*arguments, place=place, **named)
+
+    found: Callable[..., Any] = called
+    for option in (
+        click.option(
+            "--key-file",
+            type=NEW_FILE,
+            help="New file for the team's own key, with mode 0600, instead of shares. An existing"
+            " file is used again, to complete an interrupted command.",
+        ),
+        passphrase_option,
+        folder_option(
+            required=False,
+            more=" An existing set is used again, to complete an interrupted command.",
+        ),
+        threshold_option,
+        shares_option,
+    ):
+        found = option(found)
+    return found
+
+
 @click.command(
     epilog="Examples: `sealspace team create shop --admin alice --shares 3 --threshold 2 --out"
     " shares`: give each file to another person, and delete the folder. `sealspace team create shop"
@@ -60,30 +134,11 @@ _TEAM_KEY = (
     help="A further admin; repeatable. Name at least one, so that the team can admit members when"
     " your key is lost.",
 )
-@shares_option
-@threshold_option
-@folder_option(
-    required=False, more=" An existing set is used again, to complete an interrupted command."
-)
-@passphrase_option
-@click.option(
-    "--key-file",
-    type=NEW_FILE,
-    help="New file for the team's own key, with mode 0600, instead of shares. An existing file is"
-    " used again, to complete an interrupted command.",
-)
+@key_options
 @expires_option("365d", "How long the admins' memberships last, from 1m to 1830d.", most_days=1830)
 @at_node
 async def create(
-    client: Client,
-    name: str,
-    admins: tuple[str, ...],
-    shares: int,
-    threshold: int,
-    folder: Path | None,
-    passphrase_file: Path | None,
-    key_file: Path | None,
-    ttl_s: float,
+    client: Client, name: str, admins: tuple[str, ...], place: KeyPlace, ttl_s: float
 ) -> None:
     """Create a team, whose members read and replace the same secrets.
 
@@ -91,24 +146,49 @@ async def create(
     becomes the name of a contact of yours. The team's key is for recovery alone: whoever has it can
     do everything that the team can. It is split into shares with --out, or written to --key-file.
     """
+    created = await make_team(client, name, admins, place, ttl_s=ttl_s)
+    tell(
+        f"next: sealspace use {name}, then sealspace secret put NAME; and: sealspace team invite"
+        f" {name} --role writer"
+    )
+    is_file = place.key_file is not None
+    print_result(
+        {
+            "team": created.team,
+            "name": name,
+            "keyFile": str(place.path) if is_file else None,
+            "shares": None if is_file else str(place.path),
+        }
+    )
+
+
+async def make_team(
+    client: Client,
+    name: str,
+    admins: Sequence[str],
+    place: KeyPlace,
+    *,
+    ttl_s: float = MEMBERSHIP_TTL_S,
+    replaces_copies: bool = False,
+) -> CreatedTeam:
+    """Create a team, or complete an interrupted creation, and say where its key is.
+
+    Args:
+        client: of the owner.
+        name: of the new contact.
+        admins: further admins, DIDs or names.
+        place: for the team's key.
+        ttl_s: lifetime of the admins' memberships, seconds.
+        replaces_copies: whether a team of copies may have the same name.
+    """
     checked_name(name)
-    _require_one_place(folder, key_file)
-    require_possible(shares, threshold)
     if client.session.did == client.session.owner:
         raise no_wallet()
     names = {await did_named(client, one): one for one in admins}
-    if key_file is not None:
-        seed = _seed_in_file(key_file)
-        place = str(key_file)
-    else:
-        assert folder is not None
-        passphrase = "" if passphrase_file is None else read_passphrase(passphrase_file)
-        if is_empty(folder):
-            seed = _new_shares(folder, client.url, shares, threshold, passphrase)
-        else:
-            seed = _seed_in_folder(folder, passphrase_file)
-        place = str(folder)
+    seed = _seed_at(place, client.url)
     await _require_free_name(client, name, WalletSigner(seed).did)
+    if not replaces_copies:
+        await _require_no_copies(client, name)
     created = await client.teams.create(
         names,
         ttl_s=ttl_s,
@@ -120,48 +200,61 @@ async def create(
         await contacts.add(name, created.team)
         keep_contacts(client, await contacts.read())
     tell(f"created the team {name}: {created.team}")
-    if key_file is not None:
+    if place.key_file is not None:
         tell(
-            f"the team's own key is in {key_file}; {_TEAM_KEY}. Keep it in a safe place, away from"
-            " this machine"
+            f"the team's own key is in {place.path}; {_TEAM_KEY}. Keep it in a safe place, away"
+            " from this machine"
         )
     else:
         tell(
-            f"shares of the team's own key are in {folder}; {_TEAM_KEY}",
+            f"shares of the team's own key are in {place.path}; {_TEAM_KEY}",
             "give each file to another person, then delete the folder; to try the shares:"
             " sealspace recovery check FILE…",
         )
     if not names:
         tell(one_admin(name))
-    tell(
-        f"next: sealspace use {name}, then sealspace secret put NAME; and: sealspace team invite"
-        f" {name} --role writer"
-    )
-    print_result(
-        {
-            "team": created.team,
-            "name": name,
-            "keyFile": None if key_file is None else place,
-            "shares": None if key_file is not None else place,
-        }
-    )
+    return created
 
 
-def _require_one_place(folder: Path | None, key_file: Path | None) -> None:
+def _require_one_place(place: KeyPlace) -> None:
     """Check that the options say where the team's key goes."""
-    if folder is None and key_file is None:
+    if place.folder is None and place.key_file is None:
         raise click.UsageError(
             "say where the team's own key goes: --out DIR splits it into shares for several people,"
             " --key-file FILE writes it to one file"
         )
-    if folder is not None and key_file is not None:
+    if place.folder is not None and place.key_file is not None:
         raise click.UsageError("--out and --key-file cannot be combined: choose one of them")
-    if folder is None:
+    if place.folder is None:
         context = click.get_current_context()
         for option in ("shares", "threshold", "passphrase_file"):
             if context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
                 given = option.replace("_", "-")
                 raise click.UsageError(f"--{given} is for shares: add --out, and omit --key-file")
+    require_possible(place.shares, place.threshold)
+
+
+def _seed_at(place: KeyPlace, node: str) -> bytes:
+    """Return a new key for a team after it was written, or the one that is there already."""
+    if place.key_file is not None:
+        return _seed_in_file(place.key_file)
+    if not is_empty(place.path):
+        return _seed_in_folder(place.path, place.passphrase_file)
+    passphrase = ""
+    if place.passphrase_file is not None:
+        passphrase = read_passphrase(place.passphrase_file)
+    seed = SystemEntropy().token(32)
+    write_shares(
+        place.path,
+        seed,
+        owner=WalletSigner(seed).did,
+        node=node,
+        shares=place.shares,
+        threshold=place.threshold,
+        passphrase=passphrase,
+        is_team=True,
+    )
+    return seed
 
 
 def _seed_in_file(path: Path) -> bytes:
@@ -171,22 +264,6 @@ def _seed_in_file(path: Path) -> bytes:
         return read_wallet(path).secret
     seed = SystemEntropy().token(32)
     write_wallet(path, seed)
-    return seed
-
-
-def _new_shares(folder: Path, node: str, shares: int, threshold: int, passphrase: str) -> bytes:
-    """Make a key for a team, and write its shares."""
-    seed = SystemEntropy().token(32)
-    write_shares(
-        folder,
-        seed,
-        owner=WalletSigner(seed).did,
-        node=node,
-        shares=shares,
-        threshold=threshold,
-        passphrase=passphrase,
-        is_team=True,
-    )
     return seed
 
 
@@ -217,10 +294,15 @@ async def _require_free_name(client: Client, name: str, team: str) -> None:
             f"this is the key of {team}, which is your contact {former}",
             hint=f"a new team needs a new key; to complete the team {former}, use this name",
         )
+
+
+async def _require_no_copies(client: Client, name: str) -> None:
+    """Refuse the name of a team of copies."""
     if any(one.folder.team == name for one in await client.sharing.shares()):
         raise AlreadyThere(
             f"you have a team of copies that is called {name}",
-            hint="choose another name for the team; to list your teams: sealspace team list",
+            hint="choose another name for the team; or, to make a team with members of it:"
+            f" sealspace team convert {name}",
         )
 
 

@@ -94,6 +94,8 @@ CALLS: Mapping[str, Call] = {
     "team create": Call("shop --key-file {home}/shop.key --home {home}"),
     "team recover": Call("--key-file {home}/shop.key --team shop --yes --home {home}"),
     "team members": Call("shop --home {home}"),
+    "team adopt": Call("shop OTHER --keep --yes --home {home}"),
+    "team convert": Call("ops --key-file {home}/ops.key --home {home}", status=21),
     "team role": Call(f"shop {BACKEND} --role reader --home {{home}}", status=22),
     "team leave": Call("shop --yes --home {home}", status=2),  # the last admin
     "team invite": Call("shop --role reader --no-wait --home {home}"),

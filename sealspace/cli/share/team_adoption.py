@@ -1,0 +1,176 @@
+"""The commands `sealspace team adopt` and `team convert`, which move secrets into a team (TM16)."""
+
+from collections.abc import Sequence
+
+import click
+
+from capabilities.principals import is_wallet, parse_principal
+
+from ...apps.sharing import Share
+from ...client import Client
+from ...documents.secret_names import is_protected, is_reserved
+from ...errors import InvalidInput, NotFound, NotShared
+from ...secrets import parse_secret_label
+from ...service.command_errors import NotThere
+from ..owner.chosen_team import team_named, team_session
+from ..owner.contact_names import names_for
+from ..owner.owner_profile import at_node, owner_home
+from ..terminal import confirm, flag_option, print_result, tell, yes_option
+from .secret_show import other_readers
+from .team_keys import KeyPlace, key_options, make_team
+from .team_members import wallet_of_owner
+
+
+@click.command(
+    epilog="Examples: `sealspace team adopt shop API_KEY ci/TOKEN`; `sealspace team adopt shop"
+    " --all`. An interrupted command is continued by the same command.",
+)
+@click.argument("team", metavar="TEAM")
+@click.argument("labels", metavar="[NAME…]", nargs=-1)
+@flag_option("--all", "is_all", help="Move all your secrets.")
+@flag_option("--keep", help="Do not delete your own secrets.")
+@yes_option
+@at_node
+async def adopt(
+    client: Client, team: str, labels: tuple[str, ...], is_all: bool, keep: bool, yes: bool
+) -> None:
+    """Move your own secrets into TEAM, with their versions.
+
+    NAME is the name of a secret, or scope/NAME. Your own secrets are deleted after the team's were
+    read and compared. What you granted on them does not move, and is listed first. A value that the
+    team has already is not replaced.
+    """
+    if bool(labels) == is_all:
+        raise click.UsageError("name the secrets, or add --all")
+    home = owner_home()
+    did = await team_named(client, team)
+    chosen = (
+        await _all_labels(client) if is_all else [parse_secret_label(one).label for one in labels]
+    )
+    if not chosen:
+        tell("you have no secrets of your own")
+        print_result({"team": did, "moved": []})
+        return
+    await _tell_what_stays(client, chosen)
+    whom = (await names_for(client, [did])).whole(did)
+    what = "copied" if keep else "moved"
+    ending = "" if keep else ", and delete your own"
+    confirm(f"store {', '.join(chosen)} in the team {whom}, for all its members{ending}?", yes=yes)
+    acting = client.acting(await team_session(home, client, did))
+    await _move(client, acting, chosen, keep=keep)
+    tell(f"{what} to the team: sealspace secret list --all --as {team}")
+    print_result({"team": did, "moved": chosen})
+
+
+async def _all_labels(client: Client) -> list[str]:
+    """Return the labels of all the owner's secrets that can move."""
+    secrets = client.secrets()
+    found = []
+    for scope in (None, *await secrets.scopes()):
+        for name in await secrets.list(scope=scope):
+            if is_protected(name) or is_reserved(name):
+                tell(f"{name} stays: only runners use it")
+            else:
+                found.append(name if scope is None else f"{scope}/{name}")
+    return found
+
+
+async def _tell_what_stays(client: Client, labels: Sequence[str]) -> None:
+    """List what others were granted on the owner's own secrets, which does not move."""
+    for label in labels:
+        try:
+            lines = await other_readers(client, label)
+        except NotFound:  # moved by an interrupted command, or reported when it is moved
+            continue
+        if lines:
+            tell(f"on your own {label}, these grants do not move:", *(f"  {one}" for one in lines))
+
+
+async def _move(client: Client, acting: Client, labels: Sequence[str], *, keep: bool) -> None:
+    """Move secrets one after the other, and say what was done."""
+    for label in labels:
+        done = await client.teams.adopt(label, acting.session, keep=keep)
+        noun = "version" if done.versions == 1 else "versions"
+        own = "; your own was deleted" if done.is_own_deleted else ""
+        tell(f"{label}: {done.versions} {noun} stored for the team{own}")
+
+
+# --- teams of copies ------------------------------------------------------------------------------
+
+
+@click.command(
+    epilog="Example: `sealspace team convert ops --shares 3 --threshold 2 --out shares`. An"
+    " interrupted command is continued by the same command.",
+)
+@click.argument("name", metavar="TEAM")
+@key_options
+@yes_option
+@at_node
+async def convert(client: Client, name: str, place: KeyPlace, yes: bool) -> None:
+    """Turn a team of copies into a team with members.
+
+    A new team of the same name is made, of which you are the admin. The people become readers, the
+    shared secrets move into it with their versions, and then the copies end. People with a network
+    at another node need a login at this one. See `sealspace team create` for the options.
+    """
+    wallet = wallet_of_owner()
+    shares = [one for one in await client.sharing.shares() if one.folder.team == name]
+    if not shares:
+        await _delete_leftovers(client, name)
+        return
+    _require_wallets(shares)
+    labels = sorted({copy.label for one in shares for copy in one.copies})
+    people = {one.folder.did: one for one in shares}
+    names = await names_for(client, list(people))
+    await _tell_what_stays(client, labels)
+    whom = ", ".join(names.whole(did) for did in people)
+    what = ", ".join(labels) or "no secret yet"
+    confirm(
+        f"make a team with members {name}, with the readers {whom}, move {what} into it, and end"
+        " the copies?",
+        yes=yes,
+    )
+    created = await make_team(client, name, (), place, replaces_copies=True)
+    acting = client.acting(await team_session(owner_home(), client, created.team))
+    listed = await acting.teams.members()
+    for did, share in people.items():
+        if not listed.of(did):
+            ends_at = share.grant.expires_at
+            await acting.teams.admit(
+                did,
+                "reader",
+                wallet=wallet,
+                name=names.name(did),
+                ends_at=None if ends_at is None else int(ends_at),
+            )
+    await _move(client, acting, labels, keep=False)
+    await client.sharing.unshare(None, team=name)
+    tell(
+        f"the team {name} has members now; the copies ended",
+        f"next, on the machine of each of {whom}: sealspace contact add NAME {created.team}, then"
+        " sealspace use NAME",
+    )
+    print_result({"team": created.team, "name": name, "readers": list(people), "moved": labels})
+
+
+async def _delete_leftovers(client: Client, name: str) -> None:
+    """Delete copies that nobody can read, which an interrupted command left."""
+    try:
+        await client.sharing.unshare(None, team=name)
+    except NotShared:
+        raise NotThere(
+            f"you have no team of copies that is called {name}",
+            hint="to list your teams of both kinds: sealspace team list",
+        ) from None
+    tell(f"deleted what was left of the team of copies {name}")
+
+
+def _require_wallets(shares: Sequence[Share]) -> None:
+    """Refuse people without a wallet, who cannot be members."""
+    for one in shares:
+        if not is_wallet(parse_principal(one.folder.did)):
+            raise InvalidInput(
+                f"{one.folder.did} has no wallet, so cannot be a member",
+                hint="remove them from the team of copies first, and share with them alone:"
+                f" sealspace team remove {one.folder.team} {one.folder.did}",
+            )
