@@ -14,8 +14,8 @@ TESTS_OF_TEAM_THREATS: dict[str, tuple[str, ...]] = {
         _COMMANDS + "test_five_people",
         _COMMANDS + "test_CL1_run_with_a_team",
     ),
-    "3.5 moving a secret into a team is interrupted, or meets a member who writes the same name, and "
-    "a value is lost or replaced": (
+    "3.5 moving a secret into a team is interrupted, or meets a member who writes the same name, "
+    "and a value is lost or replaced": (
         "sealspace/test_adoption.py::test_TM16_interrupted_at_each_write",
         "sealspace/test_adoption.py::test_TM16_a_value_of_the_team_is_not_replaced",
         "sealspace/cli/test_team_adoption.py::test_TM16_adopt_is_killed_at_each_write",

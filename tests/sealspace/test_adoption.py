@@ -1,5 +1,6 @@
 """Tests of moving one's own secrets into a team, with clients, wallets and a real node."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from sealspace.errors import (
     NotFound,
     NotGranted,
     PlaceMismatch,
+    PreconditionFailed,
     UnboundValue,
 )
 from sealspace.secrets import parse_secret_name
@@ -251,3 +253,77 @@ async def test_TM16_who_may_move(move: Move, bench: Any) -> None:
         with pytest.raises(NotGranted):
             await client.teams.adopt(name, session)
         assert await client.secrets().get(name) == "mine"
+
+
+# --- others at the same time ----------------------------------------------------------------------
+
+
+async def with_hold(move: Move, hold: Callable[[web.Request], Awaitable[None]]) -> None:
+    """Move a secret, with something that happens before the node gets each write."""
+
+    async def before(request: web.Request) -> None:
+        if {"If-Match", "If-None-Match"} & set(request.headers):
+            await hold(request)
+
+    clock, entropy = move.bench.clock, move.bench.entropy
+    async with relay_before(move.bench.node.url) as relay:
+        relay.hold = before
+        async with Client(
+            relay.url, session=move.own.session, settings=SETTINGS, clock=clock, entropy=entropy
+        ) as client:
+            await client.teams.adopt("API_KEY", move.team.session)
+
+
+async def test_TM16_a_member_writes_before_the_first_write(move: Move) -> None:
+    """TM16: a value that a member stores just before the first write stays."""
+    await move.stores("one")
+
+    async def hold(_: web.Request) -> None:
+        await move.team.secrets().put("API_KEY", "theirs")
+
+    with pytest.raises(PreconditionFailed):
+        await with_hold(move, hold)
+    assert await move.history() == ["theirs"]
+    assert not await move.is_own_deleted()
+
+
+async def test_TM16_a_member_writes_before_a_later_write(move: Move) -> None:
+    """TM16: a value that a member stores between two versions stays."""
+    await move.stores("one", "two")
+
+    async def hold(request: web.Request) -> None:
+        if "If-Match" in request.headers:
+            await move.team.secrets().put("API_KEY", "theirs")
+
+    with pytest.raises(PreconditionFailed):
+        await with_hold(move, hold)
+    assert await move.history() == ["one", "theirs"]
+    assert not await move.is_own_deleted()
+
+
+async def test_TM16_the_owner_writes_before_the_deletion(move: Move) -> None:
+    """TM16: one's own value that is newer than the moved one is not deleted, and moves next."""
+    await move.stores("one")
+
+    async def hold(request: web.Request) -> None:
+        if "If-Match" in request.headers:  # the only one is the deletion
+            await move.own.secrets().put("API_KEY", "newer")
+
+    with pytest.raises(PreconditionFailed):
+        await with_hold(move, hold)
+    assert await move.own.secrets().get("API_KEY") == "newer"
+    assert await move.adopts() == 1
+    assert await move.history() == ["one", "newer"]
+
+
+async def test_TM16_a_node_that_does_not_store(move: Move) -> None:
+    """TM16: if the node acknowledges a write and does not have it, one's own is not deleted."""
+    await move.stores("one", "two")
+
+    async def hold(request: web.Request) -> None:
+        if "If-Match" in request.headers:
+            raise web.HTTPOk(headers={"ETag": '"blake3-00"'})
+
+    with pytest.raises(InvalidInput, match="lacks 1 of 2 versions"):
+        await with_hold(move, hold)
+    assert await move.own.secrets().get("API_KEY") == "two"
