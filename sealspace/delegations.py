@@ -68,7 +68,14 @@ from .wire.delegation_history import (
 )
 from .wire.node_answers import decoded, json_object, read_pages, required_text, texts_of
 from .wire.portable import PortableDelegation, cid_of, grant_of, portable_of
-from .wire.sign_in import pass_on, register, require_own_resources, sign_grant, statements
+from .wire.sign_in import (
+    pass_on,
+    register,
+    require_own_resources,
+    sign_for_owner,
+    sign_grant,
+    statements,
+)
 from .wire.token_line import reading_rights, token_line
 from .wire.transport import Request, json_request
 
@@ -120,12 +127,12 @@ class Delegations:
         machine: MachineGrant | OidcTrust | None = None,
         unbound: bool = False,
         wallet: AnyWallet | None = None,
+        membership: Grant | None = None,
         domain: str = "localhost",
     ) -> PortableDelegation:
         """Grant capabilities to a DID, and register the grant with the node.
 
-        The owner of any space in a grant can revoke all of it (W22), so resources of different
-        owners belong in separate grants.
+        Use one grant for each owner: the owner of any space in a grant can revoke all of it (W22).
 
         Args:
             did: the recipient. A fragment is dropped: a wallet's message to a key's own DID URL is
@@ -139,6 +146,7 @@ class Delegations:
             machine: statement of a machine token or a trust; see `create_token`, `trust_issuer`.
             unbound: also allow values without a place; needs the owner's signature (EN47).
             wallet: sign with the owner's wallet instead of the session's key.
+            membership: for a team: that of the admin whose wallet signs (TM6); None: the owner.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
             The portable form, for the recipient.
@@ -153,7 +161,7 @@ class Delegations:
             raise InvalidInput("the delegation grants nothing: at least one capability is needed")
         if ttl_s is not None and ttl_s <= 0:
             raise InvalidInput("the lifetime of a delegation must be more than 0 s")
-        if unbound and wallet is None:
+        if unbound and (wallet is None or membership is not None):
             _require_own_key(self._caller.session)
         recipient = _recipient(did)
         granted = capabilities
@@ -167,16 +175,15 @@ class Delegations:
                 recipient, granted, facts, ttl_s=life_s, at_most=at_most or ttl_s is None
             )
         else:
-            signing = wallet_of(wallet)
-            require_own_resources(signing, granted)
-            grant = sign_grant(
+            grant = sign_for_owner(
                 self._caller,
-                signing,
+                wallet_of(wallet),
                 recipient,
                 granted,
                 ttl_s=life_s,
                 domain=domain,
                 resources=resources,
+                membership=membership,
             )
         await register(self._caller, grant)
         return portable_of(grant, owner=self._caller.session.owner, host=self._caller.transport.url)
@@ -249,6 +256,7 @@ class Delegations:
         ttl_s: float = TOKEN_TTL_S,
         unbound: bool = False,
         wallet: AnyWallet | None = None,
+        membership: Grant | None = None,
         domain: str = "localhost",
     ) -> str:
         """Create a machine token, with which a program reads secrets without the owner's key.
@@ -262,7 +270,7 @@ class Delegations:
             scope: the scope of all of them; None: global secrets.
             ttl_s: lifetime in seconds, from one minute to 366 days.
             unbound: let the program use secrets that state no place (EN46).
-            wallet: the owner's wallet; None only if the session's key is the owner's own.
+            wallet, membership: as in `delegate`; None only if the session's key is the owner's own.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
             The line for SEALSPACE_TOKEN. Protect it like a password.
@@ -279,6 +287,7 @@ class Delegations:
             scope,
             ttl_s,
             wallet,
+            membership,
             domain,
         )
         return token_line(seed, node_id, portable.header)
@@ -296,6 +305,7 @@ class Delegations:
         ttl_s: float = TOKEN_TTL_S,
         unbound: bool = False,
         wallet: AnyWallet | None = None,
+        membership: Grant | None = None,
         domain: str = "localhost",
     ) -> str:
         """Let the node make machine tokens for CI jobs that present an ID token of an issuer.
@@ -327,6 +337,7 @@ class Delegations:
             scope,
             ttl_s,
             wallet,
+            membership,
             domain,
         )
         return portable.cid
@@ -338,6 +349,7 @@ class Delegations:
         scope: str | None,
         ttl_s: float,
         wallet: AnyWallet | None,
+        membership: Grant | None,
         domain: str,
     ) -> PortableDelegation:
         """Grant the right to read secrets, and add paths and end to its statement (MT1, OX1)."""
@@ -355,6 +367,7 @@ class Delegations:
             ttl_s=end + 0.5 - now,
             machine=msgspec.structs.replace(stated, paths=tuple(sorted(paths)), end=end),
             wallet=wallet,
+            membership=membership,
             domain=domain,
         )
 

@@ -37,6 +37,7 @@ from ..secrets import Secrets
 from ..session import space_capability, space_of
 from ..wire.caller import Caller
 from ..wire.delegation_history import LIVE, MAX_PAGE_ITEMS, DelegationRecord, writers_of
+from ..wire.team_session import member_of_session
 from .attestation import fetch_terms
 from .readers import Facts, Reader, readers_of
 
@@ -205,6 +206,8 @@ class Access:
 
     async def _copies(self, kv: Kv, secret: SecretName) -> dict[Resource, SharedFolder]:
         """Return the stored copies of a secret for other people."""
+        if member_of_session(self._caller.session) is not None:
+            return {}  # the members of a team read the value itself
         copies = {}
         async for path in kv.list(SHARED_PREFIX):
             folder = shared_folder_at(path)

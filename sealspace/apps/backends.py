@@ -61,7 +61,7 @@ from ..errors import (
     TransportError,
 )
 from ..printable import printable
-from ..session import capability, network_of_owner, space_of
+from ..session import Grant, capability, network_of_owner, space_of
 from ..wallets import AnyWallet
 from ..wire.caller import Caller
 from ..wire.node_refusals import refusal_of
@@ -636,6 +636,7 @@ class Backends:
         pin: Pin = "compose",
         unbound: bool = False,
         wallet: AnyWallet | None = None,
+        membership: Grant | None = None,
     ) -> PortableDelegation:
         """Grant secrets to a backend.
 
@@ -652,6 +653,7 @@ class Backends:
             unbound: let the backend use secrets that state no place (EN47).
             wallet: sign with the owner's wallet. A grant by the session's key ends with the
                 session.
+            membership: for a team: that of the admin whose wallet signs (TM6); None: the owner.
         Returns:
             The grant, registered with the node. It allows this DID with this code to read these
                 secrets, and to decrypt with the owner's network.
@@ -683,6 +685,7 @@ class Backends:
             policy=policy,
             unbound=unbound,
             wallet=wallet,
+            membership=membership,
         )
 
 

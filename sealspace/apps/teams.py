@@ -353,6 +353,17 @@ class Teams:
                 found.append(member)
         return TeamMembers(tuple(found))
 
+    async def admin_membership(self, wallet: AnyWallet) -> TeamMember:
+        """Return a membership that makes a wallet an admin of the team.
+
+        The wallet signs grants of the team's secrets below it (TM6).
+
+        Raises:
+            NotAMember: the wallet is not that of an admin.
+            SealspaceError: as `members`.
+        """
+        return admin_of(await self.members(), wallet)
+
     async def admit(
         self,
         did: str,
@@ -382,7 +393,7 @@ class Teams:
             NotAMember: the wallet is not that of an admin of this team.
             SealspaceError: as `members`.
         """
-        own = admin_of(await self.members(), wallet)
+        own = await self.admin_membership(wallet)
         if ends_at is None:
             ends_at = self._end_of(own, ttl_s)
         return await sign_membership(
@@ -424,7 +435,7 @@ class Teams:
             InvalidInput, NotAMember, LifetimeTooLong: as `admit`.
             SealspaceError: as `members` and `Delegations.delegate`.
         """
-        own = admin_of(await self.members(), wallet)
+        own = await self.admin_membership(wallet)
         labels = {parse_secret_label(one).label for one in secrets}
         if role == "admin" and labels:
             raise InvalidInput("an admin uses all secrets: name none")

@@ -16,6 +16,7 @@ from encryption_network.pins import NetworkPin
 from encryption_network.policy import Policy
 from encryption_network.receipt import Receipt
 from sealspace.apps.access import SecretAccess
+from sealspace.apps.adoption import Adopted
 from sealspace.apps.api_keys import Credential
 from sealspace.apps.attestation import AttestationSession, Attested, Challenge
 from sealspace.apps.backends import EvidenceVerifier, Leniency, Pin, Seen
@@ -1022,6 +1023,28 @@ class Teams:
             SealspaceError: as `memberships` and `Delegations.revoke_by_wallet`.
         """
 
+    def adopt(self, label: str, session: Session, *, keep: bool = False) -> Adopted:
+        """Move one of the owner's own secrets into a team, with its versions (TM16).
+
+        All versions that the node keeps are sealed for the team, in their order and with their
+        times. Then they are read and compared, and one's own secret is deleted. A value that the
+        team has already is never replaced. An interrupted call can be repeated. What was granted
+        on one's own secret does not move.
+
+        Args:
+            label: `NAME` or `scope/NAME`.
+            session: for the team, of a writer or admin for all secrets.
+            keep: do not delete one's own secret.
+        Raises:
+            NotFound: there is no such secret.
+            InvalidInput: the name is reserved for runners, or the team has another value.
+            NotGranted: the session is that of a reader, or of a member for some secrets.
+            UnboundValue: a version does not state its place, and may be another secret's.
+            PreconditionFailed: somebody wrote one of the two secrets at the same time; repeat the
+                call.
+            SealspaceError: as `Secrets.read`, `Secrets.versions` and `Kv.put`.
+        """
+
     def members(self, *, ended: bool = False) -> TeamMembers:
         """Return the members of the team.
 
@@ -1034,6 +1057,16 @@ class Teams:
             NotGranted, Unauthorized: the session is not that of an admin.
             MalformedAnswer: the node lists more memberships than a client verifies.
             SealspaceError: as `Delegations.query`.
+        """
+
+    def admin_membership(self, wallet: AnyWallet) -> TeamMember:
+        """Return a membership that makes a wallet an admin of the team.
+
+        The wallet signs grants of the team's secrets below it (TM6).
+
+        Raises:
+            NotAMember: the wallet is not that of an admin.
+            SealspaceError: as `members`.
         """
 
     def admit(
@@ -1103,6 +1136,7 @@ class Teams:
         wallet: AnyWallet,
         secrets: Collection[str] = ...,
         ttl_s: float | None = None,
+        kept: Collection[str] | None = None,
     ) -> Removal:
         """Replace the memberships of a member by one with another role.
 
@@ -1115,13 +1149,30 @@ class Teams:
             wallet: as in `admit`.
             secrets: as in `admit`.
             ttl_s: lifetime of the new membership; None: until the former one ends.
+            kept: as in `remove`.
         Raises:
             InvalidInput: the member is the last admin; or as `remove`.
             NotAMember: as `remove`.
             SealspaceError: as `members`.
         """
 
-    def remove(self, did: str, *, wallet: AnyWallet) -> Removal:
+    def admitted_by(self, did: str, *, wallet: AnyWallet) -> tuple[TeamMember, ...]:
+        """Return the memberships of others that end with those of a member (TM15).
+
+        These are the ones that the member signed as an admin, and those below them. One of them can
+        be for a second wallet of the same person. Members who keep an equal membership are left
+        out.
+
+        Args:
+            did: the member.
+            wallet: the wallet of the admin who is going to remove the member.
+        Raises:
+            SealspaceError: as `remove`.
+        """
+
+    def remove(
+        self, did: str, *, wallet: AnyWallet, kept: Collection[str] | None = None
+    ) -> Removal:
         """Remove a member. Afterwards, the member reads and writes nothing (TM7).
 
         Members whom a removed admin had admitted would lose their membership too. So the admin who
@@ -1131,6 +1182,9 @@ class Teams:
         Args:
             did: the member.
             wallet: the wallet of the admin who removes.
+            kept: cids of the memberships that are signed anew, of those that `admitted_by` returns.
+                The others end. None: all are signed anew, also those of admins whom the removed
+                admin admitted, so this is only for a member who is trusted until now.
         Raises:
             InvalidInput: the member is the last admin, or admitted the admin who removes.
             NotAMember: the DID is not a member, or the wallet is not that of an admin.
@@ -1691,12 +1745,12 @@ class Delegations:
         machine: MachineGrant | OidcTrust | None = None,
         unbound: bool = False,
         wallet: AnyWallet | None = None,
+        membership: Grant | None = None,
         domain: str = "localhost",
     ) -> PortableDelegation:
         """Grant capabilities to a DID, and register the grant with the node.
 
-        The owner of any space in a grant can revoke all of it (W22), so resources of different
-        owners belong in separate grants.
+        Use one grant for each owner: the owner of any space in a grant can revoke all of it (W22).
 
         Args:
             did: the recipient. A fragment is dropped: a wallet's message to a key's own DID URL is
@@ -1710,6 +1764,7 @@ class Delegations:
             machine: statement of a machine token or a trust; see `create_token`, `trust_issuer`.
             unbound: also allow values without a place; needs the owner's signature (EN47).
             wallet: sign with the owner's wallet instead of the session's key.
+            membership: for a team: that of the admin whose wallet signs (TM6); None: the owner.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
             The portable form, for the recipient.
@@ -1763,6 +1818,7 @@ class Delegations:
         ttl_s: float = ...,
         unbound: bool = False,
         wallet: AnyWallet | None = None,
+        membership: Grant | None = None,
         domain: str = "localhost",
     ) -> str:
         """Create a machine token, with which a program reads secrets without the owner's key.
@@ -1776,7 +1832,7 @@ class Delegations:
             scope: the scope of all of them; None: global secrets.
             ttl_s: lifetime in seconds, from one minute to 366 days.
             unbound: let the program use secrets that state no place (EN46).
-            wallet: the owner's wallet; None only if the session's key is the owner's own.
+            wallet, membership: as in `delegate`; None only if the session's key is the owner's own.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
             The line for SEALSPACE_TOKEN. Protect it like a password.
@@ -1799,6 +1855,7 @@ class Delegations:
         ttl_s: float = ...,
         unbound: bool = False,
         wallet: AnyWallet | None = None,
+        membership: Grant | None = None,
         domain: str = "localhost",
     ) -> str:
         """Let the node make machine tokens for CI jobs that present an ID token of an issuer.
@@ -2046,6 +2103,7 @@ class Backends:
         pin: Pin = "compose",
         unbound: bool = False,
         wallet: AnyWallet | None = None,
+        membership: Grant | None = None,
     ) -> PortableDelegation:
         """Grant secrets to a backend.
 
@@ -2062,6 +2120,7 @@ class Backends:
             unbound: let the backend use secrets that state no place (EN47).
             wallet: sign with the owner's wallet. A grant by the session's key ends with the
                 session.
+            membership: for a team: that of the admin whose wallet signs (TM6); None: the owner.
         Returns:
             The grant, registered with the node. It allows this DID with this code to read these
                 secrets, and to decrypt with the owner's network.

@@ -62,7 +62,7 @@ from ..documents.manifests import (
 )
 from ..documents.run_grants import RUN_FACT, RUN_URN, RunStatement, run_statement_json
 from ..documents.unbound_values import states_unbound
-from ..errors import InvalidInput, MalformedAnswer, NotGranted, SpacesNotHosted
+from ..errors import InvalidInput, LifetimeTooLong, MalformedAnswer, NotGranted, SpacesNotHosted
 from ..session import (
     SECRETS_SPACE,
     Grant,
@@ -308,6 +308,49 @@ def require_own_resources(wallet: Wallet, capabilities: Sequence[Capability]) ->
             " the session's key",
             missing=foreign,
         )
+
+
+def sign_for_owner(
+    caller: Caller,
+    wallet: Wallet,
+    delegate: str,
+    capabilities: Sequence[Capability],
+    *,
+    ttl_s: float,
+    domain: str,
+    resources: Sequence[str],
+    membership: Grant | None,
+) -> Grant:
+    """Sign a grant with the owner's wallet, or for a team with that of an admin (TM6).
+
+    Args:
+        membership: the admin's membership, which the grant cites alone; None: the wallet is the
+            owner's.
+    Raises:
+        NotGranted: a resource is not the owner's, or the membership is not for this wallet.
+        LifetimeTooLong: the grant would end after the membership.
+    """
+    if membership is None:
+        require_own_resources(wallet, capabilities)
+    else:
+        if not same_principal(membership.delegate, wallet.did):
+            raise NotGranted("the membership is not that of this wallet")
+        possible_s = (membership.expires_at or 0.0) - caller.clock.now()
+        # The end is rounded down when it is signed.
+        if ttl_s - 1.0 > possible_s:
+            error = LifetimeTooLong("a grant for a team", asked_s=ttl_s, possible_s=possible_s)
+            error.step = "choose a shorter --expires: the grant ends with your membership"
+            raise error
+    return sign_grant(
+        caller,
+        wallet,
+        delegate,
+        capabilities,
+        ttl_s=ttl_s,
+        domain=domain,
+        parent=membership,
+        resources=resources,
+    )
 
 
 async def key_sign_in(

@@ -34,7 +34,13 @@ from capabilities.machine_tokens import (
     issuing_owner,
     machine_grant,
 )
-from capabilities.principals import Principal, did_key, ed25519_public_key
+from capabilities.principals import (
+    Principal,
+    did_key,
+    ed25519_public_key,
+    is_wallet,
+    parse_principal,
+)
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import decode_url, encode_url
 from capabilities.tokens import Capability, parse_delegation, verify_delegation
@@ -104,6 +110,12 @@ class MachineToken:
         return self.granted.name
 
     @property
+    def is_of_job(self) -> bool:
+        """Whether a node signed it under a trust. The owner, or an admin's wallet, signs others."""
+        signer = self.grant.delegator
+        return self.owner != signer and not is_wallet(parse_principal(signer))
+
+    @property
     def labels(self) -> str:
         """The names of the secrets, for messages."""
         return ", ".join(one.label for one in self.secrets)
@@ -122,8 +134,7 @@ class MachineToken:
 
         Its hint says who can make a new one, and how.
         """
-        # A node signs the token of a job, and the owner signs any other.
-        is_job = self.owner != self.grant.delegator
+        is_job = self.is_of_job
         if is_job and state != _REVOKED:
             return SessionExpired(f"this job's token {state}", hint="run: sealspace ci login")
         create = "ci trust SYSTEM --name" if is_job else "token create"

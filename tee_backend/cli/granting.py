@@ -33,6 +33,7 @@ from sealspace.apps.descriptions import (
 from sealspace.cli.options.durations import expires_option
 from sealspace.cli.options.paths import FOLDER, file_option, read_named
 from sealspace.cli.options.unbound_values import allow_unbound_option
+from sealspace.cli.owner.chosen_team import signing_membership
 from sealspace.cli.owner.node_terms import gathering
 from sealspace.cli.owner.owner_profile import at_node, owner_home
 from sealspace.cli.share.grant_create import hand_over_all
@@ -367,6 +368,7 @@ async def grant(
         pin=verifier.pin,
         unbound=unbound,
         wallet=owner_home().wallet(),
+        membership=await signing_membership(client, unbound=unbound),
     )
     kept = await deliver(url, portable, hands_over=not no_hand_over)
     print_result(kept | {"handedOver": not no_hand_over, "seen": as_json(seen, policy)})

@@ -25,11 +25,12 @@ from encryption_network.canonical_json import canonical_bytes
 from ...client import Client
 from ...errors import DelegationRevoked, InvalidInput, InvalidSession, NoSuchContact, NotSignedIn
 from ...private_files import read_file, replace_file
-from ...session import Session, load_session, save_session
+from ...session import Grant, Session, load_session, save_session
+from ...wire.team_session import member_of_session
 from ..shared import shared, team_of_project
 from ..terminal import confirm, tell
 from .contact_names import did_named
-from .owner_profile import OwnerHome, has_ended
+from .owner_profile import OwnerHome, has_ended, owner_home
 
 OWN = "me"
 """The word for the owner's own secrets, in the place of a team's name."""
@@ -38,10 +39,17 @@ _MOST_BYTES = 4096
 _WRITING = frozenset(
     f"sealspace secret {name}"
     for name in ("put", "delete", "rollback", "restore", "import", "generate", "bind")
-)
+) | {
+    "sealspace token create",
+    "sealspace token revoke",
+    "sealspace ci trust",
+    "sealspace ci revoke",
+    "sealspace backend grant",
+}
 _READING = frozenset(
-    {f"sealspace secret {name}" for name in ("get", "list", "versions", "export")}
+    {f"sealspace secret {name}" for name in ("get", "list", "versions", "export", "show")}
     | {"sealspace run", "sealspace template", "sealspace receipts list", "sealspace grant show"}
+    | {"sealspace token list", "sealspace ci list", "sealspace mcp"}
 )
 _FOR_TEAMS = _WRITING | _READING
 _OF_ONESELF = ("contact", "team", "use", "status", "login", "logout", "whoami", "console")
@@ -161,7 +169,9 @@ async def _acting(home: OwnerHome, client: Client) -> Client:
     command = context.command_path
     if command.removeprefix("sealspace ").partition(" ")[0] in _OF_ONESELF:
         return client
-    chosen = chosen_team(home, with_project=not context.params.get("no_project"))
+    # An agent could write a project file, so `mcp` reads none (AG1).
+    with_project = not context.params.get("no_project") and command != "sealspace mcp"
+    chosen = chosen_team(home, with_project=with_project)
     if chosen is None:
         return client
     if command not in _FOR_TEAMS:
@@ -246,6 +256,32 @@ async def team_session(
     path.parent.mkdir(mode=0o700, exist_ok=True)
     save_session(acting.session, path)
     return acting.session
+
+
+async def signing_membership(client: Client, *, unbound: bool = False) -> Grant | None:
+    """Return the membership that a grant by the owner's wallet cites, for a team (TM6).
+
+    Returns None for a client that acts for the owner.
+
+    Args:
+        client: of the command.
+        unbound: whether the grant allows values without a place.
+    Raises:
+        InvalidInput: no admin may allow such values.
+        NotAMember: the owner is not an admin of the team.
+        SealspaceError: as `Teams.admin_membership`.
+    """
+    if member_of_session(client.session) is None:
+        return None
+    if unbound:
+        raise InvalidInput(
+            "only the team's own key may allow values that state no place, not an admin's wallet",
+            hint="omit --allow-unbound, and bind the values: sealspace secret bind --all",
+        )
+    wallet = owner_home().wallet()
+    if wallet is None:
+        raise no_wallet()
+    return (await client.teams.admin_membership(wallet)).grant
 
 
 def no_wallet() -> InvalidInput:

@@ -18,6 +18,7 @@ from ...wire.transport import Request, Transport
 from ..keep.secret import scope_option
 from ..options.durations import expires_option
 from ..options.unbound_values import allow_unbound_option
+from ..owner.chosen_team import signing_membership
 from ..owner.owner_profile import at_node, owner_home
 from ..shared import shared
 from ..terminal import print_result, tell
@@ -176,11 +177,17 @@ async def trust(
         ttl_s=ttl_s,
         unbound=unbound,
         wallet=owner_home().wallet(),
+        membership=await signing_membership(client, unbound=unbound),
     )
+    tell(f"jobs with {' '.join(texts)} can read {', '.join(secrets)}")
+    _print_trust(client, cid)
+
+
+def _print_trust(client: Client, cid: str) -> None:
+    """Print the id of a trust, and say how a job uses it."""
     tell(
-        f"jobs with {' '.join(texts)} can read {', '.join(secrets)}",
         f"in the job, set {NODE_VARIABLE}={client.url} and {TRUST_VARIABLE}={cid}, then:"
-        " sealspace run -- COMMAND",
+        " sealspace run -- COMMAND"
     )
     print_result({"id": cid}, [cid])
 

@@ -221,6 +221,8 @@ def _ending(reader: Reader, secret: SecretName) -> str:
             return f"sealspace token revoke {reader.grant}"
         case "ci":
             return f"sealspace ci revoke {reader.grant}"
+        case "member":
+            return f"sealspace team remove TEAM {reader.did}"
         case "person" if reader.name:
             return f"sealspace team remove {reader.name} {reader.did}"
         case "person":

@@ -13,6 +13,7 @@ from capabilities.machine_tokens import MachineGrant, OidcTrust
 
 from ...client import Client
 from ...service.command_errors import NotThere
+from ...wire.team_session import member_of_session
 from ...wire.token_line import (
     NODE_VARIABLE,
     TOKEN_VARIABLE,
@@ -24,6 +25,7 @@ from ...wire.token_line import (
 from ..keep.secret import no_secret, scope_option
 from ..options.durations import expires_option
 from ..options.unbound_values import allow_unbound_option
+from ..owner.chosen_team import signing_membership
 from ..owner.owner_profile import at_node, owner_home
 from ..terminal import (
     confirm,
@@ -96,6 +98,7 @@ async def create(
         ttl_s=ttl_s,
         unbound=unbound,
         wallet=owner_home().wallet(),
+        membership=await signing_membership(client, unbound=unbound),
     )
     token = token_of(read_token(line))
     assert token is not None
@@ -173,11 +176,16 @@ async def _live_tokens(client: Client) -> list[MachineToken]:
     """
     kind = OidcTrust if _is_about_trusts() else MachineGrant
     tokens = []
-    async for record in client.delegations.query(direction="granted", status="active", tokens=True):
+    async for record in client.delegations.query(
+        direction="granted",
+        status="active",
+        tokens=True,
+        derived=member_of_session(client.session) is not None,  # an admin's wallet signs them
+    ):
         token = token_in(record.token or "")
         if token is None or not isinstance(token.granted, kind):
             continue
-        if token.owner == token.grant.delegator:  # not made by the node for a job
+        if not token.is_of_job:
             tokens.append(token)
     return tokens
 

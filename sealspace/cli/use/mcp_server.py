@@ -31,6 +31,7 @@ from pydantic import BaseModel
 
 from ...errors import InvalidInput, SealspaceError
 from ..options.paths import FOLDER
+from ..owner.chosen_team import OWN, chosen_team
 from ..owner.owner_profile import owner_home
 from ..provided import https_requests
 from ..shared import HOME_VARIABLE, NODE_VARIABLE, shared
@@ -168,6 +169,8 @@ async def run_command(wanted: Command, context: Context) -> str | InputRequiredR
     with _refusals():
         # `sealspace run` reads the secrets and masks them, so this process never has them.
         command = [sys.executable, "-P", "-m", "sealspace", "run", "--no-project"]
+        # Another `sealspace use` in the meantime does not change whose secrets the agent gets.
+        command.append(f"--as={shared().given_team or OWN}")
         command.append(f"--only={','.join(wanted.secrets)}")
         if wanted.scope:
             command.append(f"--scope={wanted.scope}")
@@ -260,6 +263,13 @@ def mcp(project: Path) -> None:
     program that wants to print a secret.
     """
     keep_out_of_core_dumps()
+    chosen = chosen_team(owner_home(), with_project=False)
+    if chosen is not None and shared().given_team is None:
+        # The rules in agents.toml were written for one owner's secrets.
+        raise InvalidInput(
+            f"the team {chosen.name} is chosen, and this command does not follow `sealspace use`",
+            hint=f"say whose secrets agents use: add --as {chosen.name}, or --as {OWN}",
+        )
     os.chdir(project)
     # Such variables direct this command, for example to another home. An agent that can set them
     # could change what it may do (AG1).

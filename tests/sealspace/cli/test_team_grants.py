@@ -1,0 +1,120 @@
+"""What an admin of a team grants with the own wallet, such as machine tokens and trusts."""
+
+import json
+
+from backend_desk import SECRET, Desk
+from team_desk import Team
+
+from sealspace.wire.token_line import read_token, token_of
+
+
+async def token_for(team: Team, person: str = "alice") -> str:
+    """Return the line of a machine token for the team's secret, which a person made."""
+    made = await team.must(person, "token", "create", "deploy", "--secret", "API_KEY")
+    assert f"for the team shop ({team.did})" in made.err
+    return made.out.strip()
+
+
+async def read_with(team: Team, line: str) -> str:
+    """Return what a program with a machine token reads, or the error."""
+    with team.desk.monkeypatch.context() as patch:
+        patch.setenv("SEALSPACE_TOKEN", line)
+        ran = await team.run("nobody", "secret", "get", "API_KEY", "--node", team.desk.node)
+    return ran.out if ran.status == 0 else ran.err
+
+
+async def test_TM6_machine_tokens(team: Team) -> None:
+    """TM6: an admin makes, lists and revokes machine tokens for the team's secrets."""
+    await team.joined("bob", "admin")
+    line = await token_for(team, "bob")
+    assert await read_with(team, line) == "open sesame"
+    (listed,) = json.loads((await team.must("alice", "token", "list", "--json")).out)
+    assert (listed["name"], listed["secrets"]) == ("deploy", ["API_KEY"])
+    assert json.loads((await team.must("alice", "token", "list", "--as", "me", "--json")).out) == []
+    await team.must("alice", "token", "revoke", "deploy")
+    assert "was revoked" in await read_with(team, line)
+    assert json.loads((await team.must("alice", "token", "list", "--json")).out) == []
+
+
+async def test_TM6_tokens_end_with_their_admin(team: Team) -> None:
+    """TM6: a token ends when its admin is removed, and cannot outlast the membership."""
+    await team.joined("bob", "admin", "--expires", "20d")
+    long = await team.run("bob", "token", "create", "long", "--secret", "API_KEY")
+    assert long.status == 1 and "ends with your membership" in long.next, long
+    made = await team.must(
+        "bob", "token", "create", "deploy", "--secret", "API_KEY", "--expires", "5d"
+    )
+    line = made.out.strip()
+    assert await read_with(team, line) == "open sesame"
+    await team.must("alice", "team", "remove", "shop", "bob")
+    assert "machine token deploy was revoked" in await read_with(team, line)
+
+
+async def test_TM6_who_makes_no_tokens(team: Team) -> None:
+    """TM6: a writer makes no machine token, and no token allows values without a place."""
+    await team.joined("carol", "writer")
+    refused = await team.run("carol", "token", "create", "ci", "--secret", "API_KEY")
+    assert refused.status == 22, refused
+    unbound = await team.run(
+        "alice", "token", "create", "ci", "--secret", "API_KEY", "--allow-unbound"
+    )
+    assert unbound.status == 2 and "only the team's own key" in unbound.err, unbound
+    assert json.loads((await team.must("alice", "token", "list", "--json")).out) == []
+
+
+async def test_TM6_a_token_is_not_of_a_job(team: Team) -> None:
+    """A token by an admin's wallet is a machine token, not one that a node made for a job."""
+    token = token_of(read_token(await token_for(team)))
+    assert token is not None and not token.is_of_job
+    assert token.owner == team.did != token.grant.delegator
+
+
+async def test_TM6_trusts(team: Team) -> None:
+    """TM6: an admin makes, lists and revokes a trust in CI jobs for the team's secrets."""
+    made = await team.must(
+        *("alice", "ci", "trust", "github", "--secret", "API_KEY", "--branch", "main"),
+        *("--repository-id", "1", "--owner-id", "2"),
+    )
+    assert f"for the team shop ({team.did})" in made.err
+    (listed,) = json.loads((await team.must("alice", "ci", "list", "--json")).out)
+    assert listed["secrets"] == ["API_KEY"] and listed["id"] == made.out.strip()
+    await team.must("alice", "ci", "revoke", listed["id"])
+    assert json.loads((await team.must("alice", "ci", "list", "--json")).out) == []
+
+
+async def test_secret_show(team: Team) -> None:
+    """The members and machine tokens of a team's secret are listed, with how to end them."""
+    await team.joined("dave", "reader")
+    await token_for(team)
+    ran = await team.run("alice", "secret", "show", "API_KEY", "--json")
+    shown = json.loads(ran.out)
+    # Only the team's own key reads the policy of the team's network.
+    assert ran.status == 18 and "policy" in " ".join(shown["missing"]), ran
+    assert len(shown["missing"]) == 1, shown["missing"]
+    kinds = {(one["kind"], one["did"]) for one in shown["readers"]}
+    assert {("member", team.dids["alice"]), ("member", team.dids["dave"])} <= kinds
+    assert "token" in {kind for kind, _ in kinds}
+    ends = [one["toEnd"] for one in shown["readers"] if one["did"] == team.dids["dave"]]
+    assert ends[0].endswith(f"team remove TEAM {team.dids['dave']}")
+
+
+async def test_mcp_does_not_follow_use(team: Team) -> None:
+    """`sealspace mcp` needs --as if a team is chosen: rules for agents name secrets alone."""
+    refused = await team.run("alice", "mcp")
+    assert refused.status == 2 and refused.next.endswith("add --as shop, or --as me")
+
+
+async def test_TM6_a_grant_to_a_backend(desk: Desk) -> None:
+    """TM6: an admin grants the team's secret to a backend with approved code, which reads it."""
+    desk.monkeypatch.chdir(desk.folder)
+    await desk.log_in()
+    key = str(desk.folder / "shop.key")
+    assert (await desk.run("team", "create", "shop", "--key-file", key)).status == 0
+    assert (await desk.run("use", "shop")).status == 0
+    assert (await desk.run("secret", "put", "API_KEY", given=SECRET)).status == 0
+    backend = await desk.backend()
+    granted = await desk.run("backend", "grant", backend.url, "--yes")
+    assert (granted.status, backend.program.read) == (0, {"API_KEY": SECRET}), granted
+    assert "for the team shop" in granted.err
+    unbound = await desk.run("backend", "grant", backend.url, "--yes", "--allow-unbound")
+    assert "only the team's own key" in unbound.err, unbound
