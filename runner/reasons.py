@@ -88,6 +88,10 @@ _SENTENCES = {
         "program-invalid": (
             "The program is not valid, or needs a WebAssembly feature that is disabled."
         ),
+        "python-base-unknown": (
+            "This runner does not have the Python base of the program; the detail lists those that"
+            " it has."
+        ),
         "program-imports": (
             "The program imports functions that no runner offers; the detail lists them."
         ),

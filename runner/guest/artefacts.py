@@ -13,17 +13,27 @@ import os
 import signal
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Collection
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from capabilities.cache import Recent
 from capabilities.limits import Rates
 from sealspace.apps.programs import MAX_PROGRAM_BYTES, TARGET_OF
+from sealspace.documents.python_programs import MAX_ARCHIVE_BYTES, parse_python_program
+from sealspace.errors import InvalidInput
 
 from ..reasons import Reason, RunRefused
 from ..shares import FairSemaphore, Payer
 from .child import ChildEnded
-from .frames import COMPILED, MAX_ARTEFACT_BYTES, MAX_COMPILE_BYTES, MAX_COMPILE_S, MAX_DETAIL_BYTES
+from .frames import (
+    COMPILED,
+    MAX_ARTEFACT_BYTES,
+    MAX_COMPILE_BYTES,
+    MAX_COMPILE_S,
+    MAX_DETAIL_BYTES,
+    PYTHON_BASE,
+)
 from .pool import Pool
 from .runs import Load, RunRequest
 
@@ -73,9 +83,10 @@ class Artefacts:
     When the cache is full, the payer that uses most of it loses its least recently used program.
     """
 
-    def __init__(self, pool: Pool, most_bytes: int) -> None:
+    def __init__(self, pool: Pool, most_bytes: int, bases: Collection[str] = ()) -> None:
         self._pool = pool
         self._most_bytes = most_bytes
+        self._bases = bases
         self._files: OrderedDict[str, _Artefact] = OrderedDict()
         # Invalid programs are refused again without compiling, so that each costs time only once.
         self._refused = Recent[str, Reason](_MOST_REFUSED)
@@ -176,7 +187,10 @@ class Artefacts:
                 found = TARGET_OF.get(program[:8])
                 if found != request.target:
                     raise RunRefused("program-target" if found else "program-not-wasm")
-                file = await self._compile(program, request, used_s)
+                if request.target == "python":
+                    file = await self._open_python(program)
+                else:
+                    file = await self.compile(program, request, used_s)
             except OSError as exc:
                 # The machine lacks descriptors or memory; the program itself may be fine.
                 raise RunRefused("runner-failed") from exc
@@ -240,12 +254,41 @@ class Artefacts:
                     return key
         raise AssertionError("the cache has no other program")
 
-    async def _compile(self, program: bytes, request: RunRequest, used_s: list[float]) -> int:
+    async def _open_python(self, program: bytes) -> int:
+        """Check a Python program, and return the descriptor of a new sealed file with it.
+
+        Raises:
+            RunRefused: `program-too-large`, `program-invalid` or `python-base-unknown`.
+        """
+        if len(program) > MAX_ARCHIVE_BYTES:  # PY2: before it is parsed
+            raise RunRefused(
+                "program-too-large", f"{len(program)} bytes; at most {MAX_ARCHIVE_BYTES}"
+            )
+        try:
+            # In a thread: parsing the longest one takes some 100 ms.
+            parsed = await asyncio.to_thread(parse_python_program, program)
+        except InvalidInput as exc:
+            raise RunRefused("program-invalid", exc.message) from exc
+        if parsed.base not in self._bases:  # PY12: before anything is charged
+            known = ", ".join(sorted(self._bases)) or "none"
+            raise RunRefused("python-base-unknown", f"it is {parsed.base}; this runner: {known}")
+        archive = os.memfd_create("python", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            with open(archive, "wb", closefd=False) as stream:  # noqa: ASYNC230  # it is in memory
+                stream.write(program)
+            await seal(archive)
+        except BaseException:
+            os.close(archive)
+            raise
+        return archive
+
+    async def compile(self, program: bytes, request: RunRequest, used_s: list[float]) -> int:
         """Compile a program in its own child process (RN18).
 
         Returns the descriptor of a new sealed file. The CPU seconds of the child are appended to
-        `used_s`.
+        `used_s`. The program of a request for Python is a base.
         """
+        kind = PYTHON_BASE if request.target == "python" else request.target
         source = os.memfd_create("program")
         artefact = os.memfd_create("artefact", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
@@ -254,7 +297,7 @@ class Artefacts:
             child = await self._pool.start("_compile_child")
             try:
                 answer = await child.request(
-                    f"{request.target} {request.compile_s}".encode(),
+                    f"{kind} {request.compile_s}".encode(),
                     [source, artefact],
                     most_bytes=1 + MAX_DETAIL_BYTES,
                     within_s=_COMPILE_S,

@@ -33,9 +33,10 @@ _MOST_LOADED_BYTES = 64 * 1024 * 1024
 _LEAST_LOADED_BYTES = 4 * 1024 * 1024
 """Minimum size that a program counts as, so that a child keeps at most 16."""
 _BOOT = (
-    "import sys, socket; sys.path[:0] = sys.argv[3:]\n"
+    "import sys, socket; sys.path[:0] = sys.argv[4:]\n"
     "from runner.guest import template\n"
-    "template.main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))\n"
+    "bases = {one[:64]: int(one[65:]) for one in sys.argv[3].split()}\n"
+    "template.main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), bases)\n"
 )
 
 
@@ -59,15 +60,23 @@ class Template:
     All children are forked from this process, which is called the template.
     """
 
-    def __init__(self, process: "subprocess.Popen[bytes]", connection: socket.socket) -> None:
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        connection: socket.socket,
+        bases: frozenset[str] = frozenset(),
+    ) -> None:
         self.forks = 0
+        self.bases = bases
         self.is_tried = False  # whether a child could run the test program (RN138)
         self._process = process
         self._connection = connection
 
     @classmethod
-    def start(cls) -> "Template":
+    def start(cls, bases: Mapping[str, int] | None = None) -> "Template":
         """Start the fork server process.
+
+        `bases` has the descriptor of each compiled Python base by its SHA-256 (PY11).
 
         Raises OSError on failure. Call it in the main thread: the template and its children end
         with the calling thread.
@@ -86,19 +95,21 @@ class Template:
             cached = ["-X", f"pycache_prefix={sys.pycache_prefix}"]
         with theirs:
             numbers = map(str, (theirs.fileno(), os.getpid()))
+            files = dict(bases or {})
+            given = " ".join(f"{sha256}:{file}" for sha256, file in files.items())
             process = subprocess.Popen(  # noqa: S603  # this interpreter, and no text of a request
-                [sys.executable, "-I", "-S", *cached, "-c", _BOOT, *numbers, *paths],
+                [sys.executable, "-I", "-S", *cached, "-c", _BOOT, *numbers, given, *paths],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 close_fds=True,  # children inherit no file of the runner (RN25)
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *files.values()],
                 env={},
                 cwd="/",
                 start_new_session=True,
             )
         ours.setblocking(False)
-        return cls(process, ours)
+        return cls(process, ours, frozenset(files))
 
     async def ready(self) -> None:
         """Wait until the fork server process is ready.
@@ -176,6 +187,7 @@ class Child:
 
     def __init__(self, template: Template, connection: socket.socket, uid: int | None) -> None:
         self.uid = uid
+        self.bases = template.bases
         self.loaded: OrderedDict[str, int] = OrderedDict()
         self.runs = 0
         self.cpu_s = 0.0

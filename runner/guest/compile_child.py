@@ -66,7 +66,7 @@ def _compile(target: str, source: int, artefact: int) -> tuple[str, str]:
         return "program-invalid", str(exc)
     except MemoryError:
         os.abort()  # as wasmtime does when it is out of memory
-    missing = _wasm.missing_imports(engine, program)
+    missing = _wasm.missing_imports(engine, program, is_base=target == _frames.PYTHON_BASE)
     if missing:  # the refusal names them (RN13)
         return "program-imports", ", ".join(missing)
     if _wasm.start_of(engine, program) is None:

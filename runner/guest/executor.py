@@ -15,11 +15,12 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self, TypeVar
 
 from sealspace.apps.programs import Target
+from sealspace.documents.python_programs import BASE_END, base_of
 from tee_backend.confinement.landlock import landlock_version
 from tee_backend.confinement.privileges import undump
 from tee_backend.outbound import Outbound
@@ -33,6 +34,7 @@ from .child import Child, ChildEnded
 from .environment import environment_of
 from .kept_children import KeptChildren
 from .pool import Pool, PoolUse
+from .python_bases import PythonBases
 from .run_client import RunClient
 from .runs import (
     MAX_INPUT_BYTES,
@@ -46,6 +48,8 @@ from .runs import (
 )
 
 _MEBIBYTE = 1024 * 1024
+_COMPONENT: Target = "wasm32-wasip2"
+"""Target of a Python base."""
 _Encoded = TypeVar("_Encoded")
 
 INLINE_BYTES = 64 * 1024
@@ -88,13 +92,15 @@ class Executor:
     spare: int = 2
     artefact_bytes: int = 256 * _MEBIBYTE
     outbound: Outbound = field(default_factory=Outbound)
+    bases: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not (1 <= self.children <= 128 and 1 <= self.spare <= 128):
             raise ValueError("`children` and `spare` must be 1 to 128")
         self._pool = Pool(self.spare)
         self._kept = KeptChildren(self._pool.end)
-        self._artefacts = Artefacts(self._pool, self.artefact_bytes)
+        self._artefacts = Artefacts(self._pool, self.artefact_bytes, self.bases.keys())
+        self._bases = PythonBases(self.bases, self._artefacts, self._pool)
         self._semaphore = FairSemaphore(self.children, beside=True)
         self.bodies = BodySplitter(self._pool)
         self._closed = False
@@ -110,11 +116,13 @@ class Executor:
                 "cannot start a child process; next: allow the runner to install seccomp filters"
                 " and, if the runner runs as root, to change the uid of child processes"
             ) from failed
+        self._bases.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._closed = True
         self._kept.close()
+        await self._bases.close()
         await self._artefacts.close()
         await self._pool.close()
         await self.outbound.__aexit__()
@@ -159,8 +167,12 @@ class Executor:
                 raise RunRefused("tasks-unsupported")
             async with asyncio.timeout_at(request.start_by_s) as waiting:
                 # Compiled before the call takes a place, so that others can run in the meantime.
-                # The program stays in the cache, so this descriptor is not needed.
-                os.close(await self._artefacts.open(request, load, compile_s))
+                # The program stays in the cache, so this descriptor is closed again.
+                artefact = await self._artefacts.open(request, load, compile_s)
+                base = _base_of(request, artefact)
+                os.close(artefact)
+                if base:
+                    await self._bases.ready(base)
                 async with self._semaphore.acquire(request.payer):
                     self._refuse_closed()
                     # Compiles again only if other programs have evicted it in the meantime.
@@ -168,7 +180,7 @@ class Executor:
                     # RN220: only its own limits end a program that started
                     waiting.reschedule(None)
                     try:
-                        result = await self._run_compiled(request, artefact, client)
+                        result = await self._run_compiled(request, artefact, base, client)
                     finally:
                         os.close(artefact)
         except RunRefused as refused:
@@ -180,17 +192,17 @@ class Executor:
         return replace(result, hosts=hosts, compile_s=sum(compile_s))
 
     async def _run_compiled(
-        self, request: RunRequest, artefact: int, client: RunClient
+        self, request: RunRequest, artefact: int, base: str, client: RunClient
     ) -> RunResult:
-        """Run a compiled program in a child process."""
+        """Run a compiled program in a child process, or a Python program on its base."""
         program = f"{request.target}:{request.wasm_sha256}"
         # RN26: what a run with secrets or storage leaves in its child reaches only calls of the
         # same scope
         is_alone = request.secrets_delivered or request.has_storage or request.folders is not None
-        child = await self._child_for(request, program, is_unused=is_alone)
+        child = await self._child_for(request, program, base, is_unused=is_alone)
         files = () if program in child.loaded else (artefact,)
         forgotten = child.note_use(program, os.fstat(artefact).st_size)
-        payload = _payload(request, program, forgotten)
+        payload = _payload(request, program, base, forgotten)
         begun = time.monotonic_ns()
         is_reusable = False
         try:
@@ -218,7 +230,9 @@ class Executor:
             secrets_delivered=request.secrets_delivered,
         )
 
-    async def _child_for(self, request: RunRequest, program: str, *, is_unused: bool) -> Child:
+    async def _child_for(
+        self, request: RunRequest, program: str, base: str, *, is_unused: bool
+    ) -> Child:
         """Return a child for a run: of its own for a task, else a kept one or one of the pool."""
         folders, scope = request.folders, request.reuse
         if scope is not None and is_unused and folders is None:
@@ -228,7 +242,7 @@ class Executor:
         # A kept child ends rather than be one more beside all that run.
         self._kept.trim(self._semaphore.free)
         if folders is None:
-            child = await self._pool.take(unused=is_unused, program=program)
+            child = await self._pool.take(unused=is_unused, program=program, base=base)
             if scope is not None and is_unused:
                 self._kept.lend(child, scope)
             return child
@@ -297,7 +311,14 @@ def _is_reusable(
     return request.reuse is not None and is_regular
 
 
-def _payload(request: RunRequest, program: str, forgotten: Sequence[str]) -> bytes:
+def _base_of(request: RunRequest, artefact: int) -> str:
+    """Return the Python base of a program, or an empty text for a compiled one."""
+    if request.target != "python":
+        return ""
+    return base_of(os.pread(artefact, BASE_END, 0))
+
+
+def _payload(request: RunRequest, program: str, base: str, forgotten: Sequence[str]) -> bytes:
     """Return the message that has a child run a program, and forget others."""
     limits = request.limits
     # Only a task has arguments, the first of which is the program. Without folders, a run that has
@@ -305,7 +326,8 @@ def _payload(request: RunRequest, program: str, forgotten: Sequence[str]) -> byt
     has_arguments = request.folders is not None or bool(request.arguments)
     head = {
         "program": program,
-        "target": request.target,
+        "target": _COMPONENT if base else request.target,
+        "base": base,
         "environment": request.environment,
         "arguments": ["program", *request.arguments] if has_arguments else [],
         "instructions": limits.max_instructions,

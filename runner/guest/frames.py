@@ -61,6 +61,8 @@ MAX_BODY_CPU_S = 10
 """CPU seconds for one request body (RN251). The slowest of 20 MB took 2.5 s."""
 MAX_BODY_DATA_BYTES = 1 << 30
 """Private memory for one request body (RN251)."""
+PYTHON_BASE = "python-base"
+"""Target of a compilation of a Python base, which is a component (PY10)."""
 COMPILED = ("", "program-invalid", "program-imports", "program-no-start")
 """Results of a compilation: empty for success, else the code of a reason."""
 

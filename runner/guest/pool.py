@@ -62,6 +62,7 @@ class Pool:
         self._template: Template | None = None
         self._template_lock = asyncio.Lock()
         self._closed = False
+        self._bases: dict[str, int] = {}
 
     async def fill(self) -> None:
         """Start child processes until enough are ready.
@@ -74,6 +75,23 @@ class Pool:
                 await self._replace_template(self._template)
             while len(self._unused) < self._spare and not self._closed:
                 self._unused.append(await self.start("_run_child"))
+
+    async def preload(self, base: str, artefact: int) -> None:
+        """Give a compiled Python base to all children that are started from now on (PY11).
+
+        Args:
+            base: its SHA-256.
+            artefact: descriptor of the compiled base; the pool closes it.
+        Raises:
+            RunRefused: `runner-failed`: no template starts.
+        """
+        self._bases[base] = artefact
+        while self._template is None or base not in self._template.bases:
+            await self._replace_template(self._template)
+        # Those that were forked from the former template do not have it.
+        while self._unused:
+            self.end(self._unused.popleft())
+        await self.fill()
 
     async def start(self, module: Module, folders: TaskFolders | None = None) -> Child:
         """Start a child process, and wait until it is ready.
@@ -111,20 +129,21 @@ class Pool:
             template.is_tried = True  # the child has run the test program (RN138)
         return child
 
-    async def take(self, *, unused: bool, program: str) -> Child:
+    async def take(self, *, unused: bool, program: str, base: str = "") -> Child:
         """Return a child process for one program run (RN26).
 
-        With `unused`, the process has never run a program. Raises the same errors as `start`.
+        With `unused`, the process has never run a program. With `base`, it has this Python base.
+        Raises the same errors as `start`.
         """
         while self._used and not unused:
             child = self._used.pop(self._index_of_used(program))
-            if child.is_waiting():
+            if child.is_waiting() and (not base or base in child.bases):
                 return child
             self.end(child)
         while self._unused:
             child = self._unused.popleft()
             self._run_in_background(self._refill())
-            if child.is_alive():
+            if child.is_alive() and (not base or base in child.bases):
                 return child
             self.end(child)
         return await self.start("_run_child")
@@ -181,6 +200,8 @@ class Pool:
             await self._template.end()
         for block in self._blocks:
             block.close()
+        for artefact in self._bases.values():
+            os.close(artefact)
 
     async def _replace_template(self, former: Template | None) -> Template:
         """Start a new fork server process, and end the old one.
@@ -194,7 +215,7 @@ class Pool:
             try:
                 if self._closed:
                     raise EOFError
-                template = Template.start()
+                template = Template.start(self._bases)
                 await template.ready()
             except (EOFError, OSError) as exc:
                 raise RunRefused("runner-failed") from exc

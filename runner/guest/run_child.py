@@ -36,6 +36,7 @@ from . import frames as _frames
 from . import wasm as _wasm
 from .frames import Answer
 from .guest_http import DATA_BYTES, GuestHttp
+from .guest_python import GuestPython
 from .linear_memory import NO_FINALIZER, MemoryBudget
 
 _SLACK_BYTES = 64 * 1024 * 1024
@@ -74,6 +75,7 @@ class _Prepared(NamedTuple):
     program: _wasm.Program
     start: str
     makes_requests: bool
+    python: bytes = b""
 
 
 class _Output:
@@ -148,13 +150,27 @@ class Guests:
         self._budget.configure_allocator(config)
         self._engine = Engine(config)
         self._http = GuestHttp(self._exchange)
-        self._linkers = _wasm.linkers(self._engine, self._http, self._exchange)
+        self._python = GuestPython()
+        self._linkers = _wasm.linkers(self._engine, self._http, self._python, self._exchange)
         self._prepared: dict[str, _Prepared] = {}
+        self._bases: dict[str, _Prepared] = {}
         self._own_program = Module(self._engine, bytes(wat2wasm(_OWN_PROGRAM))).serialize()
         self.is_tried = False  # whether a child of this template has run the test program
 
     def _exchange(self, kind: int, message: bytes) -> bytes:
         return _frames.exchange(self._connection, kind, message)
+
+    def load_base(self, sha256: str, artefact: int) -> None:
+        """Load a compiled Python base, which all children then have (PY11).
+
+        Args:
+            sha256: identifies the base.
+            artefact: descriptor of the compiled base; it is closed.
+        """
+        # As a file, so that no child has a copy: its pages are those of the sealed file.
+        program = components.Component.deserialize_file(self._engine, f"/proc/self/fd/{artefact}")
+        os.close(artefact)
+        self._bases[sha256] = self._prepared_component(program)
 
     def warm_up(self) -> None:
         """Run a part of a test program, so that children start with warm caches (RN138).
@@ -227,14 +243,20 @@ class Guests:
             # opens a file by its path, which the filter refuses (RN181).
             artefact = os.pread(file, os.fstat(file).st_size, 0)
             os.close(file)
-            self._prepared[request["program"]] = self._load(request["target"], artefact)
+            if request["base"]:
+                prepared = self._bases[request["base"]]._replace(python=artefact)
+            else:
+                prepared = self._load(request["target"], artefact)
+            self._prepared[request["program"]] = prepared
 
     def _load(self, target: str, artefact: bytes | bytearray) -> _Prepared:
         if target == _wasm.PREVIEW_1:
             # The compiling child has required the entry point.
             module = Module.deserialize(self._engine, artefact)
             return _Prepared(program=module, start="_start", makes_requests=False)
-        program = components.Component.deserialize(self._engine, artefact)
+        return self._prepared_component(components.Component.deserialize(self._engine, artefact))
+
+    def _prepared_component(self, program: components.Component) -> _Prepared:
         return _Prepared(
             program=program,
             start=_wasm.start_of(self._engine, program) or "",
@@ -262,6 +284,7 @@ class Guests:
         limit_cpu(request["seconds"] + _SLACK_CPU_S)
         self._budget.set_budget(request["memory_bytes"])
         self._http.begin()
+        self._python.begin(prepared.python)
         output = _Output(self._connection, request["output_bytes"])
         # RN175: wasmtime traps when it checks the fuel and none is left, but does not check at the
         # end of a function. With one unit more than the limit, some fuel is left exactly if the

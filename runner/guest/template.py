@@ -2,7 +2,8 @@
 
 All children are forked from this process, the template. `child.Template` starts it, and the
 runner's own process never imports this module. Each child inherits all its memory: an engine,
-linkers and the runner's own program (RN138), but no secret, no other program and no random state.
+linkers, the runner's own program (RN138) and the Python bases (PY11), but no secret, no other
+program and no random state.
 It must not create a `WasiConfig`, which would seed wasmtime's generator: all children would then
 draw the same random numbers (RN133).
 """
@@ -12,6 +13,7 @@ import gc
 import os
 import signal
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,13 +40,18 @@ _python.syscall.argtypes = (ctypes.c_long,) * 6
 _python.syscall.restype = ctypes.c_long
 
 
-def main(connection: socket.socket, parent: int) -> None:
-    """Confine this process, then fork a child for each request."""
+def main(connection: socket.socket, parent: int, bases: Mapping[str, int] | None = None) -> None:
+    """Confine this process, then fork a child for each request.
+
+    `bases` has the descriptor of each compiled Python base by its SHA-256 (PY11).
+    """
     try:
         name("_template")
         # Of wasmtime's helper threads. The default is one for each processor, in every child.
         os.environ["TOKIO_WORKER_THREADS"] = "1"
         guests = _run_child.Guests()
+        for sha256, artefact in (bases or {}).items():
+            guests.load_base(sha256, artefact)
         guests.warm_up()  # each child would otherwise prepare the same (RN138)
         confine(None, parent)  # RN130; it keeps its uid, because each child changes to its own
         allow_only(STARTING)  # RN180: children inherit it

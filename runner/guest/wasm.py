@@ -6,6 +6,7 @@ from wasmtime import Config, Engine, FuncType, Linker, Module, Store, WasmtimeEr
 from wasmtime import component as components
 
 from . import guest_http as _http
+from . import guest_python as _python
 from . import guest_storage as _storage
 from .component_calls import Exchange
 
@@ -78,7 +79,7 @@ def configured(*, multi_memory: bool = True) -> Config:
 
 
 def linkers(
-    engine: Engine, http: _http.GuestHttp, exchange: Exchange
+    engine: Engine, http: _http.GuestHttp, python: _python.GuestPython, exchange: Exchange
 ) -> tuple[Linker, components.Linker]:
     """Return the linkers that define the host functions (RN12).
 
@@ -90,6 +91,7 @@ def linkers(
     http.define(preview_1)
     http.define_component(preview_2)
     _storage.define(preview_2, exchange)
+    python.define(preview_2)
     return preview_1, preview_2
 
 
@@ -98,15 +100,18 @@ def makes_requests(engine: Engine, program: components.Component) -> bool:
     return not _OWN.isdisjoint(program.type.imports(engine))
 
 
-def missing_imports(engine: Engine, program: Program) -> list[str]:
+def missing_imports(engine: Engine, program: Program, *, is_base: bool = False) -> list[str]:
     """Return a program's unavailable imports (RN13).
+
+    Only a Python base may import the program that it runs (PY10).
 
     For an import with a wrong type, the list contains wasmtime's error message instead of the name.
     """
     if isinstance(program, components.Component):
         missing = []
         for name, imported_item in program.type.imports(engine).items():
-            missing += _missing_in(engine, name, imported_item.ty)
+            if not (is_base and name == _python.INTERFACE):
+                missing += _missing_in(engine, name, imported_item.ty)
         return sorted(missing)
     linker = Linker(engine)
     linker.define_wasi()

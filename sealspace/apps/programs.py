@@ -53,13 +53,14 @@ MAX_PROGRAM_BYTES = 33_554_432
 MAX_SOURCE_CHARS = 512
 MAX_SEQUENCE = 2**53 - 1
 
-Target = Literal["wasm32-wasip1", "wasm32-wasip2"]
-"""A WASI preview 1 module, or a preview 2 component."""
+Target = Literal["wasm32-wasip1", "wasm32-wasip2", "python"]
+"""A WASI preview 1 module, a preview 2 component, or a Python program (PY1)."""
 TARGET_OF: Mapping[bytes, Target] = {
     b"\0asm\x01\0\0\0": "wasm32-wasip1",
     b"\0asm\x0d\0\x01\0": "wasm32-wasip2",
+    b'{"base":': "python",
 }
-"""Kind of WebAssembly module by the first eight bytes of the file."""
+"""Kind of program by the first eight bytes of the file."""
 TARGETS = tuple(TARGET_OF.values())
 
 Reader = Callable[[str], Awaitable[bytes | None]]
@@ -255,7 +256,12 @@ class Programs:
         """Store a version's program, its provenance and its signed statement."""
         project = version.project
         # The bytes come first, so that a reader of the statement always finds the program.
-        await self._kv.put(project.code_key(version.sha256), wasm, content_type="application/wasm")
+        is_python = version.target == "python"
+        await self._kv.put(
+            project.code_key(version.sha256),
+            wasm,
+            content_type="application/json" if is_python else "application/wasm",
+        )
         # Readers verify the bundle (PV12), and find the version by the commit (PV13).
         if provenance is not None:
             await self._kv.put(

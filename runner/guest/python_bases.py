@@ -1,0 +1,86 @@
+"""The Python bases of a runner: components that run Python programs (PY11).
+
+A base is part of the runner. It is compiled when the runner starts, on the operator's account, and
+is then loaded into the template, so that each child has it from its first moment on.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sealspace.apps.programs import MAX_PROGRAM_BYTES
+
+from ..reasons import RunRefused
+from .artefacts import Artefacts
+from .pool import Pool
+from .runs import RunRequest
+
+MAX_BASES = 8
+_log = logging.getLogger(__name__)
+
+
+def read_bases(paths: Sequence[Path]) -> dict[str, bytes]:
+    """Read Python bases, and return them by their SHA-256.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a file is larger than a program may be, or there are too many.
+    """
+    if len(paths) > MAX_BASES:
+        raise ValueError(f"at most {MAX_BASES} Python bases")
+    bases = {}
+    for path in paths:
+        with path.open("rb") as file:
+            data = file.read(MAX_PROGRAM_BYTES + 1)
+        if len(data) > MAX_PROGRAM_BYTES:
+            raise ValueError(f"{path} is larger than {MAX_PROGRAM_BYTES} bytes")
+        bases[hashlib.sha256(data).hexdigest()] = data
+    return bases
+
+
+class PythonBases:
+    """Compiles the Python bases in the background, one after another."""
+
+    def __init__(self, bases: Mapping[str, bytes], artefacts: Artefacts, pool: Pool) -> None:
+        self._bases = bases
+        self._artefacts = artefacts
+        self._pool = pool
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._lock = asyncio.Lock()
+
+    def start(self) -> None:
+        """Start to compile the bases."""
+        for sha256, data in self._bases.items():
+            self._tasks[sha256] = asyncio.create_task(self._prepare(sha256, data))
+
+    async def ready(self, sha256: str) -> None:
+        """Wait until a base is compiled and loaded.
+
+        Raises:
+            RunRefused: `runner-failed`: the base could not be compiled.
+        """
+        # A cancelled call must not cancel what the others wait for.
+        await asyncio.shield(self._tasks[sha256])
+
+    async def close(self) -> None:
+        """Stop compiling."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _prepare(self, sha256: str, data: bytes) -> None:
+        async with self._lock:  # the machine has other work too
+            try:
+                artefact = await self._artefacts.compile(data, RunRequest(sha256, "python"), [])
+            except RunRefused as refused:
+                reason = refused.reason
+                _log.error(
+                    "the Python base %s was not compiled: %s %s; its programs are refused",
+                    sha256,
+                    reason.sentence,
+                    reason.detail,
+                )
+                raise RunRefused("runner-failed") from refused
+            await self._pool.preload(sha256, artefact)  # the pool closes it
