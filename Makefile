@@ -36,7 +36,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help changes-model demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix histories rotations models members test-image fuzz lock clean
+.PHONY: help changes-model demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix histories rotations models members python-base test-python-base test-image fuzz lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -119,6 +119,16 @@ iexec-client: ## install iExec's own client, whose test is skipped without it (n
 # commit they get the time that hatchling has for this.
 BUILD = SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 1580601600)} $(BIN)/python -m build --no-isolation --outdir dist
 
+PYTHON_BASE := .cache/python-base/python-base.wasm
+
+# For x86-64 Linux, with cc; the package index is asked for componentize-py. The sources name the hash that comes out.
+python-base: $(VENV)/.installed ## build the component that runs programs in Python
+	@mkdir -p $(dir $(PYTHON_BASE))
+	@$(BIN)/python tools/python_base/build.py $(PYTHON_BASE)
+
+test-python-base: python-base ## test the Python base; these tests are skipped without it
+	@SEALSPACE_TEST_PYTHON_BASE=$(CURDIR)/$(PYTHON_BASE) $(BIN)/pytest -q tests/guests/test_python_base.py
+
 wheel: $(VENV)/.installed ## build the wheel into dist
 	@rm -rf dist
 	@$(BUILD) --wheel . >/dev/null
@@ -132,10 +142,11 @@ sbom: $(VENV)/.installed ## write the dependencies as CycloneDX into dist
 	@$(BIN)/python tools/sbom.py >dist/sealspace-sbom.json
 	@ls dist/sealspace-sbom.json
 
-release: wheel ## also build the source archive, the list of the wheel's files, the SBOM, and the image, into dist (needs podman)
+release: wheel python-base ## also build the source archive, the list of the wheel's files, the SBOM, the Python base, and the image, into dist (needs podman)
 	@$(BUILD) --sdist . >/dev/null
 	@$(BIN)/python tools/wheel_records.py dist/sealspace-*.whl >dist/sealspace-files.txt
 	@$(BIN)/python tools/sbom.py >dist/sealspace-sbom.json
+	@cp $(PYTHON_BASE) dist/
 	@command -v podman >/dev/null || { echo "release needs podman; run: apt-get install --no-install-recommends podman" >&2; exit 1; }
 	@podman build --quiet --format docker --file examples/deploy/Containerfile --tag sealspace . >/dev/null
 	@podman save --quiet --format docker-archive --output dist/sealspace-image.tar sealspace

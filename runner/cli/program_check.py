@@ -1,14 +1,18 @@
-"""A trial compilation of a WebAssembly program.
+"""A trial compilation of a WebAssembly program, and a trial run of a Python program.
 
 The package extra `runner` must be installed.
 """
 
 import hashlib
+from collections.abc import Mapping
+from pathlib import Path
 
-from sealspace.apps.programs import Target
+from sealspace.apps.programs import ProgramManifest, Target
 from sealspace.errors import InvalidInput
 
+from ..guest.environment import environment_of
 from ..guest.executor import Executor
+from ..guest.runs import RunRequest, RunResult
 from ..reasons import RunRefused
 
 _BUILD = "build the program for wasm32-wasip1 or wasm32-wasip2, and pass that target as --target"
@@ -47,3 +51,39 @@ async def check(wasm: bytes, target: Target) -> None:
             if part in f"{reason.code} {reason.detail}":
                 hint = step
         raise InvalidInput(text, hint=hint) from refused
+
+
+async def try_python(
+    program: bytes,
+    base: bytes,
+    given: bytes,
+    manifest: ProgramManifest,
+    secrets: Mapping[str, str],
+    cache: Path,
+) -> RunResult:
+    """Run a Python program once, in a confined child process and under a runner's default limits.
+
+    Args:
+        program: as `packed` returns it.
+        base: the component that runs it.
+        given: input of the run.
+        manifest: names the hosts that the program may contact.
+        secrets: variables of the run.
+        cache: folder for the compiled base.
+    """
+    sha256 = hashlib.sha256(base).hexdigest()
+
+    async def load() -> bytes:
+        return program
+
+    request = RunRequest(
+        hashlib.sha256(program).hexdigest(),
+        "python",
+        environment_of({}, secrets),
+        given,
+        secrets_delivered=bool(secrets),
+        hosts=frozenset(manifest.hosts),
+    )
+    bases = {sha256: base}
+    async with Executor(children=1, spare=1, bases=bases, base_cache=cache) as executor:
+        return await executor.run(request, load)

@@ -10,15 +10,13 @@ import click
 from msgspec import to_builtins
 
 from capabilities.abilities import KV_PUT
-from capabilities.capability_errors import InvalidJson
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.principals import same_principal
 from capabilities.resources import SpaceId
 from capabilities.strict_base64 import encode_standard
-from capabilities.strict_json import JsonObject, parse_json
+from capabilities.strict_json import JsonObject
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.apps.programs import (
-    MAX_PROGRAM_BYTES,
     TARGET_OF,
     TARGETS,
     Active,
@@ -28,7 +26,6 @@ from sealspace.apps.programs import (
     Target,
     Version,
     manifest_json,
-    parse_program_manifest,
     read_active,
     read_version,
     version_json,
@@ -82,6 +79,7 @@ from sealspace.documents.project_names import (
     checked_sha256,
     parse_project,
 )
+from sealspace.documents.python_programs import parse_python_program
 from sealspace.documents.secret_names import SECRETS_SPACE
 from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import (
@@ -98,7 +96,8 @@ from sealspace.service.command_errors import AlreadyThere, KeyFileUnusable, NotT
 from sealspace.spaces import PublicKv
 from sealspace.wallets import Wallet
 
-_MAX_MANIFEST_BYTES = 64 * 1024
+from .python_projects import manifest_beside, program_in, read_manifest
+
 # More than the limits of statements and bundles: their parsers refuse what is longer, and name the
 # limit.
 _MOST_READ_BYTES = 512 * 1024
@@ -116,11 +115,16 @@ _private = flag_option(
     '"secrets": ["API_KEY"], "hosts": ["api.example.com"]}`.',
 )
 @click.argument("name")
-@click.argument("file", type=FILE)
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--target",
     type=click.Choice(TARGETS),
     help="Compilation target of the file; detected by default.",
+)
+@click.option(
+    "--base",
+    metavar="SHA256",
+    help="Python base of a program in Python. Default: the newest one.",
 )
 @click.option(
     "--source",
@@ -153,6 +157,7 @@ async def publish(
     name: str,
     file: Path,
     target: Target | None,
+    base: str | None,
     source: str | None,
     bundle_file: Path | None,
     trusted_root: Path | None,
@@ -163,11 +168,12 @@ async def publish(
 ) -> None:
     """Publish the WASI program in FILE as a version of the project NAME.
 
-    The new version is activated.
+    FILE can also be a folder with a Python program, as `sealspace task init` makes it, or a Python
+    script. The new version is activated.
     """
     checked_project_name(name)
-    wasm = read_named(file, most_bytes=MAX_PROGRAM_BYTES)
-    manifest = None if manifest_file is None else _manifest(manifest_file)
+    wasm = program_in(file, base)
+    manifest = read_manifest(manifest_file) if manifest_file else manifest_beside(file)
     target = target or TARGET_OF.get(wasm[:8])  # the file begins with magic number and version
     if target is None:
         raise InvalidInput(
@@ -213,6 +219,9 @@ async def publish(
 
 async def _check_program(wasm: bytes, target: Target) -> None:
     """Check that a runner could compile a program, if the extra for it is installed."""
+    if target == "python":
+        parse_python_program(wasm)
+        return
     if not is_installed("runner"):
         tell(
             "cannot check that the program compiles; to enable the check:"
@@ -488,17 +497,6 @@ def project_of(text: str) -> ProjectId:
 
 
 # --- files ----------------------------------------------------------------------------------------
-
-
-def _manifest(file: Path) -> ProgramManifest:
-    data = read_named(file, most_bytes=_MAX_MANIFEST_BYTES)
-    try:
-        return parse_program_manifest(parse_json(data, max_bytes=_MAX_MANIFEST_BYTES))
-    except InvalidJson as error:
-        raise InvalidInput(
-            f"{file} is not a program's manifest: {error}",
-            hint='write for example {"secrets": ["API_KEY"]}',
-        ) from None
 
 
 def _secrets_text(manifest: ProgramManifest) -> str:

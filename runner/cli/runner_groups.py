@@ -108,16 +108,24 @@ runner = LazyGroup(
 )
 
 task = LazyGroup(
-    rows_of(
-        "runner.cli.task_commands",
-        {
-            "grant": "Grant secrets for tasks of an application.",
-            "run": "Make a task, and watch it.",
-            "show": "Show the state of a task.",
-            "download": "Download and verify the result of a task.",
-        },
-        extra="verify",
-    ),
+    {
+        "init": Row("runner.cli.python_projects", "Write a Python program into a new folder."),
+        "try": Row(
+            "runner.cli.python_projects:try_",
+            "Run a Python program on this machine, under a runner's limits.",
+            extra="runner",
+        ),
+        **rows_of(
+            "runner.cli.task_commands",
+            {
+                "grant": "Grant secrets for tasks of an application.",
+                "run": "Make a task, and watch it.",
+                "show": "Show the state of a task.",
+                "download": "Download and verify the result of a task.",
+            },
+            extra="verify",
+        ),
+    },
     help="Run applications with secrets, a data set and files, on a runner.",
 )
 

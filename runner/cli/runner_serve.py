@@ -53,6 +53,7 @@ from ..calls.secret_tags import SecretTagKey, StorageKey
 from ..calls.service import Runner, begin, manifest_of
 from ..calls.task_stages import TaskStages
 from ..guest.executor import Executor
+from ..guest.python_bases import read_bases
 from ..http.routes import mounted
 from ..tasks.folders import prepare_root
 from .serve_options import MOST_CHILDREN, require_settings, serve_options
@@ -280,7 +281,18 @@ def _executor(given: SimpleNamespace) -> Executor:
     """Return what runs programs in child processes."""
     spare = min(given.children + 1, MOST_CHILDREN)
     try:
-        return Executor(children=given.children, spare=spare, outbound=Outbound(given.loopback_ca))
+        bases = read_bases(given.base_files)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"cannot read the Python bases: {error}", hint="check each --python-base FILE"
+        ) from error
+    try:
+        return Executor(
+            children=given.children,
+            spare=spare,
+            outbound=Outbound(given.loopback_ca),
+            bases=bases,
+        )
     except OSError as error:  # the errors of `ssl` are OSErrors too
         raise ConfigurationError(
             f"{given.loopback_ca} does not contain a certificate",

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from capabilities.limits import parsed_address
-from sealspace.cli.options.paths import FOLDER, NEW_FOLDER, file_option
+from sealspace.cli.options.paths import FILE, FOLDER, NEW_FOLDER, file_option
 from sealspace.cli.terminal import flag_option, repeatable_option
 from sealspace.service.command_errors import ConfigurationError
 from tee_backend.cli.quote_sources import KEY_KINDS, QUOTE_KINDS
@@ -175,6 +175,14 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=FOLDER,
         help="Folder on tmpfs for the files of tasks. Without it, the runner runs no tasks; with"
         " --simulate, the default is /dev/shm.",
+    ),
+    repeatable_option(
+        "--python-base",
+        "base_files",
+        metavar="FILE",
+        type=FILE,
+        help="Python base, which runs programs in Python; part of each release. Can be repeated, to"
+        " keep older bases for programs that were granted with them.",
     ),
     repeatable_option(
         "--trusted-proxy",

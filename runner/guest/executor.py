@@ -17,6 +17,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple, Self, TypeVar
 
 from sealspace.apps.programs import Target
@@ -93,6 +94,7 @@ class Executor:
     artefact_bytes: int = 256 * _MEBIBYTE
     outbound: Outbound = field(default_factory=Outbound)
     bases: Mapping[str, bytes] = field(default_factory=dict)
+    base_cache: Path | None = None
 
     def __post_init__(self) -> None:
         if not (1 <= self.children <= 128 and 1 <= self.spare <= 128):
@@ -100,7 +102,7 @@ class Executor:
         self._pool = Pool(self.spare)
         self._kept = KeptChildren(self._pool.end)
         self._artefacts = Artefacts(self._pool, self.artefact_bytes, self.bases.keys())
-        self._bases = PythonBases(self.bases, self._artefacts, self._pool)
+        self._bases = PythonBases(self.bases, self._artefacts, self._pool, self.base_cache)
         self._semaphore = FairSemaphore(self.children, beside=True)
         self.bodies = BodySplitter(self._pool)
         self._closed = False

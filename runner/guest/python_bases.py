@@ -7,13 +7,15 @@ is then loaded into the template, so that each child has it from its first momen
 import asyncio
 import hashlib
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sealspace.apps.programs import MAX_PROGRAM_BYTES
+from sealspace.private_files import replace_file
 
 from ..reasons import RunRefused
-from .artefacts import Artefacts
+from .artefacts import Artefacts, seal
 from .pool import Pool
 from .runs import RunRequest
 
@@ -43,10 +45,13 @@ def read_bases(paths: Sequence[Path]) -> dict[str, bytes]:
 class PythonBases:
     """Compiles the Python bases in the background, one after another."""
 
-    def __init__(self, bases: Mapping[str, bytes], artefacts: Artefacts, pool: Pool) -> None:
+    def __init__(
+        self, bases: Mapping[str, bytes], artefacts: Artefacts, pool: Pool, cache: Path | None
+    ) -> None:
         self._bases = bases
         self._artefacts = artefacts
         self._pool = pool
+        self._cache = cache
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._lock = asyncio.Lock()
 
@@ -73,7 +78,7 @@ class PythonBases:
     async def _prepare(self, sha256: str, data: bytes) -> None:
         async with self._lock:  # the machine has other work too
             try:
-                artefact = await self._artefacts.compile(data, RunRequest(sha256, "python"), [])
+                artefact = await self._compiled(sha256, data)
             except RunRefused as refused:
                 reason = refused.reason
                 _log.error(
@@ -84,3 +89,22 @@ class PythonBases:
                 )
                 raise RunRefused("runner-failed") from refused
             await self._pool.preload(sha256, artefact)  # the pool closes it
+
+    async def _compiled(self, sha256: str, data: bytes) -> int:
+        """Return the descriptor of a compiled base, from the cache if there is one.
+
+        A runner has no cache, because wasmtime does not notice a changed byte (RN27).
+        """
+        request = RunRequest(sha256, "python")
+        if self._cache is None:
+            return await self._artefacts.compile(data, request, [])
+        file = self._cache / f"{sha256}.cwasm"
+        if not file.exists():
+            artefact = await self._artefacts.compile(data, request, [])
+            replace_file(file, os.pread(artefact, os.fstat(artefact).st_size, 0))
+            return artefact
+        artefact = os.memfd_create("artefact", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        with open(artefact, "wb", closefd=False) as stream:  # noqa: ASYNC230  # it is in memory
+            stream.write(file.read_bytes())  # a trial has no other work
+        await seal(artefact)
+        return artefact

@@ -7,6 +7,8 @@ _FUEL = "runner/test_exact_fuel.py::"
 _CONFINEMENT = "runner/test_confinement.py::"
 _KEPT = "attacks/test_kept_children.py::"
 _TEMPLATE = "runner/test_template.py::"
+_PYTHON = "runner/test_python_programs.py::"
+_PYTHON_BASE = "guests/test_python_base.py::"
 _SYSTEM_CALLS = "runner/test_system_calls.py::"
 _API_KEYS = "attacks/test_api_keys.py::"
 _BUILD_GRANTS = "attacks/test_build_grants.py::"
@@ -185,6 +187,15 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         _KEPT + "test_a_revoked_grant",
         _KEPT + "test_a_deleted_secret",
         "runner/test_kept_children.py::test_an_idle_child_ends",
+    ),
+    "3.8 the state that a Python base was built with is the same in every run": (
+        _PYTHON_BASE + "test_two_runs_draw_different_numbers",
+        _PYTHON_BASE + "test_a_run_leaves_nothing_for_the_next",
+    ),
+    "3.8 a script that nobody granted to runs with an owner's secret": (
+        "sealspace/test_fuzz_python_programs.py::test_fuzz_refused_programs",
+        _PYTHON + "test_a_base_gets_the_program_as_it_was_published",
+        _PYTHON + "test_only_a_base_reads_a_program",
     ),
     "3.8 one run foretells the random numbers of another": (
         _TEMPLATE + "test_fresh_children_draw_other_numbers",

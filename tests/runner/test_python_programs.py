@@ -9,7 +9,6 @@ import pytest
 from guest_programs import Guest, code, detail_of, guest, run_guest, run_request
 from standin_base import BASE, BASE_SHA256, BASES, python_program
 
-from runner.guest import pool as _pool
 from runner.guest.child import Template
 from runner.guest.executor import Executor
 from runner.guest.python_bases import MAX_BASES, read_bases
@@ -94,7 +93,7 @@ async def test_children_of_an_old_template_run_no_python(monkeypatch: pytest.Mon
         started.append(template.bases)
         return template
 
-    monkeypatch.setattr(_pool.Template, "start", noted)
+    monkeypatch.setattr(Template, "start", noted)
     async with Executor(children=1, spare=1, bases=BASES) as executor:
         # Runs in a child of the first template, and leaves it in the pool.
         assert code(await run_guest(executor, guest("count"))) == "completed"

@@ -10,6 +10,7 @@ Example:
 
 import asyncio
 import json
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -357,6 +358,7 @@ async def runner_stage(
     task_root: Path | None = None,
     node_limits: NodeLimits | None = None,
     sms: Sms | None = None,
+    bases: Mapping[str, bytes] | None = None,
 ) -> RunnerStage:
     """Start a runner, an owner, and a node whose console calls the runner; the stack stops them."""
     clock, entropy = SystemClock(), SystemEntropy()
@@ -385,6 +387,7 @@ async def runner_stage(
         bound=bound,
         connections=connections,
         task_root=task_root,
+        bases=bases,
     )
     owner, wallet = await stack.enter_async_context(Client(node.url)), new_wallet()
     await owner.sign_in(wallet, SignIn(spaces=("public", "projects")))
@@ -424,6 +427,7 @@ async def _started(
     connections: ConnectionLimits = LIMITS,
     origins: tuple[str, ...] = (),
     task_root: Path | None = None,
+    bases: Mapping[str, bytes] | None = None,
 ) -> tuple[Runner, str]:
     """Start a runner, which the stack stops."""
     log = mint_event_log(sha256(COMPOSE.encode()).digest())
@@ -433,7 +437,7 @@ async def _started(
     backend = Backend(client, domain, folder=GrantFolder(folder / "grants", client.session.did))
     await stack.enter_async_context(backend)
     journal = await stack.enter_async_context(Journal(folder / "journal.sqlite"))
-    executor = Executor(children=2, spare=1, outbound=outbound or Outbound())
+    executor = Executor(children=2, spare=1, outbound=outbound or Outbound(), bases=bases or {})
     await stack.enter_async_context(executor)
     manifest = manifest_of(backend.did, "Runner")
     identity = await begin(domain, did=backend.did, manifest=manifest, compose=COMPOSE)

@@ -16,6 +16,7 @@ from . import (
     manifests,
     networks,
     portables,
+    python_programs,
     recovery,
     requests,
     secret_values,
@@ -73,6 +74,8 @@ def all_files() -> Files:
         files[PurePosixPath("manifests") / f"{name}.json"] = _document(*document)
     for name, described in secret_values.documents().items():
         files[PurePosixPath("secrets") / f"{name}.json"] = _document(*described)
+    for name, document in python_programs.documents().items():
+        files[PurePosixPath("python_programs") / f"{name}.json"] = _document(*document)
     for name, document in datasets.documents().items():
         files[PurePosixPath("datasets") / f"{name}.json"] = _document(*document)
     for name, document in recovery.documents().items():

@@ -37,6 +37,7 @@ PAGES = (
     "receipts",
     "runner",
     "runner/task-guests",
+    "runner/python",
     "run-grants",
     "tasks",
     "datasets",

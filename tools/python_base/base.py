@@ -26,6 +26,7 @@ import traceback
 import types
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import componentize_py_types
 import preloaded
@@ -38,7 +39,7 @@ for _name in preloaded.MODULES:  # a run has no files to import them from
     importlib.import_module(_name)
 
 
-class _Archive(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
+class _Archive(importlib.abc.SourceLoader):
     """Imports the modules of an archive."""
 
     def __init__(self, files: dict[str, str]) -> None:
@@ -79,7 +80,7 @@ class _Archive(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
             raise FileNotFoundError(errno.ENOENT, "the archive has no such file", path) from None
 
 
-class Run(exports.Run):
+class Run(exports.Run):  # type: ignore[misc]  # it is generated when the component is built
     """The entry point of the component, `wasi:cli/run`."""
 
     def run(self) -> None:
@@ -107,12 +108,15 @@ def _forget_the_build() -> None:
     sys.path.clear()  # the folders of the build
     sys.argv[:] = [_MAIN, *sys.argv[1:]]
     sys.path_importer_cache.clear()
-    uuid._node = None
-    uuid._last_timestamp = None
-    tempfile._name_sequence = None
-    tempfile.tempdir = None
-    mimetypes.inited = False
-    logging._startTime = time.time_ns()
+    for module, name, value in (
+        (uuid, "_node", None),
+        (uuid, "_last_timestamp", None),
+        (tempfile, "_name_sequence", None),
+        (tempfile, "tempdir", None),
+        (mimetypes, "inited", False),
+        (logging, "_startTime", time.time_ns()),
+    ):
+        setattr(module, name, value)
     sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8")
     sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)), "utf-8")
     sys.stderr = io.TextIOWrapper(
@@ -121,7 +125,8 @@ def _forget_the_build() -> None:
         "backslashreplace",
         line_buffering=True,
     )
-    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
+    for name in ("stdin", "stdout", "stderr"):
+        setattr(sys, f"__{name}__", getattr(sys, name))
 
 
 class _SleepingLoop(asyncio.BaseEventLoop):
@@ -156,23 +161,27 @@ class _Connection(sqlite3.Connection):
     numbers: two runs in one second would draw the same ones.
     """
 
-    def __init__(self, *args: object, **named: object) -> None:
+    def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self.create_function("random", 0, lambda: secrets.randbits(64) - (1 << 63))
         self.create_function("randomblob", 1, lambda size: os.urandom(max(1, size)))
 
 
-def _connect(*args: object, **named: object) -> sqlite3.Connection:
+def _connect(*args: Any, **named: Any) -> sqlite3.Connection:
     """Open a database, as `sqlite3.connect`."""
     named.setdefault("factory", _Connection)
     return _sqlite_connect(*args, **named)
 
 
-_sqlite_connect = sqlite3.connect
-sqlite3.connect = sqlite3.dbapi2.connect = _connect
-sqlite3.Connection = sqlite3.dbapi2.Connection = _Connection
-asyncio.unix_events._UnixDefaultEventLoopPolicy._loop_factory = _SleepingLoop
-asyncio.EventLoop = asyncio.unix_events.EventLoop = _SleepingLoop
+_sqlite_connect: Any = sqlite3.connect
+_sqlite: Any
+for _sqlite in (sqlite3, sqlite3.dbapi2):
+    _sqlite.connect = _connect
+    _sqlite.Connection = _Connection
+_unix_events: Any = asyncio.unix_events
+_unix_events._UnixDefaultEventLoopPolicy._loop_factory = _SleepingLoop
+for _events in (asyncio, _unix_events):
+    _events.EventLoop = _SleepingLoop
 
 
 def _run_main(archive: _Archive) -> bool:

@@ -65,16 +65,16 @@ def _built() -> bytes:
     """Return the component that `componentize-py` makes of `base.py`."""
     _CACHE.mkdir(parents=True, exist_ok=True)
     library = _CACHE / "fixed_inputs.so"
-    # `ruff` would call these paths of programs partial: both are what the machine has.
     compiler = shutil.which("cc") or "cc"
     source = _OWN / "fixed_inputs.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+    command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(source)]
+    subprocess.run(command, check=True)
     tools = _CACHE / "tools"
     python = tools / "bin" / "python"
     venv.create(tools, with_pip=True)
     lock = _OWN / "requirements.lock"
-    pip = [python, "-m", "pip", "install", "--quiet", "--require-hashes", "--requirement", lock]
-    subprocess.run(pip, check=True)
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--require-hashes"]
+    subprocess.run([*pip, "--requirement", str(lock)], check=True)
     with tempfile.TemporaryDirectory(dir=_CACHE) as folder:
         sources = Path(folder, "sources")
         sources.mkdir()

@@ -183,6 +183,8 @@ CALLS: Mapping[str, Call] = {
     "runner keys list": Call(f"{NOWHERE} --home {{home}}", status=11),
     "runner keys revoke": Call(f"{NOWHERE} 7 --yes --home {{home}}", status=11),
     "runner credit": Call(f"{BACKEND} 5 --data {{folder}}", status=1),
+    "task init": Call("hello"),
+    "task try": Call("hello --python-base {folder}/program.wasm --home {home}"),
     "task grant": Call(f"{NOWHERE} --app digest --result-key --yes --home {{home}}"),
     "task run": Call(f"{NOWHERE} digest --home {{home}}"),
     "task show": Call(f"{NOWHERE} {'0' * 32} --home {{home}}"),

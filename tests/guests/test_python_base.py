@@ -1,0 +1,290 @@
+"""Tests of Python programs on the real base, which `make test-python-base` builds."""
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from guest_programs import Guest, code, run_request
+from https_service import https_service
+from standin_base import python_program
+
+from runner.guest.environment import environment_of
+from runner.guest.executor import Executor
+from runner.guest.runs import RunResult
+from runner.tasks.folders import task_folders
+from sealspace.documents.python_bases import known_bases
+from tee_backend.outbound import Outbound
+
+BASE = os.environ.get("SEALSPACE_TEST_PYTHON_BASE", "")
+MEMORY = Path("/dev/shm")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(not BASE, reason="the Python base is not built: make test-python-base"),
+]
+NEWEST = known_bases()[0]
+DRAWN = """
+import json, os, random, secrets, sqlite3, tempfile, uuid
+rows = sqlite3.connect(":memory:").execute("SELECT random(), hex(randomblob(8))").fetchall()
+print(json.dumps({
+    "random": random.random(), "system": random.SystemRandom().random(),
+    "secrets": secrets.token_hex(), "uuid1": str(uuid.uuid1())[9:], "node": uuid.getnode(),
+    "uuid4": str(uuid.uuid4()), "urandom": os.urandom(8).hex(), "rows": rows,
+    "name": next(tempfile._get_candidate_names()), "seeded": random.Random().random(),
+}))
+"""
+KEPT = """
+import builtins, json, os, sys
+found = [os.environ.get("KEY"), hasattr(builtins, "kept"), "left" in sys.modules, sys.argv]
+print(json.dumps([found, sorted(os.environ), sys.path, sys.stdin.read()]))
+builtins.kept = sys.modules["left"] = os.environ["ADDED"] = "left"
+"""
+ASKS = """
+import os, requests
+response = requests.post(
+    os.environ["URL"] + "/é?a=1", params={"b": [2, 3]}, json={"c": None},
+    headers={"X-Key": os.environ["KEY"]}, auth=("user", "word"), timeout=5,
+)
+print(response.status_code, response.ok, response.headers["CONTENT-TYPE"], response.text)
+try:
+    requests.get("https://elsewhere.example/secret?key=1")
+except requests.ConnectionError as refused:
+    print(refused)
+try:
+    response.raise_for_status()
+except requests.HTTPError as refused:
+    print(refused, refused.response is response)
+"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def executor() -> AsyncIterator[Executor]:
+    """An executor that has the base."""
+    data = Path(BASE).read_bytes()
+    assert hashlib.sha256(data).hexdigest() == NEWEST.sha256  # PY14
+    async with Executor(children=2, spare=1, bases={NEWEST.sha256: data}) as running:
+        yield running
+
+
+def _program(script: str, **files: str) -> Guest:
+    """Return a program; a module of the package `pkg` is given by its name."""
+    modules = {f"pkg/{name}.py": text for name, text in files.items()}
+    return python_program({"app.py": script, **modules}, NEWEST.sha256)
+
+
+async def _run(
+    executor: Executor, script: str | Guest, given: bytes = b"", **about: Any
+) -> RunResult:
+    program = script if isinstance(script, Guest) else _program(script)
+    limits = {"max_memory_mb": 128, "max_instructions": 10**10} | about
+    return await executor.run(run_request(program, given, **limits), program.load)
+
+
+async def test_a_script_gets_its_secret_and_input(executor: Executor) -> None:
+    """PY20, RN12: a script reads its environment and standard input, and prints its answer."""
+    script = "import os, sys\nprint(os.environ['KEY'], sys.stdin.read(), sys.argv, __name__)"
+    result = await _run(executor, script, "é".encode(), secrets={"KEY": "s"})
+    assert bytes(result.output).decode() == "s é ['app.py'] __main__\n", result.stderr
+    assert code(result) == "completed"
+
+
+async def test_modules_of_the_program(executor: Executor) -> None:
+    """PY20: modules, packages and relative imports of the program work; others fail by name."""
+    program = _program(
+        "import pkg.inner, inspect\nprint(pkg.inner.name, pkg.one)\n"
+        "print(inspect.getsource(pkg.inner))\nimport not_there",
+        __init__="from . import inner\none = 1",
+        inner="name = __name__",
+    )
+    result = await _run(executor, program)
+    assert bytes(result.output) == b"pkg.inner 1\nname = __name__\n"
+    assert code(result) == "guest-exit"
+    assert "No module named 'not_there'" in result.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("script", "ended", "output", "error"),
+    [
+        ("print(1); raise SystemExit", "completed", "1\n", ""),
+        ("import sys; print(1); sys.exit(0)", "completed", "1\n", ""),
+        ("import sys; print(1); sys.exit(3)", "guest-exit", "1\n", ""),
+        ("import sys; print(1); sys.exit('why')", "guest-exit", "1\n", "why\n"),
+        ("import atexit; atexit.register(print, 2); print(1)", "completed", "1\n2\n", ""),
+        (
+            "print(1)\ndef fail():\n    1 / 0\nfail()",
+            "guest-exit",
+            "1\n",
+            'Traceback (most recent call last):\n  File "app.py", line 4, in <module>\n',
+        ),
+        ("print(", "guest-exit", "", "SyntaxError"),
+    ],
+)
+async def test_how_a_script_ends(
+    executor: Executor, script: str, ended: str, output: str, error: str
+) -> None:
+    """PY21: the output of a script that failed is kept, and its traceback names its own lines."""
+    result = await _run(executor, script)
+    shown = result.stderr.decode()
+    assert (code(result), bytes(result.output).decode()) == (ended, output), shown
+    assert error in shown and "base.py" not in shown
+    assert bool(shown) == bool(error)
+
+
+async def test_two_runs_draw_different_numbers(executor: Executor) -> None:
+    """PY22: no generator continues from the state of the build."""
+    first, second = [
+        json.loads(bytes((await _run(executor, DRAWN, fresh=fresh)).output))
+        for fresh in (True, False)
+    ]
+    assert len(first) == 10
+    assert [name for name in first if first[name] == second[name]] == []
+    assert first["rows"][0][1] != second["rows"][0][1]
+
+
+async def test_a_run_leaves_nothing_for_the_next(executor: Executor) -> None:
+    """PY22, RN26: environment, modules and input of a run are not there in the next one, in the
+    same process."""
+    found = []
+    for name in ("first", "second"):
+        given = name.encode()
+        request = replace(
+            run_request(_program(KEPT), given, max_memory_mb=128, max_instructions=10**10),
+            environment=environment_of({"KEY": name}, {}),
+        )
+        result = await executor.run(request, _program(KEPT).load)
+        found.append(json.loads(bytes(result.output)))
+    for state, name in zip(found, ("first", "second"), strict=True):
+        assert state == [[name, False, False, ["app.py"]], ["KEY"], [], name]
+
+
+async def test_what_does_not_exist(executor: Executor) -> None:
+    """RN12, RN24: files, sockets and threads fail inside the script."""
+    script = """
+import socket, threading
+for act in (
+    lambda: open("/etc/passwd"),
+    lambda: open("new", "w"),
+    lambda: socket.create_connection(("1.1.1.1", 443)),
+    threading.Thread(target=print).start,
+):
+    try:
+        act()
+        print("it worked")
+    except (OSError, RuntimeError) as refused:
+        print(type(refused).__name__)
+"""
+    result = await _run(executor, script)
+    assert len(lines := bytes(result.output).decode().split()) == 4, result.stderr
+    assert "worked" not in lines
+
+
+async def test_timers_of_asyncio(executor: Executor) -> None:
+    """PY20: `asyncio` runs tasks and timers."""
+    script = """
+import asyncio
+async def late(name):
+    await asyncio.sleep(0.01)
+    return name
+async def main():
+    return await asyncio.gather(late("a"), late("b"))
+print(asyncio.run(main()))
+asyncio.run(asyncio.Event().wait())
+"""
+    result = await _run(executor, script)
+    assert bytes(result.output) == b"['a', 'b']\n"
+    assert "all tasks wait" in result.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("script", "ended"),
+    [
+        ("while True: pass", "limit-instructions"),
+        ("x = bytearray(200 << 20)", "guest-exit"),
+        ("print('x' * 11_000_000)", "limit-output"),
+        ("import time; time.sleep(60)", "limit-time"),
+    ],
+)
+async def test_limits(executor: Executor, script: str, ended: str) -> None:
+    """RN1, RN14, RN16, RN19: a script has the limits of every program."""
+    result = await _run(executor, script, max_instructions=10**9, max_execution_s=10)
+    refused_memory = ended == "guest-exit" and code(result) == "limit-memory"
+    assert code(result) == ended or refused_memory, result.stderr
+
+
+async def test_requests(executor: Executor, tmp_path: Path) -> None:
+    """PY24, RN102: requests go to hosts of the run, and an error names no more than the host."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(re.findall(rb"(?i)content-length: (\d+)", head)[0])
+        body = head.replace(b"\r\n", b"|") + await reader.readexactly(length)
+        writer.write(
+            b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(body), body)
+        )
+        await writer.drain()
+        writer.close()
+
+    async with (
+        https_service(tmp_path, "api.example", talk=answer) as service,
+        Executor(
+            children=1,
+            spare=1,
+            bases={NEWEST.sha256: Path(BASE).read_bytes()},
+            base_cache=Path(BASE).parent,
+            outbound=Outbound(service.ca),
+        ) as own,
+    ):
+        program = _program(ASKS)
+        request = replace(
+            run_request(program, max_memory_mb=128, max_instructions=10**10),
+            environment=environment_of({"URL": service.url("").rstrip("/")}, {"KEY": "s3cret"}),
+            hosts=frozenset({service.host}),
+        )
+        result = await own.run(request, program.load)
+    first, second, third = bytes(result.output).decode().splitlines()
+    assert first.startswith("404 False text/plain POST /%C3%A9?a=1&b=2&b=3 HTTP/1.1|")
+    for part in ("x-key: s3cret", "authorization: Basic dXNlcjp3b3Jk", '{"c": null}'):
+        assert part in first
+    assert second.startswith("elsewhere.example: the program may not contact this host; next: ")
+    assert "secret" not in second
+    assert third == "api.example answered 404 Not Found True"
+
+
+@pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing")
+async def test_files_of_a_task(executor: Executor) -> None:
+    """PY20, TG1: a script of a task reads and writes files, and gets arguments."""
+    program = _program(
+        "import sys\nwith open('/iexec_out/result.txt', 'w') as file:\n"
+        "    file.write(' '.join(sys.argv))"
+    )
+    async with task_folders(MEMORY, max_bytes=1 << 20, max_files=10) as folders:
+        request = replace(
+            run_request(program, max_memory_mb=128, max_instructions=10**10),
+            arguments=("one", "two"),
+            folders=folders,
+        )
+        result = await executor.run(request, program.load)
+        assert code(result) == "completed", result.stderr
+        assert (folders.output / "result.txt").read_text() == "app.py one two"
+
+
+async def test_the_listed_modules_can_be_imported(executor: Executor) -> None:
+    """PY13: a program can import each module that the commands know."""
+    script = f"""
+import importlib
+for name in {list(NEWEST.modules)!r}:
+    importlib.import_module(name)
+import platform
+print(platform.python_version())
+"""
+    result = await _run(executor, script)
+    assert bytes(result.output).decode() == f"{NEWEST.python}\n", result.stderr
