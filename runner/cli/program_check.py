@@ -77,10 +77,10 @@ async def try_python(
         return program
 
     request = RunRequest(
-        hashlib.sha256(program).hexdigest(),
-        "python",
-        environment_of({}, secrets),
-        given,
+        wasm_sha256=hashlib.sha256(program).hexdigest(),
+        target="python",
+        environment=environment_of({}, secrets),
+        input=given,
         secrets_delivered=bool(secrets),
         hosts=frozenset(manifest.hosts),
     )

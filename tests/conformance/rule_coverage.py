@@ -398,6 +398,7 @@ VECTOR_TESTS: dict[str, tuple[str, ...]] = {
     "secrets/unbound.json": ("spec/test_secret_vectors.py::test_unbound",),
     "recovery/shares.json": ("spec/test_recovery_vectors.py::test_shares",),
     "recovery/sheets.json": ("spec/test_recovery_vectors.py::test_sheets",),
+    "python_programs/documents.json": ("spec/test_python_program_vectors.py::test_document",),
     "datasets/formats.json": ("spec/test_dataset_vectors.py::test_format",),
     "manifests/portable.json": (
         _MANIFESTS + "test_delegations_as_json",

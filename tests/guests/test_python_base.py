@@ -157,7 +157,7 @@ async def test_a_run_leaves_nothing_for_the_next(executor: Executor) -> None:
         given = name.encode()
         request = replace(
             run_request(_program(KEPT), given, max_memory_mb=128, max_instructions=10**10),
-            environment=environment_of({"KEY": name}, {}),
+            environment=environment_of({}, {"KEY": name}),
         )
         result = await executor.run(request, _program(KEPT).load)
         found.append(json.loads(bytes(result.output)))
@@ -244,9 +244,10 @@ async def test_requests(executor: Executor, tmp_path: Path) -> None:
         ) as own,
     ):
         program = _program(ASKS)
+        address = service.url("").rstrip("/")
         request = replace(
             run_request(program, max_memory_mb=128, max_instructions=10**10),
-            environment=environment_of({"URL": service.url("").rstrip("/")}, {"KEY": "s3cret"}),
+            environment=environment_of({}, {"URL": address, "KEY": "s3cret"}),
             hosts=frozenset({service.host}),
         )
         result = await own.run(request, program.load)

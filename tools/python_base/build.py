@@ -19,7 +19,6 @@ import venv
 from pathlib import Path
 from typing import Any
 
-from runner.guest.environment import environment_of
 from runner.guest.executor import Executor
 from runner.guest.runs import RunRequest
 from sealspace.documents.python_programs import PythonProgram, python_program_bytes
@@ -110,7 +109,7 @@ async def _facts(base: bytes, sha256: str) -> dict[str, Any]:
     async def load() -> bytes:
         return program
 
-    request = RunRequest(hashlib.sha256(program).hexdigest(), "python", environment_of({}, {}))
+    request = RunRequest(hashlib.sha256(program).hexdigest(), "python")
     async with Executor(children=1, spare=1, bases={sha256: base}) as executor:
         result = await executor.run(request, load)
     if result.reason is not None:
