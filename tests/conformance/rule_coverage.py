@@ -224,6 +224,10 @@ COVERED_BY: dict[str, tuple[str, ...]] = {
         _BATCH + "test_both_names_of_a_delete_on_one_key",
         _CLIENT + "test_what_is_not_there",
     ),
+    "wire 4.4.9": (
+        "node/operations/values/test_kv_sync.py::"
+        "test_CF3_kv_sync_orders_puts_overwrites_deletes_and_batches",
+    ),
     "wire 4.5": (
         _READ + "test_what_stands_is_listed_newest_first",
         _READ + "test_filters",

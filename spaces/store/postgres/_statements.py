@@ -105,28 +105,8 @@ _IS_SEQUENCE_SOUND = """
             where written.n <> numbers.n) then 0"""
 
 
-def _commit_statement(*, in_sequence: bool) -> str:
-    """Return the SQL statement of a commit; with sequences, it takes their next numbers."""
-    put_columns = "k, v, s, w, a, d, e"
-    put_types = ""
-    numbered = ""
-    position = "cast(null as bytea)"
-    sequence_rows = ""
-    is_sequence_sound = ""
-    if in_sequence:
-        put_columns = "k, v, s, w, a, d, e, q"
-        put_types = ", $19::bytea[]"
-        numbered = _NUMBERED
-        position = "case when p.q is not null then p.q || (" + _NUMBER_OF_PUT + ") end"
-        sequence_rows = _SEQUENCE_ROWS
-        is_sequence_sound = _IS_SEQUENCE_SOUND
-    return f"""
-with p as (
-    select * from unnest(
-        $1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[],
-        $7::bytea[]{put_types}
-    ) as p ({put_columns})
-), held as (
+# The verdict on a commit: its conditions, the rows that its puts replace, and its counters.
+_JUDGED = f"""), held as (
     select k, s, v = {_LIVE} as live from sealspace_map
         where k = any($8::bytea[]) order by k for share
 ), old as (
@@ -163,7 +143,31 @@ with p as (
             where c.m is not null and coalesce(bounded.n, 0) + c.n > c.m
         ) then 0
         else 1 end as verdict
-){numbered}, rows as (
+"""  # noqa: S608  # only fixed words of ours
+
+
+def _commit_statement(*, in_sequence: bool) -> str:
+    """Return the SQL statement of a commit; with sequences, it takes their next numbers."""
+    put_columns = "k, v, s, w, a, d, e"
+    put_types = ""
+    numbered = ""
+    position = "cast(null as bytea)"
+    sequence_rows = ""
+    is_sequence_sound = ""
+    if in_sequence:
+        put_columns = "k, v, s, w, a, d, e, q"
+        put_types = ", $19::bytea[]"
+        numbered = _NUMBERED
+        position = "case when p.q is not null then p.q || (" + _NUMBER_OF_PUT + ") end"
+        sequence_rows = _SEQUENCE_ROWS
+        is_sequence_sound = _IS_SEQUENCE_SOUND
+    return f"""
+with p as (
+    select * from unnest(
+        $1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[],
+        $7::bytea[]{put_types}
+    ) as p ({put_columns})
+{_JUDGED}){numbered}, rows as (
     select p.k, p.s, p.v, p.w, p.a, cast(null as bigint) as n, p.d, old.s as o, {position} as q
     from p left join old on old.k = p.k
     union all select k, $14::bytea, null, 0, null, n, null, null, null from c
