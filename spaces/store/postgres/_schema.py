@@ -1,5 +1,7 @@
 """Creation and version checks of the PostgreSQL tables."""
 
+from collections.abc import Sequence
+
 import asyncpg
 
 from ...space_errors import SchemaMismatch, StoreMoved, StoreUnavailable
@@ -45,8 +47,7 @@ async def prepare_tables(
     elif version != TABLES_VERSION:
         raise SchemaMismatch(expected=TABLES_VERSION, got=version)
     if POSITIONS not in schema:  # an earlier version created the tables
-        for statement in (*ADD_POSITIONS, RECORD_POSITIONS):
-            await connection.execute(statement)
+        await _add_positions(connection)
     if schema.get(MIGRATING) and not may_migrate:
         raise StoreUnavailable("an earlier migration or restore into this database is not finished")
 
@@ -54,15 +55,33 @@ async def prepare_tables(
 async def _create_tables(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     """Create missing tables, and record their version.
 
-    Each statement is independent and may be repeated, because not every database can roll back the
-    creation of a table. The version comes last, so a process that sees it sees all tables.
+    The version comes last, so a process that sees it sees all tables.
+    """
+    await _run_each(connection, (*CREATE, RECORD_POSITIONS), version=TABLES_VERSION)
+
+
+async def _add_positions(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Add the positions of rows to tables that an earlier version created (ST25)."""
+    await _run_each(connection, (*ADD_POSITIONS, RECORD_POSITIONS))
+
+
+async def _run_each(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    statements: Sequence[str],
+    *,
+    version: int | None = None,
+) -> None:
+    """Run statements that change the tables, again if another process runs them too.
+
+    Afterwards `version` is recorded as that of the tables. Each statement is independent and may be
+    repeated, because not every database can roll back the creation of a table.
     """
     for tries_left in reversed(range(_TRIES)):
         try:
-            for statement in CREATE:
+            for statement in statements:
                 await connection.execute(statement)
-            await connection.execute(RECORD_POSITIONS)
-            await connection.execute(RECORD_VERSION, TABLES_VERSION)
+            if version is not None:
+                await connection.execute(RECORD_VERSION, version)
         except asyncpg.PostgresError as exc:
             if exc.sqlstate not in _RACED or not tries_left:
                 raise

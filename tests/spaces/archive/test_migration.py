@@ -17,21 +17,25 @@ from spaces.store.contract import (
     Add,
     Commit,
     Committed,
+    Page,
     Put,
     Range,
     ReplayRecord,
     Snapshot,
     Store,
     counter_of,
+    read_row,
 )
 from spaces.store.lmdb._folder import environment_folder, open_for_reading
 from spaces.store.lmdb._format import FORMAT_VERSION, TABLE
 from spaces.store.lmdb.engine import connect_lmdb, open_lmdb, read_lmdb
 from spaces.store.postgres._schema import TABLES_VERSION
 from spaces.store.postgres.engine import open_postgres
+from spaces.store.sequences import sequence_of
 
 pytestmark = needs_postgres()
 
+SEQUENCE = b"H" + b"s" * 16
 NEVER_SWEPT = 4_000_000_000
 USED = ReplayRecord(b"used".ljust(32, b"."), NEVER_SWEPT)
 CLAIMED = ReplayRecord(b"claimed".ljust(32, b"."), NEVER_SWEPT)
@@ -104,6 +108,39 @@ async def test_move_and_return(tmp_path: Path, url: str) -> None:
     assert (await store.read(replay_record=USED)).is_first_use is False
     assert isinstance(await store.commit(Commit(adds=(Add(b"cB", 1),))), Committed)
     assert counter_of((await store.read((b"cB",))).records[0]) == -1
+    await store.close()
+
+
+async def numbered(store: Store) -> tuple[bytes | None, Page]:
+    """Return the row of a sequence, and its rows in the order of their numbers."""
+    snapshot = await store.read((SEQUENCE,), ranges=(Range(SEQUENCE, by_number=True),))
+    (row,) = snapshot.records
+    return None if row is None else row.value, snapshot.pages[0]
+
+
+async def test_ST24_a_sequence_moves(tmp_path: Path, url: str) -> None:
+    """Numbers, positions and histories are the same after a move and after moving back. The next
+    number follows the last one, in another history."""
+    store = open_lmdb(tmp_path / "one")
+    for key in (b"Ka", b"Kb", b"Ka", b"Kc"):
+        put = Put(key, b"v", weight_bytes=5, account=b"cA", sequence=SEQUENCE)
+        assert isinstance(await store.commit(Commit(puts=(put,))), Committed)
+    before = await numbered(store)
+    assert len(before[1].rows) == 3
+    await store.close()
+    await move_to_postgres(tmp_path / "one", url, progress=ignore)
+    store = open_postgres(url)
+    assert await numbered(store) == before
+    assert isinstance(
+        await store.commit(Commit(puts=(Put(b"Kb", b"", sequence=SEQUENCE),))), Committed
+    )
+    there = await numbered(store)
+    state = sequence_of(await read_row(store, SEQUENCE))
+    assert (state.number, [one.first_number for one in state.histories]) == (5, [1, 5])
+    await store.close()
+    await move_from_postgres(url, tmp_path / "two", progress=ignore)
+    store = open_lmdb(tmp_path / "two")
+    assert await numbered(store) == there
     await store.close()
 
 

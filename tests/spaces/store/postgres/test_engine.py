@@ -240,6 +240,33 @@ async def test_revocation_wins_against_every_write_that_commits_after_it(
     assert 0 < passed < INTERLEAVINGS  # both orders were met
 
 
+async def test_ST25_tables_of_an_earlier_version(url: str) -> None:
+    """Tables without positions get them at the next start, also from several processes at once, and
+    their rows stay."""
+    store = open_postgres(url)
+    await store.commit(Commit(puts=(Put(b"Ka", b"1"),)))
+    await store.close()
+    for statement in (
+        "alter table sealspace_map drop column q",
+        "delete from sealspace_schema where name in ('positions', 'history', 'history-of-server')",
+    ):
+        postgres_server().run(_name(url), statement)
+    async with AsyncExitStack() as opened:
+        stores = [open_postgres(url) for _ in range(4)]
+        for one in stores:
+            opened.push_async_callback(one.close)
+        await asyncio.gather(*[one.read((b"Ka",)) for one in stores])
+    store = open_postgres(url)
+    sequence = b"H" + b"s" * 16
+    outcome = await store.commit(Commit(puts=(Put(b"Kb", b"2", sequence=sequence),)))
+    assert isinstance(outcome, Committed)
+    snapshot = await store.read((b"Ka",), ranges=(Range(sequence, by_number=True),))
+    record = snapshot.records[0]
+    assert record is not None and record.value == b"1"
+    assert [key for key, _ in snapshot.pages[0].rows] == [sequence + (1).to_bytes(8, "big") + b"Kb"]
+    await store.close()
+
+
 async def test_lease_has_one_holder_on_all_machines(pair: tuple[Store, Store]) -> None:
     """Two machines that request the lease concurrently get it one after the other."""
     for at in range(20):
