@@ -21,11 +21,12 @@ from tests_support import REPOSITORY
 
 from capabilities.principals import Principal
 from runner.calls import journal_copies
-from runner.calls.journal import VERSION, Journal
+from runner.calls.journal import VERSION, Journal, keep_receipt
 from runner.calls.journal_copies import (
     JOURNAL_NAME,
     Backup,
     backup_folder,
+    check_copy,
     read_backup,
     restore_journal,
     stopped_runner,
@@ -33,6 +34,7 @@ from runner.calls.journal_copies import (
 from runner.calls.ledger import Account, Ledger
 from runner.http import operator_routes
 from runner.http.operator_routes import offered_file, serving_operator
+from runner.shares import Payer
 from sealspace.errors import SealspaceError
 from tee_backend.backend_errors import FolderDamaged, FolderOfAnother, FolderUnusable, KeepingError
 
@@ -67,9 +69,13 @@ async def back_up(data: Path, folder: Path) -> Backup:
 
 
 async def backed_up(tmp_path: Path) -> Path:
-    """Return the folder of a backup of a journal with one account."""
+    """Return the folder of a backup of a journal with one account and one receipt."""
+    payer = Payer(Principal("alice"))
     async with served(tmp_path / "data") as ledger:
         await ledger.credit("alice", 100, reference="first")
+        await ledger.journal.write(
+            lambda held: keep_receipt(held, "job", b"a receipt of alice", payer, None)
+        )
         await back_up(tmp_path / "data", tmp_path / "backup")
     return tmp_path / "backup"
 
@@ -232,6 +238,15 @@ def damage_bytes(folder: Path) -> None:
     copy.write_bytes(content)
 
 
+def edit_receipt(folder: Path) -> None:
+    """Change a row, which leaves a whole database."""
+    (copy,) = folder.glob("journal-*")
+    content = copy.read_bytes()
+    assert b"a receipt of alice" in content
+    copy.write_bytes(content.replace(b"a receipt of alice", b"a receipt of elsie"))
+    check_copy(copy)
+
+
 def cut(folder: Path) -> None:
     (copy,) = folder.glob("journal-*")
     copy.write_bytes(copy.read_bytes()[:-4096])
@@ -253,6 +268,7 @@ def rewrite(before: str, after: str, folder: Path) -> None:
     ("change", "refused"),
     [
         (damage_bytes, FolderDamaged),
+        (edit_receipt, FolderDamaged),
         (cut, FolderDamaged),
         (remove_copy, FolderUnusable),
         (lambda folder: rewrite('"file":"', '"file":"../', folder), FolderDamaged),
