@@ -270,7 +270,10 @@ async def test_a_restored_journal(shop: Shop, capsys: pytest.CaptureFixture[str]
     await shop.ended(shop.accepted[-1])
     assert (await shop.account())["spent"] == 6 * PRICE
     shop.running.end()
-    ran = shop.noted_starts()
+    (copy,) = (shop.folder / "backup").glob("journal-*")
+    with closing(sqlite3.connect(f"{copy.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+        states = dict(connection.execute("SELECT id, state FROM jobs"))
+    assert Counter(states.values())["waiting"] >= 2
     for part in (shop.folder / "kept").glob(f"{JOURNAL_NAME}*"):
         part.unlink()
     capsys.readouterr()
@@ -282,10 +285,11 @@ async def test_a_restored_journal(shop: Shop, capsys: pytest.CaptureFixture[str]
     unfinished = 0
     for job in shop.accepted[1:-1]:
         said = await shop.ended(job)
-        if said["status"] != "completed":
-            assert said["code"] == "interrupted" and said["compute_cost"] == "0"
-            unfinished += 1
-    assert unfinished >= 1
+        if states[job] == "done":
+            assert said["status"] == "completed"
+            continue
+        assert said["code"] == "interrupted" and said["compute_cost"] == "0"
+        unfinished += 1
     # what was made after the backup is unknown
     async with shop.http.get(
         f"{shop.running.url}/calls/{shop.accepted[-1]}", headers=shop.headers
@@ -297,7 +301,6 @@ async def test_a_restored_journal(shop: Shop, capsys: pytest.CaptureFixture[str]
         "reserved": 0,
         "spent": (5 - unfinished) * PRICE,
     }
-    assert max(ran.values()) == 1
     # the second start is an ordinary one again: waiting calls run
     assert await shop.call("slow") == 200
     assert await shop.call("echo") == 200

@@ -35,6 +35,7 @@ from capabilities.signatures import WalletSigner
 from capabilities.strict_json import Json
 from node.config.tree import Http, PublicSpaces, Sms
 from node.config.tree import Limits as NodeLimits
+from runner.calls.calls import Calls
 from runner.calls.journal import Journal
 from runner.calls.prices import FREE, Price
 from runner.calls.published_programs import PublishedPrograms
@@ -148,6 +149,7 @@ class RunnerStage:
     runner_folder: Path
     inspector: Inspector
     seed: bytes
+    calls: Calls
     published: dict[str, Version] = field(default_factory=dict)
 
     @property
@@ -186,7 +188,7 @@ class RunnerStage:
         outbound: Outbound | None = None,
     ) -> "RunnerStage":
         """Start a runner with the same DID, in a new folder or in that of a stopped runner."""
-        runner, url = await _started(
+        runner, url, calls = await _started(
             stack,
             self.node.url,
             self.platform,
@@ -200,7 +202,7 @@ class RunnerStage:
             limits=limits,
             outbound=outbound,
         )
-        return replace(self, runner=runner, url=url, runner_folder=folder)
+        return replace(self, runner=runner, url=url, runner_folder=folder, calls=calls)
 
     async def client(self, session: Session | None = None) -> Client:
         return await self.stack.enter_async_context(Client(self.node.url, session=session))
@@ -374,7 +376,7 @@ async def runner_stage(
         sms=sms or Sms(),
     )
     node, seed = await stack.enter_async_context(embedded_node(settings)), entropy.token(32)
-    runner, url = await _started(
+    runner, url, calls = await _started(
         stack,
         node.url,
         platform,
@@ -408,6 +410,7 @@ async def runner_stage(
         folder / "runner",
         inspector,
         seed,
+        calls,
     )
 
 
@@ -428,7 +431,7 @@ async def _started(
     origins: tuple[str, ...] = (),
     task_root: Path | None = None,
     bases: Mapping[str, bytes] | None = None,
-) -> tuple[Runner, str]:
+) -> tuple[Runner, str, Calls]:
     """Start a runner, which the stack stops."""
     log = mint_event_log(sha256(COMPOSE.encode()).digest())
     domain = Domain(platform, measurements_of(image), log)
@@ -460,7 +463,7 @@ async def _started(
     )
     app = web.Application()
     routes = mounted(app, runner, folder=folder, seed=seed, price=price, origins=origins)
-    await stack.enter_async_context(routes)
+    calls = await stack.enter_async_context(routes)
     BackendSurface(
         domain,
         did=runner.did,
@@ -470,4 +473,4 @@ async def _started(
         signers=lambda: backend.signers,
     ).mount(app)
     url = await stack.enter_async_context(serving(app, bound=bound, limits=connections))
-    return runner, url
+    return runner, url, calls
