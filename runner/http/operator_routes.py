@@ -110,15 +110,17 @@ class OperatorSurface:
         """Keep the journal's file unchanged while a client copies it (RN290)."""
         if self._copying.locked():
             raise web.HTTPConflict(text="another backup is being made")
-        talk = web.WebSocketResponse(max_msg_size=_MAX_BYTES)
-        await talk.prepare(request)
-        made_at = SystemClock.now()
-        # RN290: changes during the copy stay in the log, so its size and its time are bounded
-        async with self._copying, self._ledger.journal.unchanged_file() as file:
-            offer = OfferedFile(runner=self._runner, size_bytes=file_bytes(file), made_at=made_at)
-            await talk.send_str(msgspec.json.encode(offer).decode())
-            if await _is_copied(talk, file.with_name(file.name + "-wal")):
-                await talk.send_str(_UNCHANGED)
+        async with self._copying:
+            talk = web.WebSocketResponse(max_msg_size=_MAX_BYTES)
+            await talk.prepare(request)
+            made_at = SystemClock.now()
+            # RN290: changes during the copy stay in the log, so its size and its time are bounded
+            async with self._ledger.journal.unchanged_file() as file:
+                size_bytes = file_bytes(file)
+                offer = OfferedFile(runner=self._runner, size_bytes=size_bytes, made_at=made_at)
+                await talk.send_str(msgspec.json.encode(offer).decode())
+                if await _is_copied(talk, file.with_name(file.name + "-wal")):
+                    await talk.send_str(_UNCHANGED)
         await talk.close()
         return talk
 
