@@ -227,7 +227,7 @@ async def team_session(
         home: the owner's folder.
         client: with the owner's own session.
         team: DID.
-        anew: sign in even if the stored session has not ended.
+        anew: sign in even if the stored session is usable.
         ttl_s: lifetime of a new session, seconds; None: the default of a login.
     Raises:
         InvalidInput: the owner has no wallet.
@@ -239,7 +239,10 @@ async def team_session(
         try:
             session = load_session(path)
             is_of_node = session.node_id == client.session.node_id
-            if is_of_node and session.owner == team and not has_ended(session):
+            is_usable = is_of_node and session.owner == team and not has_ended(session)
+            # An admin may have signed the membership anew, or changed the role. Nothing was done
+            # yet, so a new session is enough; a command that has begun is not repeated.
+            if is_usable and (await client.delegations.status(session.grants[0].cid)).is_active:
                 return session
         except (OSError, InvalidSession):
             pass  # without the file, the wallet signs in again

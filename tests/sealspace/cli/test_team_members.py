@@ -41,10 +41,8 @@ async def test_five_people(team: Team) -> None:
     } - {team.dids["bob"]} | {team.dids["bob"]}
     removed = await team.must("alice", "team", "remove", "shop", "bob")
     assert f"had admitted them: carol ({team.dids['carol']})" in removed.err
-    assert "was revoked" in await team.reads("bob")
     assert "not a member" in await team.reads("bob")
-    assert "was revoked" in await team.reads("carol")  # the membership is a new one
-    assert await team.reads("carol") == "open sesame"
+    assert await team.reads("carol") == "open sesame"  # with a new membership and session
     assert set(await team.roles("alice")) == {"alice", "carol", "dave", "erin"}
     await team.must("dave", "team", "leave", "shop", "--yes")
     assert "there is no secret API_KEY" in await team.reads("dave")  # in the own account
@@ -111,7 +109,7 @@ async def test_roles_and_the_last_admin(team: Team) -> None:
     await team.joined("bob", "reader")
     changed = await team.must("alice", "team", "role", "shop", "bob", "--role", "writer")
     assert "bob is a writer" in changed.err
-    assert (await team.run("bob", "secret", "put", "API_KEY", given="b")).status == 22
+    # The session is renewed before the value is read from standard input.
     await team.must("bob", "secret", "put", "API_KEY", given="b")
     last = await team.run("alice", "team", "remove", "shop", team.dids["alice"])
     assert last.status == 2 and "no admin" in last.happened
