@@ -275,6 +275,18 @@ class Joining:
             raise _spent() from None
         return replace(self, is_revealed=True)
 
+    async def is_open(self, teams: "Teams") -> bool:
+        """Return whether the invitation was neither used nor withdrawn, and has not ended.
+
+        Raises:
+            SealspaceError: as `Kv.get`.
+        """
+        try:
+            await _answer(_kv_of(self.invitation, teams.caller), self.invitation.folder + _REVEAL)
+        except (Unauthorized, SessionExpired):
+            return False
+        return True
+
     @property
     def words(self) -> tuple[str, ...] | None:
         """The words to compare; None before the admin has answered."""

@@ -287,13 +287,18 @@ async def _answered(client: Client, joining: Joining, path: Path, *, no_wait: bo
 async def _joined(client: Client, joining: Joining, *, no_wait: bool) -> bool:
     """Wait until the admin has confirmed. Return whether the membership is there."""
     while True:
+        # Asked first: the membership is signed before the invitation ends.
+        is_open = await joining.is_open(client.teams)
         try:
             await joining.membership(client.teams)
         except NotAMember:
+            if not is_open:
+                raise InvitationInvalid(
+                    "the invitation has ended, and the admin did not confirm the words",
+                    hint="ask the admin whether the words differed, and for a new invitation",
+                ) from None
             if no_wait:
                 return False
-            if SystemClock.now() > joining.invitation.ends_at:
-                raise InvitationInvalid("the invitation has ended without a confirmation") from None
         else:
             return True
         await asyncio.sleep(_POLL_S)
