@@ -105,7 +105,7 @@ async def test_modules_of_the_program(executor: Executor) -> None:
         inner="name = __name__",
     )
     result = await _run(executor, program)
-    assert bytes(result.output) == b"pkg.inner 1\nname = __name__\n"
+    assert bytes(result.output) == b"pkg.inner 1\nname = __name__\n\n"
     assert code(result) == "guest-exit"
     assert "No module named 'not_there'" in result.stderr.decode()
 

@@ -59,7 +59,8 @@ _RULE = re.compile(r"^- \*\*([A-Z]{1,2}\d+a?)\*\* ?(\*Describes:\*)? ?(.*)$")
 _ROW = re.compile(r"^\| (Q\d+|enc-[WD]\d+) \| (.*) \|$")
 _HEADING = re.compile(r"^#+ (\d+(?:\.\d+)*)(?: to (\d+(?:\.\d+)*))?[. ] ?(.*)$")
 _LETTERS = (
-    r"(?:DR|RV|CF|EN|AT|AG|RC|RL|RN|IP|ST|MF|MT|BK|RK|SM|OX|DS|PV|TG|TK|SH|SQ|[PUXARECSTKVDIHMWQJ])"
+    r"(?:DR|RV|CF|EN|AT|AG|RC|RL|RN|IP|ST|MF|MT|BK|RK|SM|OX|DS|PV|PY|TG|TK|SH|SQ"
+    r"|[PUXARECSTKVDIHMWQJ])"
 )
 _ID = re.compile(
     rf"(?<![\w-])(enc-[WD]\d+|iexec-[STDV]\d+|RN\d{{3}}|{_LETTERS}\d{{1,2}}a?)(?![\w])"
