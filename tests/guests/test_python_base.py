@@ -2,10 +2,13 @@
 
 import asyncio
 import hashlib
+import hmac
 import json
 import os
 import re
+import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +17,23 @@ import pytest
 import pytest_asyncio
 from guest_programs import Guest, code, run_request
 from https_service import https_service
+from page_blocks import blocks_of
+from patience import PATIENCE_S
+from runner_stage import runner_stage
 from standin_base import python_program
+from tests_support import REPOSITORY
 
+from runner.cli import python_projects
 from runner.guest.environment import environment_of
 from runner.guest.executor import Executor
 from runner.guest.runs import RunResult
 from runner.tasks.folders import task_folders
 from sealspace.documents.python_bases import known_bases
+from sealspace.documents.run_grants import ByHash, RunStatement
 from tee_backend.outbound import Outbound
 
 BASE = os.environ.get("SEALSPACE_TEST_PYTHON_BASE", "")
+BINARIES = Path(sys.executable).parent
 MEMORY = Path("/dev/shm")
 pytestmark = [
     pytest.mark.slow,
@@ -86,6 +96,64 @@ async def _run(
     program = script if isinstance(script, Guest) else _program(script)
     limits = {"max_memory_mb": 128, "max_instructions": 10**10} | about
     return await executor.run(run_request(program, given, **limits), program.load)
+
+
+async def test_the_base_is_the_listed_one() -> None:
+    """PY14: the sources in this repository give the bytes whose hash is listed: `make
+    test-python-base` has just built them."""
+    assert hashlib.sha256(Path(BASE).read_bytes()).hexdigest() == NEWEST.sha256
+
+
+async def test_the_seed_of_hashes(executor: Executor) -> None:
+    """PY23: hashes of texts are the same in each run, whatever the environment says."""
+    hashes = {
+        bytes((await _run(executor, "print(hash('a'))", secrets=secrets)).output)
+        for secrets in ({}, {"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2"})
+    }
+    assert len(hashes) == 1
+
+
+async def test_the_commands_of_the_page(tmp_path: Path) -> None:
+    """PY20: the trial of the page signs its input with the secret of the shell."""
+    page = (REPOSITORY / "docs" / "how-to" / "python-programs.md").read_text("utf-8")
+    (command,) = [
+        block.text for block in blocks_of(page) if block.why == "tests/guests/test_python_base.py"
+    ]
+    (tmp_path / "python-base.wasm").symlink_to(BASE)
+    home = {"SEALSPACE_HOME": str(tmp_path / "home"), "PATH": f"{BINARIES}:{os.environ['PATH']}"}
+    ran = await asyncio.create_subprocess_shell(
+        f"sealspace task init hello && {command}",
+        cwd=tmp_path,
+        env=os.environ | home,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, error = await ran.communicate()
+    assert ran.returncode == 0, error
+    assert output.decode().splitlines()[-1] == hmac.digest(b"test", b"hello", "sha256").hex()
+
+
+async def test_a_call_with_a_granted_secret(tmp_path: Path) -> None:
+    """PY4, PY20: the program that `task init` writes signs the input of a call with the owner's
+    secret, and the caller does not see the secret."""
+    script = python_projects._APP
+    program = python_program({"app.py": script}, NEWEST.sha256)
+    async with AsyncExitStack() as stack:
+        bases = {NEWEST.sha256: Path(BASE).read_bytes()}
+        stage = await runner_stage(stack, tmp_path, bases=bases)
+        await stage.publish("hello", program.data, target="python")
+        await stage.owner.secrets().put("API_KEY", "the secret itself")
+        await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(program.sha256),)))
+        owner = await stage.calling_session()
+        status = 503
+        async with asyncio.timeout(PATIENCE_S):
+            while status == 503:  # until the base is compiled
+                status, answer = await stage.call(
+                    "hello", session=owner, secrets=stage.developer, input="hello"
+                )
+    assert (status, answer["status"]) == (200, "completed"), answer
+    signed = hmac.digest(b"the secret itself", b"hello", "sha256").hex()
+    assert answer["output"] == f"{signed}\n"
 
 
 async def test_a_script_gets_its_secret_and_input(executor: Executor) -> None:
