@@ -1,4 +1,4 @@
-"""Moving one's own secrets into a team (TM16).
+"""Moving one's own secrets into a team (TM23).
 
 A secret moves with its versions, each of which is opened and sealed for the team's network. Nothing
 is stored about a move in progress: a version of the team is the same as one's own if the value and

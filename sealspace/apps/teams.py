@@ -297,7 +297,7 @@ class Teams:
         return tuple([one.grant.cid for one in own])
 
     async def adopt(self, label: str, session: Session, *, keep: bool = False) -> Adopted:
-        """Move one of the owner's own secrets into a team, with its versions (TM16).
+        """Move one of the owner's own secrets into a team, with its versions (TM23).
 
         All versions that the node keeps are sealed for the team, in their order and with their
         times. Then they are read and compared, and one's own secret is deleted. A value that the

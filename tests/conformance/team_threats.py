@@ -16,9 +16,9 @@ TESTS_OF_TEAM_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.5 moving a secret into a team is interrupted, or meets a member who writes the same name, "
     "and a value is lost or replaced": (
-        "sealspace/test_adoption.py::test_TM16_interrupted_at_each_write",
-        "sealspace/test_adoption.py::test_TM16_a_value_of_the_team_is_not_replaced",
-        "sealspace/cli/test_team_adoption.py::test_TM16_adopt_is_killed_at_each_write",
+        "sealspace/test_adoption.py::test_TM23_interrupted_at_each_write",
+        "sealspace/test_adoption.py::test_TM23_a_value_of_the_team_is_not_replaced",
+        "sealspace/cli/test_team_adoption.py::test_TM23_adopt_is_killed_at_each_write",
     ),
     "3.5 a malicious admin admits a stranger, or removes the others": (
         "attacks/test_members.py::test_TM7_two_admins_remove_each_other",

@@ -65,8 +65,8 @@ async def move(bench) -> Move:
     return Move(own, wallet, own.acting(session), bench)
 
 
-async def test_TM16_versions_move_in_order(move: Move) -> None:
-    """TM16: all versions move, with values, types and times; one's own secret is deleted."""
+async def test_TM23_versions_move_in_order(move: Move) -> None:
+    """TM23: all versions move, with values, types and times; one's own secret is deleted."""
     await move.stores("one", b"\xff\x00", "three")
     former = await move.own.secrets().read("API_KEY", version=2)
     assert await move.adopts() == 3
@@ -78,8 +78,8 @@ async def test_TM16_versions_move_in_order(move: Move) -> None:
     assert await move.adopts() == 0
 
 
-async def test_TM16_a_scope_and_keep(move: Move) -> None:
-    """TM16: a scope stays; with `keep`, one's own secret stays too, and moves on later."""
+async def test_TM23_a_scope_and_keep(move: Move) -> None:
+    """TM23: a scope stays; with `keep`, one's own secret stays too, and moves on later."""
     await move.own.secrets().put("TOKEN", "one", scope="ci")
     assert await move.adopts("ci/TOKEN", keep=True) == 1
     assert await move.own.secrets().get("TOKEN", scope="ci") == "one"
@@ -115,8 +115,8 @@ async def interrupted(move: Move, label: str, write: int, *, is_stored: bool) ->
 
 
 @pytest.mark.parametrize("is_stored", [False, True])
-async def test_TM16_interrupted_at_each_write(move: Move, is_stored: bool) -> None:
-    """TM16: after a failure at any write, the same call completes the move; nothing is doubled."""
+async def test_TM23_interrupted_at_each_write(move: Move, is_stored: bool) -> None:
+    """TM23: after a failure at any write, the same call completes the move; nothing is doubled."""
     for write in (1, 2, 3, 4):
         name = f"KEY_{write}"
         await move.stores("one", "two", "three", name=name)
@@ -127,8 +127,8 @@ async def test_TM16_interrupted_at_each_write(move: Move, is_stored: bool) -> No
         assert await move.is_own_deleted(name)
 
 
-async def test_TM16_a_former_value_that_came_back(move: Move) -> None:
-    """TM16: a value that a rollback stored again is the newest also after an interrupted move."""
+async def test_TM23_a_former_value_that_came_back(move: Move) -> None:
+    """TM23: a value that a rollback stored again is the newest also after an interrupted move."""
     for write in (2, 3):
         name = f"KEY_{write}"
         await move.stores("one", "two", name=name)
@@ -138,8 +138,8 @@ async def test_TM16_a_former_value_that_came_back(move: Move) -> None:
         assert await move.history(name) == ["two", "one"]
 
 
-async def test_TM16_a_new_own_value_meanwhile(move: Move) -> None:
-    """TM16: a value that was stored between two calls moves too, before one's own is deleted."""
+async def test_TM23_a_new_own_value_meanwhile(move: Move) -> None:
+    """TM23: a value that was stored between two calls moves too, before one's own is deleted."""
     await move.stores("one", "two")
     await interrupted(move, "API_KEY", 3, is_stored=False)
     await move.stores("three")
@@ -147,8 +147,8 @@ async def test_TM16_a_new_own_value_meanwhile(move: Move) -> None:
     assert await move.history() == ["one", "two", "three"]
 
 
-async def test_TM16_a_newer_value_of_the_team_stays(move: Move) -> None:
-    """TM16: if a member replaces the value before one's own is deleted, that value stays."""
+async def test_TM23_a_newer_value_of_the_team_stays(move: Move) -> None:
+    """TM23: if a member replaces the value before one's own is deleted, that value stays."""
     await move.stores("one", "two")
     await interrupted(move, "API_KEY", 3, is_stored=False)
     await move.team.secrets().put("API_KEY", "newer")
@@ -157,8 +157,8 @@ async def test_TM16_a_newer_value_of_the_team_stays(move: Move) -> None:
     assert await move.is_own_deleted()
 
 
-async def test_TM16_a_value_of_the_team_is_not_replaced(move: Move) -> None:
-    """TM16: with another value of the team, from the start or since, nothing changes."""
+async def test_TM23_a_value_of_the_team_is_not_replaced(move: Move) -> None:
+    """TM23: with another value of the team, from the start or since, nothing changes."""
     await move.stores("one", "two")
     await move.team.secrets().put("API_KEY", "theirs")
     with pytest.raises(InvalidInput, match="it is not replaced"):
@@ -173,8 +173,8 @@ async def test_TM16_a_value_of_the_team_is_not_replaced(move: Move) -> None:
     assert not await move.is_own_deleted() and not await move.is_own_deleted("OTHER")
 
 
-async def test_TM16_a_member_rolls_back_meanwhile(move: Move) -> None:
-    """TM16: a member who stores a moved version again has changed the secret."""
+async def test_TM23_a_member_rolls_back_meanwhile(move: Move) -> None:
+    """TM23: a member who stores a moved version again has changed the secret."""
     await move.stores("one", "two", "three")
     await interrupted(move, "API_KEY", 3, is_stored=False)
     await move.team.secrets().rollback("API_KEY", 1)
@@ -183,8 +183,8 @@ async def test_TM16_a_member_rolls_back_meanwhile(move: Move) -> None:
     assert await move.history() == ["one", "two", "one"]
 
 
-async def test_TM16_a_deletion_by_a_member(move: Move) -> None:
-    """TM16: a half-moved secret that a member deleted is not stored again."""
+async def test_TM23_a_deletion_by_a_member(move: Move) -> None:
+    """TM23: a half-moved secret that a member deleted is not stored again."""
     await move.stores("one", "two")
     await interrupted(move, "API_KEY", 2, is_stored=False)
     await move.team.secrets().delete("API_KEY")
@@ -194,8 +194,8 @@ async def test_TM16_a_deletion_by_a_member(move: Move) -> None:
     assert await move.adopts() == 2
 
 
-async def test_TM16_a_name_that_the_team_deleted_before(move: Move) -> None:
-    """TM16: versions of another secret that was deleted do not keep a secret from moving."""
+async def test_TM23_a_name_that_the_team_deleted_before(move: Move) -> None:
+    """TM23: versions of another secret that was deleted do not keep a secret from moving."""
     await move.team.secrets().put("API_KEY", "theirs")
     await move.team.secrets().delete("API_KEY")
     await move.stores("one", "two")
@@ -203,8 +203,8 @@ async def test_TM16_a_name_that_the_team_deleted_before(move: Move) -> None:
     assert await move.history() == ["theirs", "one", "two"]
 
 
-async def test_TM16_eleven_versions(move: Move) -> None:
-    """TM16: as many versions move as a node keeps."""
+async def test_TM23_eleven_versions(move: Move) -> None:
+    """TM23: as many versions move as a node keeps."""
     values = [f"value {number}" for number in range(12)]
     await move.stores(*values)
     kept = len(await move.own.secrets().versions("API_KEY"))
@@ -212,8 +212,8 @@ async def test_TM16_eleven_versions(move: Move) -> None:
     assert await move.history() == values[-kept:]
 
 
-async def test_TM16_secrets_that_do_not_move(move: Move) -> None:
-    """TM16: absent and reserved names, and values that may belong elsewhere, stay as they are."""
+async def test_TM23_secrets_that_do_not_move(move: Move) -> None:
+    """TM23: absent and reserved names, and values that may belong elsewhere, stay as they are."""
     with pytest.raises(NotFound):
         await move.adopts("ABSENT")
     with pytest.raises(InvalidSecretName):
@@ -233,8 +233,8 @@ async def test_TM16_secrets_that_do_not_move(move: Move) -> None:
     assert "COPY" not in await move.team.secrets().list()
 
 
-async def test_TM16_who_may_move(move: Move, bench: Any) -> None:
-    """TM16: a writer moves secrets, a reader and a member for some secrets do not."""
+async def test_TM23_who_may_move(move: Move, bench: Any) -> None:
+    """TM23: a writer moves secrets, a reader and a member for some secrets do not."""
     cases: list[tuple[Role, tuple[str, ...]]] = [
         ("writer", ()),
         ("reader", ()),
@@ -274,8 +274,8 @@ async def with_hold(move: Move, hold: Callable[[web.Request], Awaitable[None]]) 
             await client.teams.adopt("API_KEY", move.team.session)
 
 
-async def test_TM16_a_member_writes_before_the_first_write(move: Move) -> None:
-    """TM16: a value that a member stores just before the first write stays."""
+async def test_TM23_a_member_writes_before_the_first_write(move: Move) -> None:
+    """TM23: a value that a member stores just before the first write stays."""
     await move.stores("one")
 
     async def hold(_: web.Request) -> None:
@@ -287,8 +287,8 @@ async def test_TM16_a_member_writes_before_the_first_write(move: Move) -> None:
     assert not await move.is_own_deleted()
 
 
-async def test_TM16_a_member_writes_before_a_later_write(move: Move) -> None:
-    """TM16: a value that a member stores between two versions stays."""
+async def test_TM23_a_member_writes_before_a_later_write(move: Move) -> None:
+    """TM23: a value that a member stores between two versions stays."""
     await move.stores("one", "two")
 
     async def hold(request: web.Request) -> None:
@@ -301,8 +301,8 @@ async def test_TM16_a_member_writes_before_a_later_write(move: Move) -> None:
     assert not await move.is_own_deleted()
 
 
-async def test_TM16_the_owner_writes_before_the_deletion(move: Move) -> None:
-    """TM16: one's own value that is newer than the moved one is not deleted, and moves next."""
+async def test_TM23_the_owner_writes_before_the_deletion(move: Move) -> None:
+    """TM23: one's own value that is newer than the moved one is not deleted, and moves next."""
     await move.stores("one")
 
     async def hold(request: web.Request) -> None:
@@ -316,8 +316,8 @@ async def test_TM16_the_owner_writes_before_the_deletion(move: Move) -> None:
     assert await move.history() == ["one", "newer"]
 
 
-async def test_TM16_a_node_that_does_not_store(move: Move) -> None:
-    """TM16: if the node acknowledges a write and does not have it, one's own is not deleted."""
+async def test_TM23_a_node_that_does_not_store(move: Move) -> None:
+    """TM23: if the node acknowledges a write and does not have it, one's own is not deleted."""
     await move.stores("one", "two")
 
     async def hold(request: web.Request) -> None:

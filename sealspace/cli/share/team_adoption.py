@@ -1,4 +1,4 @@
-"""The commands `sealspace team adopt` and `team convert`, which move secrets into a team (TM16)."""
+"""The commands `sealspace team adopt` and `team convert`, which move secrets into a team (TM23)."""
 
 from collections.abc import Sequence
 

@@ -77,8 +77,8 @@ async def ended(
     return await asyncio.wait_for(process.wait(), PATIENCE_S)
 
 
-async def test_TM16_adopt(team: Team) -> None:
-    """TM16: secrets move after a question, and what was granted on them is listed before."""
+async def test_TM23_adopt(team: Team) -> None:
+    """TM23: secrets move after a question, and what was granted on them is listed before."""
     await stores(team, "one", "two")
     await stores(team, "key", name="OTHER")
     await team.must("alice", "token", "create", "ci", "--secret", "TOKEN", "--as", "me")
@@ -102,8 +102,8 @@ async def test_TM16_adopt(team: Team) -> None:
     assert await history(team, "API_KEY") == ["open sesame"]
 
 
-async def test_TM16_adopt_is_killed_at_each_write(team: Team) -> None:
-    """TM16: killed before or after any write is stored, the same command completes the move."""
+async def test_TM23_adopt_is_killed_at_each_write(team: Team) -> None:
+    """TM23: killed before or after any write is stored, the same command completes the move."""
     async with relay_before(team.desk.node) as relay:
         for is_stored in (False, True):
             for at in (1, 2, 3):
@@ -153,8 +153,8 @@ async def require_converted(team: Team) -> None:
     assert (await team.must("alice", "secret", "list", "--as", "me")).out == ""
 
 
-async def test_TM16_convert(team: Team) -> None:
-    """TM16: a team of copies becomes a team with members after a question."""
+async def test_TM23_convert(team: Team) -> None:
+    """TM23: a team of copies becomes a team with members after a question."""
     await copied(team)
     convert = ("team", "convert", "ops", "--key-file", str(team.folder / "ops.key"))
     keyless = await team.run("alice", "team", "convert", "ops")
@@ -170,8 +170,8 @@ async def test_TM16_convert(team: Team) -> None:
     assert again.status == 21
 
 
-async def test_TM16_convert_is_killed_at_its_changes(team: Team) -> None:
-    """TM16: killed at its first change, then at the second, and so on, convert is completed."""
+async def test_TM23_convert_is_killed_at_its_changes(team: Team) -> None:
+    """TM23: killed at its first change, then at the second, and so on, convert is completed."""
     await copied(team)
     key = str(team.folder / "ops.key")
     convert = ("team", "convert", "ops", "--key-file", key, "--yes")
