@@ -9,10 +9,10 @@ Example:
     team = client.acting(
         await client.teams.sign_in(wallet, await client.teams.membership(created.team))
     )
-    await client.secrets().put("API_KEY", "open sesame")
-    adopted = await client.teams.adopt("API_KEY", team.session)
+    await client.secrets().put("LICENSE", "open sesame")
+    adopted = await client.teams.adopt("LICENSE", team.session)
     assert adopted.versions == 1 and adopted.is_own_deleted
-    assert await team.secrets().get("API_KEY") == "open sesame"
+    assert await team.secrets().get("LICENSE") == "open sesame"
 """
 
 from collections.abc import Sequence
