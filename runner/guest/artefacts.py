@@ -178,7 +178,8 @@ class Artefacts:
             self._refuse_known_failure(key, request.payer)
             # Counted separately, so that unknown payers cannot use up a developer's whole hour.
             developer = (request.developer, request.payer.is_known)
-            self._require_quota(developer)
+            if request.target != "python":  # nothing is compiled (PY11)
+                self._require_quota(developer)
             program = await load()
             used_before_s = sum(used_s)
             _require_called(program, request)

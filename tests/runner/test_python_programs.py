@@ -9,6 +9,7 @@ import pytest
 from guest_programs import Guest, code, detail_of, guest, run_guest, run_request
 from standin_base import BASE, BASE_SHA256, BASES, python_program
 
+from runner.guest import artefacts as _artefacts
 from runner.guest.child import Template
 from runner.guest.executor import Executor
 from runner.guest.python_bases import MAX_BASES, read_bases
@@ -109,6 +110,14 @@ async def test_a_call_waits_for_the_base_no_longer_than_it_may() -> None:
         request = RunRequest(program.sha256, "python", start_by_s=asyncio.get_running_loop().time())
         assert code(await executor.run(request, program.load)) == "runner-busy"
         assert (await _run(executor, program))[0] == "completed"
+
+
+async def test_a_used_up_quota_of_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PY11, RN165: a developer whose hour of compilation is used up can still run Python."""
+    monkeypatch.setattr(_artefacts, "_DEVELOPER_S", 0.0)
+    async with Executor(children=1, spare=1, bases=BASES) as executor:
+        assert code(await run_guest(executor, guest("count"))) == "runner-busy"
+        assert (await _run(executor, python_program(SCRIPT)))[0] == "completed"
 
 
 async def test_files_of_bases(tmp_path: Path) -> None:
