@@ -104,8 +104,9 @@ function switchTheme() {
 const isLive = (one) => one && one.expiresAt * 1000 > Date.now();
 
 function showSession() {
+  whoseLink.hidden = !session;
   if (!own || !session) {
-    whoseLink.textContent = "";
+    whoseLink.textContent = whoseLink.title = "";
     fill(who, h("a", { class: "button", href: "#/connect" }, words.signIn));
     return;
   }
