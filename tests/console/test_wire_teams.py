@@ -143,8 +143,10 @@ def test_TM15_who_depends_is_signed_anew(
     loop.run(admit())
     done = in_page(
         scripts,
-        AS_MEMBER
-        + "const { renewed, revoked } = await teams.changeMember(client, owner, given, null);"
+        AS_MEMBER + "const seen = (await teams.members(client)).members.map(({ cid }) => cid);"
+        "const late = await caught(() => teams.changeMember(client, owner, given, null, []));"
+        'if (!late.message.startsWith("Other members depend")) throw new Error("not refused");'
+        "const { renewed, revoked } = await teams.changeMember(client, owner, given, null, seen);"
         "return [renewed.map(({ did }) => did), revoked.length];",
         bob.did,
     )
@@ -162,6 +164,33 @@ def test_TM15_who_depends_is_signed_anew(
     found = {one.did: one for one in team.members()}
     assert (found[carol.did].role, found[carol.did].secrets) == ("reader", ("API_KEY",))
     assert found[carol.did].name == "carol"
+
+
+def test_TM15_admins_below_a_removed_admin(
+    team: Team, scripts: Scripts, signer: WalletSigner, loop: LoopThread
+) -> None:
+    """An admin whom the removed one had admitted may be the same person, so nothing is signed."""
+    team.admit(signer.did, "admin")
+    bob, second_key = new_wallet(), new_wallet()
+    team.admit(bob.did, "admin")
+
+    async def admit() -> None:
+        async with Client(team.url) as client:
+            await client.sign_in(bob)
+            mine = await client.teams.membership(team.did)
+            acting = client.acting(await client.teams.sign_in(bob, mine))
+            await acting.teams.admit(second_key.did, "admin", wallet=bob)
+
+    loop.run(admit())
+    said = in_page(
+        scripts,
+        AS_MEMBER + "const seen = (await teams.members(client)).members.map(({ cid }) => cid);"
+        "return caught(() => teams.changeMember(client, owner, given, null, seen));",
+        bob.did,
+    )
+    assert said["message"].startswith("This admin had admitted other admins")
+    assert "sealspace team remove" in said["hint"]
+    assert {bob.did, second_key.did} <= {one.did for one in team.members()}
 
 
 def test_TM15_the_last_admin_and_an_admin_above_stay(

@@ -121,30 +121,34 @@ function adminsPage(context) {
   /** @param {wire.Listed} listed @param {Membership} member */
   function change(listed, member) {
     const [role, which] = termsFields(member);
-    const count = depending(listed, member.did, "reader");
-    const intro = [h("p", {}, words.changeText), count > 0 && h("p", {}, words.signs(count))];
+    const anew = depending(listed, member.did, "reader");
+    const intro = [h("p", {}, words.changeText), anewList(anew)];
     return asking(words.changeTitle(nameOf(member.did)), { intro, fields: [role, which], action: words.change, done: words.changed },
-      (said) => signedByOwner(own, words.changeWhy, (owner) => wire.changeMember(client, owner, member.did, termsOf(said)), noWallet));
+      (said) => signedByOwner(own, words.changeWhy, (owner) => wire.changeMember(client, owner, member.did, termsOf(said), anew.map(({ cid }) => cid)), noWallet));
   }
 
-  /** @param {wire.Listed} listed @param {string} did @param {Role | null} role @returns {number} how many others are signed anew; 0 if it cannot be done, which the form then says */
+  /** @param {wire.Listed} listed @param {string} did @param {Role | null} role @returns {Membership[]} of others, which are signed anew; empty if it cannot be done, which the form then says */
   function depending(listed, did, role) {
     try {
-      return wire.endingWith(listed, me, did, role).length;
+      return wire.endingWith(listed, me, did, role);
     } catch {
-      return 0;
+      return [];
     }
   }
 
+  /** Whose memberships the wallet signs anew. @param {Membership[]} anew */
+  const anewList = (anew) => anew.length > 0 && h("div", { class: "stack tight" }, h("p", {}, words.signs(anew.length)),
+    h("ul", { class: "rights", role: "list" }, anew.map(({ did, role, secrets }) => h("li", {}, contacts.label(did), ` ${roles[role]}, ${secretsText(secrets)}`))));
+
   /** @param {wire.Listed} listed @param {Membership} member */
   function remove(listed, member) {
-    const count = depending(listed, member.did, null);
+    const anew = depending(listed, member.did, null);
     const work = async () => {
-      if (count) return signedByOwner(own, words.removeWhy, (owner) => wire.changeMember(client, owner, member.did, null), noWallet);
+      if (anew.length) return signedByOwner(own, words.removeWhy, (owner) => wire.changeMember(client, owner, member.did, null, anew.map(({ cid }) => cid)), noWallet);
       await wire.changeMember(client, { did: me, kind: "wallet" }, member.did, null);
       return true;
     };
-    const intro = [h("p", {}, words.removeText), count > 0 && h("p", {}, words.signs(count))];
+    const intro = [h("p", {}, words.removeText), anewList(anew)];
     return asking(words.removeTitle(nameOf(member.did)), { intro, fields: [], action: words.remove, done: words.removed, isDanger: true }, work);
   }
 
