@@ -52,7 +52,7 @@ from ..calls.ledger import MOST_DONE_BYTES
 from ..calls.task_stages import MAX_DATASET_BYTES, MAX_RESULT_BYTES
 from ..guest.executor import Executor
 from ..tasks.folders import require_memory
-from .runner_serve import DEFAULT_TASK_FOLDER, OTHER_FILES, platform_of
+from .runner_serve import DEFAULT_TASK_FOLDER, OTHER_FILES, bases_of, platform_of
 from .serve_options import require_settings, serve_options
 
 RUNNER_BYTES = 366 << 20
@@ -78,8 +78,8 @@ def doctor(**options: Any) -> int:
     """Check what a runner with these options needs.
 
     Checks Python, clock, settings, key, evidence, data folder, journal, disk, memory, child
-    processes, task folder, node, TLS, grants, prices and ports. The exit status is 1 if a check
-    fails. Nothing is changed. Start it as the user who runs the runner.
+    processes, Python bases, task folder, node, TLS, grants, prices and ports. The exit status is 1
+    if a check fails. Nothing is changed. Start it as the user who runs the runner.
     """
     return print_diagnoses(_diagnoses(SimpleNamespace(**options)))
 
@@ -99,6 +99,7 @@ def _diagnoses(given: SimpleNamespace) -> Iterator[Diagnosis]:
     yield diagnosed("memory", lambda: _memory(given))
     yield diagnosed("files", _open_files)
     yield diagnosed("children", _children)
+    yield diagnosed("python-bases", lambda: _bases(given))
     yield diagnosed("tasks", lambda: _tasks(given))
     if shared().node is not None:
         yield from asyncio.run(node_diagnoses(str(shared().node)))
@@ -353,6 +354,13 @@ def _has_capabilities(*numbers: int) -> bool:
             effective = int(value, 16)
             return all(effective >> number & 1 for number in numbers)
     return True
+
+
+def _bases(given: SimpleNamespace) -> str:
+    bases = bases_of(given)
+    if not bases:
+        return "none: programs in Python are refused"
+    return ", ".join(f"{sha256[:16]}… of {len(data):,} bytes" for sha256, data in bases.items())
 
 
 def _tasks(given: SimpleNamespace) -> str:

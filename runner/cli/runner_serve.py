@@ -277,15 +277,20 @@ def _tasks(
         raise ConfigurationError(str(error), hint="add --task-dir /dev/shm") from None
 
 
-def _executor(given: SimpleNamespace) -> Executor:
-    """Return what runs programs in child processes."""
-    spare = min(given.children + 1, MOST_CHILDREN)
+def bases_of(given: SimpleNamespace) -> dict[str, bytes]:
+    """Read the Python bases of a runner, and return them by their SHA-256."""
     try:
-        bases = read_bases(given.base_files)
+        return read_bases(given.base_files)
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"cannot read the Python bases: {error}", hint="check each --python-base FILE"
         ) from error
+
+
+def _executor(given: SimpleNamespace) -> Executor:
+    """Return what runs programs in child processes."""
+    spare = min(given.children + 1, MOST_CHILDREN)
+    bases = bases_of(given)
     try:
         return Executor(
             children=given.children,

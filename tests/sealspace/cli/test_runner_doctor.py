@@ -166,6 +166,10 @@ def test_options_that_do_not_fit(examine: Examine, tmp_path: Path) -> None:
     assert "--metrics-off-loopback" in found["settings"].next_step
     found = examine("--evidence", "tsm", "--task-dir", str(tmp_path))
     assert wrong(found) == {"tasks"} and "tmpfs" in found["tasks"].next_step
+    base = tmp_path / "base.wasm"
+    base.write_bytes(b"\0asm")
+    assert "of 4 bytes" in examine("--python-base", str(base))["python-bases"].text
+    assert wrong(examine(*["--python-base", str(base)] * 9)) == {"python-bases"}
     missing = tmp_path / "tee"
     shutil.rmtree(missing)
     found = examine()
