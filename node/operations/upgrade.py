@@ -155,21 +155,7 @@ class StoreUpgrade:
         """
         for prefix in (VALUES_PREFIX, LONG_VALUES_PREFIX):
             async for page in pages_of(self.store, Range(prefix, limit=_PAGE_ROWS)):
-                puts: list[Put] = []
-                for key, record in page.rows:
-                    head = _head_of(key, record)
-                    if head is None or record.position:
-                        continue
-                    own_bytes = 0 if head.body is None else len(head.body)
-                    put = Put(
-                        key,
-                        record.value,
-                        expect=record.stamp,
-                        weight_bytes=own_bytes,
-                        account=usage_counter(key[SPACE16_IN_KEY]),
-                        sequence=SEQUENCES_PREFIX + key[SPACE16_IN_KEY],
-                    )
-                    puts.append(put)
+                puts = _numbering_puts(page)
                 if puts and not await commit_puts(self.store, *puts):
                     raise StoreBusy("another process changed the store")
                 self._numbered += len(puts)
@@ -251,3 +237,22 @@ def _head_of(key: bytes, record: Record) -> Head | None:
     if not has_value(record) or (is_index_row(key) and not is_version):
         return None
     return head_of(record, key=key)
+
+
+def _numbering_puts(page: Page) -> list[Put]:
+    """Return the puts that give the values of a page a number, if they have none."""
+    puts: list[Put] = []
+    for key, record in page.rows:
+        head = _head_of(key, record)
+        if head is None or record.position:
+            continue
+        put = Put(
+            key,
+            record.value,
+            expect=record.stamp,
+            weight_bytes=0 if head.body is None else len(head.body),
+            account=usage_counter(key[SPACE16_IN_KEY]),
+            sequence=SEQUENCES_PREFIX + key[SPACE16_IN_KEY],
+        )
+        puts.append(put)
+    return puts

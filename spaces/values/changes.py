@@ -183,18 +183,10 @@ async def _list_rows(store: Store, query: ChangesQuery, page: Page) -> _Listing:
     rows: list[_Listed] = []
     examined = 0
     while True:
-        for entry, _ in page.rows:
-            listed = _listed(entry, sequence_bytes)
-            if listed.number > query.until:
-                # Later pages of positions are read later, so they may have later commits.
-                return _Listing(rows, rows[-1].number if rows else query.after, more=True)
-            if not query.may_include(listed):
-                continue
-            if len(rows) >= query.limit and listed.number != rows[-1].number:
-                return _Listing(rows, rows[-1].number, more=True)
-            rows.append(listed)
-        if not page.more or page.last_key is None:
-            return _Listing(rows, rows[-1].number if rows else query.after, more=False)
+        is_complete = _add_rows(rows, query, [_listed(key, sequence_bytes) for key, _ in page.rows])
+        if is_complete or not page.more or page.last_key is None:
+            number = rows[-1].number if rows else query.after
+            return _Listing(rows, number, more=is_complete)
         examined += len(page.rows)
         if examined >= _EXAMINED_ROWS:
             # More rows of the last commit may follow, so the page ends before it.
@@ -203,6 +195,23 @@ async def _list_rows(store: Store, query: ChangesQuery, page: Page) -> _Listing:
             return _Listing(rows, last - 1, more=True)
         range_ = replace(query.first_range(), after=page.last_key, limit=MAX_PAGE_ROWS)
         page = await read_page(store, range_)
+
+
+def _add_rows(rows: list[_Listed], query: ChangesQuery, found: Sequence[_Listed]) -> bool:
+    """Add further rows to those of a page.
+
+    Returns whether the page ends before one of them.
+    """
+    for listed in found:
+        # Later pages of positions are read later, so they may have later commits.
+        if listed.number > query.until:
+            return True
+        if not query.may_include(listed):
+            continue
+        if len(rows) >= query.limit and listed.number != rows[-1].number:
+            return True
+        rows.append(listed)
+    return False
 
 
 def _listed(entry: bytes, sequence_bytes: int) -> _Listed:

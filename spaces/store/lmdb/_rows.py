@@ -94,7 +94,8 @@ def record_of(row: Row) -> Record:
     if flags & _NUMBERED:
         position_start = start + 1
         start = position_start + row[start]
-        return Record(row[start:], row[:_STAMP_END], row[position_start:start])
+        position = row[position_start:start]
+        return Record(value=row[start:], stamp=row[:_STAMP_END], position=position)
     return Record(row[start:], row[:_STAMP_END])
 
 

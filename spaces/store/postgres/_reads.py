@@ -276,7 +276,7 @@ def _snapshots(
         if part == CLAIMED_PART:
             first_uses.add(key)
             continue
-        record = Record(value_of(value, number), stamp, position or b"")
+        record = Record(value=value_of(value, number), stamp=stamp, position=position or b"")
         if part < FIRST_PAGE_PART:
             records[key] = record
         else:
