@@ -39,7 +39,7 @@ pytestmark = [needs_postgres(), pytest.mark.slow]
 GET, PUT, REVOKE = "tinycloud.kv/get", "tinycloud.kv/put", "tinycloud.delegation/revoke"
 ADMITTED, REMOVED = Principal("did:example:admitted"), Principal("did:example:removed")
 # The statement of a commit, not what a server or the housekeeping does of its own accord.
-_WAITING = "from pg_stat_activity where wait_event = 'SyncRep' and query like '%judged%'"
+_WAITING = "from pg_stat_activity where wait_event = 'SyncRep' and query like '%held as (%'"
 
 
 _SEQUENCE = b"H" + b"1" * 16

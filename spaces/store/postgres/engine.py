@@ -278,7 +278,11 @@ class _PostgresStore:
         with suppress(asyncpg.PostgresError):
             started = await connection.fetchval(START_OF_SERVER)
         if started is None or started != await connection.fetchval(HISTORY_OF_SERVER):
-            await connection.execute(BEGIN_HISTORY, new_history_id(), started or 0)
+            # Without waiting for a standby: commits that follow are after it in the log, so no server
+            # has them without it, and a server that takes over begins a history of its own.
+            async with connection.transaction():
+                await connection.execute("set local synchronous_commit = off")
+                await connection.execute(BEGIN_HISTORY, new_history_id(), started or 0)
 
     async def _do_housekeeping(self) -> None:
         """Delete expired rows every minute.
