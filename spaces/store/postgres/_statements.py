@@ -300,6 +300,7 @@ union all select {FIRST_PAGE_PART + at}, k, ''::bytea, ''::bytea, null, 0, q fro
 # database without this function begins one with every connection.
 START_OF_SERVER = "select cast(extract(epoch from pg_postmaster_start_time()) * 1000000 as bigint)"
 HISTORY_OF_SERVER = "select value from sealspace_schema where name = 'history-of-server'"
+DO_NOT_WAIT = "set local synchronous_commit = off"
 BEGIN_HISTORY = """
 insert into sealspace_schema (name, value) values ('history', $1), ('history-of-server', $2)
 on conflict (name) do update set value = excluded.value

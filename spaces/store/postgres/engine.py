@@ -40,6 +40,7 @@ from ._statements import (
     ARE_BODIES_FREE,
     BEGIN_HISTORY,
     DATABASE_TIME,
+    DO_NOT_WAIT,
     FORGET_STUCK_FLOORS,
     HISTORY_OF_SERVER,
     LOWER_FLOOR,
@@ -278,10 +279,10 @@ class _PostgresStore:
         with suppress(asyncpg.PostgresError):
             started = await connection.fetchval(START_OF_SERVER)
         if started is None or started != await connection.fetchval(HISTORY_OF_SERVER):
-            # Without waiting for a standby: commits that follow are after it in the log, so no server
-            # has them without it, and a server that takes over begins a history of its own.
+            # Without waiting for a standby: the commits that follow come after it in the log, so no
+            # server has them without it. A server that takes over begins a history of its own.
             async with connection.transaction():
-                await connection.execute("set local synchronous_commit = off")
+                await connection.execute(DO_NOT_WAIT)
                 await connection.execute(BEGIN_HISTORY, new_history_id(), started or 0)
 
     async def _do_housekeeping(self) -> None:
