@@ -1,11 +1,11 @@
-"""Python programs for runners: a script, its modules, and the base that runs them (PY1 to PY6).
+"""Python programs for runners: a script, its modules, and the base that runs them (PY1 to PY4).
 
 A Python program is canonical JSON: the SHA-256 of a Python base, and source files by their paths. A
 base is a component that contains an interpreter. So the SHA-256 of a program, which grants name,
 determines the interpreter, the script and all its modules.
 
 Example:
-    program = PythonProgram(base="0" * 64, files={"app.py": "print('hello')\n"})
+    program = PythonProgram(base="0" * 64, files={"app.py": "print('hello')"})
     data = python_program_bytes(program)
     assert parse_python_program(data) == program
     assert base_of(data[:BASE_END]) == "0" * 64

@@ -6,7 +6,7 @@ import pytest
 from history.interleavings import Report, run
 from postgres_server import needs_postgres, postgres_server
 
-from spaces.store.postgres._statements import COMMIT
+from spaces.store.postgres import _statements
 
 pytestmark = [needs_postgres(), pytest.mark.slow]
 
@@ -72,11 +72,12 @@ async def test_spoiled_store_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoiled: tuple[str, str]
 ) -> None:
     """The checker finds a fault if a commit omits one of its conditions."""
-    statement = COMMIT
-    for sound, broken in (spoiled, ("written.n > c.m", "false")):
-        assert sound in statement
-        statement = statement.replace(sound, broken)
-    monkeypatch.setattr("spaces.store.postgres._commits.COMMIT", statement)
+    for name in ("COMMIT", "COMMIT_IN_SEQUENCE"):
+        statement = getattr(_statements, name)
+        for sound, broken in (spoiled, ("written.n > c.m", "false")):
+            assert sound in statement
+            statement = statement.replace(sound, broken)
+        monkeypatch.setattr(f"spaces.store.postgres._parameters.{name}", statement)
     for seed in range(MOST_TRIES):
         report = await run(
             postgres_server().new_database(), tmp_path, interleavings=TRIED_AT_ONCE, seed=seed
