@@ -442,7 +442,7 @@ class Teams:
         end = self._end_of(own, membership_ttl_s)
         entropy = self._caller.entropy
         seed = entropy.token(32)
-        invitation_id = new_id(entropy.token(16))
+        invitation_id = new_id(entropy)
         rights = invitation_rights(self._team, f"{INVITATIONS_PATH}{invitation_id}/")
         portable = await self.delegations.delegate(
             Ed25519Signer(seed).did, rights, ttl_s=ttl_s, at_most=True

@@ -28,6 +28,7 @@ from msgspec import Meta
 
 from capabilities.abilities import KV_GET, KV_PUT
 from capabilities.capability_errors import CapabilityError, InvalidJson
+from capabilities.clock_and_entropy import Entropy
 from capabilities.machine_tokens import MachineName
 from capabilities.memberships import MAX_MEMBER_PATHS, Role
 from capabilities.principals import Principal, is_wallet, parse_principal
@@ -156,10 +157,15 @@ def invitation_rights(team: Principal, folder: str) -> tuple[Capability, ...]:
     return tuple([space_capability(space, "kv", folder, one) for one in (KV_GET, KV_PUT)])
 
 
-def new_id(random: bytes) -> str:
-    """Return the id of an invitation, made of 16 random bytes."""
-    assert len(random) == _ID_BYTES
-    return encode_url(random)
+def new_id(entropy: Entropy) -> str:
+    """Draw the id of an invitation.
+
+    It does not begin with a dash, because commands have it as an argument (TM10).
+    """
+    drawn = "-"
+    while drawn.startswith("-"):
+        drawn = encode_url(entropy.token(_ID_BYTES))
+    return drawn
 
 
 def seed_of(invitation: Invitation) -> bytes:

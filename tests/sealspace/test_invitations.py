@@ -26,6 +26,7 @@ from sealspace.documents.invitations import (
     Invitation,
     commitment,
     invitation_line,
+    new_id,
     parse_invitation,
     words_of,
 )
@@ -143,6 +144,23 @@ async def test_nobody_has_answered(meeting: Meeting) -> None:
 
 
 # --- rules ----------------------------------------------------------------------------------------
+
+
+def test_TM10_an_id_is_no_option_of_a_command() -> None:
+    """An id that begins with a dash is drawn again: `team confirm` would read it as an option."""
+
+    class Draws:
+        def __init__(self) -> None:
+            self.left = [b"\xf8" * 16, b"\xfb" * 16, b"\xfc" * 16]
+
+        def token(self, size_bytes: int) -> bytes:
+            drawn = self.left.pop(0)
+            assert len(drawn) == size_bytes
+            return drawn
+
+    draws = Draws()
+    assert new_id(draws) == encode_url(b"\xfc" * 16)
+    assert encode_url(b"\xf8" * 16).startswith("-") and draws.left == []
 
 
 async def test_TM10_an_invitation_opens_nothing(meeting: Meeting, bench) -> None:

@@ -238,7 +238,10 @@ export async function invite(client, { role, secrets, name, lifeS, ttlS = INVITA
   const { owner: team, member, node } = client.session;
   const admin = member?.did ?? "";
   const end = await possibleEnd(client, admin, lifeS);
-  const [seed, id] = [random(32), base64url(random(ID_BYTES))];
+  const seed = random(32);
+  // Commands have it as an argument, so it does not begin with a dash (TM10).
+  let id = "-";
+  while (id.startsWith("-")) id = base64url(random(ID_BYTES));
   const keys = await keyPair(seed);
   const did = didKey(new Uint8Array(await crypto.subtle.exportKey("raw", keys.publicKey)));
   const { portable } = await grant(client, did, rightsOf(team, id), { expiresS: ttlS });
