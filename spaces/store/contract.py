@@ -499,7 +499,8 @@ def _check_sequences(
     if len(sequences) > MAX_SEQUENCES:
         raise too_large("sequences", len(sequences), MAX_SEQUENCES)
     for sequence in sequences:
-        _check_sequence(sequence)
+        if not 0 < len(sequence) <= MAX_SEQUENCE_BYTES:
+            _check_sequence(sequence)  # raises the error for this key
         if sequence in written or sequence in counters:
             raise CommitInvalid("only the store may write the row of a sequence")
 

@@ -111,7 +111,11 @@ class Draft:
 
     async def look_up(self, store: Store, room: VersionRoom, pages: Sequence[Page]) -> None:
         """Read the stored rows that `finalize` needs."""
-        await self._look_up_deleted(store)
+        deleted = self._deleted
+        if deleted is None:
+            keys = [deleted_key(one.key) for one in self._replacements]
+            deleted = (await store.read(keys)).records
+        self._plan_deleted(deleted)
         self._index_puts = await self._path_puts(store)
         # Without rewrites and without versions there is nothing to keep and nothing to remove.
         if self._former.has_rewrites or room.kept_bytes:
@@ -132,12 +136,8 @@ class Draft:
         """The keys of the rows of deleted paths that the commit may write."""
         return frozenset([deleted_key(one.key) for one in self._replacements])
 
-    async def _look_up_deleted(self, store: Store) -> None:
-        """Read the rows of deleted paths, unless the caller has, and plan their writes (CF5)."""
-        deleted = self._deleted
-        if deleted is None:
-            keys = [deleted_key(one.key) for one in self._replacements]
-            deleted = (await store.read(keys)).records
+    def _plan_deleted(self, deleted: Sequence[Record | None]) -> None:
+        """Plan the writes of the rows of deleted paths, given those rows (CF5)."""
         for one, record in zip(self._replacements, deleted, strict=True):
             is_deleted = has_value(record)
             if one.write.body is not None:

@@ -24,8 +24,7 @@ from spaces.store.contract import (
     counter_of,
     read_row,
 )
-from spaces.values.deleted_paths import NO_REMOVAL, EarlyRemoval, plan_early_removal
-from spaces.values.drafts import Draft
+from spaces.values.deleted_paths import NO_REMOVAL, plan_early_removal
 from spaces.values.key_places import KeyPlacesPlan, StoredKey, plan_key_places
 from spaces.values.quota import effective_limit, rows_limit
 from spaces.values.value_bodies import Staging
@@ -290,8 +289,20 @@ async def put_values(
                 deleted=call.records[count : 2 * count],
             )
             places, networks = await _plan_keys(request, keys)
+            rows_growth_bytes = draft.row_growth_bytes + places.growth_bytes
+            removal = NO_REMOVAL
+            excess_bytes = reading.row_excess_bytes(rows_growth_bytes)
+            if excess_bytes > 0:
+                # Deleted paths have to give their bytes to the write (CF6).
+                removal = await plan_early_removal(
+                    services.store,
+                    space_keys(space),
+                    excess_bytes=excess_bytes,
+                    besides=draft.deleted_keys,
+                )
+                rows_growth_bytes -= removal.freed_bytes
             # The quota is checked before `finalize` gives uploaded files their final names.
-            removal, quota = await _plan_quota(services, reading, draft, places)
+            quota = reading.quota(draft.growth_bytes, row_growth_bytes=rows_growth_bytes)
             plan = await draft.finalize(now=services.now())
             audit = call.audit(services, "kv.put", subject, detail)
             commit = Commit(
@@ -305,28 +316,6 @@ async def put_values(
 
         await until_committed(services, attempt)
     return keys.writes
-
-
-async def _plan_quota(
-    services: Services, reading: PutReading, draft: Draft, places: KeyPlacesPlan
-) -> tuple[EarlyRemoval, list[Add]]:
-    """Check that a write stays within the space's quota, and plan what it depends on.
-
-    Returns the rows of deleted paths that have to give their bytes to the write (CF6), and the
-    conditions that repeat the check (`PutReading.quota`).
-    """
-    row_growth_bytes = draft.row_growth_bytes + places.growth_bytes
-    removal = NO_REMOVAL
-    excess_bytes = reading.row_excess_bytes(row_growth_bytes)
-    if excess_bytes > 0:
-        removal = await plan_early_removal(
-            services.store,
-            space_keys(reading.space),
-            excess_bytes=excess_bytes,
-            besides=draft.deleted_keys,
-        )
-        row_growth_bytes -= removal.freed_bytes
-    return removal, reading.quota(draft.growth_bytes, row_growth_bytes=row_growth_bytes)
 
 
 class _FoundKeys(NamedTuple):

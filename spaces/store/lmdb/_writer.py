@@ -34,7 +34,6 @@ from ..contract import (
     Packed,
     Put,
     Refused,
-    sequences_of,
 )
 from ..durable import STORE_RESERVE_BYTES
 from ..observing import Observer
@@ -125,18 +124,6 @@ def _stamps() -> Iterator[bytes]:
         yield from [drawn[at : at + STAMP_BYTES] for at in range(0, len(drawn), STAMP_BYTES)]
 
 
-class _Changes(NamedTuple):
-    """What a commit changes besides the rows that it puts.
-
-    Attributes:
-        counters: the new values of counters.
-        left: the entries of positions that rows had before the commit.
-    """
-
-    counters: dict[bytes, int]
-    left: list[bytes]
-
-
 class WriterBroken(StoreUnavailable):
     """A sync to disk failed.
 
@@ -170,8 +157,11 @@ class Writer:
         # Numbers that readers saw may be lost before this process starts: in a restored store, or
         # one that is set back with its disk. So its numbers belong to a history of its own (ST24).
         self._history = os.urandom(HISTORY_BYTES)
-        # The rows of sequences that the present batch changes. They are written once, at its end.
+        # The rows of sequences that the present batch changes. They are written once, at its end,
+        # and so are the positions that rows get in the batch and had before it.
         self._sequences: dict[bytes, bytes] = {}
+        self._new_positions: dict[bytes, bytes] = {}
+        self._old_positions: list[bytes] = []
         self._stamps = _stamps()
         self._sweep_from = b""  # the key at which the next sweep of tombstones begins
         self._left_bytes = 0
@@ -190,6 +180,8 @@ class Writer:
             raise WriterBroken("the writer stopped after a failed sync")
         minute = int(self._clock.now()) // 60
         self._sequences.clear()
+        self._new_positions.clear()
+        self._old_positions.clear()
         txn = self.env.begin(write=True)
         try:
             self._measure(txn)
@@ -197,7 +189,10 @@ class Writer:
             outcomes: list[Outcome] = [
                 self._apply_one(txn, request, minute, refused_minutes) for request in batch
             ]
-            self._write_sequences(txn)
+            if self._sequences:
+                self._write_sequences(txn)
+            if self._new_positions or self._old_positions:
+                self._write_positions(txn)
         except lmdb.Error as exc:
             txn.abort()
             if isinstance(exc, _FULL) or exc.code in (errno.ENOSPC, errno.EDQUOT):
@@ -256,17 +251,20 @@ class Writer:
             self._write_sequences(txn)
         if not self._are_conditions_met(txn, commit):
             return _REFUSED
-        changes = self._judge_puts(txn, commit)
-        if changes is None:
+        left: list[bytes] = []
+        counters = self._judge_puts(txn, commit, left)
+        if counters is None:
             return _REFUSED
         # Space is checked last, because a commit that passes this check is counted as written.
         if not self._has_room(commit):
             return StoreFull("the store has no space left")
-        for entry in changes.left:
-            txn.delete(entry, db=self._positions)
-        self._write_rows(txn, commit, minute, self._take_numbers(txn, commit))
+        for entry in left:
+            # A row that was written earlier in this batch has no entry yet.
+            if self._new_positions.pop(entry, None) is None:
+                self._old_positions.append(entry)
+        self._write_rows(txn, commit, minute)
         next_stamp, write = self._stamps.__next__, txn.put
-        for key, count in changes.counters.items():
+        for key, count in counters.items():
             write(key, encode_row(next_stamp(), count.to_bytes(COUNTER_BYTES, "big", signed=True)))
         if outcome_key is not None:
             # The stamp of this row is what a repeated request is compared with.
@@ -286,29 +284,37 @@ class Writer:
                 return False
         return True
 
-    def _judge_puts(self, txn: "lmdb.Transaction[bytes]", commit: Commit) -> _Changes | None:
+    def _judge_puts(
+        self, txn: "lmdb.Transaction[bytes]", commit: Commit, left: list[bytes]
+    ) -> dict[bytes, int] | None:
         """Check the rows that a commit replaces and the counters that it changes (ST3, ST7).
 
-        Returns None if the commit is refused: a replaced row is not the expected one, or a counter
-        would exceed its limit.
+        Returns the new values of the counters, or None if the commit is refused: a replaced row is
+        not the expected one, or a counter would exceed its limit. Adds to `left` the entries of the
+        positions that the replaced rows have (ST24).
         """
         get = txn.get
         changes: dict[bytes, int] = {}
-        left: list[bytes] = []
         for put in commit.puts:
             row = get(put.key)
             if put.expect != ANY and not self._is_expected(txn, put, row):
                 return None
             if row is not None:
-                _leave_row(put.key, row, changes, left)
+                charge = charge_of(row)
+                if charge is not None:
+                    # The size of the replaced row no longer counts.
+                    account, weight_bytes = charge
+                    changes[account] = changes.get(account, 0) - weight_bytes
+                position = position_of(row)
+                if position:
+                    left.append(position + put.key)
             if put.account is not None and put.value is not None:  # a tombstone adds nothing
                 changes[put.account] = changes.get(put.account, 0) + put.weight_bytes
-        counters: dict[bytes, int] | None = changes
-        if changes or commit.adds:
-            for add in commit.adds:
-                changes[add.counter] = changes.get(add.counter, 0) + add.delta
-            counters = _counters_after(txn, changes, commit.adds)
-        return None if counters is None else _Changes(counters=counters, left=left)
+        if not changes and not commit.adds:
+            return changes
+        for add in commit.adds:
+            changes[add.counter] = changes.get(add.counter, 0) + add.delta
+        return _counters_after(txn, changes, commit.adds)
 
     def _is_expected(self, txn: "lmdb.Transaction[bytes]", put: Put, row: Row | None) -> bool:
         """Return whether the row that a put replaces is the one that it expects."""
@@ -316,20 +322,14 @@ class Writer:
             return row is None  # also where a tombstone is (ST5)
         return has_stamp(row or txn.get(put.key, None, self._tombstones), put.expect)
 
-    def _take_numbers(self, txn: "lmdb.Transaction[bytes]", commit: Commit) -> dict[bytes, bytes]:
-        """Take the next number of each sequence of a commit (ST24).
-
-        Returns the position of the commit's rows, by the key of the sequence.
-        """
-        positions: dict[bytes, bytes] = {}
-        for sequence in sequences_of(commit):
-            value = self._sequences.get(sequence)
-            if value is None:
-                value = _value_of(txn, sequence)
-            value = advance(value, self._history)
-            self._sequences[sequence] = value
-            positions[sequence] = sequence + value[:NUMBER_BYTES]
-        return positions
+    def _next_position(self, txn: "lmdb.Transaction[bytes]", sequence: bytes) -> bytes:
+        """Take the next number of a sequence, and return the position with this number (ST24)."""
+        value = self._sequences.get(sequence)
+        if value is None:
+            value = _value_of(txn, sequence)
+        value = advance(value, self._history)
+        self._sequences[sequence] = value
+        return sequence + value[:NUMBER_BYTES]
 
     def _mentions_sequence(self, commit: Commit) -> bool:
         """Return whether a commit puts or checks the row of a sequence that is not written yet."""
@@ -344,18 +344,21 @@ class Writer:
             txn.put(sequence, encode_row(next(self._stamps), value))
         self._sequences.clear()
 
-    def _write_rows(
-        self,
-        txn: "lmdb.Transaction[bytes]",
-        commit: Commit,
-        minute: int,
-        positions: dict[bytes, bytes],
-    ) -> None:
+    def _write_positions(self, txn: "lmdb.Transaction[bytes]") -> None:
+        """Write the positions that rows get in the batch, and delete those that they had."""
+        positions = self._positions
+        for entry in self._old_positions:
+            txn.delete(entry, db=positions)
+        with txn.cursor(positions) as cursor:
+            cursor.putmulti(self._new_positions.items())
+
+    def _write_rows(self, txn: "lmdb.Transaction[bytes]", commit: Commit, minute: int) -> None:
         """Write the rows of a commit, with a new stamp for each.
 
-        `positions` has the position of each sequence (`_take_numbers`).
+        Rows of a sequence get their position: its next number, which is the same for all of them.
         """
         next_stamp, write = self._stamps.__next__, txn.put
+        positions: dict[bytes, bytes] = {}
         for put in commit.puts:
             if put.value is None:
                 txn.delete(put.key)
@@ -364,8 +367,11 @@ class Writer:
                 # A tombstone of this key stays; the row hides it.
                 position = b""
                 if put.sequence is not None:
-                    position = positions[put.sequence]
-                    write(position + put.key, b"", db=self._positions)
+                    position = positions.get(put.sequence, b"")
+                    if not position:
+                        position = self._next_position(txn, put.sequence)
+                        positions[put.sequence] = position
+                    self._new_positions[position + put.key] = b""
                 row = encode_row(
                     next_stamp(),
                     put.value,
@@ -523,17 +529,6 @@ def _earlier_outcome(
     if is_refused(refused_minutes, outcome_key[_EXPIRY_MINUTE]):
         return _REFUSED
     return None
-
-
-def _leave_row(key: bytes, row: Row, changes: dict[bytes, int], left: list[bytes]) -> None:
-    """Add what ends with a replaced row: its size in a counter, and the entry of its position."""
-    charge = charge_of(row)
-    if charge is not None:
-        account, weight_bytes = charge
-        changes[account] = changes.get(account, 0) - weight_bytes
-    position = position_of(row)
-    if position:
-        left.append(position + key)
 
 
 def _counters_after(
