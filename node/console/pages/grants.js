@@ -82,7 +82,7 @@ function grantsPanel({ client, signal, parameters }, first, names, contacts) {
     return contacts.label(did, shortened(did, 14, 6));
   };
 
-  const find = h("input", { type: "search", placeholder: words.find, "aria-label": words.find, value: parameters.get("find") ?? "", on: { input: () => draw() } });
+  const find = h("input", { type: "search", placeholder: words.find, "aria-label": words.find, value: parameters.get("find") ?? "", on: { input: () => search() } });
   const options = (/** @type {[string, string][]} */ named) => named.map(([value, name]) => h("option", { value }, name));
   const kind = h("select", { "aria-label": words.whose, on: { change: () => draw() } }, options(words.kinds));
   const standing = h("select", { "aria-label": words.standing, on: { change: () => draw() } }, options(words.standings));
@@ -121,6 +121,12 @@ function grantsPanel({ client, signal, parameters }, first, names, contacts) {
     const said = words.count(shown.length, ofKind.length);
     if (count.textContent !== said) count.textContent = said;
     opened?.draw();
+  }
+
+  /** Show the grants that the owner looks for. They may be found by a name, and the names may still be on their way. */
+  function search() {
+    draw();
+    if (find.value) contacts.ready().then(() => signal.aborted || draw());
   }
 
   /** Update the list from the node's latest answer; unchanged rows keep their objects. @param {Grant[]} now */
@@ -235,7 +241,7 @@ function grantsPanel({ client, signal, parameters }, first, names, contacts) {
       } }).element);
   }
 
-  draw();
+  search();
   return [h("div", { class: "row" }, h("div", { class: "searching" }, icon("search"), find), h("div", {}, kind), h("div", {}, standing)),
     h("section", { class: "panel flush", "aria-label": words.title }, table.element, none), count, stale];
 }
