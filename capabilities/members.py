@@ -63,6 +63,9 @@ def check_admitted(
     if delegation.delegator == team:
         if delegation.parents:
             raise MalformedToken("a membership that the team signs cites no proof")
+        # The team moves because somebody else may have its key (TM16).
+        if stated.role == "successor":
+            raise MalformedToken("the team's own key names no successor")
         return
     if len(parents) != 1 or len(delegation.parents) != 1:
         raise MalformedToken("a membership is signed by the team, or cites an admin's membership")

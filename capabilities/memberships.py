@@ -31,6 +31,8 @@ from .tokens import Capability, Delegation
 
 Role = Literal["admin", "writer", "reader"]
 """What a member may do; each role includes those after it."""
+StatedRole = Role | Literal["successor"]
+"""Role in a statement. A successor is the wallet to which the team moves (TM16)."""
 
 MAX_LIFE_S = 5 * 366 * 86_400
 """Longest life of a membership, from its registration."""
@@ -62,13 +64,15 @@ class Membership(StrictRecord, omit_defaults=True):
         end: of the membership, epoch seconds.
         paths: resources of the secrets, in canonical form; empty for all secrets of the team.
         name: how the team calls the member, for lists and receipts; None if it says nothing.
+        countersigns: cid of the first statement of a succession, in the second one (TM17).
     """
 
     member: _Text
-    role: Role
+    role: StatedRole
     end: int
     paths: Annotated[tuple[_Text, ...], Meta(min_length=1, max_length=MAX_MEMBER_PATHS)] = ()
     name: MemberName | None = None
+    countersigns: _Text | None = None
 
 
 def is_membership(delegation: Delegation) -> bool:
@@ -83,9 +87,9 @@ def secrets_resource(team: Principal) -> str:
 
 
 def secret_rights(
-    role: Literal["writer", "reader"], team: Principal, paths: Sequence[str]
+    role: Literal["writer", "reader", "successor"], team: Principal, paths: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Return the rights on secrets of a writer or a reader (TM1).
+    """Return the rights on secrets of a writer, a reader or a successor (TM1, TM16).
 
     The right to decrypt with the team's network is not among them.
 
@@ -129,6 +133,7 @@ def stated_membership(delegation: Delegation, *, registered_at: float) -> Member
         raise MalformedToken(f"a membership ends within {MAX_LIFE_S // 86_400} days")
     team = team_of(delegation)
     _check_paths(stated, team)
+    _check_succession(stated, team)
     if stated.role == "admin":
         _check_admins_rights(delegation.capabilities, team)
     else:
@@ -198,6 +203,20 @@ def _check_paths(stated: Membership, team: Principal) -> None:
         # A folder would include everything below it.
         if not path.startswith(folder) or not _SECRET.fullmatch(path.removeprefix(folder)):
             raise MalformedToken("the paths of a membership are secrets of the team")
+
+
+def _check_succession(stated: Membership, team: Principal) -> None:
+    """Check what only the statements of a succession may say (TM16, TM17)."""
+    if stated.role != "successor":
+        if stated.countersigns is not None:
+            raise MalformedToken("only a succession is countersigned")
+        return
+    if stated.paths:
+        raise MalformedToken("a successor's membership lists no paths")
+    if stated.member == team:
+        raise MalformedToken("a team is not its own successor")
+    if not is_wallet(team):
+        raise MalformedToken("only a team with the key of a wallet has a successor")
 
 
 def _check_admins_rights(capabilities: Sequence[Capability], team: Principal) -> None:

@@ -103,6 +103,8 @@ REFUSALS = {
     # A delegation states that it is a machine token, and is no valid one (MT2).
     "machine-token-refused": "Invalid machine token: {}",
     "membership-refused": "Invalid membership: {}",
+    # The token's authority depends on a wallet that has moved to another one (TM18).
+    "owner-moved": "Owner moved: {} is now {}",
     # No machine token is made for the ID token. The node's log has the reason. The audit log has it
     # for the first refusal of a token that is valid and for this node (OX5).
     "oidc-refused": "The ID token was refused",

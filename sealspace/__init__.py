@@ -12,6 +12,7 @@ The services of a client, each a class of its own:
     client.secrets(): Secrets. Named texts or bytes, encrypted in this process.
     client.sharing: Sharing. Secrets that people share with each other.
     client.teams: Teams. Teams with members, who read and replace the same secrets.
+    client.team_moves: TeamMoves. Move a team to another wallet.
     client.access: Access. Who can read and replace a secret.
     client.contacts: Contacts. The owner's names for DIDs.
     client.spaces(): Spaces. The owner's spaces.
@@ -79,6 +80,7 @@ _PLACES = {
     "load_session": "session",
     "save_session": "session",
     "Sharing": "apps.sharing",
+    "TeamMoves": "apps.team_moves",
     "Teams": "apps.teams",
     "PublicKv": "spaces",
     "Spaces": "spaces",

@@ -7,6 +7,7 @@ from sealspace.apps.key_rotation import KeyRotation as KeyRotation
 from sealspace.apps.programs import Programs as Programs
 from sealspace.apps.runners import Runners as Runners
 from sealspace.apps.sharing import Sharing as Sharing
+from sealspace.apps.team_moves import TeamMoves as TeamMoves
 from sealspace.apps.teams import Teams as Teams
 from sealspace.client import Client as Client
 from sealspace.client import NodeInfo as NodeInfo
@@ -79,6 +80,7 @@ __all__ = [
     "SignIn",
     "Spaces",
     "Sql",
+    "TeamMoves",
     "Teams",
     "TransportError",
     "TransportSettings",

@@ -244,6 +244,33 @@ class DelegationRevoked(Unauthorized):
         self.cid = cid
 
 
+class OwnerMoved(Unauthorized):
+    """The owner has moved to another wallet, and the node refuses the former one (TM18).
+
+    Attributes:
+        owner: DID of the former wallet.
+        successor: DID of the new wallet, as the node says. Verify it with
+            `TeamMoves.succession` before you use it.
+    """
+
+    code = "owner-moved"
+    default_hint = (
+        "verify the move with `client.team_moves.succession(error.owner)`, compare the new DID with"
+        " an admin, then use the new DID"
+    )
+    default_step = (
+        "if an admin of the team told you the new DID, run: sealspace team follow NAME, with the"
+        " name by which you call the team"
+    )
+
+    def __init__(
+        self, status: int, text: str, *, owner: str, successor: str, asked: str = ""
+    ) -> None:
+        super().__init__(status, text, asked=asked)
+        self.owner = owner
+        self.successor = successor
+
+
 class TokenOutsideWindow(Unauthorized):
     """The token or delegation is not valid at this time.
 

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from .apps.programs import Programs
     from .apps.runners import Runners
     from .apps.sharing import Sharing
+    from .apps.team_moves import TeamMoves
     from .apps.teams import Teams
     from .delegations import Delegations
     from .receipts import Receipts
@@ -527,6 +528,13 @@ class Client:
         from .apps.teams import Teams
 
         return Teams(self._caller)
+
+    @property
+    def team_moves(self) -> "TeamMoves":
+        """Methods for moving a team to another wallet."""
+        from .apps.team_moves import TeamMoves
+
+        return TeamMoves(self._caller, self._encryption)
 
     @property
     def access(self) -> "Access":

@@ -20,6 +20,7 @@
     ├── NotGranted                     the session lacks a right; nothing was sent (missing)
     ├── NotShared                      a secret is not shared, or does not exist
     ├── NotAMember                     somebody is not a member of a team, or not an admin
+    ├── SuccessionInvalid              the statements do not prove that a team has moved
     ├── InvitationInvalid              an invitation is altered, used, withdrawn, or has ended
     ├── NoSuchContact                  the owner gave this name to no DID
     ├── ContactsInvalid                the list of contacts was not made by its owner
@@ -38,6 +39,7 @@
     │   ├── Unauthorized               401 or 403
     │   │   ├── ActionNotAuthorized    no grant covers the request (resource, action)
     │   │   ├── DelegationRevoked      a delegation in the chain was revoked (cid)
+    │   │   ├── OwnerMoved             the owner has another wallet (owner, successor)
     │   │   ├── TokenOutsideWindow     expired, not yet valid, or valid for too long
     │   │   └── ReleaseRefused         the node does not release the key (reason)
     │   ├── AttestationRefused         the node rejected a quote or a nonce (problem)
@@ -355,6 +357,15 @@ class InvitationInvalid(SealspaceError):
 
     code = "invitation-invalid"
     default_hint = "ask an admin of the team for a new invitation, and copy the whole line"
+
+
+class SuccessionInvalid(SealspaceError):
+    """The statements by which a team moves to another wallet are altered or incomplete."""
+
+    code = "succession-invalid"
+    default_hint = (
+        "do not use the new DID: ask an admin of the team in person what it is, and for a new line"
+    )
 
 
 class NoSuchContact(SealspaceError):

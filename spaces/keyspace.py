@@ -64,6 +64,7 @@ order is numeric order.
     "q" space16 path16              an SQL database: its path and its size
     "O" space16                     a space's own limit of bytes, set by the operator
     "o" owner16                     an owner whom the operator admitted
+    "Y" owner16                     an owner for whom a successor was named, or who has moved
     "c" "U" space16                 counter: bytes of the values in a space
     "c" "N" space16                 counter: bytes of the paths and metadata in a space
     "c" "V" space16                 counter: bytes of the versions in a space
@@ -150,6 +151,7 @@ LONG_DELETED_PREFIX = b"z"
 FEED_START_PREFIX = b"f"
 OVERRIDES_PREFIX = b"O"
 ADMISSIONS_PREFIX = b"o"
+SUCCESSIONS_PREFIX = b"Y"
 USAGE_PREFIX = b"cU"
 ROWS_PREFIX = b"cN"
 VERSION_BYTES_PREFIX = b"cV"

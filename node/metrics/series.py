@@ -64,6 +64,7 @@ CODES = (
     "invocation-outside-window",
     "delegation-revoked",
     "parent-revoked",
+    "owner-moved",
     "invoker-unauthorized",
     "capability-unauthorized",
     "release-refused",

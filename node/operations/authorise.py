@@ -29,10 +29,13 @@ from capabilities.chain import (
 from capabilities.cids import ContentKey
 from capabilities.facts import KEYS_FACT, POLICY_FACT, SESSION_FACT, WITHDRAWAL_FACT
 from capabilities.frozen_struct import AcyclicStruct
+from capabilities.principals import Principal
 from capabilities.references import CitedDelegation
 from capabilities.resources import SpaceId
+from capabilities.successions import is_successors_reading, wallets_of
 from capabilities.token_kinds import check_addressed
 from capabilities.tokens import (
+    Capability,
     Invocation,
     UnverifiedInvocation,
     check_window,
@@ -44,8 +47,9 @@ from spaces.audit.audit_records import AuditRecord
 from spaces.grants.hosting import is_hosted
 from spaces.grants.replay_records import closed_until, replay_record_of
 from spaces.grants.revocations import marker_keys, markers_of
+from spaces.grants.successions import moved_owners, succession_keys, unchanged_successions
 from spaces.keyspace import space_keys
-from spaces.store.contract import Page, Put, Range, Record, ReplayRecord
+from spaces.store.contract import Check, Page, Put, Range, Record, ReplayRecord
 
 from ..refusal import Refusal
 from ..services import Services
@@ -115,6 +119,8 @@ class Call(AcyclicStruct):
     marks: Markers
     records: tuple[Record | None, ...]
     pages: tuple[Page, ...]
+    unmoved: tuple[Check, ...] = ()
+    """Conditions of every commit for the call: no wallet above has moved since (TM18)."""
 
     @property
     def live(self) -> tuple[bytes, ...]:
@@ -184,6 +190,7 @@ async def read_call(
             `replay-unknown`, its replay records were deleted; `restored-recently`, the store was
             restored a moment ago.
         ChainError: see `judge_invocation` (I30 to I35).
+        Refusal: `owner-moved`, the token's authority depends on a wallet that has moved (TM18).
         SpaceError: the store does not answer.
     Does not check:
         Whether the mentioned spaces are hosted; `Call.require_hosted` does.
@@ -198,33 +205,78 @@ async def read_call(
     found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
     contents = (own, *closure_contents(found))
     mentioned = mentioned_spaces(invocation.capabilities)
-    marks_at = len(keys)
+    moves = succession_keys(wallets_of(invocation.invoker, found))
     spaces_at = len(keys) + len(contents)
+    rows = [*keys, *marker_keys(contents), *[space_keys(space).row for space in mentioned]]
     snapshot = await services.store.read(
-        [*keys, *marker_keys(contents), *[space_keys(space).row for space in mentioned]],
-        replay_record=replay_record if records_use else None,
-        ranges=ranges,
+        [*rows, *moves], replay_record=replay_record if records_use else None, ranges=ranges
     )
     if snapshot.is_first_use is False:  # it is None if this read recorded no use
         await _refuse_repeat(services, replay_record, is_unknown=snapshot.is_use_unknown)
-    records = snapshot.records
-    marks = markers_of(contents, records[marks_at:spaces_at])
+    records, moved = snapshot.records[: len(rows)], snapshot.records[len(rows) :]
+    marks = markers_of(contents, records[len(keys) : spaces_at])
     # A token with a marker is registered as a delegation, live or revoked (T9).
     if own in marks:
         raise WrongKind
     # The chain is judged before any answer that depends on what is stored (I13, I14).
     authority = judge_invocation(invocation, found, marks, now=services.now())
-    hosted = zip(mentioned, records[spaces_at:], strict=True)
+    check_not_moved(moved, reader_of(invocation, found), invocation.capabilities)
     return Call(
         invocation=invocation,
         authority=authority,
         cited=tuple(filter(None, found)),
-        unhosted=frozenset([space for space, row in hosted if not is_hosted(row)]),
+        unhosted=_unhosted(mentioned, records[spaces_at:]),
         replay_record=replay_record,
         marks=marks,
-        records=records[:marks_at],
+        records=records[: len(keys)],
         pages=snapshot.pages,
+        unmoved=unchanged_successions(moves, moved),
     )
+
+
+def _unhosted(mentioned: Sequence[SpaceId], records: Sequence[Record | None]) -> frozenset[SpaceId]:
+    """Return the mentioned spaces that the node does not host."""
+    hosted = zip(mentioned, records, strict=True)
+    return frozenset([space for space, row in hosted if not is_hosted(row)])
+
+
+def reader_of(invocation: Invocation, found: Sequence[Registered | None]) -> Principal:
+    """Return in whose name an invocation may read what a moved team owned (TM19).
+
+    This is the signer of the only delegation that it cites, and otherwise the invoker.
+    """
+    cited = found[0] if len(found) == 1 else None
+    return invocation.invoker if cited is None else cited.delegation.delegator
+
+
+def check_no_move(records: Sequence[Record | None]) -> None:
+    """Refuse a token whose authority depends on a wallet that has moved (TM18).
+
+    Args:
+        records: the rows of `succession_keys`, read in the snapshot of the revocation markers.
+    Raises:
+        Refusal: `owner-moved`; its message names the new wallet.
+    """
+    for moved in moved_owners(records):
+        raise Refusal("owner-moved", moved.owner, moved.successor)
+
+
+def check_not_moved(
+    records: Sequence[Record | None], signer: Principal, capabilities: Sequence[Capability]
+) -> None:
+    """Refuse a token whose authority depends on a wallet that has moved (TM18, TM19).
+
+    Args:
+        records: the rows of `succession_keys`, read in the snapshot of the revocation markers.
+        signer: the wallet that may be the successor.
+        capabilities: of the token.
+    Raises:
+        Refusal: `owner-moved`.
+    """
+    for moved in moved_owners(records):
+        assert moved.successor is not None
+        if not is_successors_reading(signer, capabilities, moved.successor):
+            raise Refusal("owner-moved", moved.owner, moved.successor)
 
 
 async def _refuse_repeat(

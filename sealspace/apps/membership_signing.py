@@ -67,15 +67,38 @@ async def sign_membership(
     place = space_of(team, SECRETS_SPACE).text
     paths = tuple(sorted({f"{place}/kv/{one.path}" for one in named}))
     stated = Membership(member=did, role=role, end=ends_at, paths=paths, name=name)
+    return await sign_statement(caller, wallet, team, stated, parent=parent)
+
+
+async def sign_statement(
+    caller: Caller,
+    wallet: AnyWallet,
+    team: Principal,
+    stated: Membership,
+    *,
+    parent: Grant | None,
+) -> Grant:
+    """Sign what a membership states, check it as a node does (TM1), and register it.
+
+    Args:
+        caller: sends the request.
+        wallet: of the admin who signs, or the team's own.
+        team: DID of the team.
+        stated: what the membership says.
+        parent: the signing admin's membership; None: the team's own wallet signs.
+    Raises:
+        InvalidInput: the membership is not valid.
+        NodeRefused, TransportError: the node did not register the membership.
+    """
     now = caller.clock.now()
     grant = sign_grant(
         caller,
         wallet_of(wallet),
-        did,
-        membership_rights(team, role, paths),
+        parse_principal(stated.member),
+        membership_rights(team, stated.role, stated.paths),
         # The delegation has to end in the stated second. Its end is rounded down when it is signed,
         # which may be up to half a second from now.
-        ttl_s=ends_at + 0.5 - now,
+        ttl_s=stated.end + 0.5 - now,
         domain="localhost",
         parent=parent,
         resources=[statement_resource(msgspec.to_builtins(stated), urn=MEMBER_URN)],

@@ -24,7 +24,14 @@ from capabilities.capability_errors import CapabilityError
 from capabilities.chain import Registered
 from capabilities.facts import states_membership as has_membership_fact
 from capabilities.members import check_admitted
-from capabilities.memberships import Role, is_membership, secret_rights, stated_membership, team_of
+from capabilities.memberships import (
+    Role,
+    StatedRole,
+    is_membership,
+    secret_rights,
+    stated_membership,
+    team_of,
+)
 from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.resources import root_of
 from capabilities.tokens import Capability, Delegation, parse_delegation, verify_delegation
@@ -111,7 +118,9 @@ class TeamMembers(NamedTuple):
         return tuple([one for one in self.live if same_principal(one.did, did)])
 
 
-def membership_rights(team: Principal, role: Role, paths: Sequence[str]) -> tuple[Capability, ...]:
+def membership_rights(
+    team: Principal, role: StatedRole, paths: Sequence[str]
+) -> tuple[Capability, ...]:
     """Return what a membership grants (TM1)."""
     network = network_of_owner(team).text
     rights = [capability(network, DECRYPT)]
@@ -227,6 +236,8 @@ def read_member(
     except (CapabilityError, InvalidInput):
         return None
     if same_principal(delegation.delegator, team) is bool(delegation.parents):
+        return None
+    if stated.role == "successor":  # it says to whom the team moves, not who is a member (TM16)
         return None
     return TeamMember(
         team=team,

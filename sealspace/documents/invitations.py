@@ -17,10 +17,7 @@ Example:
 """
 
 import hmac
-from collections.abc import Sequence
-from functools import cache
 from hashlib import sha256
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -40,6 +37,7 @@ from encryption_network.canonical_json import canonical_bytes
 
 from ..errors import InvalidInput, InvalidPortableDelegation, InvitationInvalid
 from ..session import Grant, attenuations, read_grant, space_capability, space_of
+from .comparison_words import comparison_words
 from .secret_names import SECRETS_SPACE
 
 PREFIX = "sinv_"
@@ -53,7 +51,6 @@ WORD_COUNT = 4
 
 _COMMITMENT_LABEL = b"sealspace/invitation/commitment/v1\0"
 _WORDS_LABEL = b"sealspace/invitation/words/v1\0"
-_WORD_BITS = 11
 _ID_BYTES = 16
 _Text = Annotated[str, Meta(max_length=4096)]
 _Bytes32 = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
@@ -210,18 +207,4 @@ def words_of(
         "team": invitation.team,
     }
     digest = sha256(_WORDS_LABEL + canonical_bytes(value)).digest()
-    number = int.from_bytes(digest[:8], "big") >> (64 - WORD_COUNT * _WORD_BITS)
-    words = []
-    for place in range(WORD_COUNT - 1, -1, -1):
-        words.append(_word_list()[number >> (place * _WORD_BITS) & 0x7FF])
-    return tuple(words)
-
-
-@cache
-def _word_list() -> Sequence[str]:
-    """Return the 2,048 words of BIP-39 in their order.
-
-    The file is `bip-0039/english.txt` of https://github.com/bitcoin/bips, unchanged.
-    """
-    text = (Path(__file__).parent / "bip39_english.txt").read_text("ascii")
-    return tuple(text.split())
+    return comparison_words(digest, WORD_COUNT)

@@ -50,6 +50,7 @@ _OWN = {
     "Runners": "services",
     "Secrets": "services",
     "Sharing": "services",
+    "TeamMoves": "services",
     "Teams": "services",
     "Spaces": "services",
     "Sql": "services",

@@ -36,6 +36,7 @@ from sealspace.sync.services import Secrets as Secrets
 from sealspace.sync.services import Sharing as Sharing
 from sealspace.sync.services import Spaces as Spaces
 from sealspace.sync.services import Sql as Sql
+from sealspace.sync.services import TeamMoves as TeamMoves
 from sealspace.sync.services import Teams as Teams
 from sealspace.sync.services import Withdrawals as Withdrawals
 from sealspace.sync.services import deliver as deliver
@@ -81,6 +82,7 @@ __all__ = [
     "SignIn",
     "Spaces",
     "Sql",
+    "TeamMoves",
     "Teams",
     "TransportError",
     "TransportSettings",

@@ -24,6 +24,7 @@ from sealspace.sync.services import (
     Sharing,
     Spaces,
     Sql,
+    TeamMoves,
     Teams,
     Withdrawals,
 )
@@ -260,6 +261,10 @@ class Client:
     @property
     def teams(self) -> Teams:
         """Methods for teams whose members read and replace the same secrets."""
+
+    @property
+    def team_moves(self) -> TeamMoves:
+        """Methods for moving a team to another wallet."""
 
     @property
     def access(self) -> Access:

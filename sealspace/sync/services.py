@@ -54,6 +54,13 @@ class Teams(Bridged, of=aio.Teams):
     """
 
 
+class TeamMoves(Bridged, of=aio.TeamMoves):
+    """A client that moves a team to another wallet.
+
+    Use `Client.team_moves` to get an instance. See `sealspace.apps.team_moves.TeamMoves`.
+    """
+
+
 class Access(Bridged, of=aio.Access):
     """A client that finds out who can read a secret.
 

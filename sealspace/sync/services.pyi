@@ -27,6 +27,7 @@ from sealspace.apps.programs import Active, ProgramManifest, Provenance, Target,
 from sealspace.apps.runners import Generation
 from sealspace.apps.sharing import Share, _Wallet
 from sealspace.apps.team_keys import CreatedTeam
+from sealspace.apps.team_moves import MovedValues, PreparedTeam, _Progress
 from sealspace.apps.teams import Removal
 from sealspace.documents.contact_list import Contact
 from sealspace.documents.invitations import Invitation
@@ -37,6 +38,7 @@ from sealspace.documents.run_grants import RunStatement
 from sealspace.documents.secret_names import SecretName, SharedFolder
 from sealspace.documents.secret_payloads import Generated, Secret
 from sealspace.documents.signed_statements import StatementSigner
+from sealspace.documents.successions import MoveStatement, ProvenMove
 from sealspace.encryption import ReceiverKey
 from sealspace.kv import Page, SignedUrl
 from sealspace.receipts import CopyFetch, KeyRelease, ReceiptPage
@@ -1189,6 +1191,106 @@ class Teams:
             InvalidInput: the member is the last admin, or admitted the admin who removes.
             NotAMember: the DID is not a member, or the wallet is not that of an admin.
             SealspaceError: as `members` and `Delegations.revoke`.
+        """
+
+class TeamMoves:
+    """A client that moves a team to another wallet.
+
+    Use `Client.team_moves` to get an instance. See `sealspace.apps.team_moves.TeamMoves`.
+    """
+
+    def unreadable(self) -> tuple[tuple[str, str], ...]:
+        """Return the secrets that cannot be taken along, with the reasons.
+
+        Every secret of the team is opened once. Values that state no place are for the owner alone,
+        and values that a runner made are for runners.
+
+        Raises:
+            SealspaceError: as `Kv.list`, or the node does not answer.
+        """
+
+    def prepare(self, seed: bytes, members: Sequence[TeamMember]) -> PreparedTeam:
+        """Make the new wallet's space and network, and sign memberships with it.
+
+        A member who has an equal membership already is left out, so the call can be repeated.
+
+        Args:
+            seed: the private key of the new wallet, 32 random bytes.
+            members: memberships of the former team, of those who come along.
+        Raises:
+            InvalidInput: the seed is not a key.
+            SpacesNotHosted: the node does not admit the new wallet as an owner.
+            SealspaceError: as `Client.sign_in` and `Encryption.ensure_network`.
+        """
+
+    def name(self, successor: str, *, wallet: AnyWallet) -> Grant:
+        """Sign the first statement: that the team moves to another wallet (TM16).
+
+        Nothing changes before another admin signs the second one.
+
+        Args:
+            successor: DID of the new wallet.
+            wallet: of the admin who signs.
+        Raises:
+            InvalidInput: the admin's membership ends within a day.
+            NotAMember: the wallet is not that of an admin.
+            NodeRefused: the membership is younger than 7 days.
+            SealspaceError: as `Teams.members`.
+        """
+
+    def examine(self, line: str) -> MoveStatement:
+        """Verify the line that another admin sent (TM21).
+
+        Raises:
+            SuccessionInvalid: the line is for another node or team, or is altered.
+            NotAMember: its signer is not an admin of this team.
+            SealspaceError: as `Teams.members`.
+        """
+
+    def countersign(self, statement: MoveStatement, *, wallet: AnyWallet) -> Grant:
+        """Sign the second statement. From then on the node refuses the former wallet (TM17).
+
+        Call it only after both admins compared the words.
+
+        Args:
+            statement: from `examine`.
+            wallet: of the admin who signs, not of the one who signed the first statement.
+        Raises:
+            InvalidInput: the admin's membership ends within a day, or it is the same admin.
+            NotAMember: the wallet is not that of an admin.
+            NodeRefused: the memberships depend on each other or on a third one, are younger than 7
+                days, or the first statement is younger than a minute.
+            SealspaceError: as `Teams.members`.
+        """
+
+    def succession(self, owner: str) -> ProvenMove | None:
+        """Return how an owner moved, verified by this client; None: the owner has not moved.
+
+        Compare the new DID with somebody whom you know before you use it: the client cannot see how
+        long the two admins had been admins.
+
+        Args:
+            owner: DID of the former wallet.
+        Raises:
+            SuccessionInvalid: the node cannot prove the move.
+            SealspaceError: the node does not answer.
+        """
+
+    def take_along(
+        self, move: ProvenMove, seed: bytes, *, progress: _Progress = ...
+    ) -> MovedValues:
+        """Store the secrets of a moved team for the new wallet (TM20).
+
+        A secret is stored only if there is none of this name, its former versions first. So the
+        call can be interrupted at any time and repeated, and never overwrites what a member stored.
+
+        Args:
+            move: from `succession`.
+            seed: the private key of the new wallet.
+            progress: called with the number of secrets that were looked at, and of all.
+        Raises:
+            InvalidInput: the seed is that of another wallet.
+            SealspaceError: a request failed; the secrets so far are stored.
         """
 
 class Access:

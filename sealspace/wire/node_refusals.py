@@ -13,6 +13,7 @@ from ..errors import (
     NodeFailure,
     NodeRefused,
     NotFound,
+    OwnerMoved,
     PreconditionFailed,
     QuotaExceeded,
     RateLimited,
@@ -40,6 +41,7 @@ _UNAUTHORIZED: tuple[tuple[Callable[..., Unauthorized], str], ...] = (
         ),
     ),
     (DelegationRevoked, r"^delegation-(?:parent-|ancestor-)?revoked: (?:ancestor=)?(?P<cid>\w+)"),
+    (OwnerMoved, r"^Owner moved: (?P<owner>did:\S+) is now (?P<successor>did:\S+)$"),
     (ReleaseRefused, r"^release refused: (?P<reason>[\w-]+)"),
     (
         TokenOutsideWindow,

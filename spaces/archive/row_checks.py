@@ -22,6 +22,7 @@ from ..documents.fetch_rows import fetch_of, fetch_row_key
 from ..documents.receipt_rows import evidence_inputs_of
 from ..grants.admissions import admission_key, admission_of
 from ..grants.hosting import space_of
+from ..grants.successions import succession_key, succession_of
 from ..identity import identity_of
 from ..keyspace import (
     ALIASES_PREFIX,
@@ -50,6 +51,7 @@ from ..keyspace import (
     SEQUENCES_PREFIX,
     SPACE16_IN_KEY,
     SPACES_PREFIX,
+    SUCCESSIONS_PREFIX,
     TOTAL_SPACES_COUNTER,
     UPGRADABLE_SCHEMAS,
     VALUE_PREFIX_BYTES,
@@ -323,6 +325,11 @@ def _admission(key: bytes, record: Record, get: Get) -> None:
     require(key == admission_key(owner), "an admission is stored under the wrong key")
 
 
+def _succession(key: bytes, record: Record, get: Get) -> None:
+    owner = succession_of(record).owner
+    require(key == succession_key(owner), "a succession is stored under the wrong key")
+
+
 def _of_lengths(key_bytes: int, value_bytes: int) -> RowCheck:
     """Return a function that checks the key and value lengths of a row."""
 
@@ -372,6 +379,7 @@ _CHECKS: Mapping[bytes, RowCheck] = {
     b"N": _network,
     KEY_PLACES_PREFIX: _key_places,
     b"o": _admission,
+    SUCCESSIONS_PREFIX: _succession,
     FETCHES_PREFIX: _fetch,
     b"C": _of_lengths(21, 0),
     b"d": _of_lengths(37, 0),

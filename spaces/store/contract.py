@@ -215,7 +215,11 @@ class Add(Packed):
 
 
 class Check(Packed):
-    """A commit condition that requires a row to be unchanged."""
+    """A commit condition that requires a row to be unchanged.
+
+    `stamp` is the row's, or ABSENT if there must be no row. A row that is missing cannot be locked:
+    in a database, a commit that another process sends at the same moment may create the row (ST26).
+    """
 
     key: bytes
     stamp: bytes
@@ -227,7 +231,7 @@ class Commit(Packed):
     Attributes:
         puts: at most MAX_PUTS; each key once.
         live: full keys of revocation markers; each must have the value LIVE_MARK (ST2).
-        checks: rows that must exist unchanged.
+        checks: rows that must exist unchanged, or must not exist.
         adds: changes to counters.
         replay_record: written durably with the commit. The commit is refused if another commit
             wrote the same record (ST4).
@@ -449,7 +453,7 @@ def check_commit(commit: Commit) -> None:
         counters.append(add.counter)
     for check in commit.checks:
         _check_key(check.key)
-        if len(check.stamp) != STAMP_BYTES:
+        if len(check.stamp) != STAMP_BYTES and check.stamp != ABSENT:
             raise CommitInvalid(
                 f"the version stamp in a Check must be {STAMP_BYTES} bytes long, but is"
                 f" {len(check.stamp)}"

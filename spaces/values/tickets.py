@@ -38,6 +38,7 @@ class Ticket(Packed):
     digest: bytes
     expires_at: float
     authority: tuple[ContentKey, ...]  # content keys of the delegations; none may be revoked
+    successions: tuple[bytes, ...] = ()  # keys of rows by which a wallet above has moved (TM18)
 
 
 _CODEC = Codec(Ticket)

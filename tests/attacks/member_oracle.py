@@ -126,12 +126,14 @@ class Ledger:
         latest: the value that was last stored as each secret.
         present: the secrets that are not deleted.
         places: all secrets that have ever stored a value.
+        moved: whether the team has moved to another wallet (TM18).
     """
 
     ended: set[str] = field(default_factory=set)
     latest: dict[str, Value] = field(default_factory=dict)
     present: set[str] = field(default_factory=set)
     places: dict[Value, set[str]] = field(default_factory=dict)
+    moved: bool = False
 
     # --- what was acknowledged --------------------------------------------------------------------
 
@@ -145,7 +147,7 @@ class Ledger:
 
     def is_live(self, link: Link | None, now: float) -> bool:
         """Return whether neither a delegation nor any above it is revoked or over."""
-        if link is None:
+        if link is None or (self.moved and link.is_of_team):
             return False
         while link is not None:
             if link.cid in self.ended or now >= link.ends_at:

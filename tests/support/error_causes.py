@@ -18,6 +18,7 @@ from aiohttp import web
 from backend_site import Documents, Domain, Program, owner_of, serving
 from deviating_platform import CollateralOptions
 from held_ports import held_ports
+from moving_teams import moved_team
 from msgspec import structs
 from patience import PATIENCE_S
 from relabelled import store_unbound
@@ -394,6 +395,17 @@ async def _revoked(world: World) -> None:
     owner, agent, portable = await granted(world)
     await owner.delegations.revoke(portable)
     await agent.kv(owner.kv().space.text).get("a")
+
+
+@cause(errors.OwnerMoved)
+async def _owner_moved(world: World) -> None:
+    moved = await moved_team(world.bench)
+    await moved.admins[0].acting.secrets().get("API_KEY")
+
+
+@cause(errors.SuccessionInvalid)
+async def _not_the_line_of_a_move(world: World) -> None:
+    await (await world.owner()).team_moves.examine("smove_")
 
 
 @cause(errors.TokenOutsideWindow)

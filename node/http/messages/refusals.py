@@ -277,6 +277,12 @@ _CHAIN_HINTS = {
 }
 
 _TOKENS = {
+    "owner-moved": ErrorResponse(
+        status=403,
+        title="The owner has moved to another wallet",
+        hint="use the owner's new DID, after you compared it with somebody of the owner's",
+        body="message",
+    ),
     "token-malformed": ErrorResponse(
         status=401,
         title="The token cannot be decoded",

@@ -42,6 +42,7 @@ from ...operations.delegations.exchange import (
 )
 from ...operations.delegations.query_filters import MAX_QUERY_BYTES, QueryRequest
 from ...operations.delegations.revoke import revoke
+from ...operations.delegations.succession_proof import SuccessionProof, read_succession_proof
 from ...operations.readiness import Readiness
 from ...operations.releases.key_versions import MAX_KEYS_BODY_BYTES, KeysRequest
 from ...operations.values.conditions import OPTION_HEADERS
@@ -85,6 +86,13 @@ async def post_exchange(request: web.Request) -> Exchanged:
     check_rate_limit(request, services.unauthenticated_rates)
     asked = await json_body(request, ExchangeRequest, max_bytes=MAX_EXCHANGE_BODY_BYTES)
     return await exchange(services, asked)
+
+
+async def get_succession(request: web.Request) -> SuccessionProof:
+    """GET /owners/<did>/succession: return how an owner moved to another wallet (TM22)."""
+    services = request.app[SERVICES]
+    check_rate_limit(request, services.public_rates)
+    return await read_succession_proof(services, request.match_info["did"])
 
 
 class Revoked(msgspec.Struct, omit_defaults=True):
@@ -310,6 +318,12 @@ ROUTES = (
         place="revoke",
         authority="revocation",
         refuses=_WRITES,
+    ),
+    _own(
+        method="GET",
+        path="/owners/{did}/succession",
+        handler=get_succession,
+        refuses=_READS | {"identifier-invalid"},
     ),
     Route(
         method="POST",

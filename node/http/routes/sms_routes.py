@@ -123,8 +123,12 @@ async def push(kind: Kind, request: web.Request) -> web.Response:
         if not is_utf8 or not value.strip():
             raise Refusal("sms-not-text")
         await push_secret(grant, message, secret, challenge, value, request.method == "PUT")
-    except CapabilityError:  # every lack of authority is reported alike (SM3)
-        raise Refusal("sms-not-enabled") from None
+    except (CapabilityError, Refusal) as exc:
+        if isinstance(exc, Refusal) and exc.code != "owner-moved":
+            raise
+        raise Refusal(
+            "sms-not-enabled"
+        ) from None  # every lack of authority is reported alike (SM3)
     return empty_answer(204)
 
 

@@ -232,7 +232,7 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
             call.audit(services, "evidence.accepted", network.text, digest.hexdigest().encode()),
         )
         commit = Commit(
-            puts=puts, live=call.live, checks=(verified.unchanged,), replay_record=replay_record
+            puts=puts, live=call.live, checks=verified.unchanged, replay_record=replay_record
         )
         return commit, SessionOpened(verified.evidence.expires_at, digest.hexdigest())
 
@@ -345,7 +345,8 @@ class _Verified(FrozenStruct):
     evidence: Evidence
     quote: Quote
     collateral: Collateral
-    unchanged: Check  # fails the commit if the stored collateral has changed
+    # The commit fails if the stored collateral has changed, or a wallet above has moved.
+    unchanged: tuple[Check, ...]
 
 
 async def _verified(
@@ -387,7 +388,7 @@ async def _verified(
         evidence=evidence,
         quote=bound.quote,
         collateral=usable.collateral,
-        unchanged=usable.unchanged,
+        unchanged=(usable.unchanged, *call.unmoved),
     )
 
 

@@ -37,12 +37,20 @@ from spaces.grants.retention import (
 from spaces.grants.revocations import marker_keys, markers_of
 from spaces.keyspace import ROOT_SECRET_KEY
 from spaces.space_errors import TooManyDelegations
-from spaces.store.contract import Add, Commit, Record, ReplayRecord, check_of, counter_of
+from spaces.store.contract import Add, Check, Commit, Record, ReplayRecord, check_of, counter_of
 
 from ...refusal import Refusal
 from ...services import Services
 from ..attempts import until_committed
 from ..authorise import check_proof_count, closure_contents
+from .succession import (
+    Moves,
+    Named,
+    check_registration,
+    first_statement,
+    move_keys,
+    plan_succession,
+)
 
 DEFAULT_NAME = "default"
 
@@ -148,7 +156,8 @@ async def register(
             encoding, that is no longer in force (Q6).
         PolicyError: a fact has an attestation policy that cannot be parsed.
         Refusal: `machine-token-refused`, it is an invalid machine token (MT2) or trust (OX2);
-            `membership-refused`, it is an invalid membership (TM1, TM2).
+            `membership-refused`, it is an invalid membership (TM1, TM2), or an invalid statement of
+            a succession (TM16, TM17); `owner-moved`, a wallet above has moved (TM18).
         TooManyDelegations: the signer or the address has reached a limit.
         TooManyExchanged: too many machine tokens of the trust that it cites are live (OX9).
         SpaceError: the store does not answer, or one of its limits is reached.
@@ -196,14 +205,15 @@ async def _attempt(
     """Decide on a registration, and prepare its commit."""
     content = delegation.content_key
     found = await services.delegations.by_cid([parent.digest for parent in delegation.parents])
+    first = await first_statement(services, delegation)
     # Most delegations are new, so one read is enough: the revocation marker shows whether the
     # delegation is registered.
     known = services.delegations.cached(content)
-    state = await _read_state(services, delegation, client, known, found)
+    state = await _read_state(services, delegation, client, known, found, first)
     # The delegation is registered, but this process has not loaded it yet.
     if known is None and content in state.marks:
         (known,) = await services.delegations.by_content((content,))
-        state = await _read_state(services, delegation, client, known, found)
+        state = await _read_state(services, delegation, client, known, found, first)
     if known is not None and content in state.marks:
         return await _register_again(services, delegation, state, known)
     # A delegation that is cached but has no revocation marker was removed long after its expiry. It
@@ -216,6 +226,9 @@ async def _attempt(
     _check_membership(delegation, found, now)
     # the chain (D6, D20 to D30)
     registered = judge_registration(delegation, found, state.marks, now=now)
+    check_registration(state.moves, delegation)
+    named = Named(services=services, first=first, moves=state.moves, marks=state.marks, now=now)
+    succession = plan_succession(delegation, found, named)
     _, *above = registered.closure
     exchanged: tuple[Add, ...] = ()
     for counter, value in state.exchanged:
@@ -239,17 +252,26 @@ async def _attempt(
         detail=detail,
     )
     commit = Commit(
-        puts=(*rows, *hosting.puts, *network.puts, audit.put(services.entropy)),
+        puts=(*rows, *hosting.puts, *network.puts, *succession.puts, audit.put(services.entropy)),
         # The ancestors have to be live at the commit too, because one of them may be revoked after
         # the read (D23).
-        live=marker_keys(ancestors),
-        checks=(*hosting.checks, *network.checks),
+        live=tuple(dict.fromkeys((*marker_keys(ancestors), *succession.live))),
+        checks=(*hosting.checks, *network.checks, *_unwritten(state.moves, succession)),
         # The delegation counts for its signer and for the client's address (D12).
         adds=(*hosting.adds, *usage.adds(charged_row.weight_bytes), *exchanged),
         replay_record=replay_record,
     )
     is_first_of_signer = usage.delegations.value == 0
     return commit, _Outcome(state.answer, registered, is_counted=is_first_of_signer)
+
+
+def _unwritten(moves: Moves, succession: Commit) -> tuple[Check, ...]:
+    """Return the conditions that no wallet above has moved.
+
+    A row that the commit itself replaces has its condition there.
+    """
+    written = {put.key for put in succession.puts}
+    return tuple([check for check in moves.unmoved if check.key not in written])
 
 
 def _claims_of(services: Services, delegation: Delegation, now: float) -> Mapping[str, object]:
@@ -297,7 +319,9 @@ class _State(FrozenStruct):
 
     Attributes:
         now: the time of the read.
-        marks: the revocation markers of the delegation and its ancestors.
+        marks: the revocation markers of the delegation and its ancestors, and of those of the
+            statement that it countersigns.
+        moves: the rows of the wallets above it.
         hosting: the plan to host the spaces that the delegation mentions.
         network: the commit that creates the owner's network; empty if none is created.
         usage: the counters for the limits on delegations.
@@ -308,6 +332,7 @@ class _State(FrozenStruct):
 
     now: float
     marks: Mapping[ContentKey, Marker]
+    moves: Moves
     hosting: HostingPlan
     network: Commit
     usage: DelegationUsage
@@ -321,13 +346,15 @@ async def _read_state(
     client: str | None,
     known: Registered | None,
     found: Sequence[Registered | None],
+    first: Registered | None,
 ) -> _State:
     """Read the rows needed to register a delegation, and plan the writes."""
     now = services.now()
-    limits = services.config.limits
     # A known delegation is judged with its own closure, a new one with those of its parents.
     judged = found if known is None else (known,)
-    contents = (delegation.content_key, *closure_contents(judged))
+    own = delegation.content_key
+    above = [content for content in closure_contents((*judged, first)) if content != own]
+    contents = (own, *above)
     counters = delegation_usage_keys(issuing_owner(delegation), counted_client(client))
     wanted = hosting_by_grant(
         delegation, services.hosting, client=client, now=now, is_new=known is None
@@ -344,45 +371,62 @@ async def _read_state(
     hosting_keys = wanted.keys()
     trusts = [one.delegation.content_key for one in found if one is not None]
     exchanged = exchanged_counter_of(delegation, trusts)
+    moves, above_count = move_keys(delegation, judged)
     snapshot = await services.store.read(
-        [*marks, *counters, *hosting_keys, *network_keys, *exchanged]
+        [*marks, *counters, *hosting_keys, *network_keys, *exchanged, *moves]
     )
     records = snapshot.records
     counters_at = len(marks)
     hosting_at = counters_at + len(counters)
     network_at = hosting_at + len(hosting_keys)
     exchanged_at = network_at + len(network_keys)
+    moves_at = exchanged_at + len(exchanged)
     hosting = plan_hosting(wanted, records[hosting_at:network_at], now=now)
     # Signers who host a space here have other limits than those who do not.
     hosts_now = any(space.owner == delegation.delegator for space in hosting.new)
-    count = limits.delegations_per_signer
     return _State(
         now=now,
         marks=markers_of(contents, records[:counters_at]),
+        moves=Moves(keys=moves, records=records[moves_at:], above=above_count),
         hosting=hosting,
         network=_network_commit(
             services, delegation, network, records[network_at:exchanged_at], now
         ),
-        usage=delegation_usage(
-            counters,
-            records[counters_at:hosting_at],
-            hosts_now=hosts_now,
-            hosting=DelegationLimits(
-                delegations=count,
-                signer_bytes=limits.delegation_bytes_per_signer,
-                client_bytes=limits.delegation_bytes_per_address,
-            ),
-            others=DelegationLimits(
-                delegations=count,
-                signer_bytes=limits.unhosted_bytes_per_signer,
-                client_bytes=limits.unhosted_bytes_per_address,
-            ),
+        usage=_usage(services, counters, records[counters_at:hosting_at], hosts_now=hosts_now),
+        exchanged=tuple(
+            zip(exchanged, map(counter_of, records[exchanged_at:moves_at]), strict=True)
         ),
-        exchanged=tuple(zip(exchanged, map(counter_of, records[exchanged_at:]), strict=True)),
         answer=Registration(
             cid=cid_text(delegation.cid),
             activated=tuple([space.text for space in hosting.activated]),
             skipped=tuple([space.text for space in hosting.skipped]),
+        ),
+    )
+
+
+def _usage(
+    services: Services,
+    counters: Sequence[bytes],
+    records: Sequence[Record | None],
+    *,
+    hosts_now: bool,
+) -> DelegationUsage:
+    """Return the counters of a signer and a client address, with their limits."""
+    limits = services.config.limits
+    count = limits.delegations_per_signer
+    return delegation_usage(
+        counters,
+        records,
+        hosts_now=hosts_now,
+        hosting=DelegationLimits(
+            delegations=count,
+            signer_bytes=limits.delegation_bytes_per_signer,
+            client_bytes=limits.delegation_bytes_per_address,
+        ),
+        others=DelegationLimits(
+            delegations=count,
+            signer_bytes=limits.unhosted_bytes_per_signer,
+            client_bytes=limits.unhosted_bytes_per_address,
         ),
     )
 
@@ -407,6 +451,7 @@ async def _register_again(
                 raise ChainError("delegation-revoked", own)
             raise ChainError("ancestor-revoked", cid_text(member.cid), f"parent={own}")
     check_window(delegation, state.now)
+    check_registration(state.moves, delegation)
     added = _new_alias(delegation, state) if is_new_encoding else Commit()
     network = state.network
     # There is a commit even if there is nothing to write. It waits until the rows that were read,
@@ -414,7 +459,7 @@ async def _register_again(
     commit = Commit(
         puts=(*added.puts, *network.puts),
         live=marker_keys((delegation.content_key,)),
-        checks=network.checks,
+        checks=(*network.checks, *state.moves.unmoved),
         adds=added.adds,
     )
     return commit, _Outcome(state.answer, is_counted=is_new_encoding)

@@ -1,7 +1,8 @@
 """The status of a delegation, for callers that may revoke it (wire 5.3).
 
 A caller that may revoke a delegation may also ask for its state (W21, W22), with another ability.
-Every other caller gets the same response as for a delegation that does not exist.
+Every other caller, and a caller whose wallet has moved (TM18), gets the same response as for a
+delegation that does not exist.
 """
 
 from capabilities.abilities import DELEGATION_STATUS
@@ -11,9 +12,11 @@ from capabilities.cids import parse_cid
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.references import CID_URN
 from capabilities.resources import OpaqueResource
+from capabilities.successions import wallets_of
 from capabilities.token_kinds import check_addressed
 from capabilities.tokens import UnverifiedInvocation
 from spaces.grants.revocations import marker_keys, marker_of, markers_of
+from spaces.grants.successions import moved_owners, succession_keys
 
 from ...refusal import Refusal
 from ...services import Services
@@ -81,7 +84,9 @@ async def delegation_status(
         [digest, *(parent.digest for parent in cited)]
     )
     contents = tuple(dict.fromkeys((*closure_contents([target]), *closure_contents(proofs))))
-    records = (await services.store.read(marker_keys(contents))).records
+    moves = succession_keys(wallets_of(invocation.invoker, proofs))
+    rows = (await services.store.read((*marker_keys(contents), *moves))).records
+    records, moved = rows[: len(contents)], rows[len(contents) :]
     marks = dict(zip(contents, records, strict=True))
     # Without a revocation marker, the delegation was removed after its expiry and is only in this
     # process's cache.
@@ -96,7 +101,7 @@ async def delegation_status(
             marks=markers_of(contents, records),
             now=now,
         )
-        if acting is not None and may_manage(acting, target.delegation):
+        if acting is not None and may_manage(acting, target.delegation) and not moved_owners(moved):
             verdict = verdict_of(target, marks, target.delegation, now=now)
             status = verdict.status
             return StatusReport(

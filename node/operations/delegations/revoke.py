@@ -12,15 +12,17 @@ from capabilities.members import member_of
 from capabilities.memberships import is_membership, team_of
 from capabilities.principals import Principal
 from capabilities.sign_ins import AuthorityFacts
+from capabilities.successions import wallets_of
 from capabilities.token_kinds import check_addressed
 from capabilities.tokens import Revocation, parse_revocation, verify_revocation
 from spaces.audit.audit_records import AuditRecord
 from spaces.grants.revocations import Revoked, marker_keys, marker_of, markers_of, revocation_put
+from spaces.grants.successions import succession_keys, unchanged_successions
 from spaces.store.contract import Check, Commit, Put
 
 from ...services import Services
 from ..attempts import until_committed
-from ..authorise import closure_contents
+from ..authorise import check_no_move, closure_contents
 from ..owner_authority import links_of
 
 
@@ -40,6 +42,7 @@ async def revoke(services: Services, header: str) -> tuple[str, ...]:
         MalformedToken: undecodable, or without an explicit target (Q8).
         WrongKind: not a revocation, or not for this node or for no node in particular (V1, V3, V5).
         BadSignature, ChainError: W20 to W23.
+        Refusal: `owner-moved`, the wallet or one above its proof has moved (TM18).
         SpaceError: the store does not answer.
     """
     revocation = verify_revocation(parse_revocation(header))
@@ -71,12 +74,15 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
     ended = {stored.delegation.content_key: stored for stored in targets if stored is not None}
     asked = (*contents, *ended)
     keys = marker_keys(asked)
-    records = (await services.store.read(keys)).records
+    moves = succession_keys(wallets_of(revocation.revoker, proofs))
+    rows = (await services.store.read((*keys, *moves))).records
+    records, moved = rows[: len(keys)], rows[len(keys) :]
     team = await _administered_team(services, proofs, now=now)
     marks = markers_of(asked, records)
     acting = judge_revocation(revocation, proofs, targets, marks, now=now, team=team)
+    check_no_move(moved)
     puts: list[Put] = []
-    checks: list[Check] = []
+    checks: list[Check] = [*unchanged_successions(moves, moved)]
     # The markers of the proofs come first, then those of the delegations to revoke.
     ended_at = len(contents)
     ended_keys, ended_rows = keys[ended_at:], records[ended_at:]

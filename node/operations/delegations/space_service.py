@@ -173,7 +173,7 @@ async def make_space(
         commit = Commit(
             puts=(*plan.puts, call.audit(services, "space.created", space.text)),
             live=call.live,
-            checks=plan.checks,
+            checks=(*plan.checks, *call.unmoved),
             adds=plan.adds,
             replay_record=call.replay_record,
         )

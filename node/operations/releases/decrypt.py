@@ -137,7 +137,7 @@ async def _decrypt(
         commit = Commit(
             puts=(_release_audit(services, call, permit, receipt), *receipt.puts),
             live=marker_keys(permit.live),
-            checks=tuple([Check(row.key, row.stamp) for row in permit.checks]),
+            checks=(*[Check(row.key, row.stamp) for row in permit.checks], *call.unmoved),
             replay_record=call.replay_record,
             reserve=permit.decrypt.network.owner,  # a full store still releases keys (ST17)
         )

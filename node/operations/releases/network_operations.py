@@ -299,7 +299,7 @@ def _prepare(
             write.call.audit(services, action, record.network_id.text),
         ),
         live=write.call.live,
-        checks=checks,
+        checks=(*checks, *write.call.unmoved),
         replay_record=write.replay_record,
         reserve=reserve,
     )

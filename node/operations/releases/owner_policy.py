@@ -101,7 +101,7 @@ async def change_in_person(
                 call.audit(services, action, network.text, detail),
             ),
             live=tuple(dict.fromkeys((*call.live, *marker_keys(relied_on)))),  # each key once
-            checks=checks,
+            checks=(*checks, *call.unmoved),
             replay_record=call.replay_record,
             reserve=record.owner,  # a full store still accepts policies and withdrawals (ST17)
         )

@@ -321,6 +321,7 @@ class _Operation(FrozenStruct):
         return Commit(
             puts=(*puts, audit),
             live=call.live,
+            checks=call.unmoved,
             adds=adds,
             replay_record=durable_replay_record(services, call),
         )

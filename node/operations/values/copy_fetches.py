@@ -85,7 +85,7 @@ async def record_fetches(
         commit = Commit(
             puts=puts,
             live=current.live,
-            checks=checks,
+            checks=(*checks, *current.unmoved),
             replay_record=current.replay_record if puts else None,
             # Readers must not use the last space of a full store (ST17).
             reserve=NO_RESERVE if puts else None,

@@ -308,7 +308,7 @@ async def put_values(
             commit = Commit(
                 puts=(*plan.puts, *hosting.puts, *places.puts, *removal.puts, audit),
                 live=call.live,
-                checks=(*plan.checks, *hosting.checks, *places.checks, *networks),
+                checks=(*plan.checks, *hosting.checks, *places.checks, *networks, *call.unmoved),
                 adds=(*plan.adds, *quota, *hosting.adds),
                 replay_record=durable_replay_record(services, call),
             )

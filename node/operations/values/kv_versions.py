@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from capabilities.capability_errors import MalformedToken
 from capabilities.members import member_of
-from capabilities.memberships import Role
+from capabilities.memberships import StatedRole
 from capabilities.sign_ins import OwnerAuthority
 from spaces.values.value_heads import Head, head_key, head_of, versions_in, versions_range
 
@@ -20,14 +20,14 @@ from ..owner_authority import decide_owner_authority
 from .plan import Request
 
 _MICROSECONDS = 1_000_000
-READERS: tuple[Role, ...] = ("admin", "writer")
-"""Roles of members who may read versions (TM5)."""
-REMOVERS: tuple[Role, ...] = ("admin",)
+READERS: tuple[StatedRole, ...] = ("admin", "writer", "successor")
+"""Roles of members who may read versions (TM5, TM19)."""
+REMOVERS: tuple[StatedRole, ...] = ("admin",)
 """Roles of members who may remove them."""
 
 
 async def read_versions(
-    request: Request, *, roles: tuple[Role, ...], records_use: bool = True
+    request: Request, *, roles: tuple[StatedRole, ...], records_use: bool = True
 ) -> tuple[Call, Mapping[bytes, Head]]:
     """Authorise a call about versions, and read them.
 
@@ -58,7 +58,7 @@ async def read_versions(
     return call, versions_in(call.pages[0])
 
 
-def _member_role(authority: OwnerAuthority) -> Role | None:
+def _member_role(authority: OwnerAuthority) -> StatedRole | None:
     """Return the role of the team's member who makes a request; None for anybody else."""
     try:
         member = member_of(authority.facts)

@@ -104,7 +104,7 @@ async def delete(request: Request) -> Written:
         commit = Commit(
             puts=tuple(puts),
             live=call.live,
-            checks=tuple(checks),
+            checks=(*checks, *call.unmoved),
             adds=tuple(adds),
             replay_record=durable_replay_record(services, call),
         )

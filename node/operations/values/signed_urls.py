@@ -21,6 +21,7 @@ from capabilities.strict_base64 import decode_url, encode_url
 from capabilities.tokens import Invocation
 from spaces.documents.fetch_rows import Fetch
 from spaces.grants.revocations import marker_keys, marker_of
+from spaces.grants.successions import moved_owners
 from spaces.store.contract import Check, Commit, Put, Record, read_row
 from spaces.store.observing import MAX_CLOCK_SKEW_S
 from spaces.values.tickets import (
@@ -117,14 +118,18 @@ async def mint(
             raise Refusal("ticket-refused", "signed URL expired immediately")
         ticket = new_ticket(expires_at, services.entropy)
         record = Ticket(
-            value_key=key, digest=digest, expires_at=expires_at, authority=call.authority.live
+            value_key=key,
+            digest=digest,
+            expires_at=expires_at,
+            authority=call.authority.live,
+            successions=tuple([check.key for check in call.unmoved]),
         )
         fetched, checks = await _fetch_writes(services, call, value, digest, row)
         made = call.audit(services, "signed-url.made", value.text)
         commit = Commit(
             puts=(ticket_put(ticket, record), made, *fetched),
             live=call.live,
-            checks=checks,
+            checks=(*checks, *call.unmoved),
             replay_record=call.replay_record,
         )
         return commit, (encode_url(ticket), expires_at)
@@ -265,8 +270,8 @@ async def redeem(services: Services, text: str) -> Head:
 
     Raises:
         Refusal: `ticket-refused`, the ticket is unknown or expired, or a delegation that it depends
-            on was revoked since; `no-value`, the value was deleted; `value-changed`, the value has
-            another version now.
+            on was revoked since, or an owner above has moved; `no-value`, the value was deleted;
+            `value-changed`, the value has another version now.
         SpaceError: the store does not answer.
     """
     ticket = decode_url(text)
@@ -281,9 +286,13 @@ async def redeem(services: Services, text: str) -> Head:
         raise Refusal("ticket-refused", "signed URL expired")
     # Revocation markers and value are read in one snapshot, so a value that was written after a
     # revocation is not served (Q24).
-    snapshot = await services.store.read((*marker_keys(record.authority), record.value_key))
-    *markers, value = snapshot.records
-    if any(marker_of(row) is not Marker.LIVE for row in markers):
+    markers_end = len(record.authority)
+    snapshot = await services.store.read(
+        (*marker_keys(record.authority), *record.successions, record.value_key)
+    )
+    *conditions, value = snapshot.records
+    is_revoked = any(marker_of(row) is not Marker.LIVE for row in conditions[:markers_end])
+    if is_revoked or moved_owners(conditions[markers_end:]):  # TM18
         raise Refusal("ticket-refused", "signed URL ticket is invalid")
     head = _current(value, record.value_key)
     if bytes.fromhex(head.etag) != record.digest:

@@ -279,6 +279,10 @@ class Writer:
             if not is_live_marker(get(key)):
                 return False
         for check in commit.checks:
+            if check.stamp == ABSENT:
+                if get(check.key) is not None:  # also where a tombstone is (ST5)
+                    return False
+                continue
             row = get(check.key) or get(check.key, None, tombstones)  # a row hides its tombstone
             if not has_stamp(row, check.stamp):
                 return False

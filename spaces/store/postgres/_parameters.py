@@ -45,7 +45,8 @@ class CommitParameters(NamedTuple):
         put_expectations: `$7`; null if any row may be replaced.
         locked_keys: `$8`; keys of conditions that are not put.
         condition_keys: `$9`.
-        condition_stamps: `$10`; null if the row must be a live mark.
+        condition_stamps: `$10`; null if the row must be a live mark; `EXPECT_ABSENT` if there must
+            be no row.
         counter_keys: `$11`.
         counter_deltas: `$12`.
         counter_bounds: `$13`; null for a counter without a limit.
@@ -132,7 +133,10 @@ def parameters_of(commit: Commit, counters: CounterChanges, *, now: int) -> Comm
         # The statement locks the rows that are put anyway.
         locked_keys=[key for key in dict.fromkeys(condition_keys) if key not in put_keys],
         condition_keys=condition_keys,
-        condition_stamps=[*[None for _ in commit.live], *[check.stamp for check in commit.checks]],
+        condition_stamps=[
+            *[None for _ in commit.live],
+            *[_EXPECTATIONS.get(check.stamp, check.stamp) for check in commit.checks],
+        ],
         counter_keys=list(counters.deltas),
         counter_deltas=list(counters.deltas.values()),
         counter_bounds=[counters.bounds.get(key) for key in counters.deltas],

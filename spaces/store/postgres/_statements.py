@@ -70,7 +70,7 @@ _KEPT_HISTORIES_BYTES = (MAX_HISTORIES - 1) * (NUMBER_BYTES + HISTORY_BYTES)
 #   $1-$7   puts: key, value, stamp, weight, account, minute of the deletion, expectation
 #           (null: any)
 #   $8      keys of conditions that are not put, to be locked
-#   $9, $10 conditions: key, stamp (null: the row is a live mark)
+#   $9, $10 conditions: key, stamp (null: the row is a live mark; there may have to be no row)
 #   $11-$13 counters: key, change, bound (null: none)
 #   $14     stamp of the counters
 #   $15-$18 the row that proves the outcome: its key and its stamp; then the key of the floor of
@@ -107,12 +107,12 @@ _IS_SEQUENCE_SOUND = """
 
 # The verdict on a commit: its conditions, the rows that its puts replace, and its counters.
 _JUDGED = f"""), held as (
-    select k, s, v = {_LIVE} as live from sealspace_map
+    select k, s, v = {_LIVE} as live, d from sealspace_map
         where k = any($8::bytea[]) order by k for share
 ), old as (
     select k, s, v, w, a, d from sealspace_map where k = any($1::bytea[]) order by k for update
 ), seen as (
-    select k, s, live from held union all select k, s, v = {_LIVE} from old
+    select k, s, live, d from held union all select k, s, v = {_LIVE}, d from old
 ), c as (
     select k, cast(sum(n) as bigint) as n, min(m) as m, min(b) as b from (
         select k, n, m, case when m is null then 1 else 0 end as b
@@ -129,7 +129,10 @@ _JUDGED = f"""), held as (
         when exists (
             select 1 from unnest($9::bytea[], $10::bytea[]) as r (k, s)
             left join seen on seen.k = r.k
-            where not coalesce(case when r.s is null then seen.live else seen.s = r.s end, false)
+            where not coalesce(case
+                when r.s is null then seen.live
+                when r.s = {_ABSENT} then seen.k is null or seen.d is not null
+                else seen.s = r.s end, false)
         ) then 0
         when exists (
             select 1 from p left join old on old.k = p.k

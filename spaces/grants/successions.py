@@ -1,0 +1,82 @@
+"""Database rows of owners who have moved to another wallet, or are about to.
+
+The first statement of a succession writes the row without a successor, and the second one writes
+the successor (TM17, TM18). Neither is ever undone. Every call that depends on a wallet reads its
+row in the snapshot of its revocation markers, and its commit requires the row unchanged. A row that
+is missing cannot be locked in every engine, so the row is written some time before it refuses
+anything (ST26).
+"""
+
+from collections.abc import Iterable, Sequence
+
+from capabilities.cids import ContentKey
+from capabilities.principals import Principal
+
+from .._codec import Codec
+from ..keyspace import SUCCESSIONS_PREFIX, x16
+from ..store.contract import ABSENT, Check, Packed, Put, Record, stamp_of
+
+
+class Succession(Packed, kw_only=True):
+    """The row of an owner for whom a successor was named.
+
+    Attributes:
+        owner: DID of the owner.
+        successor: DID of the wallet to which the owner has moved; None: not moved yet.
+        statements: content keys of the two statements; empty before the move.
+        at: time of the move, epoch seconds; 0 before it.
+    """
+
+    owner: Principal
+    successor: Principal | None = None
+    statements: tuple[ContentKey, ...] = ()
+    at: float = 0.0
+
+
+_CODEC = Codec(Succession)
+succession_of = _CODEC.of
+"""Decode the row of a succession."""
+read_succession = _CODEC.read
+"""Decode the row of a succession; None if there is none."""
+
+
+def succession_key(owner: Principal) -> bytes:
+    """Return the database key of an owner's succession."""
+    return SUCCESSIONS_PREFIX + x16(owner)
+
+
+def succession_keys(owners: Iterable[Principal]) -> tuple[bytes, ...]:
+    """Return the key of each owner's succession."""
+    return tuple([SUCCESSIONS_PREFIX + x16(owner) for owner in owners])
+
+
+def succession_put(succession: Succession, record: Record | None) -> Put:
+    """Return the write operation that stores a succession.
+
+    The commit is refused if the row is not `record` any more.
+    """
+    return Put(succession_key(succession.owner), _CODEC.encode(succession), expect=stamp_of(record))
+
+
+def unchanged_successions(
+    keys: Sequence[bytes], records: Sequence[Record | None]
+) -> tuple[Check, ...]:
+    """Return the conditions that no owner has moved since the rows were read."""
+    return tuple(
+        [
+            Check(key, ABSENT if record is None else record.stamp)
+            for key, record in zip(keys, records, strict=True)
+        ]
+    )
+
+
+def moved_owners(records: Sequence[Record | None]) -> tuple[Succession, ...]:
+    """Return the successions of the owners who have moved."""
+    moved: list[Succession] = []
+    for record in records:
+        if record is None:  # nearly every owner
+            continue
+        succession = succession_of(record)
+        if succession.successor is not None:
+            moved.append(succession)
+    return tuple(moved)
