@@ -216,6 +216,27 @@ class Contacts:
         changed = await self._change(lambda found: found.renamed(name, new_name))
         return Contact(new_name, changed.did_of(new_name))
 
+    async def replace(self, name: str, former: str, did: str) -> Contact:
+        """Give the name of a contact to another DID.
+
+        Args:
+            name: of the contact.
+            former: the DID that the contact has.
+            did: the new DID.
+        Raises:
+            NoSuchContact: there is no contact of this name.
+            InvalidInput: the contact has another DID than `former`, or as `add`.
+            SealspaceError: as `add`.
+        """
+
+        def edit(found: ContactList) -> ContactList:
+            if not same_principal(found.did_of(name), former):
+                raise InvalidInput(f"the contact {name} has another DID by now")
+            return found.without(name).with_contact(name, did)
+
+        changed = await self._change(edit)
+        return Contact(name, changed.did_of(name))
+
     async def remove(self, name: str) -> None:
         """Remove a contact. Grants and shares stay as they are.
 

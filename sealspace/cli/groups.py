@@ -197,6 +197,14 @@ team = LazyGroup(
             },
         ),
         **rows_of(
+            "sealspace.cli.share.team_moves",
+            {
+                "move": "Move a team to a new wallet, when its key may be known.",
+                "countersign": "Sign, as the second admin, that a team moves.",
+                "follow": "Use the new wallet of a team that has moved.",
+            },
+        ),
+        **rows_of(
             "sealspace.cli.share.sharing",
             {
                 "add": "Add a person to a team.",

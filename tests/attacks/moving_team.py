@@ -50,7 +50,7 @@ class MovingTeam:
         return team
 
     @classmethod
-    async def found(cls, stage: HeldStage) -> "MovingTeam":
+    async def found(cls, stage: Stage) -> "MovingTeam":
         """Make a team with two new admins."""
         team = cls(await MemberWorld.begin(stage))
         for _ in range(2):

@@ -3,6 +3,9 @@
 _TEAMS = "sealspace/test_teams.py::"
 _INVITATIONS = "sealspace/test_invitations.py::"
 _COMMANDS = "sealspace/cli/test_team_members.py::"
+_MOVES = "attacks/test_team_moves.py::"
+_MOVING = "sealspace/test_team_moves.py::"
+_MOVE_COMMANDS = "sealspace/cli/test_team_move_commands.py::"
 
 TESTS_OF_TEAM_THREATS: dict[str, tuple[str, ...]] = {
     "3.5 a reader of a team writes, or a member opens more than the listed secrets": (
@@ -35,5 +38,24 @@ TESTS_OF_TEAM_THREATS: dict[str, tuple[str, ...]] = {
     "to a team of theirs": (
         _COMMANDS + "test_TM14_whose_secrets",
         _TEAMS + "test_a_membership_of_a_stranger",
+    ),
+    "3.5 somebody who has the team's key, from a stolen machine, reads, writes and admits "
+    "members": (
+        _MOVES + "test_TM18_nobody_uses_the_former_wallet",
+        _MOVES + "test_TM18_nothing_new_is_signed",
+        _MOVES + "test_TM18_a_write_that_was_under_way",
+        _MOVE_COMMANDS + "test_TM20_members_are_confirmed",
+    ),
+    "3.5 the thief of a team's key, or one admin, moves the team to a wallet of their own": (
+        _MOVES + "test_TM16_what_is_no_first_statement",
+        _MOVES + "test_TM17_what_moves_no_team",
+        _MOVES + "test_TM17_two_admins_whom_a_third_one_admitted",
+        _MOVES + "test_TM17_of_two_moves_at_once_one_counts",
+    ),
+    "3.5 somebody tells a second admin or a member another new wallet": (
+        _MOVING + "test_TM21_lines_that_are_refused",
+        _MOVING + "test_TM22_a_node_that_names_another_wallet",
+        _MOVE_COMMANDS + "test_TM21_other_words",
+        _MOVE_COMMANDS + "test_TM22_another_wallet",
     ),
 }

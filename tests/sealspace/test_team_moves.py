@@ -4,8 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from fuzz_strategies import damaged_text
+from hypothesis import given
 from moving_teams import Admin, MovableTeam, movable_team, moved_team
 from relay import Answer, relay_before
+from tests_support import fuzzed
 
 from capabilities.signatures import WalletSigner
 from sealspace.client import Client
@@ -285,3 +288,11 @@ async def test_TM17_too_young(bench: Any) -> None:
     acting = client.acting(await client.teams.sign_in(wallet, membership))
     with pytest.raises(NodeRefused, match="younger than 7 days"):
         await acting.team_moves.name(new_wallet().did, wallet=wallet)
+
+
+@fuzzed()
+@given(line=damaged_text(move_line(node="http://node", node_did="did:key:z6Mk", statement="token")))
+def test_fuzz_lines(line: str) -> None:
+    """Any text is a line, or a SuccessionInvalid; no text is a statement."""
+    with pytest.raises(SuccessionInvalid):
+        verify_statement(parse_move_line(line).statement, now=0)

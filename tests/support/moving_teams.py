@@ -8,10 +8,16 @@ Example:
 from dataclasses import dataclass, field
 from typing import Any
 
+from delegation_cache import clear_delegation_cache
+from msgspec import structs
+
 from capabilities.successions import NOTICE_S, SENIORITY_S
+from node.services import Services
 from sealspace.client import Client
 from sealspace.documents.successions import move_line
 from sealspace.wallets import AnyWallet
+from spaces.grants.delegations import decode_delegation, registration_puts
+from spaces.store.contract import Commit, Committed, Range, Store, pages_of
 
 
 @dataclass
@@ -99,3 +105,20 @@ async def moved_team(bench: Any) -> MovableTeam:
     team = await movable_team(bench)
     await team.countersign(await team.name())
     return team
+
+
+async def make_older(services: Services, seconds: float) -> None:
+    """Let every delegation of a node have been registered earlier, as if time had passed."""
+    await let_age(services.store, seconds)
+    clear_delegation_cache(services)
+
+
+async def let_age(store: Store, seconds: float) -> None:
+    """Let every delegation of a store have been registered earlier."""
+    async for page in pages_of(store, Range(b"G")):
+        for key, record in page.rows:
+            found = decode_delegation(record)
+            assert found is not None
+            earlier = structs.replace(found, registered_at=found.registered_at - seconds)
+            row = structs.replace(registration_puts(earlier)[0], key=key, expect=record.stamp)
+            assert isinstance(await store.commit(Commit(puts=(row,))), Committed)

@@ -237,7 +237,7 @@ def _require_one_place(place: KeyPlace) -> None:
 def _seed_at(place: KeyPlace, node: str) -> bytes:
     """Return a new key for a team after it was written, or the one that is there already."""
     if place.key_file is not None:
-        return _seed_in_file(place.key_file)
+        return seed_in_file(place.key_file)
     if not is_empty(place.path):
         return _seed_in_folder(place.path, place.passphrase_file)
     passphrase = ""
@@ -257,7 +257,7 @@ def _seed_at(place: KeyPlace, node: str) -> bytes:
     return seed
 
 
-def _seed_in_file(path: Path) -> bytes:
+def seed_in_file(path: Path) -> bytes:
     """Return the team's key in a file, which is written if it does not exist."""
     if path.exists():
         tell(f"using the existing key in {path}")

@@ -101,6 +101,10 @@ CALLS: Mapping[str, Call] = {
     "team invite": Call("shop --role reader --no-wait --home {home}"),
     "team confirm": Call("none --no-wait --home {home}", status=21),
     "team join": Call("sinv_none --no-wait --home {home}", status=12),
+    # an admin of today
+    "team move": Call("shop --key-file {home}/new.key --yes --no-wait --home {home}", status=2),
+    "team countersign": Call("shop smove_none --home {home}", status=12),
+    "team follow": Call("shop --home {home}", status=21),
     "use": Call("me --home {home}"),
     "secret share": Call("API_KEY --with team:ops --home {home}", status=21),
     "secret unshare": Call("API_KEY --with team:ops --home {home}", status=21),
