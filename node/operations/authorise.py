@@ -119,8 +119,15 @@ class Call(AcyclicStruct):
     marks: Markers
     records: tuple[Record | None, ...]
     pages: tuple[Page, ...]
-    unmoved: tuple[Check, ...] = ()
-    """Conditions of every commit for the call: no wallet above has moved since (TM18)."""
+    moves: tuple[bytes, ...] = ()
+    """Keys of the rows by which a wallet above has moved (TM18)."""
+    moved: tuple[Record | None, ...] = ()
+    """These rows."""
+
+    @property
+    def unmoved(self) -> tuple[Check, ...]:
+        """Conditions of every commit for the call: no wallet above has moved since (TM18)."""
+        return unchanged_successions(self.moves, self.moved)
 
     @property
     def live(self) -> tuple[bytes, ...]:
@@ -188,9 +195,8 @@ async def read_call(
         WrongKind: the token is for another audience, or is registered as a delegation (T8, T9).
         Refusal: `duplicate-invocation`, the token was used before, in any encoding (I20);
             `replay-unknown`, its replay records were deleted; `restored-recently`, the store was
-            restored a moment ago.
+            restored a moment ago; `owner-moved`, a wallet above the token has moved (TM18).
         ChainError: see `judge_invocation` (I30 to I35).
-        Refusal: `owner-moved`, the token's authority depends on a wallet that has moved (TM18).
         SpaceError: the store does not answer.
     Does not check:
         Whether the mentioned spaces are hosted; `Call.require_hosted` does.
@@ -230,7 +236,8 @@ async def read_call(
         marks=marks,
         records=records[: len(keys)],
         pages=snapshot.pages,
-        unmoved=unchanged_successions(moves, moved),
+        moves=moves,
+        moved=moved,
     )
 
 

@@ -8,7 +8,7 @@ from fuzz_strategies import damaged_text
 from hypothesis import given
 from moving_teams import Admin, MovableTeam, movable_team, moved_team
 from relay import Answer, relay_before
-from tests_support import fuzzed
+from tests_support import REPOSITORY, fuzzed
 
 from capabilities.signatures import WalletSigner
 from sealspace.client import Client
@@ -288,6 +288,15 @@ async def test_TM17_too_young(bench: Any) -> None:
     acting = client.acting(await client.teams.sign_in(wallet, membership))
     with pytest.raises(NodeRefused, match="younger than 7 days"):
         await acting.team_moves.name(new_wallet().did, wallet=wallet)
+
+
+def test_TM21_the_words_of_the_vector() -> None:
+    """The words of a statement are those of the page."""
+    vectors = REPOSITORY / "spec" / "vectors" / "capabilities" / "successions.json"
+    token = json.loads(vectors.read_text("utf-8"))["tokens"]["first"]
+    statement = verify_statement(token, now=1_795_000_000)
+    words = move_words(statement.owner, statement.successor, statement.cid)
+    assert " ".join(words) in (REPOSITORY / "spec" / "teams.md").read_text("utf-8")
 
 
 @fuzzed()

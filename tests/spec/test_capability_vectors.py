@@ -11,6 +11,7 @@ from tests_support import REPOSITORY
 from capabilities.abilities import parse_ability, satisfies
 from capabilities.capability_errors import CapabilityError, InvalidIdentifier
 from capabilities.chain import (
+    Ancestor,
     Marker,
     Markers,
     Registered,
@@ -22,6 +23,8 @@ from capabilities.chain import (
 )
 from capabilities.cids import ContentKey, Digest, cid_text, parse_cid
 from capabilities.machine_tokens import exchanged_grant, machine_grant
+from capabilities.members import check_admitted
+from capabilities.memberships import stated_membership
 from capabilities.principals import parse_principal, principal_of, same_principal
 from capabilities.references import CitedDelegation
 from capabilities.resources import (
@@ -32,6 +35,7 @@ from capabilities.resources import (
     parse_resource,
     parse_space_id,
 )
+from capabilities.successions import check_countersigned, check_senior
 from capabilities.tokens import (
     check_window,
     parse_delegation,
@@ -44,6 +48,7 @@ from capabilities.tokens import (
 
 FOLDER = REPOSITORY / "spec" / "vectors" / "capabilities"
 CHAIN = json.loads((FOLDER / "chain.json").read_text("utf-8"))
+SUCCESSIONS = json.loads((FOLDER / "successions.json").read_text("utf-8"))["tokens"]
 TRUSTS = json.loads((FOLDER / "trusts.json").read_text("utf-8"))["trusts"]
 
 
@@ -223,6 +228,57 @@ def test_trust(case: Any) -> None:
         return
     granted = json.loads(msgspec.json.encode(grant()))
     assert expect == {name: granted[name] for name in expect}
+
+
+def _linked(name: str, registered: dict[str, int]) -> Registered:
+    """Return a delegation of the succession vectors with those above it."""
+    delegation = _read("delegation", SUCCESSIONS[name])
+    closure = [Ancestor(delegation.content_key, delegation.cid)]
+    for cited in delegation.parents:
+        closure += _linked(_named(cited.echo), registered).closure
+    return Registered(
+        delegation=delegation,
+        closure=tuple(closure),
+        not_before=None,
+        expires_at=delegation.expires_at,
+        parents=(),
+        registered_at=float(registered.get(name, 0)),
+    )
+
+
+def _named(cid: str) -> str:
+    """Return the name of a delegation of the succession vectors."""
+    digest = parse_cid(cid).digest32
+    (name,) = (
+        name for name, token in SUCCESSIONS.items() if _read("delegation", token).cid == digest
+    )
+    return name
+
+
+@pytest.mark.parametrize("case", _cases("successions.json"))
+def test_succession(case: Any) -> None:
+    """A statement of a succession says what the vector says, or is refused (TM16, TM17)."""
+    expect, now, registered = case["expect"], float(case["now"]), case["registered"]
+    token = _read("delegation", SUCCESSIONS[case["statement"]])
+
+    def judge() -> dict[str, str]:
+        stated = stated_membership(token, registered_at=now)
+        above = [_linked(_named(cited.echo), registered) for cited in token.parents]
+        check_admitted(token, stated, above)
+        if stated.countersigns is None:
+            check_senior(above, now=now)
+            return {"successor": stated.member}
+        first = _named(stated.countersigns)
+        found = _linked(first, registered) if first in registered else None
+        move = check_countersigned(token, stated, above, found, now=now)
+        return {"team": move.team, "successor": move.successor}
+
+    if "code" in expect:
+        with pytest.raises(CapabilityError) as refused:
+            judge()
+        _check_refusal(refused.value, expect)
+        return
+    assert judge() == expect
 
 
 class _Registry:

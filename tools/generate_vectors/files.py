@@ -20,6 +20,7 @@ from . import (
     recovery,
     requests,
     secret_values,
+    successions,
     tokens,
     trusts,
 )
@@ -56,6 +57,9 @@ def all_files() -> Files:
         ),
         folder / "trusts.json": _document(
             "what a trust grants, and what a machine token below it", *trusts.document()
+        ),
+        folder / "successions.json": _document(
+            "statements by which a team moves to another wallet", *successions.document()
         ),
         folder / "chain.json": _document("a token against what is registered", *chain.cases()),
     }
