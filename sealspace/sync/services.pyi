@@ -1494,6 +1494,19 @@ class Contacts:
             SealspaceError: as `add`.
         """
 
+    def replace(self, name: str, former: str, did: str) -> Contact:
+        """Give the name of a contact to another DID.
+
+        Args:
+            name: of the contact.
+            former: the DID that the contact has.
+            did: the new DID.
+        Raises:
+            NoSuchContact: there is no contact of this name.
+            InvalidInput: the contact has another DID than `former`, or as `add`.
+            SealspaceError: as `add`.
+        """
+
     def remove(self, name: str) -> None:
         """Remove a contact. Grants and shares stay as they are.
 

@@ -27,7 +27,7 @@ def document() -> tuple[list[Case], Case]:
     tokens["carl"] = _membership(_ANNE, _CARL, "admin", tokens["anne"])
     tokens["dora"] = _membership(_ANNE, _DORA, "admin", tokens["anne"])
     first = _succession(_ANNE, tokens["anne"])
-    named = {"countersigns": first.cid}
+    named: dict[str, Any] = {"countersigns": first.cid}
     tokens |= {
         "first": first,
         "second": _succession(_BEN, tokens["ben"], **named),
