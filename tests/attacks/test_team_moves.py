@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from attacks.held_store import HeldStage
-from attacks.moving_team import MovingTeam, cid_of, moved_text
+from attacks.moving_team import MONTH_S, MovingTeam, cid_of, moved_text
 from attacks.parties import DELETE, GET, PUT, ROUTES, SECRET, Delegate, refused
 from attacks.team_parties import Person, membership, rights_on
 from attacks.test_races import meanwhile
@@ -75,6 +75,15 @@ async def test_TM17_what_moves_no_team(team: MovingTeam) -> None:
         assert "membership" in reply.said[1], what
     await team.compare()
     assert (await team.countersign(cid)).status == 200
+
+
+async def test_TM17_an_admin_with_two_memberships(team: MovingTeam) -> None:
+    """The team's wallet admitted the same person twice: this is still one admin (TM17)."""
+    again = await team.world.admit(team.admins[0].person, "admin", ttl_s=MONTH_S)
+    assert again is not None
+    team.pause(SENIORITY_S + 60)
+    reply = await team.countersign(await team.first(), again)
+    assert (reply.status, "two different admins" in reply.said[1]) == (400, True)
 
 
 async def test_TM17_two_admins_whom_a_third_one_admitted(team: MovingTeam) -> None:
