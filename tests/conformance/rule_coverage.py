@@ -379,6 +379,7 @@ VECTOR_TESTS: dict[str, tuple[str, ...]] = {
     "capabilities/identifiers/resources.json": (_CAPABILITY + "test_resource_parts",),
     "capabilities/tokens.json": (_CAPABILITY + "test_token",),
     "capabilities/machine_tokens.json": (_CAPABILITY + "test_machine_token",),
+    "capabilities/successions.json": (_CAPABILITY + "test_succession",),
     "capabilities/trusts.json": (_CAPABILITY + "test_trust",),
     "encryption_network/admin.json": (_ENCRYPTION + "test_admin",),
     "encryption_network/canonical_json.json": (_ENCRYPTION + "test_canonical_json",),

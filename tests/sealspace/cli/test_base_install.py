@@ -102,7 +102,7 @@ CALLS: Mapping[str, Call] = {
     "team confirm": Call("none --no-wait --home {home}", status=21),
     "team join": Call("sinv_none --no-wait --home {home}", status=12),
     # an admin of today
-    "team move": Call("shop --key-file {home}/new.key --yes --no-wait --home {home}", status=2),
+    "team move": Call("shop --key-file {home}/new.key --yes --no-wait --home {home}", status=15),
     "team countersign": Call("shop smove_none --home {home}", status=12),
     "team follow": Call("shop --home {home}", status=21),
     "use": Call("me --home {home}"),
