@@ -11,6 +11,7 @@ Example:
 from collections.abc import Sequence
 
 from .abilities import DECRYPT, KV_GET, KV_LIST, KV_METADATA
+from .cache import Results
 from .capability_errors import MalformedToken
 from .chain import MAX_CHAIN_NODES, Registered
 from .cids import cid_text
@@ -26,6 +27,7 @@ NOTICE_S = 60
 """Least time between the registrations of the two statements. A write that began before the first
 one is complete or refused by then (ST26)."""
 
+_MEMOISED_CHARS = 512
 SUCCESSOR_READS = frozenset({KV_GET, KV_LIST, KV_METADATA, DECRYPT})
 """All that a successor may do with what the team owned."""
 
@@ -159,13 +161,27 @@ def wallets_of(signer: Principal, cited: Sequence[Registered | None]) -> tuple[P
         signer: of the token.
         cited: the stored delegation of each cited proof; None: not stored.
     """
-    wallets = {signer: None} if is_wallet(signer) else {}
+    accounts = [signer]
     for stored in cited:
         if stored is not None:
-            for account in stored.accounts:
-                if is_wallet(account):
-                    wallets[account] = None
+            accounts += stored.accounts
+    return _wallets_among(tuple(accounts))
+
+
+def _first_wallets(accounts: tuple[Principal, ...]) -> tuple[Principal, ...]:
+    """Return each wallet among some accounts once, and as many as a chain can have."""
+    wallets = dict.fromkeys([account for account in accounts if is_wallet(account)])
     return tuple(wallets)[: MAX_CHAIN_NODES + 1]
+
+
+# Cached, because the requests of a session depend on the same wallets. Long lists are not cached:
+# clients could fill the memory with them.
+_wallets_among = Results(
+    _first_wallets,
+    most=8192,
+    longest=_MEMOISED_CHARS,
+    length=lambda accounts: sum(map(len, accounts)),
+).__getitem__
 
 
 def _check_independent(membership: Registered, first: Registered) -> None:

@@ -7,14 +7,18 @@ is missing cannot be locked in every engine, so the row is written some time bef
 anything (ST26).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from capabilities.cache import Results
 from capabilities.cids import ContentKey
 from capabilities.principals import Principal
 
 from .._codec import Codec
 from ..keyspace import SUCCESSIONS_PREFIX, x16
 from ..store.contract import ABSENT, Check, Packed, Put, Record, stamp_of
+
+_MEMOISED_CHARS = 512
+_DID_CHARS = 64
 
 
 class Succession(Packed, kw_only=True):
@@ -45,9 +49,28 @@ def succession_key(owner: Principal) -> bytes:
     return SUCCESSIONS_PREFIX + x16(owner)
 
 
-def succession_keys(owners: Iterable[Principal]) -> tuple[bytes, ...]:
-    """Return the key of each owner's succession."""
+def _lay_out_keys(owners: tuple[Principal, ...]) -> tuple[bytes, ...]:
     return tuple([SUCCESSIONS_PREFIX + x16(owner) for owner in owners])
+
+
+# Every request computes the keys of the same few wallets. Long lists are not cached: clients could
+# fill the memory with them.
+succession_keys = Results(
+    _lay_out_keys,
+    most=8192,
+    longest=_MEMOISED_CHARS,
+    length=lambda owners: sum(map(len, owners)),
+).__getitem__
+"""Return the key of each owner's succession."""
+
+
+def _lay_out_checks(keys: tuple[bytes, ...]) -> tuple[Check, ...]:
+    return tuple([Check(key, ABSENT) for key in keys])
+
+
+_all_absent = Results(
+    _lay_out_checks, most=8192, longest=_MEMOISED_CHARS // _DID_CHARS, length=len
+).__getitem__
 
 
 def succession_put(succession: Succession, record: Record | None) -> Put:
@@ -59,9 +82,11 @@ def succession_put(succession: Succession, record: Record | None) -> Put:
 
 
 def unchanged_successions(
-    keys: Sequence[bytes], records: Sequence[Record | None]
+    keys: tuple[bytes, ...], records: Sequence[Record | None]
 ) -> tuple[Check, ...]:
     """Return the conditions that no owner has moved since the rows were read."""
+    if records.count(None) == len(keys):  # nearly always
+        return _all_absent(keys)
     return tuple(
         [
             Check(key, ABSENT if record is None else record.stamp)
