@@ -11,12 +11,14 @@ from typing import Any
 from delegation_cache import clear_delegation_cache
 from msgspec import structs
 
+from capabilities.principals import parse_principal
 from capabilities.successions import NOTICE_S, SENIORITY_S
 from node.services import Services
 from sealspace.client import Client
 from sealspace.documents.successions import move_line
 from sealspace.wallets import AnyWallet
 from spaces.grants.delegations import decode_delegation, registration_puts
+from spaces.grants.successions import Succession, succession_key, succession_put
 from spaces.store.contract import Commit, Committed, Range, Store, pages_of
 
 
@@ -122,3 +124,11 @@ async def let_age(store: Store, seconds: float) -> None:
             earlier = structs.replace(found, registered_at=found.registered_at - seconds)
             row = structs.replace(registration_puts(earlier)[0], key=key, expect=record.stamp)
             assert isinstance(await store.commit(Commit(puts=(row,))), Committed)
+
+
+async def write_move(store: Store, owner: str, successor: str) -> None:
+    """Write that an owner has moved, without the statements of two admins."""
+    did = parse_principal(owner)
+    (record,) = (await store.read((succession_key(did),))).records
+    moved = Succession(owner=did, successor=parse_principal(successor), at=1.0)
+    assert isinstance(await store.commit(Commit(puts=(succession_put(moved, record),))), Committed)

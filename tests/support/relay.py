@@ -26,6 +26,7 @@ _PASSED_BACK = (
     "x-tinycloud-next-cursor",
     "x-sealspace-version",
 )
+_METADATA_PREFIX = "x-tinycloud-meta-"
 
 _HEADER_BYTES = 384 * 1024
 
@@ -86,7 +87,11 @@ class Relay:
             session.request(request.method, address, headers=headers, data=asked) as passed,
         ):
             kept = CIMultiDict(
-                {name: passed.headers[name] for name in _PASSED_BACK if name in passed.headers}
+                {
+                    name: value
+                    for name, value in passed.headers.items()
+                    if name.lower() in _PASSED_BACK or name.lower().startswith(_METADATA_PREFIX)
+                }
             )
             answer = Answer(
                 request.path, request.query_string, asked, passed.status, kept, await passed.read()

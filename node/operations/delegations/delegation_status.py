@@ -1,8 +1,8 @@
 """The status of a delegation, for callers that may revoke it (wire 5.3).
 
 A caller that may revoke a delegation may also ask for its state (W21, W22), with another ability.
-Every other caller, and a caller whose wallet has moved (TM18), gets the same response as for a
-delegation that does not exist.
+Every other caller gets the same response as for a delegation that does not exist. So does everybody
+if a wallet above the caller or above the delegation has moved (TM18).
 """
 
 from capabilities.abilities import DELEGATION_STATUS
@@ -84,7 +84,7 @@ async def delegation_status(
         [digest, *(parent.digest for parent in cited)]
     )
     contents = tuple(dict.fromkeys((*closure_contents([target]), *closure_contents(proofs))))
-    moves = succession_keys(wallets_of(invocation.invoker, proofs))
+    moves = succession_keys(wallets_of(invocation.invoker, (*proofs, target)))
     rows = (await services.store.read((*marker_keys(contents), *moves))).records
     records, moved = rows[: len(contents)], rows[len(contents) :]
     marks = dict(zip(contents, records, strict=True))

@@ -104,6 +104,22 @@ async def other_readers(client: Client, label: str) -> list[str]:
     return lines
 
 
+async def granted_readers(client: Client, label: str) -> list[str]:
+    """Return in words who can read a secret of a team without being a member, a line each.
+
+    Raises:
+        SealspaceError: as `Access.of`.
+    """
+    secret = parse_secret_label(label)
+    access = await client.access.of(secret.name, scope=secret.scope)
+    names = await known_names(client, _others(access))
+    lines = []
+    for reader in access.readers:
+        if reader.kind not in ("owner", "session", "member", "operator"):
+            lines.append(f"{_who(reader, client, names)}, {end_text(reader.until)}")
+    return lines
+
+
 def _others(access: SecretAccess) -> list[str]:
     """Return the DIDs of all who can read or replace a secret, without the owner and the logins."""
     dids = [one.did for one in access.readers if one.kind not in ("owner", "session", "operator")]

@@ -54,6 +54,7 @@ from ..terminal import (
     tell,
     yes_option,
 )
+from .secret_show import granted_readers
 from .team_keys import seed_in_file
 from .team_members import wallet_of_owner
 
@@ -69,10 +70,13 @@ class _Kept(StrictRecord):
     Attributes:
         successor: DID of the new wallet.
         statement: token of the first statement.
+        grants: in words, who read the team's secrets by a token, a trust or another grant when the
+            statement was signed. The node does not list them after the move.
     """
 
     successor: str
     statement: str
+    grants: tuple[str, ...] = ()
 
 
 @click.command(
@@ -232,9 +236,10 @@ async def _named(
     coming = [one for one in listed if not any(same_principal(one.did, did) for did in without)]
     await _confirm_members(client, coming, yes=yes)
     seed = seed_in_file(key_file)
+    grants = await _grants_that_end(acting)
     prepared = await client.team_moves.prepare(seed, coming)
     grant = await acting.team_moves.name(prepared.team, wallet=wallet_of_owner())
-    kept_state = _Kept(successor=prepared.team, statement=grant.header)
+    kept_state = _Kept(successor=prepared.team, statement=grant.header, grants=grants)
     path = _state_path(home, former)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     replace_file(path, canonical_bytes(msgspec.to_builtins(kept_state)))
@@ -252,6 +257,17 @@ async def _require_readable(acting: Client) -> None:
             hint="store them again with `sealspace secret put`, or delete them; then run this"
             " again",
         )
+
+
+async def _grants_that_end(acting: Client) -> tuple[str, ...]:
+    """Return in words who reads the team's secrets by a token, a trust or another grant."""
+    secrets = acting.secrets()
+    lines = []
+    for scope in (None, *await secrets.scopes()):
+        for name in await secrets.list(scope=scope):
+            label = name if scope is None else f"{scope}/{name}"
+            lines += [f"{label}: {line}" for line in await granted_readers(acting, label)]
+    return tuple(lines)
 
 
 async def _confirm_members(client: Client, coming: Sequence[TeamMember], *, yes: bool) -> None:
@@ -323,6 +339,10 @@ async def _finish(
     done = await client.team_moves.take_along(proven, seed)
     for label, reason in done.failed:
         tell(f"not taken along: {label}: {reason}")
+    kept = _kept_state(home, proven.owner)
+    ended = () if kept is None else kept.grants
+    if ended:
+        tell("these grants ended with the former key:", *(f"  {one}" for one in ended))
     await _use(client, home, team, proven)
     _state_path(home, proven.owner).unlink(missing_ok=True)
     tell(
@@ -340,20 +360,23 @@ async def _finish(
             "moved": list(done.moved),
             "kept": list(done.kept),
             "failed": [{"secret": label, "reason": reason} for label, reason in done.failed],
+            "ended": list(ended),
         }
     )
 
 
 async def _use(client: Client, home: OwnerHome, team: str, proven: ProvenMove) -> None:
     """Let the contact, and the choice of `sealspace use`, mean the new wallet."""
-    contacts = contacts_of(client)
-    if not team.startswith("did:") and same_principal(await did_named(client, team), proven.owner):
-        await contacts.replace(team, proven.owner, proven.successor)
-        keep_contacts(client, await contacts.read())
     forget_team_session(home, proven.owner)
     chosen = stored_choice(home)
     if chosen is not None and chosen.did == proven.owner:
         keep_choice(home, proven.successor, chosen.name)
+    # The contact is the last: while it has the former DID, the same command continues.
+    if team.startswith("did:") or not same_principal(await did_named(client, team), proven.owner):
+        return
+    contacts = contacts_of(client)
+    await contacts.replace(team, proven.owner, proven.successor)
+    keep_contacts(client, await contacts.read())
 
 
 def _require_other_key(key_file: Path, former: str, team: str) -> None:
@@ -396,15 +419,23 @@ def _again(team: str, key_file: Path) -> str:
 def _kept_statement(home: OwnerHome, former: str, key_file: Path) -> MoveStatement | None:
     """Return the first statement that this machine keeps, or None."""
     now = SystemClock.now()
-    if not key_file.exists():
+    kept = _kept_state(home, former)
+    if kept is None or not key_file.exists():
         return None
     try:
-        data = read_file(_state_path(home, former), most_bytes=_MOST_BYTES)
-        kept = msgspec.json.decode(data, type=_Kept)
         statement = verify_statement(kept.statement, now=now)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, SuccessionInvalid):
+    except SuccessionInvalid:
         return None
     return statement if statement.ends_at > now else None
+
+
+def _kept_state(home: OwnerHome, former: str) -> _Kept | None:
+    """Return the state of a move on this machine; None if there is none that can be read."""
+    try:
+        data = read_file(_state_path(home, former), most_bytes=_MOST_BYTES)
+        return msgspec.json.decode(data, type=_Kept)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def _state_path(home: OwnerHome, former: str) -> Path:

@@ -1,16 +1,16 @@
 """The commands `sealspace team adopt` and `team convert`, killed at each write too."""
 
-import asyncio
 import json
-import os
-from collections.abc import Callable
+from pathlib import Path
 
-from aiohttp import web
-from patience import PATIENCE_S
-from relay import Answer, Relay, relay_before
-from running_node import COMMAND
+from killed_commands import ended, is_change, is_conditional
+from relay import relay_before
 from team_desk import Team
-from tests_support import REPOSITORY
+
+
+def home_of(team: Team) -> Path:
+    """Return the folder of Alice."""
+    return team.folder / "alice" / ".sealspace"
 
 
 async def stores(team: Team, *values: str, name: str = "TOKEN", person: str = "alice") -> None:
@@ -26,55 +26,6 @@ async def history(team: Team, name: str, chosen: str = "shop") -> list[str]:
         await team.reads("alice", name, "--as", chosen, "--version", str(number))
         for number in numbers
     ]
-
-
-def is_conditional(request: web.Request) -> bool:
-    """Return whether a request writes a secret; only these have a condition."""
-    return bool({"If-Match", "If-None-Match"} & set(request.headers))
-
-
-def is_change(request: web.Request) -> bool:
-    """Return whether a request changes a secret, a delegation or a network."""
-    if request.path in ("/delegate", "/revoke"):
-        return True
-    return is_conditional(request) or request.path.startswith("/encryption/networks")
-
-
-async def ended(
-    team: Team,
-    relay: Relay,
-    *arguments: str,
-    at: int,
-    is_stored: bool,
-    counts: Callable[[web.Request], bool],
-) -> int:
-    """Run a command as Alice that is killed at a write, before or after the node stored it.
-
-    Returns the exit status, which is negative if the command was killed.
-    """
-    home = str(team.folder / "alice" / ".sealspace")
-    process = await asyncio.create_subprocess_exec(
-        *(*COMMAND, "--home", home, "--node", relay.url, *arguments),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
-    writes = 0
-
-    async def hold(request: web.Request) -> None:
-        nonlocal writes
-        writes += counts(request)
-        if writes >= at and not is_stored and process.returncode is None:
-            process.kill()
-            await process.wait()
-            raise web.HTTPInternalServerError
-
-    def twist(_: Answer) -> None:
-        if writes >= at and is_stored and process.returncode is None:
-            process.kill()
-
-    relay.hold, relay.twist = hold, twist
-    return await asyncio.wait_for(process.wait(), PATIENCE_S)
 
 
 async def test_TM23_adopt(team: Team) -> None:
@@ -111,7 +62,7 @@ async def test_TM23_adopt_is_killed_at_each_write(team: Team) -> None:
                 await stores(team, "one", "two", name=name)
                 adopt = ("team", "adopt", "shop", name, "--yes")
                 status = await ended(
-                    team, relay, *adopt, at=at, is_stored=is_stored, counts=is_conditional
+                    home_of(team), relay, *adopt, at=at, is_stored=is_stored, counts=is_conditional
                 )
                 assert status == -9
                 await team.must("alice", *adopt)
@@ -178,7 +129,7 @@ async def test_TM23_convert_is_killed_at_its_changes(team: Team) -> None:
     async with relay_before(team.desk.node) as relay:
         for at in range(1, 40):
             status = await ended(
-                team, relay, *convert, at=at, is_stored=at % 2 == 0, counts=is_change
+                home_of(team), relay, *convert, at=at, is_stored=at % 2 == 0, counts=is_change
             )
             if status >= 0:
                 break

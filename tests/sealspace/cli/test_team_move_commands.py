@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from killed_commands import ended, is_change
 from moving_teams import make_older
 from owner_desk import OwnerDesk, Ran, owner_desk
+from relay import Relay, relay_before
 
 from capabilities.successions import NOTICE_S, SENIORITY_S
 from sealspace.client import Client
@@ -30,6 +32,8 @@ class MovingDesk:
     folder: Path
     team: str = ""
     dids: dict[str, str] = field(default_factory=dict)
+    expected: str = ""
+    """What Rita reads, or the error that she gets."""
 
     async def run(self, person: str, *arguments: str, given: str = "", typed: str = "") -> Ran:
         """Run a command as a person; with `typed`, at a terminal."""
@@ -185,3 +189,51 @@ async def test_TM20_an_unreadable_secret(desk: MovingDesk) -> None:
     assert refused.status != 0
     assert "cannot be taken along: JUNK" in refused.err
     assert not (desk.folder / "new.key").exists()
+
+
+async def killed_until_done(desk: MovingDesk, relay: Relay, *more: str) -> int:
+    """Run Alice's command, killed at its first change, then at the second, until it ends."""
+    home = desk.folder / "alice" / ".sealspace"
+    for at in range(1, 40):
+        status = await ended(
+            home, relay, *desk.move(*more), at=at, is_stored=at % 2 == 0, counts=is_change
+        )
+        if status >= 0:
+            # The last change replaces the contact. After it, the team has moved already.
+            assert status in (0, 15)
+            return at
+        assert await desk.reads("rita") == desk.expected
+    raise AssertionError("the command was killed each time")
+
+
+async def test_TM20_killed_at_each_change(desk: MovingDesk) -> None:
+    """Killed at any change, the command continues; nobody is locked out, nothing is lost (TM20)."""
+    await desk.must("alice", "secret", "put", "API_KEY", given="second")
+    desk.expected = "second"
+    async with relay_before(desk.desk.node) as relay:
+        assert await killed_until_done(desk, relay, "--yes", "--no-wait") > 6
+        line = await desk.line()
+        await desk.must("bob", "team", "countersign", "shop", line["move"], typed="y\n")
+        desk.expected = (await desk.run("rita", "secret", "get", "API_KEY")).happened
+        assert "moved" in desk.expected
+        assert await killed_until_done(desk, relay) > 4
+    await desk.must("rita", "team", "follow", "shop", "--did", line["team"])
+    for person in ("alice", "rita"):
+        assert await desk.reads(person) == "second"
+    listed = json.loads((await desk.must("alice", "secret", "versions", "API_KEY", "--json")).out)
+    assert len(listed) == 2
+    former = await desk.must("alice", "secret", "get", "API_KEY", "--version", "1")
+    assert former.out == "open sesame"
+    members = json.loads((await desk.must("alice", "team", "members", "shop", "--json")).out)
+    assert len(members) == 3
+
+
+async def test_TM20_grants_that_ended_are_listed(desk: MovingDesk) -> None:
+    """After the move, the command lists the tokens that have to be made again (TM20)."""
+    await desk.must("alice", "token", "create", "deploy", "--secret", "API_KEY")
+    line = await desk.line()
+    await desk.must("bob", "team", "countersign", "shop", line["move"], typed="y\n")
+    done = await desk.must("alice", *desk.move("--json"))
+    (ended_grant,) = json.loads(done.out)["ended"]
+    assert ended_grant.startswith("API_KEY: the machine token deploy")
+    assert ended_grant in done.err
