@@ -7,12 +7,14 @@ Here the row of a move is written directly, for an owner of any kind. How admins
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 from attacks.held_store import HeldStage, held_node
-from attacks.parties import GET, LIST, SECRET, Delegate, Owner, opens, stage_on
+from attacks.parties import DELETE, GET, LIST, PUT, SECRET, Delegate, Owner, opens, stage_on
 from attacks.test_id_tokens import exchange, is_refused, trust_of
+from attacks.test_races import meanwhile
 from attacks.test_token_kinds import KINDS, PLACES, TABLE, scene_on
 from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
@@ -30,6 +32,8 @@ from node.services import Services
 from sealspace.client import SignIn
 from sealspace.errors import OwnerMoved
 from sealspace.wallets import new_wallet
+from spaces.keyspace import SUCCESSIONS_PREFIX
+from spaces.store.contract import Commit
 
 pytestmark = pytest.mark.slow
 
@@ -69,6 +73,59 @@ async def test_TM18_every_token_on_every_route(held: HeldStage, kind: str) -> No
             continue
         is_named = "Owner moved" in reply.text or "problem:owner-moved" in reply.text
         assert (reply.status, is_named) == (403, True), (place, reply.said)
+
+
+_RACES = {
+    "delegation": "/delegate",
+    "wallet's revocation": "/revoke",
+    "call": "/signed/kv",
+    "network creation": "/encryption/networks",
+    "network revocation": "…/revoke",
+    "decrypt request": "…/decrypt",
+    "session request": "/attestation/sessions",
+    "policy": "…/policy",
+    "withdrawal": "…/withdraw",
+    "key change": "…/keys",
+}
+"""A route that commits something for each kind of token."""
+
+
+@pytest.mark.parametrize("kind", _RACES)
+async def test_TM18_a_commit_after_the_move(held: HeldStage, kind: str) -> None:
+    """A request that was judged before the move, and commits after it, is refused (TM18)."""
+    scene = await scene_on(held, kind)
+    where = PLACES[_RACES[kind]]
+    if kind == "delegation":
+        token = scene.session.grant(Delegate().did, scene.gets, ttl_s=200)
+        body = None
+    else:
+        sent = await KINDS[kind](scene)
+        token, body = sent.token, sent.body or await where.body(scene)
+    waiting = held.store.hold(writes_something)
+    asking = send(held.url, where.method, where.path_on(scene), token=token, body=body)
+    reply = await meanwhile(asking, waiting, partial(move, held.services, scene.owner))
+    is_named = "Owner moved" in reply.text or "problem:owner-moved" in reply.text
+    assert (reply.status, is_named) == (403, True), reply.said
+
+
+@pytest.mark.parametrize("ability", [PUT, DELETE, "tinycloud.sql/write"])
+async def test_TM18_a_write_after_the_move(held: HeldStage, ability: str) -> None:
+    """A value, a deletion or a database that was sent before the move is not stored after it."""
+    owner, key = await held.owner(), Delegate()
+    resource, body = owner.secret, None if ability == DELETE else b"value"
+    if ability == "tinycloud.sql/write":
+        resource = f"{owner.space('secrets')}/sql/app"
+        body = b'{"action":"execute","sql":"create table t (a)"}'
+    sign_in = await held.register(wallet_token(owner.wallet, key.did_url, {resource: [ability]}))
+    waiting = held.store.hold(writes_something)
+    asking = held.invoke(key.signer, {resource: [ability]}, proofs=[sign_in], body=body)
+    reply = await meanwhile(asking, waiting, partial(move, held.services, owner))
+    assert reply.said == (403, moved_text(owner))
+
+
+def writes_something(commit: Commit) -> bool:
+    """Return whether a commit is that of a request, and not the one that writes a move."""
+    return bool(commit.puts) and not commit.puts[0].key.startswith(SUCCESSIONS_PREFIX)
 
 
 @pytest.fixture
@@ -121,7 +178,8 @@ async def test_TM18_each_ability_of_a_session(with_issuer: tuple[HeldStage, Issu
     }
     every: dict[str, list[str]] = {}
     for grants in wanted.values():
-        every |= {resource: list(abilities) for resource, abilities in grants.items()}
+        for resource, abilities in grants.items():
+            every.setdefault(resource, []).extend(abilities)
     key = Delegate()
     sign_in = wallet_token(owner.wallet, key.did_url, every)
     await held.register(sign_in)
