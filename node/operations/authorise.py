@@ -213,25 +213,29 @@ async def read_call(
     mentioned = mentioned_spaces(invocation.capabilities)
     moves = succession_keys(wallets_of(invocation.invoker, found))
     spaces_at = len(keys) + len(contents)
-    rows = [*keys, *marker_keys(contents), *[space_keys(space).row for space in mentioned]]
+    moves_at = spaces_at + len(mentioned)
     snapshot = await services.store.read(
-        [*rows, *moves], replay_record=replay_record if records_use else None, ranges=ranges
+        [*keys, *marker_keys(contents), *[space_keys(space).row for space in mentioned], *moves],
+        replay_record=replay_record if records_use else None,
+        ranges=ranges,
     )
     if snapshot.is_first_use is False:  # it is None if this read recorded no use
         await _refuse_repeat(services, replay_record, is_unknown=snapshot.is_use_unknown)
-    records, moved = snapshot.records[: len(rows)], snapshot.records[len(rows) :]
+    records = snapshot.records
     marks = markers_of(contents, records[len(keys) : spaces_at])
     # A token with a marker is registered as a delegation, live or revoked (T9).
     if own in marks:
         raise WrongKind
     # The chain is judged before any answer that depends on what is stored (I13, I14).
     authority = judge_invocation(invocation, found, marks, now=services.now())
-    check_not_moved(moved, reader_of(invocation, found), invocation.capabilities)
+    moved = records[moves_at:]
+    if moved.count(None) < len(moves):  # a wallet above has moved, or is about to
+        check_not_moved(moved, reader_of(invocation, found), invocation.capabilities)
     return Call(
         invocation=invocation,
         authority=authority,
         cited=tuple(filter(None, found)),
-        unhosted=_unhosted(mentioned, records[spaces_at:]),
+        unhosted=_unhosted(mentioned, records[spaces_at:moves_at]),
         replay_record=replay_record,
         marks=marks,
         records=records[: len(keys)],
