@@ -43,6 +43,9 @@ TESTS_OF_TEAM_THREATS: dict[str, tuple[str, ...]] = {
     "members": (
         _MOVES + "test_TM18_nobody_uses_the_former_wallet",
         _MOVES + "test_TM18_nothing_new_is_signed",
+        "attacks/test_moved_owners.py::test_TM18_every_token_on_every_route",
+        "attacks/test_moved_owners.py::test_TM18_a_commit_after_the_move",
+        _MOVE_COMMANDS + "test_TM20_killed_at_each_change",
         _MOVES + "test_TM18_a_write_that_was_under_way",
         _MOVE_COMMANDS + "test_TM20_members_are_confirmed",
     ),

@@ -52,6 +52,7 @@ PAGES = (
     "sql-caveats",
     "door",
     "recovery",
+    "teams",
 )
 
 _MOST_TESTS, _TITLE_CHARS = 4, 96
@@ -59,7 +60,7 @@ _RULE = re.compile(r"^- \*\*([A-Z]{1,2}\d+a?)\*\* ?(\*Describes:\*)? ?(.*)$")
 _ROW = re.compile(r"^\| (Q\d+|enc-[WD]\d+) \| (.*) \|$")
 _HEADING = re.compile(r"^#+ (\d+(?:\.\d+)*)(?: to (\d+(?:\.\d+)*))?[. ] ?(.*)$")
 _LETTERS = (
-    r"(?:DR|RV|CF|EN|AT|AG|RC|RL|RN|IP|ST|MF|MT|BK|RK|SM|OX|DS|PV|PY|TG|TK|SH|SQ"
+    r"(?:DR|RV|CF|EN|AT|AG|RC|RL|RN|IP|ST|MF|MT|BK|RK|SM|OX|DS|PV|PY|TG|TK|TM|SH|SQ"
     r"|[PUXARECSTKVDIHMWQJ])"
 )
 _ID = re.compile(
