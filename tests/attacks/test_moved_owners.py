@@ -123,6 +123,27 @@ async def test_TM18_a_write_after_the_move(held: HeldStage, ability: str) -> Non
     assert reply.said == (403, moved_text(owner))
 
 
+async def test_TM18_a_new_space_after_the_move(held: HeldStage) -> None:
+    """A space that was asked for before the move is not made after it (TM18)."""
+    owner, key = await held.owner(), Delegate()
+    grants = {f"{owner.space('secrets')}/space/made": ["tinycloud.space/create"]}
+    sign_in = await held.register(wallet_token(owner.wallet, key.did_url, grants))
+    waiting = held.store.hold(writes_something)
+    asking = held.invoke(key.signer, grants, proofs=[sign_in])
+    reply = await meanwhile(asking, waiting, partial(move, held.services, owner))
+    assert reply.said == (403, moved_text(owner))
+
+
+async def test_TM18_a_repetition_after_the_move(held: HeldStage) -> None:
+    """A delegation that is sent again before the move is not acknowledged after it (TM18)."""
+    owner = await held.owner()
+    token = await held.register(owner.sign_in(Delegate().did_url))
+    waiting = held.store.hold(lambda commit: bool(commit.live))
+    asking = held.post("/delegate", token)
+    reply = await meanwhile(asking, waiting, partial(move, held.services, owner))
+    assert reply.said == (403, moved_text(owner))
+
+
 def writes_something(commit: Commit) -> bool:
     """Return whether a commit is that of a request, and not the one that writes a move."""
     return bool(commit.puts) and not commit.puts[0].key.startswith(SUCCESSIONS_PREFIX)

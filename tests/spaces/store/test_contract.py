@@ -177,8 +177,8 @@ async def test_check_compares_stamps(store: Store) -> None:
     assert await value(store, b"Ka") == b"1"
 
 
-async def test_ST24_a_row_that_must_not_exist(store: Store) -> None:
-    """A commit can require that there is no row; a tombstone counts as none (ST5, ST24)."""
+async def test_ST26_a_row_that_must_not_exist(store: Store) -> None:
+    """A commit can require that there is no row; a tombstone counts as none (ST5, ST26)."""
     commit = Commit(puts=(Put(b"Ka", b"1"),), checks=(Check(b"Zb", ABSENT),))
     assert isinstance(await store.commit(commit), Committed)
     await put(store, (b"Zb", b"there"))
@@ -188,7 +188,7 @@ async def test_ST24_a_row_that_must_not_exist(store: Store) -> None:
     assert isinstance(await store.commit(commit), Committed)
 
 
-async def test_ST24_a_row_that_the_commit_itself_writes(store: Store) -> None:
+async def test_ST26_a_row_that_the_commit_itself_writes(store: Store) -> None:
     """The condition is about the row before the commit."""
     commit = Commit(puts=(Put(b"Zb", b"1"),), checks=(Check(b"Zb", ABSENT),))
     assert isinstance(await store.commit(commit), Committed)
