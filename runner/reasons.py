@@ -130,6 +130,10 @@ _SENTENCES = {
             " developer; its owner has to grant again with `sealspace runner grant --program"
             " DID/NAME`."
         ),
+        "build-not-proven": (
+            "An owner grants to builds of a repository, and the active version is not proven to be"
+            " one of them, or is older than one that this runner has admitted."
+        ),
         "secret-missing": "A secret that the program needs was not granted or does not exist.",
         "secret-refused": "The node refuses to release a secret to this runner.",
         "secret-not-bound": (

@@ -154,13 +154,14 @@ def can_judge_patterns() -> bool:
 
 
 def applicable(
-    grants: Iterable[RunGrant], call: Call, body: CallBody, wanted: Wanted
+    grants: Iterable[RunGrant], call: Call, body: CallBody, wanted: Wanted, target: str
 ) -> list[tuple[RunGrant, list[ProgramRule]]]:
     """Return the grants for an owner's secrets and a program, with their rules for it (RN80).
 
-    The conditions on callers are not judged.
+    The conditions on callers are not judged. A rule for builds is returned although the build is
+    not proven yet (PV20).
     """
-    applicable_grants = []
+    applicable_grants = list[tuple[RunGrant, list[ProgramRule]]]()
     for grant in grants:
         # RN80: the grant must be of this owner, profile and program, and must not have ended
         if (
@@ -169,6 +170,9 @@ def applicable(
             and any(secret.scope == wanted.scope for secret in grant.secrets)
         ):
             rules = grant.statement.rules_for(call.wasm_sha256 or "", body.project, body.active_of)
+            builds_rule = grant.statement.builds_for(target, body.active_of)
+            if builds_rule is not None:
+                rules.append(builds_rule)
             if rules:
                 applicable_grants.append((grant, rules))
     return applicable_grants

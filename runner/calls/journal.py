@@ -29,6 +29,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from capabilities.clock_and_entropy import SystemEntropy
+from sealspace.documents.builds import RunNumber
 from tee_backend.backend_errors import FolderDamaged, FolderUnusable
 
 from ..shares import Payer, count_stored
@@ -36,6 +37,8 @@ from ..shares import Payer, count_stored
 _APPLICATION = 0x5EA15BAC  # in the file's header, so that other databases are refused
 _MOST_RECEIPTS = 100_000
 _MOST_PROJECTS = 100_000
+_MOST_BUILD_RULES = 10_000
+"""Rules for builds that are remembered. A runner holds fewer grants, and each has one such rule."""
 # One script for each version of the schema; an older file runs the scripts that it lacks.
 _SCHEMAS = (
     """
@@ -113,6 +116,15 @@ CREATE TABLE restores (
     number INTEGER PRIMARY KEY, restored_at REAL NOT NULL, backup_at REAL NOT NULL,
     is_handled INTEGER NOT NULL DEFAULT 0
 );
+""",
+    # The latest build that was admitted under each rule for builds (PV21). `ends_at` is the end of
+    # the last grant that admitted one.
+    """
+CREATE TABLE builds (
+    rule BLOB PRIMARY KEY, run INTEGER NOT NULL, attempt INTEGER NOT NULL, sha256 TEXT NOT NULL,
+    ends_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX builds_until ON builds (ends_at);
 """,
 )
 VERSION = len(_SCHEMAS)
@@ -208,6 +220,44 @@ class Journal:
             return (sequence, sha256) == (last_sequence, last_sha256)
 
         return await self.write(replace_version)
+
+    async def record_build(
+        self, rule: bytes, number: RunNumber, sha256: str, *, ends_at: float, now: float
+    ) -> bool:
+        """Record the build that is admitted under a rule for builds (PV21).
+
+        Args:
+            rule: digest of the owner, the project and the rule.
+            number: the workflow run that made the build.
+            sha256: hash of the program.
+            ends_at: end of the grant, in epoch seconds.
+            now: the current time in epoch seconds.
+        Returns:
+            False if a later run was recorded before, or this run with another program. Also if
+                there is no room for another rule.
+        """
+
+        def replace_build(connection: sqlite3.Connection) -> bool:
+            row = connection.execute(
+                "SELECT run, attempt, sha256, ends_at FROM builds WHERE rule = ?", (rule,)
+            ).fetchone()
+            if row is None:
+                if not _has_room(connection, now):
+                    return False
+            else:
+                *last_number, last_sha256, last_ends_at = row
+                last = RunNumber(*last_number)
+                if number < last or (number == last and sha256 != last_sha256):
+                    return False
+                if number == last and ends_at <= last_ends_at:
+                    return True
+            connection.execute(
+                "REPLACE INTO builds (rule, run, attempt, sha256, ends_at) VALUES (?, ?, ?, ?, ?)",
+                (rule, *number, sha256, ends_at),
+            )
+            return True
+
+        return await self.write(replace_build)
 
     async def receipt(self, job: str) -> bytes | None:
         """Return the stored receipt of a job, or None."""
@@ -306,6 +356,20 @@ def require_readable(path: Path, kind: int, version: int) -> None:
             hint="install that version again; to go back, restore a backup that was made before the"
             " upgrade: sealspace runner restore DIR --data FOLDER",
         )
+
+
+def _has_room(connection: sqlite3.Connection, now: float) -> bool:
+    """Return whether another rule for builds can be recorded (PV21).
+
+    If there are too many, those whose grants have ended are deleted. Those of live grants are not:
+    otherwise an older build would be admitted again.
+    """
+    statement = "SELECT count(*) FROM builds"
+    (count,) = connection.execute(statement).fetchone()
+    if count >= _MOST_BUILD_RULES:
+        connection.execute("DELETE FROM builds WHERE ends_at < ?", (now,))
+        (count,) = connection.execute(statement).fetchone()
+    return bool(count < _MOST_BUILD_RULES)
 
 
 def keep_receipt(

@@ -40,6 +40,7 @@ from sealspace.apps.programs import (
     read_version,
 )
 from sealspace.client import Client
+from sealspace.documents.builds import MAX_BUNDLE_BYTES
 from sealspace.documents.project_names import PROJECTS_SPACE, PUBLIC_SPACE, ProjectId
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.errors import (
@@ -49,6 +50,7 @@ from sealspace.errors import (
     SealspaceError,
     StatementInvalid,
     Unauthorized,
+    ValueTooLarge,
 )
 from sealspace.kv import Value
 from sealspace.session import Grant, space_of
@@ -271,6 +273,25 @@ class PublishedPrograms:
         if TARGET_OF.get(code[:8]) == version.target:
             self._by_hash.put(version.sha256, replace(version, manifest=ProgramManifest()))
         return code
+
+    async def provenance(self, project: ProjectId, sha256: str) -> bytes | None:
+        """Return the untrusted provenance bundle of a version, or None if there is none (PV12).
+
+        Raises:
+            RunRefused: `build-not-proven` if the bundle is too long, or `node-unavailable`.
+        """
+        key = project.provenance_key(sha256)
+        try:
+            bundle = await self._private_reader(project, MAX_BUNDLE_BYTES)(key)
+            if bundle is None:
+                bundle = await self.public_reader(project, MAX_BUNDLE_BYTES)(key)
+        except ValueTooLarge as exc:
+            raise RunRefused(
+                "build-not-proven", f"the provenance bundle is longer than {MAX_BUNDLE_BYTES} bytes"
+            ) from exc
+        except SealspaceError as exc:
+            raise _unavailable(exc) from exc
+        return bundle
 
     def _private_reader(self, project: ProjectId, max_bytes: int) -> Reader:
         """Return a function that reads a private project (RN153).

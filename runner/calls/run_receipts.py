@@ -15,7 +15,7 @@ A receipt, as a signed statement `sealspace.run.receipt/v1`:
      "code": text or null, "inputHash", "outputHash": base64url of SHA-256(salt ‖ bytes),
      "variablesHash": base64url, "secrets": "none" | "delivered",
      "storage": "none" | "written" | "unknown", "hosts": [], "limits": {…},
-     "build"?: origin of the program, "task"?: true,
+     "build"?: origin of the program, "buildVerifiedBy"?: "runner", "task"?: true,
      "instructions", "timeMs", "nonce": text or null, "runner": DID,
      "start": base64url of the SHA-256 of the startup document, "at": RFC 3339}
 
@@ -76,7 +76,8 @@ class RunFacts(FrozenStruct, kw_only=True, rename="camel", omit_defaults=True):
     `program` is a SHA-256 in hexadecimal digits. All other hashes are in base64url. `task` is only
     in the receipt of a task. Without it, a run whose program prints the document about a result
     would have the same receipt as a task (TK9). `build` is the label of each grant that a secret of
-    the run was read by (RN244).
+    the run was read by (RN244). `build_verified_by` is stated if the runner verified it for each
+    of these grants (PV22).
     """
 
     job: str
@@ -96,11 +97,12 @@ class RunFacts(FrozenStruct, kw_only=True, rename="camel", omit_defaults=True):
     at: str
     task: bool = False
     build: Build | None = None
+    build_verified_by: Literal["runner"] | None = None
 
 
-# A runner writes `task` and `build` only in some receipts, and former releases wrote neither
+# A runner writes `task` and the build only in some receipts, and former releases wrote neither
 # `storage` nor `build` (RN206, RN244, TK9).
-_OPTIONAL_MEMBERS = frozenset({"storage", "task", "build"})
+_OPTIONAL_MEMBERS = frozenset({"storage", "task", "build", "buildVerifiedBy"})
 _MEMBERS = frozenset({*RunFacts.__struct_encode_fields__, "status", "runner", "start"})
 
 

@@ -23,7 +23,7 @@ from capabilities.clock_and_entropy import SystemClock
 from capabilities.principals import Principal
 from sealspace.documents.builds import Build
 from sealspace.documents.call_conditions import Call, Verdict
-from sealspace.documents.run_grants import ByHash, RunGrant
+from sealspace.documents.run_grants import ByBuilds, ByHash, ProgramRule, RunGrant
 from sealspace.documents.secret_names import SECRETS_SPACE, SecretName
 from sealspace.errors import (
     DecryptDenied,
@@ -43,6 +43,7 @@ from tee_backend.evidence.evidence_errors import EvidenceSourceError
 from ..guest.runs import MILLION, Limits, RunRequest
 from ..reasons import RunRefused
 from ..shares import Payer
+from .build_proofs import BuildProofs
 from .call_bodies import CallBody
 from .grant_judging import ConditionJudge, applicable, choose, not_granted
 from .reuse_scopes import ReadSecret
@@ -51,6 +52,10 @@ from .task_stages import Wanted, noting_missing, require_none_missing
 
 _CHANGED = "changed, or made for another path or runner"
 _log = logging.getLogger(__name__)
+
+
+_Candidate = tuple[RunGrant, list[ProgramRule]]
+"""A grant, with its rules for a program."""
 
 
 class _Chosen(NamedTuple):
@@ -83,6 +88,7 @@ class RunSecrets:
         has_storage: whether all grants allow storage, too.
         builds: the origins of the program that the rules which admitted it state; None for a rule
             that states none.
+        are_builds_proven: whether the runner verified the origin for each of these rules (PV20).
     """
 
     def __init__(
@@ -99,6 +105,7 @@ class RunSecrets:
         self._reader = reader
         self._body = body
         self._payer = request.payer
+        self._request = request
         self._wasm_sha256 = request.wasm_sha256
         self._has_key = has_key
         self._missing = list[int]()  # indexes of a task's secrets that are missing
@@ -108,6 +115,7 @@ class RunSecrets:
         self.values = dict[str, str]()
         self.read = list[ReadSecret]()
         self.builds = set[Build | None]()
+        self.are_builds_proven = True
 
     async def gather(self, wanted: Sequence[Wanted], grants: Sequence[RunGrant]) -> None:
         """Judge the grants for all wanted secrets, then read the secrets.
@@ -140,7 +148,7 @@ class RunSecrets:
             of_owner = replace(call, owner=one.owner)
             with self._hiding_details_of(one.owner), noting_missing(one, self._missing):
                 by_name = await self._reader.choose_grants(
-                    grants, of_owner, self._body, one, self._payer, verdicts
+                    grants, of_owner, self._body, one, self._request, verdicts
                 )
                 chosen.append(_Chosen(call=of_owner, wanted=one, by_name=by_name))
         return chosen
@@ -166,6 +174,8 @@ class RunSecrets:
         body = self._body
         for rule in statement.rules_for(self._wasm_sha256, body.project, body.active_of):
             self.builds.add(rule.build if isinstance(rule, ByHash) else None)
+            if not (isinstance(rule, ByHash) and rule.is_proven):
+                self.are_builds_proven = False
         # RN103: a run may contact only hosts that the grant of every secret allows
         self.hosts &= frozenset(statement.hosts)
         # RN207: otherwise a caller could choose the project that keeps the values
@@ -199,6 +209,7 @@ class SecretReader:
     backend: Backend
     judge: ConditionJudge
     tags: SecretTagKey
+    proofs: BuildProofs
 
     async def choose_grants(
         self,
@@ -206,7 +217,7 @@ class SecretReader:
         call: Call,
         body: CallBody,
         wanted: Wanted,
-        payer: Payer,
+        request: RunRequest,
         verdicts: dict[str, Verdict],
     ) -> Mapping[str, Sequence[RunGrant]]:
         """Judge the grants of an owner, and choose among them as `choose` does.
@@ -214,14 +225,53 @@ class SecretReader:
         `verdicts` has the verdict of each grant that was judged for this call, by the grant's text.
         It is filled here, so that no grant is judged twice for a call (RN250).
         """
-        candidates = applicable(grants, call, body, wanted)
+        candidates = applicable(grants, call, body, wanted, request.target)
         if not candidates:  # AT61: the delivery of a grant may have been refused
             self.backend.look_for(wanted.owner)
         for grant, _ in candidates:
             if grant.header not in verdicts:
                 condition = grant.statement.callers
-                verdicts[grant.header] = await self.judge.verdict(condition, call, payer)
+                verdicts[grant.header] = await self.judge.verdict(condition, call, request.payer)
+        candidates = await self._proven(candidates, verdicts, call, request.payer)
         return choose(candidates, verdicts, call, wanted)
+
+    async def _proven(
+        self,
+        candidates: Sequence[_Candidate],
+        verdicts: Mapping[str, Verdict],
+        call: Call,
+        payer: Payer,
+    ) -> list[_Candidate]:
+        """Prove the builds of the candidates that admit the caller (PV20).
+
+        Returns the candidates, each with a rule for the hash of the program in place of one for
+        builds. Those whose builds are not proven are left out.
+
+        Raises:
+            RunRefused: `build-not-proven` if no other grant admits the caller, or a reason why it
+                is not known whether a build is proven.
+        """
+        kept = list[_Candidate]()
+        refusal: RunRefused | None = None
+        for grant, rules in candidates:
+            rule = rules[0]
+            # The condition comes first, so that only admitted callers make the runner verify.
+            if not isinstance(rule, ByBuilds) or not verdicts[grant.header]:
+                kept.append((grant, rules))
+                continue
+            try:
+                proven = await self.proofs.prove(grant, rule, call.wasm_sha256 or "", payer)
+            except RunRefused as refused:
+                if refused.reason.code != "build-not-proven":
+                    raise
+                refusal = refusal or refused
+                continue
+            statement = replace(grant.statement, programs=(proven,))
+            kept.append((replace(grant, statement=statement), [proven]))
+        is_admitted = any(verdicts[grant.header] for grant, _ in kept)
+        if refusal is not None and not is_admitted:
+            raise refusal
+        return kept
 
     async def read(
         self,

@@ -35,7 +35,7 @@ from sealspace.documents.call_conditions import require_bounded_patterns
 from sealspace.documents.iexec_names import address_of, app_secret
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.published import parse_statement, statement_json
-from sealspace.documents.run_grants import RunGrant
+from sealspace.documents.run_grants import ByBuilds, RunGrant
 from sealspace.documents.secret_names import scope_of_profile
 from sealspace.errors import CallRefused, InvalidInput, InvalidPortableDelegation
 from sealspace.session import Grant, iso_time
@@ -49,6 +49,7 @@ from ..guest.executor import INLINE_BYTES, Executor
 from ..guest.runs import Limits, RunRequest, RunResult
 from ..reasons import REASONS, Reason, RunRefused
 from ..shares import FairSemaphore, Payer
+from .build_proofs import BuildProofs, missing_root
 from .call_bodies import CallBody, TaskOrder
 from .grant_judging import ConditionJudge, located
 from .journal import Journal
@@ -123,7 +124,8 @@ class Outcome:
 class Runner:
     """A service that executes programs for callers.
 
-    `most` contains the upper limits for every run.
+    `most` contains the upper limits for every run, and `roots` the trusted roots for provenance
+    bundles by their SHA-256.
     """
 
     backend: Backend
@@ -136,6 +138,7 @@ class Runner:
     most: Limits
     entropy: Entropy = field(default_factory=SystemEntropy)
     tasks: TaskStages | None = None
+    roots: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.did = self.backend.did
@@ -146,7 +149,10 @@ class Runner:
         self._recording = FairSemaphore(1, beside=True)
         self.judge = ConditionJudge()
         self._scopes = ReuseScopes()
-        self._secret_reader = SecretReader(backend=self.backend, judge=self.judge, tags=self.tags)
+        self._proofs = BuildProofs(self.programs, self.executor.bundles, self.journal, self.roots)
+        self._secret_reader = SecretReader(
+            backend=self.backend, judge=self.judge, tags=self.tags, proofs=self._proofs
+        )
 
     async def accept(self, *portables: PortableDelegation) -> bytes | None:
         """Verify and accept the given grants.
@@ -208,6 +214,7 @@ class Runner:
                 require_bounded_patterns(run.statement.callers)
             except InvalidInput as invalid:
                 raise InvalidPortableDelegation(str(invalid)) from invalid
+            self._require_root(run)
         if runs and len(runs) != len(found):
             raise InvalidPortableDelegation(
                 "a delivery contains run grants and grants of another kind; deliver them separately"
@@ -215,6 +222,18 @@ class Runner:
         is_releasing = len(runs) == len(found)
         jobs = {run.job for run in runs if run.job}
         return is_releasing, jobs
+
+    def _require_root(self, run: RunGrant) -> None:
+        """Refuse a grant for builds that this runner cannot verify (PV18)."""
+        for rule in run.statement.programs:
+            if isinstance(rule, ByBuilds):
+                cause = missing_root(rule.builds, self.roots)
+                if cause:
+                    raise InvalidPortableDelegation(
+                        cause,
+                        hint="grant with a trusted root that the runner has, or ask its operator to"
+                        " start it with `--trusted-root FILE`",
+                    )
 
     async def verify_caller(
         self, authorization: str | None, sign_in: str | None, client: str | None = None
@@ -535,6 +554,7 @@ class Runner:
         build = None
         if len(found.builds) == 1:  # RN244: only a label on which the grants of all secrets agree
             build = found.builds.pop()
+        is_proven = build is not None and found.are_builds_proven
         scope = self._scopes.scope(
             series,
             found.read,
@@ -549,6 +569,7 @@ class Runner:
             hosts=found.hosts,
             secrets_delivered=bool(found.values),
             build=build,
+            is_build_proven=is_proven,
             has_storage=found.has_storage,
             reuse=scope,
         )
@@ -577,6 +598,9 @@ class Runner:
             at=iso_time(SystemClock.now()),
             task=record.beneficiary is not None,
             build=request.build if result.secrets_delivered else None,
+            build_verified_by=(
+                "runner" if result.secrets_delivered and request.is_build_proven else None
+            ),
         )
         identity = self.identity
         receipt = sign_receipt(

@@ -18,29 +18,40 @@ from capabilities.principals import same_principal
 from capabilities.strict_json import JsonObject
 from sealspace.apps.backends import deliver
 from sealspace.apps.descriptions import run_grant_of
+from sealspace.apps.programs import read_version
 from sealspace.cli.exit_status import FAILED
+from sealspace.cli.options.paths import read_named
 from sealspace.cli.options.trusted_root import trusted_root_option
 from sealspace.cli.owner.node_terms import gathering
 from sealspace.cli.owner.owner_profile import owner_home, uses_machine_token
 from sealspace.cli.share.grant_list import revoke_all
-from sealspace.cli.terminal import print_documents, print_error, tell, what_happened
+from sealspace.cli.terminal import flag_option, print_documents, print_error, tell, what_happened
 from sealspace.client import Client
-from sealspace.documents.builds import Build, Commit, repository_of
+from sealspace.documents.builds import (
+    GITHUB_ISSUER,
+    Build,
+    Commit,
+    TrustedBuilds,
+    repository_of,
+)
 from sealspace.documents.project_names import ProjectId, checked_sha256
 from sealspace.documents.run_grants import (
     JOB_FACT,
+    ByBuilds,
     ByHash,
     ByProject,
     ProgramRule,
     RunGrant,
     RunStatement,
 )
+from sealspace.documents.trusted_roots import MAX_TRUSTED_ROOT_BYTES, named_root
 from sealspace.errors import InvalidInput, SealspaceError
+from sealspace.service.command_errors import NotThere
 from sealspace.session import mint, read_grant
 from sealspace.wire.node_answers import decoded
 from sealspace.wire.portable import PortableDelegation, portable_of
 
-from .program_commands import active_hash, project_of, proven
+from .program_commands import active_hash, project_of, proven, reader
 
 _HASH_DIGITS = 64
 
@@ -55,11 +66,13 @@ class WantedBuild(NamedTuple):
     ref: str | None
     workflow: str | None
     trusted_root: Path | None
+    later: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is said about the build. The trusted root alone says nothing."""
-        return self.repository is None and self.ref is None and self.workflow is None
+        texts = (self.repository, self.ref, self.workflow)
+        return not any(text is not None for text in texts) and not self.later
 
 
 build_options = gathering(
@@ -80,6 +93,13 @@ build_options = gathering(
         " Default: any workflow of the repository.",
     ),
     trusted_root_option,
+    flag_option(
+        "--later-builds",
+        "later",
+        help="With --repository and a --trusted-root FILE: grant also to later builds of the same"
+        " repository, ref and workflows. The runner verifies each build when it becomes the active"
+        " version, and admits no build that is older than one that it has admitted.",
+    ),
 )
 """Adds the options for a build, passed to the command as one argument `wanted`."""
 
@@ -105,7 +125,58 @@ async def program_rules(
             " --follow"
         )
     project = project_of(programs[0])
-    return (await _active_build(client, project, wanted),)
+    active = await _active_build(client, project, wanted)
+    if not wanted.later:
+        return (active,)
+    return (await _later_builds(client, project, active.wasm_sha256, wanted.trusted_root),)
+
+
+async def _later_builds(
+    client: Client, project: ProjectId, sha256: str, trusted_root: Path | None
+) -> ByBuilds:
+    """Return a rule for the active build of a project and all later ones (PV17).
+
+    The active build was verified before, and is the oldest that the rule admits.
+    """
+    from sealspace.apps.provenance import (  # needs the extra `provenance`
+        parse_trusted_root,
+        verify_origin,
+    )
+
+    if trusted_root is None:
+        raise click.UsageError(
+            "--later-builds requires --trusted-root FILE: the runner has to have the same file"
+        )
+    root = named_root(read_named(trusted_root, most_bytes=MAX_TRUSTED_ROOT_BYTES))
+    read = reader(client, project)
+    version = await read_version(read, project, sha256)
+    bundle = await read(project.provenance_key(sha256))
+    if version is None or bundle is None:  # removed since it was verified
+        raise NotThere(
+            f"{project.text} has no version {sha256} with a provenance bundle",
+            hint="run the command again",
+        )
+    origin = verify_origin(bundle, sha256, parse_trusted_root(root.document))
+    # PV9: GitHub started a workflow of the repository; a grant also names its ref (PV17)
+    source_workflow, _, source_ref = origin.source_workflow.partition("@")
+    if source_ref != origin.build.ref:
+        raise InvalidInput(
+            f"GitHub started the workflow of another ref than {origin.build.ref}: {source_ref}",
+            hint="grant to this build alone, without --later-builds",
+        )
+    builds = TrustedBuilds(
+        repository=origin.build.repository,
+        repository_id=origin.build.repository_id,
+        ref=origin.build.ref,
+        source_workflow=source_workflow,
+        signer=origin.signer,
+        target=version.target,
+        issuer=GITHUB_ISSUER,
+        trusted_root=root.sha256,
+        least_run=origin.run,
+        least_attempt=origin.attempt,
+    )
+    return ByBuilds(project, builds)
 
 
 async def _active_build(client: Client, project: ProjectId, wanted: WantedBuild) -> ByHash:

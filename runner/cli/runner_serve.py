@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,10 +20,12 @@ import click
 from aiohttp import web
 
 from capabilities.limits import counted_address, forwarded_client, is_in_networks
+from sealspace.cli.options.paths import read_named
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_lines
 from sealspace.client import Client, TransportSettings
-from sealspace.errors import BackendAnswerInvalid
+from sealspace.documents.trusted_roots import MAX_TRUSTED_ROOT_BYTES, named_root
+from sealspace.errors import BackendAnswerInvalid, ProvenanceInvalid
 from sealspace.service.command_errors import ConfigurationError
 from sealspace.service.listening_socket import bind_socket, server_tls, url_of
 from sealspace.service.open_files import raise_file_limit
@@ -61,6 +64,7 @@ from .serve_options import MOST_CHILDREN, require_settings, serve_options
 DEFAULT_TASK_FOLDER = Path("/dev/shm")  # noqa: S108  # each task has a new folder of its own below
 # Pipes of 128 children, up to 16 for each, and the connections and files of running programs.
 OTHER_FILES = 3456
+_MOST_ROOTS = 4
 _M_MMAP_THRESHOLD = -3
 _LARGE_BYTES = 256 * 1024
 # During a call, the event loop reacquires the interpreter lock up to ten times. By default each of
@@ -203,6 +207,7 @@ async def _application(
             storage_key=StorageKey.derive(keys),
             most=given.limits,
             tasks=_tasks(given, executor, programs),
+            roots=roots_of(given),
         )
         app = web.Application()
         async with mounted(
@@ -285,6 +290,29 @@ def bases_of(given: SimpleNamespace) -> dict[str, bytes]:
         raise ConfigurationError(
             f"cannot read the Python bases: {error}", hint="check each --python-base FILE"
         ) from error
+
+
+def roots_of(given: SimpleNamespace) -> dict[str, bytes]:
+    """Read the trusted roots of a runner, and return them by their SHA-256 (PV18)."""
+    if not given.root_files:
+        return {}
+    if find_spec("sigstore") is None:
+        raise ConfigurationError(
+            "--trusted-root needs the extra `provenance`",
+            hint="pip install 'sealspace[runner,provenance]'",
+        )
+    if len(given.root_files) > _MOST_ROOTS:
+        raise ConfigurationError(
+            f"at most {_MOST_ROOTS} trusted roots", hint="leave out the oldest --trusted-root FILE"
+        )
+    roots = {}
+    for path in given.root_files:
+        try:
+            root = named_root(read_named(path, most_bytes=MAX_TRUSTED_ROOT_BYTES))
+        except ProvenanceInvalid as error:
+            raise ConfigurationError(f"{path}: {error.message}", hint=error.step) from error
+        roots[root.sha256] = root.document
+    return roots
 
 
 def _executor(given: SimpleNamespace) -> Executor:

@@ -185,6 +185,15 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         " keep older bases for programs that were granted with them.",
     ),
     repeatable_option(
+        "--trusted-root",
+        "root_files",
+        metavar="FILE",
+        type=FILE,
+        help="File with Sigstore's authorities and logs, by which the runner verifies builds for"
+        " grants to all builds of a repository. Such a grant names the file by its hash. Can be"
+        " repeated. Needs the extra `provenance`.",
+    ),
+    repeatable_option(
         "--trusted-proxy",
         "proxies",
         metavar="ADDRESS",

@@ -20,7 +20,7 @@ from tee_backend.messages import MAX_MESSAGE_BYTES
 from .frames import FETCH, LENGTH, PROCESS, STORAGE
 from .runs import Handler, TaskFolders
 
-Module = Literal["_run_child", "_task_child", "_compile_child", "_body_child"]
+Module = Literal["_run_child", "_task_child", "_compile_child", "_body_child", "_provenance_child"]
 
 _log = logging.getLogger(__name__)
 _START_S = 60.0

@@ -31,6 +31,7 @@ from ..shares import FairSemaphore
 from . import frames as _frames
 from .artefacts import Artefacts
 from .bodies import BodySplitter
+from .bundles import BundleVerifier
 from .child import Child, ChildEnded
 from .environment import environment_of
 from .kept_children import KeptChildren
@@ -105,6 +106,7 @@ class Executor:
         self._bases = PythonBases(self.bases, self._artefacts, self._pool, self.base_cache)
         self._semaphore = FairSemaphore(self.children, beside=True)
         self.bodies = BodySplitter(self._pool)
+        self.bundles = BundleVerifier(self._pool)
         self._closed = False
 
     async def __aenter__(self) -> Self:

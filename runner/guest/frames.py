@@ -13,6 +13,9 @@ length.
     stored     runner    its results as a message
     compile    runner    target, blank, CPU seconds                  + program and artefact
     compiled   child     index in `COMPILED` (1) ‖ detail
+    bundle     runner    SHA-256 of the program                + bundle and trusted root
+    proven     child     a message: an empty part and the `Origin` as JSON; or a word and the detail
+                         of a refusal
     body       runner    `BodyShape` as JSON                       + body
     separated  child     a message: an empty part, members, input; or the code and detail of a
                          refusal
@@ -61,6 +64,10 @@ MAX_BODY_CPU_S = 10
 """CPU seconds for one request body (RN251). The slowest of 20 MB took 2.5 s."""
 MAX_BODY_DATA_BYTES = 1 << 30
 """Private memory for one request body (RN251)."""
+MAX_BUNDLE_CPU_S = 10
+"""CPU seconds for one provenance bundle (PV19), after its libraries were imported."""
+MAX_BUNDLE_DATA_BYTES = 256 << 20
+"""Private memory for one provenance bundle (PV19)."""
 PYTHON_BASE = "python-base"
 """Target of a compilation of a Python base, which is a component (PY10)."""
 COMPILED = ("", "program-invalid", "program-imports", "program-no-start")

@@ -144,6 +144,7 @@ class RunRequest:
     storage: Handler | None = field(default=None, repr=False)
     has_storage: bool = False
     build: Build | None = None
+    is_build_proven: bool = False
     arguments: tuple[str, ...] = field(default=(), repr=False)
     folders: TaskFolders | None = None
     reuse: ReuseScope | None = field(default=None, repr=False)

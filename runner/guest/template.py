@@ -20,6 +20,7 @@ from pathlib import Path
 from tee_backend.confinement.allowed_calls import (
     BODY_CHILD,
     COMPILE_CHILD,
+    PROVENANCE_CHILD,
     RUN_CHILD,
     STARTING,
     TASK_CHILD,
@@ -30,6 +31,7 @@ from tee_backend.confinement.system_calls import allow_only, prepare_filter
 from . import body_child as _body_child
 from . import compile_child as _compile_child
 from . import frames as _frames
+from . import provenance_child as _provenance_child
 from . import run_child as _run_child
 
 _CLONE = {"x86_64": 56, "aarch64": 220}
@@ -55,7 +57,7 @@ def main(connection: socket.socket, parent: int, bases: Mapping[str, int] | None
         guests.warm_up()  # each child would otherwise prepare the same (RN138)
         confine(None, parent)  # RN130; it keeps its uid, because each child changes to its own
         allow_only(STARTING)  # RN180: children inherit it
-        for calls in (RUN_CHILD, COMPILE_CHILD, BODY_CHILD, TASK_CHILD):
+        for calls in (RUN_CHILD, COMPILE_CHILD, BODY_CHILD, PROVENANCE_CHILD, TASK_CHILD):
             prepare_filter(calls)
         _require_forkable()
         gc.collect()
@@ -79,6 +81,8 @@ def main(connection: socket.socket, parent: int, bases: Mapping[str, int] | None
                         _compile_child.main(of_child, own_uid, parent)
                     elif module == "_body_child":
                         _body_child.main(of_child, own_uid, parent)
+                    elif module == "_provenance_child":
+                        _provenance_child.main(of_child, own_uid, parent)
                     else:
                         _run_child.main(guests, of_child, own_uid, parent, int(file_bytes))
                     os._exit(1)

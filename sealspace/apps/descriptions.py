@@ -46,7 +46,14 @@ from ..documents.manifests import (
     not_served,
     served,
 )
-from ..documents.run_grants import ByHash, ProgramRule, RunGrant, RunStatement, read_run_grant
+from ..documents.run_grants import (
+    ByBuilds,
+    ByHash,
+    ProgramRule,
+    RunGrant,
+    RunStatement,
+    read_run_grant,
+)
 from ..documents.secret_names import secret_at
 from ..errors import InvalidInput, InvalidPortableDelegation
 from ..printable import printable
@@ -340,6 +347,8 @@ def program_words(rule: ProgramRule) -> str:
     if isinstance(rule, ByHash):
         words = f"{rule.wasm_sha256} of {rule.project.text}" if rule.project else rule.wasm_sha256
         return f"{words}, built from {rule.build.words}" if rule.build else words
+    if isinstance(rule, ByBuilds):
+        return f"{rule.project.text}, {rule.builds.words}; the runner verifies each build"
     return f"{rule.project.text}, whatever version its developer makes the active one"
 
 

@@ -5,8 +5,8 @@ provenance statement, version 1. GitHub Actions gets a certificate for each job,
 names the repository, the ref, the commit and the workflow. All claims are read from the
 certificate: the predicate of the statement is written by the workflow itself.
 
-This needs the extra `provenance`. It runs on the machines of developers and owners, never inside a
-trust domain.
+This needs the extra `provenance`. It runs on the machines of developers and owners, and in confined
+processes of runners, for grants to all builds of a repository (PV17).
 
 Example:
     root = parse_trusted_root(Path("trusted_root.json").read_bytes())
@@ -14,9 +14,17 @@ Example:
     require_build(build, repository="github.com/alice/project", ref="refs/heads/main")
 """
 
+import re
+from codecs import lookup
+from contextlib import suppress
 from datetime import datetime
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat import asn1
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
 from cryptography.x509 import Certificate, ObjectIdentifier, SubjectAlternativeName
 from msgspec import Struct, field
 from sigstore.models import Bundle, ClientTrustConfig, TrustedRoot
@@ -27,14 +35,11 @@ from sigstore_models.trustroot import v1 as trusted_roots
 from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import parse_json, shaped
 
-from ..documents.builds import Build
+from ..documents.builds import GITHUB_ISSUER, MAX_BUNDLE_BYTES, Build, Origin
+from ..documents.trusted_roots import MAX_TRUSTED_ROOT_BYTES
 from ..errors import ProvenanceInvalid
 from ..printable import printable
 
-MAX_BUNDLE_BYTES = 256 * 1024
-MAX_TRUSTED_ROOT_BYTES = 1024 * 1024
-
-_ISSUER = "https://token.actions.githubusercontent.com"
 _PAYLOAD = "application/vnd.in-toto+json"
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://slsa.dev/provenance/v1"
@@ -61,6 +66,12 @@ class _Statement(Struct, rename="camel"):
     subject: list[_Subject]
 
 
+_NO_SIGNATURE = bytes.fromhex("3006020101020101")
+"""A well-formed signature, for `load_library`; nothing is signed with it."""
+_ED25519_BASE = bytes([0x58, *[0x66] * 31])
+"""The base point as a public key, for `load_library`."""
+
+
 class _NoPolicy:
     """A policy without conditions: `verify_provenance` checks the claims, after the signatures."""
 
@@ -83,6 +94,32 @@ def parse_trusted_root(data: bytes) -> TrustedRoot:
             claim="root",
             hint="use the first line of what `gh attestation trusted-root` prints",
         ) from exc
+
+
+def load_library() -> None:
+    """Import and prepare what a verification needs, for a process that then opens no file.
+
+    The libraries load some modules, codecs and algorithms only when they first need them. What is
+    missing here makes a later verification fail, so it is refused and never admitted.
+    """
+    with suppress(ProvenanceInvalid):
+        _verified(b"{}", parse_trusted_root(b"{}"))
+    for encoding in ("utf_16_be", "utf_32_be", "latin_1", "ascii", "idna"):
+        lookup(encoding)
+    for curve, algorithm in (
+        (ec.SECP256R1(), SHA256()),
+        (ec.SECP384R1(), SHA384()),
+        (ec.SECP521R1(), SHA512()),
+    ):
+        key = ec.derive_private_key(1, curve).public_key()
+        with suppress(InvalidSignature):
+            key.verify(_NO_SIGNATURE, b"", ec.ECDSA(algorithm))
+    with suppress(InvalidSignature):
+        Ed25519PublicKey.from_public_bytes(_ED25519_BASE).verify(bytes(64), b"")
+    with suppress(InvalidSignature):
+        rsa.RSAPublicNumbers(3, (1 << 2047) + 1).public_key().verify(
+            bytes(256), b"", PKCS1v15(), SHA256()
+        )
 
 
 def fetch_trusted_root() -> TrustedRoot:
@@ -115,6 +152,45 @@ def verify_provenance(bundle: bytes, sha256: str, root: TrustedRoot) -> Build:
     Does not check:
         Whether this origin is the wanted one: see `require_build`.
     """
+    return _build_of(_claims_about(bundle, sha256, root))
+
+
+def verify_origin(bundle: bytes, sha256: str, root: TrustedRoot) -> Origin:
+    """Verify a bundle as `verify_provenance` does, and return all that its certificate states.
+
+    Args:
+        bundle: a Sigstore bundle, JSON, untrusted.
+        sha256: hash of the program, 64 lower-case hex digits.
+        root: Sigstore's authorities and logs, trusted.
+    Raises:
+        ProvenanceInvalid: as `verify_provenance`; also if the certificate states no run (PV19).
+    Does not check:
+        Whether this origin is the wanted one: see `sealspace.documents.builds.require_trusted`.
+    """
+    certificate = _claims_about(bundle, sha256, root)
+    build = _build_of(certificate)
+    uri = _claim(certificate, "run", 21)
+    # PV19: a run of another repository would be counted apart from the runs of this one
+    found = re.fullmatch(
+        rf"https://{re.escape(build.repository)}/actions/runs/([1-9][0-9]{{0,14}})"
+        r"/attempts/([1-9][0-9]{0,5})",
+        uri,
+        re.ASCII,
+    )
+    if found is None:
+        raise ProvenanceInvalid("the certificate states no run of the repository", claim="run")
+    return Origin(
+        build=build,
+        issuer=_claim(certificate, "issuer", 8),
+        source_workflow=_claim(certificate, "config", 18).removeprefix("https://"),
+        signer=_claim(certificate, "signer", 9).removeprefix("https://"),
+        run=int(found[1]),
+        attempt=int(found[2]),
+    )
+
+
+def _claims_about(bundle: bytes, sha256: str, root: TrustedRoot) -> Certificate:
+    """Verify a bundle about the program with a hash, and return its certificate."""
     certificate, kind, payload = _verified(bundle, root)
     # PV4: the payload must be a statement of SLSA provenance
     try:
@@ -129,7 +205,7 @@ def verify_provenance(bundle: bytes, sha256: str, root: TrustedRoot) -> Build:
         raise ProvenanceInvalid(
             f"the provenance is about other bytes than the program {sha256}", claim="digest"
         )
-    return _origin(certificate)
+    return certificate
 
 
 def require_build(
@@ -208,10 +284,10 @@ def _verified(bundle: bytes, root: TrustedRoot) -> tuple[Certificate, str, bytes
         ) from exc
 
 
-def _origin(certificate: Certificate) -> Build:
-    """Return the origin that a verified certificate states."""
+def _build_of(certificate: Certificate) -> Build:
+    """Return the build that a verified certificate states."""
     # PV6: the certificate must be that of one job of GitHub Actions
-    _require("issuer", _claim(certificate, "issuer", 8), _ISSUER)
+    _require("issuer", _claim(certificate, "issuer", 8), GITHUB_ISSUER)
     claims = {name: _claim(certificate, name, arc) for name, arc in _CLAIMS.items()}
     names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
     _require("signer", [one.value for one in names], [claims["signer"]])

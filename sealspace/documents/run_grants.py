@@ -6,7 +6,8 @@ on the runner's code, and exactly one run statement. Instead, the owner can sign
 key of a job, which then grants later builds of one program to the runner (RN245, RN246).
 
     {"programs": [{"wasmSha256": …, "project"?: "<did>/<name>", "build"?: {…}}
-                  | {"project": "<did>/<name>"}],
+                  | {"project": "<did>/<name>"}
+                  | {"project": "<did>/<name>", "builds": {…}}, without another program],
      "callers":  a condition, see `call_conditions`; absent: only the owner
      "hosts":    ["api.example.com", …]
      "limits":   {"maxInstructions", "maxMemoryMb", "maxExecutionSeconds"}, each optional
@@ -53,7 +54,7 @@ from encryption_network.policy import Policy, policies_of
 
 from ..errors import InvalidInput, InvalidPortableDelegation
 from ..session import space_of
-from .builds import Build, Commit
+from .builds import Build, Commit, TrustedBuilds
 from .call_conditions import Condition, Owner, condition_json, parse_condition
 from .project_names import PROJECTS_SPACE, ProjectId, checked_project_name, parse_project
 from .secret_names import (
@@ -97,11 +98,14 @@ class ByHash:
         project: the program must be called as a version of this project, whose manifest applies.
             None: it may be called in any way, and no manifest applies (RN176).
         build: origin of the program, which the owner verified; a label for readers (PV14).
+        is_proven: whether the runner itself verified `build` for this call (PV20). No grant states
+            it.
     """
 
     wasm_sha256: str
     project: ProjectId | None = None
     build: Build | None = None
+    is_proven: bool = False
 
 
 @frozen
@@ -114,7 +118,20 @@ class ByProject:
     project: ProjectId
 
 
-ProgramRule = ByHash | ByProject
+@frozen
+class ByBuilds:
+    """A rule that allows the active version of a project if the runner verifies its build (PV17).
+
+    Attributes:
+        project: the project, whose manifest applies.
+        builds: what the provenance bundle of the version has to prove.
+    """
+
+    project: ProjectId
+    builds: TrustedBuilds
+
+
+ProgramRule = ByHash | ByProject | ByBuilds
 
 
 @frozen
@@ -165,6 +182,8 @@ class RunStatement:
     ) -> list[ProgramRule]:
         """Return the rules that allow a call to a program (RN45, RN176).
 
+        A rule for builds allows nothing by itself: see `builds_for`.
+
         Args:
             wasm_sha256: SHA-256 of the compiled bytes.
             project: project as whose version the program is called; None: called by its hash.
@@ -172,13 +191,30 @@ class RunStatement:
         """
         allowing: list[ProgramRule] = []
         for rule in self.programs:
-            if isinstance(rule, ByHash):
-                allows = rule.wasm_sha256 == wasm_sha256 and rule.project in (None, project)
-            else:
-                allows = rule.project == active_of
+            match rule:
+                case ByHash():
+                    allows = rule.wasm_sha256 == wasm_sha256 and rule.project in (None, project)
+                case ByProject():
+                    allows = rule.project == active_of
+                case ByBuilds():
+                    allows = False
             if allows:
                 allowing.append(rule)
         return allowing
+
+    def builds_for(self, target: str, active_of: ProjectId | None) -> ByBuilds | None:
+        """Return the rule that allows a call if the build of the program is proven (PV17).
+
+        Args:
+            target: kind of the program.
+            active_of: the project whose active version is called; None: another call.
+        """
+        match self.programs:
+            case (ByBuilds() as rule,) if rule.project == active_of and (
+                rule.builds.target == target
+            ):
+                return rule
+        return None
 
 
 @frozen(kw_only=True)
@@ -217,6 +253,7 @@ class _StatedProgram(StrictStruct):
     wasmSha256: Sha256Hex | UnsetType = UNSET
     project: str | UnsetType = UNSET
     build: Build | None = None
+    builds: TrustedBuilds | None = None
 
 
 class _Stated(StrictStruct):
@@ -247,8 +284,12 @@ def parse_run_statement(value: Json) -> RunStatement:
         raise InvalidInput(
             f"the limits in a run grant's terms must be at least 1; the maximums are {most}"
         )
+    programs = tuple(map(_program, stated.programs))
+    # PV17: a second program could be one that the runner does not verify
+    if len(programs) > 1 and any(isinstance(rule, ByBuilds) for rule in programs):
+        raise InvalidInput("a run grant for builds of a repository names no other program")
     return RunStatement(
-        programs=tuple(map(_program, stated.programs)),
+        programs=programs,
         callers=Owner() if stated.callers is UNSET else parse_condition(stated.callers),
         hosts=tuple(map(checked_host, stated.hosts)),
         limits=GrantLimits(
@@ -273,6 +314,8 @@ def run_statement_json(statement: RunStatement) -> JsonObject:
             named["wasmSha256"] = rule.wasm_sha256
             if rule.build is not None:
                 named["build"] = to_builtins(rule.build)
+        elif isinstance(rule, ByBuilds):
+            named["builds"] = to_builtins(rule.builds)
         programs.append(named | ({"project": rule.project.text} if rule.project else {}))
     value = {"programs": programs, "callers": condition_json(statement.callers)}
     if statement.hosts:
@@ -311,6 +354,10 @@ def _refuse(member: str, what: str) -> NoReturn:
 
 def _program(stated: _StatedProgram) -> ProgramRule:
     project = None if stated.project is UNSET else parse_project(stated.project)
+    if stated.builds is not None:
+        if project is None or stated.build is not None or stated.wasmSha256 is not UNSET:
+            raise InvalidInput('a program with "builds" must have "project", and nothing else')
+        return ByBuilds(project, stated.builds)
     if stated.wasmSha256 is not UNSET:
         return ByHash(wasm_sha256=stated.wasmSha256, project=project, build=stated.build)
     if project is None or stated.build is not None:

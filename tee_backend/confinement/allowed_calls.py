@@ -107,6 +107,9 @@ COMPILE_CHILD = CallList({**_EVERY_CHILD, **_OWN_LIMITS, **_NO_FILES})
 BODY_CHILD = CallList({**_EVERY_CHILD, **_OWN_LIMITS, **_NO_FILES})
 """Calls of a child that separates a request body, once it is ready."""
 
+PROVENANCE_CHILD = CallList({**_EVERY_CHILD, **_OWN_LIMITS, **_NO_FILES})
+"""Calls of a child that verifies a provenance bundle, once it is ready."""
+
 # wasmtime's helper thread waits for events, and was started before.
 _EVENTS = (
     "epoll_wait",

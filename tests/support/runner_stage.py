@@ -186,6 +186,7 @@ class RunnerStage:
         task_root: Path | None = None,
         limits: Limits | None = None,
         outbound: Outbound | None = None,
+        roots: Mapping[str, bytes] | None = None,
     ) -> "RunnerStage":
         """Start a runner with the same DID, in a new folder or in that of a stopped runner."""
         runner, url, calls = await _started(
@@ -201,6 +202,7 @@ class RunnerStage:
             task_root=task_root,
             limits=limits,
             outbound=outbound,
+            roots=roots,
         )
         return replace(self, runner=runner, url=url, runner_folder=folder, calls=calls)
 
@@ -361,6 +363,7 @@ async def runner_stage(
     node_limits: NodeLimits | None = None,
     sms: Sms | None = None,
     bases: Mapping[str, bytes] | None = None,
+    roots: Mapping[str, bytes] | None = None,
 ) -> RunnerStage:
     """Start a runner, an owner, and a node whose console calls the runner; the stack stops them."""
     clock, entropy = SystemClock(), SystemEntropy()
@@ -390,6 +393,7 @@ async def runner_stage(
         connections=connections,
         task_root=task_root,
         bases=bases,
+        roots=roots,
     )
     owner, wallet = await stack.enter_async_context(Client(node.url)), new_wallet()
     await owner.sign_in(wallet, SignIn(spaces=("public", "projects")))
@@ -431,6 +435,7 @@ async def _started(
     origins: tuple[str, ...] = (),
     task_root: Path | None = None,
     bases: Mapping[str, bytes] | None = None,
+    roots: Mapping[str, bytes] | None = None,
 ) -> tuple[Runner, str, Calls]:
     """Start a runner, which the stack stops."""
     log = mint_event_log(sha256(COMPOSE.encode()).digest())
@@ -460,6 +465,7 @@ async def _started(
         limits,
         entropy or SystemEntropy(),
         None if task_root is None else TaskStages(task_root, executor, programs),
+        roots or {},
     )
     app = web.Application()
     routes = mounted(app, runner, folder=folder, seed=seed, price=price, origins=origins)

@@ -135,6 +135,8 @@ class SigstoreAuthority:
         trigger: str = "push",
         environment: str = "github-hosted",
         issuer: str = "https://token.actions.githubusercontent.com",
+        run: int = 1,
+        attempt: int = 1,
         signed_at: datetime = BUILT_AT,
         log_version: Literal[1, 2] = 1,
         deviations: Deviations = _ORDINARY,
@@ -153,6 +155,8 @@ class SigstoreAuthority:
             trigger: event that started the job.
             environment: kind of machine.
             issuer: issuer of the job's identity.
+            run: number of the workflow run.
+            attempt: number of the attempt at this run.
             signed_at: time of signing.
             log_version: version of the transparency log: 1 promises and states a time, with 2 a
                 timestamp authority does.
@@ -175,7 +179,7 @@ class SigstoreAuthority:
             18: f"https://{config}" if config else signer,
             19: commit,
             20: trigger,
-            21: f"https://{repository}/actions/runs/1/attempts/1",
+            21: f"https://{repository}/actions/runs/{run}/attempts/{attempt}",
             22: "public",
         }
         claims = {arc: asn1.encode_der(value) for arc, value in values.items()} | dict(

@@ -14,6 +14,7 @@ import click
 
 from capabilities.clock_and_entropy import SystemClock
 
+from ...documents.trusted_roots import MAX_TRUSTED_ROOT_BYTES, first_document
 from ..terminal import tell
 from .paths import file_option, read_named
 
@@ -34,7 +35,7 @@ def load_trusted_root(path: Path | None) -> "TrustedRoot":
     one may name authorities that are no longer trusted.
     """
     # Needs the extra `provenance`, which not every use of these commands does.
-    from ...apps.provenance import MAX_TRUSTED_ROOT_BYTES, fetch_trusted_root, parse_trusted_root
+    from ...apps.provenance import fetch_trusted_root, parse_trusted_root
 
     if path is None:
         meta = click.get_current_context().meta
@@ -45,8 +46,4 @@ def load_trusted_root(path: Path | None) -> "TrustedRoot":
     data = read_named(path, most_bytes=MAX_TRUSTED_ROOT_BYTES)
     days = int((SystemClock.now() - path.stat().st_mtime) / 86_400)
     tell(f"trusted root {path}, {days} day{'' if days == 1 else 's'} old")
-    line, _, _ = data.partition(b"\n")
-    # In JSON lines, the first line is a whole document. Otherwise all lines are one document. Of a
-    # file that is too long, everything is passed on, so that the parser refuses it.
-    is_whole = line.rstrip().endswith(b"}") and len(data) <= MAX_TRUSTED_ROOT_BYTES
-    return parse_trusted_root(line if is_whole else data)
+    return parse_trusted_root(first_document(data))

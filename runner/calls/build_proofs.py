@@ -1,0 +1,151 @@
+"""Proofs that the active version of a project is a build that an owner trusts (PV17 to PV22).
+
+A run grant can name builds of a repository instead of the hash of a program. This module reads the
+provenance bundle of the program, has it verified in a child process, compares what it proves with
+the grant, and records the number of the workflow run, so that no older build is admitted later.
+
+Example:
+    rule = await proofs.prove(grant, rule, version_sha256, payer)
+"""
+
+import hashlib
+import time
+from collections.abc import Mapping
+
+from msgspec import to_builtins
+
+from capabilities.cache import Recent
+from capabilities.clock_and_entropy import SystemClock
+from encryption_network.canonical_json import canonical_bytes
+from sealspace.documents.builds import Origin, TrustedBuilds, require_trusted
+from sealspace.documents.project_names import ProjectId
+from sealspace.documents.run_grants import ByBuilds, ByHash, RunGrant
+from sealspace.errors import ProvenanceInvalid
+
+from ..guest.bundles import BundleVerifier
+from ..reasons import Reason, RunRefused
+from ..shares import Payer
+from .journal import Journal
+from .published_programs import PublishedPrograms
+
+_MOST_REMEMBERED = 1024
+_FAILED_S = 60.0
+"""How long a bundle that proves nothing is not read again, in seconds."""
+_Asked = tuple[ProjectId, str, str]
+"""The project, the hash of the program, and the hash of the trusted root."""
+
+
+class BuildProofs:
+    """Proves the builds of programs, and remembers what was proven.
+
+    Args:
+        programs: reads the bundles.
+        verifier: verifies them.
+        journal: remembers the latest build of each rule.
+        roots: the trusted roots that the operator provides, by their SHA-256.
+    """
+
+    def __init__(
+        self,
+        programs: PublishedPrograms,
+        verifier: BundleVerifier,
+        journal: Journal,
+        roots: Mapping[str, bytes],
+    ) -> None:
+        self._programs = programs
+        self._verifier = verifier
+        self._journal = journal
+        self.roots = roots
+        self._proven = Recent[_Asked, Origin](_MOST_REMEMBERED)
+        # Known and unknown payers are remembered separately, as for compilations (RN165).
+        self._failed = Recent[tuple[_Asked, bool], tuple[float, Reason]](_MOST_REMEMBERED)
+
+    async def prove(self, grant: RunGrant, rule: ByBuilds, sha256: str, payer: Payer) -> ByHash:
+        """Return a rule for a program that is proven to be a build which a grant admits.
+
+        Args:
+            grant: a live grant whose condition admits the caller.
+            rule: its rule. The program is the active version of the project, and has the target.
+            sha256: hash of the program, 64 lower-case hex digits.
+            payer: whose turn the verification takes.
+        Raises:
+            RunRefused: `build-not-proven`, or a reason why that is not known.
+        """
+        builds = rule.builds
+        origin = await self._origin(rule.project, sha256, builds.trusted_root, payer)
+        try:
+            require_trusted(origin, builds)
+        except ProvenanceInvalid as invalid:
+            raise RunRefused("build-not-proven", invalid.message) from invalid
+        # PV21: before a secret is read, so that a runner that ends here admits nothing older later
+        is_admitted = await self._journal.record_build(
+            _digest(grant, rule),
+            origin.number,
+            sha256,
+            ends_at=grant.expires_at,
+            now=SystemClock.now(),
+        )
+        if not is_admitted:
+            raise RunRefused(
+                "build-not-proven",
+                f"run {origin.run}, attempt {origin.attempt}: a later build was admitted before, or"
+                " another program of this run",
+            )
+        return ByHash(sha256, project=rule.project, build=origin.build, is_proven=True)
+
+    async def _origin(self, project: ProjectId, sha256: str, root: str, payer: Payer) -> Origin:
+        """Return the origin that the bundle of a program proves by a trusted root."""
+        asked = project, sha256, root
+        origin = self._proven.get(asked)
+        if origin is not None:
+            return origin
+        failed_at, reason = self._failed.get((asked, payer.is_known), (0.0, None))
+        if reason is not None and time.monotonic() - failed_at < _FAILED_S:
+            raise RunRefused(reason.code, reason.detail)
+        try:
+            origin = await self._verified(project, sha256, root, payer)
+        except RunRefused as refused:
+            if refused.reason.code == "build-not-proven":
+                failure = time.monotonic(), refused.reason
+                self._failed.put((asked, payer.is_known), failure)
+            raise
+        self._proven.put(asked, origin)
+        return origin
+
+    async def _verified(self, project: ProjectId, sha256: str, root: str, payer: Payer) -> Origin:
+        """Read and verify the bundle of a program."""
+        document = self.roots.get(root)
+        if document is None:  # PV18: the operator has replaced it since the grant was delivered
+            raise RunRefused(
+                "build-not-proven",
+                f"the runner does not have the trusted root {root} of the grant; its owner has to"
+                " grant again",
+            )
+        bundle = await self._programs.provenance(project, sha256)
+        if bundle is None:
+            raise RunRefused("build-not-proven", "the version has no provenance bundle")
+        return await self._verifier.verify(bundle, sha256, document, payer, project.developer)
+
+
+def _digest(grant: RunGrant, rule: ByBuilds) -> bytes:
+    """Return the name of a rule in the journal (PV21).
+
+    The trusted root and the first run are left out, so that a later grant of the same builds goes
+    on with the number of the former one.
+    """
+    builds = to_builtins(rule.builds)
+    for name in ("trustedRoot", "leastRun", "leastAttempt"):
+        del builds[name]
+    named = [grant.owner, rule.project.text, builds]
+    return hashlib.sha256(canonical_bytes(named)).digest()
+
+
+def missing_root(builds: TrustedBuilds, roots: Mapping[str, bytes]) -> str:
+    """Return why a runner cannot verify the builds of a grant, or an empty text (PV18)."""
+    if builds.trusted_root in roots:
+        return ""
+    known = ", ".join(sorted(roots)) or "none"
+    return (
+        f"the grant names the trusted root {builds.trusted_root}, which this runner does not have;"
+        f" it has: {known}"
+    )
