@@ -47,6 +47,7 @@ from sealspace.errors import (
     NodeRefused,
     NotFound,
     NotGranted,
+    ResponseTooLarge,
     SealspaceError,
     StatementInvalid,
     Unauthorized,
@@ -285,7 +286,7 @@ class PublishedPrograms:
             bundle = await self._private_reader(project, MAX_BUNDLE_BYTES)(key)
             if bundle is None:
                 bundle = await self.public_reader(project, MAX_BUNDLE_BYTES)(key)
-        except ValueTooLarge as exc:
+        except (ResponseTooLarge, ValueTooLarge) as exc:
             raise RunRefused(
                 "build-not-proven", f"the provenance bundle is longer than {MAX_BUNDLE_BYTES} bytes"
             ) from exc

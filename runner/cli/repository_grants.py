@@ -124,15 +124,19 @@ async def program_rules(
             "a grant for a build requires --repository, --ref and one --program DID/NAME, without"
             " --follow"
         )
+    if wanted.later and wanted.trusted_root is None:
+        raise click.UsageError(
+            "--later-builds requires --trusted-root FILE: the runner has to have the same file"
+        )
     project = project_of(programs[0])
     active = await _active_build(client, project, wanted)
-    if not wanted.later:
+    if not wanted.later or wanted.trusted_root is None:
         return (active,)
     return (await _later_builds(client, project, active.wasm_sha256, wanted.trusted_root),)
 
 
 async def _later_builds(
-    client: Client, project: ProjectId, sha256: str, trusted_root: Path | None
+    client: Client, project: ProjectId, sha256: str, trusted_root: Path
 ) -> ByBuilds:
     """Return a rule for the active build of a project and all later ones (PV17).
 
@@ -143,10 +147,6 @@ async def _later_builds(
         verify_origin,
     )
 
-    if trusted_root is None:
-        raise click.UsageError(
-            "--later-builds requires --trusted-root FILE: the runner has to have the same file"
-        )
     root = named_root(read_named(trusted_root, most_bytes=MAX_TRUSTED_ROOT_BYTES))
     read = reader(client, project)
     version = await read_version(read, project, sha256)

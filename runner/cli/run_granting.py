@@ -151,7 +151,7 @@ async def grant_runner(
     """
     if refreshes:
         texts = (secrets, programs, hosts, wanted.ref, wanted.workflow)
-        has_terms = any((*texts, follows, allow_unbound, for_job))
+        has_terms = any((*texts, follows, allow_unbound, for_job, wanted.later))
         has_terms = has_terms or callers.condition != Owner() or limits != GrantLimits()
         if has_terms:
             raise click.UsageError("--refresh changes the build alone: leave out other terms")
@@ -164,6 +164,8 @@ async def grant_runner(
         raise click.UsageError("--all requires --refresh")
     if for_job and wanted.repository is None:
         raise click.UsageError("--for-job requires --repository")
+    if for_job and wanted.later:
+        raise click.UsageError("--later-builds needs no job: leave out --for-job")
     if not secrets or not programs:
         raise click.UsageError("name what to grant: --secret NAME and --program SHA256|DID/NAME")
     named = [parse_secret_label(label) for label in secrets]

@@ -40,6 +40,7 @@ def test_children_import_nothing_that_holds_keys() -> None:
         "guest_python",
         "guest_storage",
         "linear_memory",
+        "provenance_child",
         "run_child",
         "template",
         "wasm",

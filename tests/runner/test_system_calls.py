@@ -27,6 +27,7 @@ from runner.tasks.folders import task_folders
 from tee_backend.confinement.allowed_calls import (
     BODY_CHILD,
     COMPILE_CHILD,
+    PROVENANCE_CHILD,
     RUN_CHILD,
     TASK_CHILD,
 )
@@ -36,11 +37,12 @@ from tee_backend.confinement.system_calls import CallList
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-KINDS: tuple[Module, ...] = ("_run_child", "_compile_child", "_body_child")
+KINDS: tuple[Module, ...] = ("_run_child", "_compile_child", "_body_child", "_provenance_child")
 _LISTS: dict[Module, CallList] = {
     "_run_child": RUN_CHILD,
     "_compile_child": COMPILE_CHILD,
     "_body_child": BODY_CHILD,
+    "_provenance_child": PROVENANCE_CHILD,
     "_task_child": TASK_CHILD,
 }
 

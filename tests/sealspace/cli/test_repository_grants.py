@@ -32,6 +32,7 @@ from sealspace.apps.provenance import parse_trusted_root
 from sealspace.cli.exit_status import EXIT_STATUS
 from sealspace.cli.owner.owner_profile import read_wallet
 from sealspace.client import Client
+from sealspace.documents.trusted_roots import named_root
 from sealspace.errors import DecryptDenied, NotGranted
 from sealspace.secrets import parse_secret_label
 from sealspace.wire.token_line import read_token
@@ -53,10 +54,15 @@ def authority() -> SigstoreAuthority:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunnerStage]:
+async def stage(
+    tmp_path_factory: pytest.TempPathFactory, authority: SigstoreAuthority
+) -> AsyncIterator[RunnerStage]:
     """One runner for the tests of this module."""
+    root = named_root(authority.trusted_root)
     async with AsyncExitStack() as stack:
-        yield await runner_stage(stack, tmp_path_factory.mktemp("runner"))
+        yield await runner_stage(
+            stack, tmp_path_factory.mktemp("runner"), roots={root.sha256: root.document}
+        )
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -386,6 +392,47 @@ async def test_trusted_roots(person: RepositoryOwner) -> None:
         assert ran.status == status, (data[:20], ran)
 
 
+async def test_a_grant_to_later_builds(person: RepositoryOwner) -> None:
+    """PV17: a command grants once; later builds get the secret, and an older one does not."""
+    desk, programs = person.desk, person.stage.runner.programs
+    await person.publish(FIRST, run=20)
+    without_root = [one for one in person.granting("--later-builds") if one not in person.root]
+    refused = await desk.run(*without_root)
+    assert refused.status == 2 and "requires --trusted-root" in refused.err, refused
+    for words in (
+        person.granting("--later-builds", "--for-job"),
+        person.refreshing("--later-builds"),
+    ):
+        refused = await desk.run(*words)
+        assert refused.status == 2 and "leave out" in refused.err, refused
+    granted = await desk.run(*person.granting("--later-builds"))
+    assert granted.status == 0, granted
+    assert "from run 20 on; the runner verifies each build" in granted.out
+    assert await person.gets_the_secret(None)
+    (listed,) = await person.grants()
+    (rule,) = listed["run"]["programs"]
+    assert rule["builds"]["leastRun"] == 20
+    assert rule["builds"]["signer"] == f"{WORKFLOW}@{REF}"
+    for commit, run, gets in ((SECOND, 21, True), ("c3" * 20, 20, False), ("d4" * 20, 22, True)):
+        await person.publish(commit, run=run)
+        programs._found.clear()  # as after 5 s (RN53)
+        assert await person.gets_the_secret(None) is gets, commit
+    assert len(await person.grants()) == 1
+
+
+async def test_later_builds_by_a_root_that_the_runner_lacks(person: RepositoryOwner) -> None:
+    """PV18: the runner refuses a grant by another trusted root, and says which it has."""
+    other = SigstoreAuthority()
+    _, bundle, sha256 = person.built(FIRST)
+    Path(bundle).write_bytes(other.bundle(sha256, commit=FIRST))
+    (person.folder / "root.json").write_bytes(other.trusted_root)
+    program = str(person.folder / "program.wasm")
+    publish = ("project", "publish", "digest", program, "--provenance", bundle, *person.root)
+    assert (await person.desk.run(*publish)).status == 0
+    ran = await person.desk.run(*person.granting("--later-builds"))
+    assert ran.status != 0 and "does not have" in ran.err, ran
+
+
 async def test_the_page(person: RepositoryOwner, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page's commands have the results that the page states."""
     page = (CHECKOUT / "docs" / "how-to" / "secrets-for-a-repository.md").read_text("utf-8")
@@ -403,7 +450,7 @@ async def test_the_page(person: RepositoryOwner, monkeypatch: pytest.MonkeyPatch
             command = words.removeprefix("sealspace ").split()
             if command[1] in ("grant", "publish"):
                 command += ["--trusted-root", "root.json"]
-            ran = await (job(person, token, *command) if at == 6 else person.desk.run(*command))
+            ran = await (job(person, token, *command) if at == 7 else person.desk.run(*command))
             assert ran.status == 0, (line, ran)
             if "--for-job" in command:
                 token = ran.out.split()[-1]
@@ -413,8 +460,8 @@ async def test_the_page(person: RepositoryOwner, monkeypatch: pytest.MonkeyPatch
     assert f"API_KEY={SECRET}" in printed[4]
     assert f"{FIRST} → {SECOND}" in printed[5]
     assert "unchanged" in printed[6]
-    assert f"none → {SECOND}" in printed[8]
-    assert "trusted root root.json, 0 days old" in printed[9] and SECOND in printed[9]
+    assert f"none → {SECOND}" in printed[9]
+    assert "trusted root root.json, 0 days old" in printed[10] and SECOND in printed[10]
 
 
 async def test_a_grant_to_another_runner_is_none_to_this_one(person: RepositoryOwner) -> None:

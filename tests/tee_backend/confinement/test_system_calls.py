@@ -11,6 +11,7 @@ import pytest
 from tee_backend.confinement.allowed_calls import (
     BODY_CHILD,
     COMPILE_CHILD,
+    PROVENANCE_CHILD,
     RUN_CHILD,
     SQL_CHILD,
     STARTING,
@@ -25,6 +26,7 @@ _LISTS = {
     "run": RUN_CHILD,
     "compile": COMPILE_CHILD,
     "body": BODY_CHILD,
+    "provenance": PROVENANCE_CHILD,
     "task": TASK_CHILD,
     "sql": SQL_CHILD,
 }
