@@ -245,8 +245,8 @@ class Journal:
                 if not _has_room(connection, now):
                     return False
             else:
-                *last_number, last_sha256, last_ends_at = row
-                last = RunNumber(*last_number)
+                last_run, last_attempt, last_sha256, last_ends_at = row
+                last = RunNumber(run=last_run, attempt=last_attempt)
                 if number < last or (number == last and sha256 != last_sha256):
                     return False
                 if number == last and ends_at <= last_ends_at:

@@ -74,6 +74,11 @@ class WantedBuild(NamedTuple):
         texts = (self.repository, self.ref, self.workflow)
         return not any(text is not None for text in texts) and not self.later
 
+    @property
+    def suits_job(self) -> bool:
+        """Whether a job can grant to the build. A grant to later builds needs no job."""
+        return self.repository is not None and not self.later
+
 
 build_options = gathering(
     "wanted",

@@ -162,10 +162,8 @@ async def grant_runner(
         )
     if everything:
         raise click.UsageError("--all requires --refresh")
-    if for_job and wanted.repository is None:
-        raise click.UsageError("--for-job requires --repository")
-    if for_job and wanted.later:
-        raise click.UsageError("--later-builds needs no job: leave out --for-job")
+    if for_job and not wanted.suits_job:
+        raise click.UsageError("--for-job requires --repository; leave out --later-builds")
     if not secrets or not programs:
         raise click.UsageError("name what to grant: --secret NAME and --program SHA256|DID/NAME")
     named = [parse_secret_label(label) for label in secrets]

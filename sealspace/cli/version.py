@@ -13,7 +13,7 @@ from click.shell_completion import get_completion_class
 from capabilities.strict_base64 import encode_url
 
 from .. import __version__
-from ..documents.builds import repository_of
+from ..documents.builds import MAX_BUNDLE_BYTES, repository_of
 from ..errors import ProvenanceInvalid
 from ..own_packages import DISTRIBUTION, PACKAGES
 from ..printable import printable
@@ -60,7 +60,7 @@ def version(
     """
     build, lines = None, [__version__]
     if bundle is not None:
-        from ..apps.provenance import MAX_BUNDLE_BYTES, require_build, verify_provenance  # an extra
+        from ..apps.provenance import require_build, verify_provenance  # an extra
 
         repository = repository_of(repository)
         data = _installed_records() if file is None else file.read_bytes()

@@ -12,7 +12,7 @@ Example:
 """
 
 import re
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 from msgspec import Meta
 
@@ -25,7 +25,7 @@ COMMIT = r"[0-9a-f]{40}(?:[0-9a-f]{24})?"
 Commit = Annotated[str, Meta(pattern=rf"\A{COMMIT}\Z")]
 MAX_BUNDLE_BYTES = 256 * 1024
 """Longest provenance bundle (PV1)."""
-GITHUB_ISSUER = "https://token.actions.githubusercontent.com"
+GITHUB_ISSUER: Final = "https://token.actions.githubusercontent.com"
 """Issuer of the identities of jobs of GitHub Actions."""
 _REPOSITORY = r"github\.com/[A-Za-z0-9][A-Za-z0-9-]{0,38}/(?!\.\.?(?:/|\Z))[A-Za-z0-9._-]{1,100}"
 

@@ -191,13 +191,11 @@ class RunStatement:
         """
         allowing: list[ProgramRule] = []
         for rule in self.programs:
-            match rule:
-                case ByHash():
-                    allows = rule.wasm_sha256 == wasm_sha256 and rule.project in (None, project)
-                case ByProject():
-                    allows = rule.project == active_of
-                case ByBuilds():
-                    allows = False
+            allows = False
+            if isinstance(rule, ByHash):
+                allows = rule.wasm_sha256 == wasm_sha256 and rule.project in (None, project)
+            elif isinstance(rule, ByProject):
+                allows = rule.project == active_of
             if allows:
                 allowing.append(rule)
         return allowing

@@ -15,13 +15,9 @@ from sigstore.verify import Verifier
 from sigstore.verify.policy import UnsafeNoOp
 from sigstore_authority import BUILT_AT, CERTIFICATE_LIFETIME, Deviations, SigstoreAuthority
 
-from sealspace.apps.provenance import (
-    MAX_BUNDLE_BYTES,
-    MAX_TRUSTED_ROOT_BYTES,
-    parse_trusted_root,
-    verify_provenance,
-)
-from sealspace.documents.builds import Build
+from sealspace.apps.provenance import parse_trusted_root, verify_provenance
+from sealspace.documents.builds import MAX_BUNDLE_BYTES, Build
+from sealspace.documents.trusted_roots import MAX_TRUSTED_ROOT_BYTES
 from sealspace.errors import ProvenanceInvalid
 
 AUTHORITY = SigstoreAuthority()

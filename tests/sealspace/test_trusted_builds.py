@@ -80,7 +80,7 @@ def test_PV17_each_part_of_the_build_is_compared(claim: str, change: dict[str, A
 
 
 def test_PV17_a_statement_of_builds_round_trips() -> None:
-    value = {"programs": [{"project": f"{DID}/a", "builds": BUILDS_JSON}]}
+    value: dict[str, Any] = {"programs": [{"project": f"{DID}/a", "builds": BUILDS_JSON}]}
     statement = parse_run_statement(value)
     project = parse_project(f"{DID}/a")
     assert statement.programs == (ByBuilds(project, BUILDS),)

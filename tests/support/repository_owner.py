@@ -20,6 +20,7 @@ from tests_support import FixedClock
 
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.clock_and_entropy import Clock, SystemClock
+from capabilities.strict_json import JsonObject
 from sealspace.apps.backends import policy_for
 from sealspace.apps.run_calls import call_right
 from sealspace.apps.runners import call_runner
@@ -132,7 +133,7 @@ class RepositoryOwner:
 
     async def gets_the_secret(self, sha256: str | None, project: str = "digest") -> bool:
         """Call a version, or the active one, and return whether it got the secret."""
-        source = {"project": f"{self.owner}/{project}"}
+        source: JsonObject = {"project": f"{self.owner}/{project}"}
         if sha256 is not None:
             source["version"] = sha256
         async with self.desk_client() as client:
