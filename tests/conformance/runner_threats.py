@@ -66,6 +66,19 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         _REPLAYS + "test_a_stranger_s_manifest_for_the_bytes_of_a_grant",
         _REPLAYS + "test_a_former_grant_of_hosts_without_a_project",
     ),
+    "3.8 a build of another repository, ref, workflow or authority gets the secrets of a grant to "
+    "later builds; the operator's clock or trusted root lies": (
+        "runner/test_trusted_builds.py::test_builds_of_another_origin",
+        "runner/test_trusted_builds.py::test_a_grant_by_another_trusted_root",
+        "runner/test_trusted_builds.py::test_a_trusted_root_that_was_rotated",
+        "runner/test_trusted_builds.py::test_the_clock_of_the_operator_proves_nothing",
+        "sealspace/test_trusted_builds.py::test_PV17_each_part_is_compared",
+    ),
+    "3.8 an older build with a known weakness is active again under a grant to later builds": (
+        "runner/test_trusted_builds.py::test_an_older_run_or_attempt",
+        "runner/test_trusted_builds.py::test_the_number_outlives_the_process",
+        "runner/test_trusted_builds.py::test_a_restored_journal_is_bounded_by_the_grant",
+    ),
     "3.8 a developer states another repository for a version, or the node shows another index of "
     "commits": (
         _BUILD_GRANTS + "test_no_hash_gets_a_secret_that_no_bundle_proved",
