@@ -1,6 +1,8 @@
 """Tests of what a grant to later builds names, without a runner (PV17, PV18)."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,12 +10,14 @@ from msgspec import structs, to_builtins
 from sigstore_authority import SigstoreAuthority
 
 from capabilities.strict_json import shaped
+from runner.cli.runner_serve import roots_of
 from sealspace.apps.provenance import parse_trusted_root, verify_origin
 from sealspace.documents.builds import GITHUB_ISSUER, Origin, TrustedBuilds, require_trusted
 from sealspace.documents.project_names import parse_project
 from sealspace.documents.run_grants import ByBuilds, parse_run_statement, run_statement_json
 from sealspace.documents.trusted_roots import MAX_TRUSTED_ROOT_BYTES, named_root
 from sealspace.errors import InvalidInput, ProvenanceInvalid
+from sealspace.service.command_errors import ConfigurationError
 
 SHA256 = "ab" * 32
 DID = "did:key:z6MkjRuJtMxfTErK59VWeV7FELxpsvzSUQ3AC6DmdNPFjaXx"
@@ -172,3 +176,15 @@ def test_PV18_the_name_of_a_trusted_root() -> None:
 
 def test_PV17_a_record_is_read_strictly() -> None:
     assert shaped(BUILDS_JSON, TrustedBuilds) == BUILDS
+
+
+def test_PV18_the_trusted_roots_of_an_operator(tmp_path: Path) -> None:
+    """PV18: an operator gives at most four files, and one that cannot be read stops the start."""
+    good, bad = tmp_path / "root.json", tmp_path / "bad.json"
+    good.write_bytes(AUTHORITY.trusted_root)
+    bad.write_bytes(b"{")
+    assert roots_of(SimpleNamespace(root_files=(good,))) == {ROOT.sha256: ROOT.document}
+    assert roots_of(SimpleNamespace(root_files=())) == {}
+    for files in ((bad,), (good,) * 5):
+        with pytest.raises(ConfigurationError):
+            roots_of(SimpleNamespace(root_files=files))
