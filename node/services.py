@@ -12,6 +12,7 @@ from spaces.grants.hosting import HostingPolicy
 from spaces.space_errors import StoreFull
 from spaces.sql.databases import Databases
 from spaces.store.contract import Check, Record, Store
+from spaces.store.sequence_waits import SequenceWaits
 from spaces.values.quota import QuotaPolicy
 from spaces.values.value_storage import Values
 from tee_backend.attestation.trust_root import TrustRoot
@@ -61,6 +62,7 @@ class Services:
     databases: Databases | None
     issuer_keys: IssuerKeys
     counter: RequestCounter | None
+    waits: SequenceWaits
     cohort: Cohort = field(default_factory=Cohort)
 
     def now(self) -> float:

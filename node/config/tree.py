@@ -457,6 +457,18 @@ class Limits(Section):
     quotes_waiting: Annotated[
         int, about("Quotes in one worker that may wait for verification.", ge=1, le=10_000)
     ] = 64
+    feed_waits: Annotated[
+        int,
+        about(
+            "Calls of the change feed in one worker that may wait for a change, up to half of"
+            " `http.max_connections`. 0 means that none may.",
+            ge=0,
+        ),
+    ] = 1024
+    feed_waits_per_owner: Annotated[
+        int,
+        about("Calls that may wait in one worker for changes in the spaces of one owner.", ge=1),
+    ] = 256
 
 
 class Retention(Section):

@@ -50,6 +50,11 @@ CORS_HEADERS = {
 }
 
 
+async def _end_waits(app: web.Application) -> None:
+    """Answer the calls that wait for a change, before the listener waits for its requests."""
+    app[SERVICES].waits.close()
+
+
 async def _close_databases(app: web.Application) -> None:
     databases = app[SERVICES].databases
     assert databases is not None  # `build_app` adds this function only if there are databases
@@ -64,6 +69,8 @@ def build_app(services: Services, routes: Iterable[Route] = SERVED) -> web.Appli
     # A service's application shares the node's databases, and must not close them.
     if services.databases is not None and routes is SERVED:
         app.on_cleanup.append(_close_databases)
+    if routes is SERVED:
+        app.on_shutdown.append(_end_waits)
     if serves_console(services.config.http):
         app[CONSOLE] = load_console(services.config.http.console_runner)
     log = request_log(services.config, services.keyring)

@@ -27,6 +27,7 @@ from spaces.sql.database_rows import DATABASES_FOLDER
 from spaces.sql.databases import Databases
 from spaces.store.contract import ABSENT, Check, Commit, Put, Store, commit_puts, read_row
 from spaces.store.lmdb.engine import socket_path_for
+from spaces.store.sequence_waits import SequenceWaits, WaitBounds
 from spaces.values.value_storage import Values
 
 from ..collateral.collateral_source import configured_source, refresh_rules
@@ -54,6 +55,7 @@ from ..storage.objects import claim_objects, open_objects
 from ..storage.root_secrets import opened_keyring, record_root_secret
 from ..storage.stores import recorded_text, refuse_unsafe_copy, start_refused
 from .keeper_launch import SQL_SOCKET
+from .open_files import own_files
 
 
 async def claim_store(
@@ -112,6 +114,19 @@ async def claim_store(
         databases=_databases(config),
         issuer_keys=IssuerKeys(config.oidc.issuers),
         counter=counter,
+        waits=SequenceWaits(store, _wait_bounds(config)),
+    )
+
+
+def _wait_bounds(config: Config) -> WaitBounds:
+    """Return how many calls of the change feed may wait in this process (CF13).
+
+    They take at most half of the connections that the process, and a client address, may have.
+    """
+    return WaitBounds(
+        most=min(config.limits.feed_waits, own_files(config).connections // 2),
+        most_per_owner=config.limits.feed_waits_per_owner,
+        most_per_client=(config.http.connections_per_client + 1) // 2,
     )
 
 

@@ -67,6 +67,17 @@ class Clocks(NamedTuple):
 
 
 @runtime_checkable
+class CountedStore(Protocol):
+    """A store that counts its commits."""
+
+    def last_commit(self) -> int:
+        """Return the number of the last commit of any process.
+
+        This takes microseconds, and reads no row.
+        """
+
+
+@runtime_checkable
 class SharedStore(Protocol):
     """A store whose database is shared by several machines."""
 

@@ -39,6 +39,10 @@ OPERATION: web.RequestKey[Operation] = web.RequestKey("operation", str)  # type:
 """Set if the token, not the route, determines the operation. Used for metrics and logs only."""
 
 
+WAITED_NS: web.RequestKey[int] = web.RequestKey("waited_ns", int)
+"""Nanoseconds for which a request waited for a change on purpose. Set if it did."""
+
+
 class RequestBody(FrozenStruct):
     """The type and the size limit of a request body."""
 
@@ -222,6 +226,7 @@ class _BoundRoute:
     ) -> None:
         """Count an answer, and log it."""
         operation = self._operation or request.pop(OPERATION, "other")
+        began_ns += request.pop(WAITED_NS, 0)  # a wait does not make a request slow
         if self._counter is not None:
             self._counter.answered(operation, response.status, began_ns)
         if self._note is not None:

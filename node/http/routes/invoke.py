@@ -14,6 +14,7 @@ from ...operations.operation_table import OPEN_KEY, plan_call
 from ...operations.values.kv_batch import BatchFound
 from ...operations.values.kv_get import Value
 from ...operations.values.kv_list import Paths
+from ...operations.values.kv_sync import Waited
 from ...operations.values.kv_write import Written
 from ...operations.values.plan import Message
 from ...refusal import Refusal
@@ -27,7 +28,7 @@ from ..messages.http_requests import (
     token_of,
 )
 from ..messages.problems import PLACE
-from ..messages.route import OPERATION
+from ..messages.route import OPERATION, WAITED_NS
 from ..messages.value_answers import batch_read_answer, stream_answer, value_answer
 
 _TOO_LARGE = "body-too-large"  # 413, unlike larger bodies of other routes (Q2)
@@ -57,6 +58,9 @@ def message_of(request: web.Request, http: Http) -> Message:
     def is_gone() -> "bool":
         return request.transport is None or request.transport.is_closing()
 
+    def note_wait(waited_ns: int) -> None:
+        request[WAITED_NS] = waited_ns
+
     return Message(
         headers=request.headers,
         client=client_address(request, http),
@@ -64,11 +68,25 @@ def message_of(request: web.Request, http: Http) -> Message:
         pieces=pieces,
         whole_body=whole_body,
         is_gone=is_gone,
+        note_wait=note_wait,
     )
 
 
 _SQLITE = {"Content-Type": "application/x-sqlite3"}
 _CACHE = {"Cache-Control": "private, no-cache"}
+
+
+def _page_answer(page: Paths | Waited) -> web.Response:
+    """Convert a page of keys, or of changes that the caller waited for, to an HTTP response."""
+    if isinstance(page, Waited):
+        return json_answer(page.page, headers={"Preference-Applied": f"wait={page.wait_s}"})
+    headers = {"x-tinycloud-truncated": "false"}
+    if page.next_cursor is not None:
+        headers = {
+            "x-tinycloud-truncated": "true",
+            "x-tinycloud-next-cursor": page.next_cursor,
+        }
+    return json_answer(page.paths, headers=headers)
 
 
 async def invocation_answer(request: web.Request, services: Services, result: object) -> object:
@@ -92,14 +110,8 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
                 )
         case Written(etag):
             return empty_answer() if etag is None else WholeAnswer(b"", {"ETag": etag})
-        case Paths():
-            headers = {"x-tinycloud-truncated": "false"}
-            if result.next_cursor is not None:
-                headers = {
-                    "x-tinycloud-truncated": "true",
-                    "x-tinycloud-next-cursor": result.next_cursor,
-                }
-            return json_answer(result.paths, headers=headers)
+        case Paths() | Waited():
+            return _page_answer(result)
         case Head():
             return WholeAnswer(
                 b"", {**result.metadata, **result.last_modified, "ETag": result.etag_header}

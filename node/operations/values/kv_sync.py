@@ -18,6 +18,7 @@ from capabilities.frozen_struct import AcyclicStruct
 from capabilities.resources import SpaceResource, extends
 from capabilities.tokens import Capability
 from spaces.keyspace import space_keys
+from spaces.store.sequence_waits import Ending, Waiting, WaitingPlace
 from spaces.store.sequences import SequenceState, sequence_of
 from spaces.values.changes import Change, ChangesPage, ChangesQuery, read_changes
 from spaces.values.deleted_paths import feed_start_of
@@ -32,6 +33,10 @@ from .sync_cursor import NONCE_BYTES, Place, open_cursor, parse_cursor, seal_cur
 _DEFAULT_LIMIT = 500
 _LIMIT_HEADER = "x-tinycloud-limit"
 _CURSOR_HEADER = "x-tinycloud-cursor"
+_PREFER_HEADER = "prefer"
+MAX_WAIT_S = 60
+"""The longest wait for a change, in seconds."""
+_MAX_WAIT_DIGITS = 9
 RETENTION_HEADER = "x-tinycloud-retention-grant"
 
 
@@ -67,6 +72,18 @@ class Changes(AcyclicStruct):
     authority: Window
 
 
+class Waited(AcyclicStruct):
+    """A page for which the call had a place to wait.
+
+    Attributes:
+        page: the page.
+        wait_s: the longest wait that the node accepted, in seconds.
+    """
+
+    page: Changes
+    wait_s: int
+
+
 class _Call(AcyclicStruct):
     """A call of the feed, before it is authorised.
 
@@ -76,6 +93,7 @@ class _Call(AcyclicStruct):
         cursor: the cursor as sent, or None at the beginning.
         place: what the cursor contains; None without a cursor, or if it is from elsewhere.
         retention: the cid of the retention grant, or None.
+        wait_s: how long an empty page may wait for a change, in seconds.
     """
 
     resource: SpaceResource
@@ -83,6 +101,7 @@ class _Call(AcyclicStruct):
     cursor: str | None
     place: Place | None
     retention: "_RetentionCid | None"
+    wait_s: int
 
     @property
     def prefix(self) -> str:
@@ -113,31 +132,106 @@ class _RetentionCid(AcyclicStruct):
     digest: Digest | None
 
 
-async def sync(request: Request) -> Changes:
-    """Return a page of the changes below a prefix.
+async def sync(request: Request) -> Changes | Waited:
+    """Return a page of the changes below a prefix; wait for it if the caller wants that (CF11).
 
     Raises:
         Refusal: `bad-option`, the token has other capabilities too, or a header is malformed;
             `space-not-found`; `retention-refused`; `sync-reset`, the reader has to start again.
         CaveatRefused: the grant is for one path alone.
+        ConnectionError: the client has disconnected while it waited.
         Errors of `read_call`.
     """
-    services = request.services
     asked = _parse(request)
+    found = await _read(request, asked, asked.place, records_use=True)
+    assert found is not None  # a call begins where its cursor says
+    if found.has_changes or asked.cursor is None or asked.wait_s == 0:
+        return found.page
+    waiting = Waiting(
+        owner=asked.resource.space.owner,
+        client=request.message.client,
+        wait_s=asked.wait_s,
+        is_gone=request.message.is_gone,
+    )
+    with request.services.waits.place(waiting) as place:
+        if place is None:
+            return found.page
+        return await _wait(request, asked, place, found)
+
+
+async def _wait(
+    request: Request, asked: _Call, place: WaitingPlace, found: "_Found"
+) -> Changes | Waited:
+    """Wait for a page with changes, and judge the call again before it is answered (CF12)."""
+    cohort = request.services.cohort
+    sequence = space_keys(asked.resource.space).sequence
+    while True:
+        # Other requests need not wait for this one to come to the same stage.
+        cohort.answered(1)
+        try:
+            ending = await place.until_changed(sequence, found.sequence_row)
+        finally:
+            cohort.arrived(1)
+            request.message.note_wait(place.waited_ns)
+        if ending is Ending.GONE:
+            raise ConnectionResetError("the client has disconnected")
+        # The rows up to here contain no change for this reader, so they are not read again.
+        read = await _read(request, asked, found.examined, records_use=False)
+        if read is None:  # these rows were lost
+            read = await _read(request, asked, asked.place, records_use=False)
+            assert read is not None  # as in `sync`
+        found = read
+        if ending in (Ending.GIVEN_UP, Ending.CLOSED):
+            return found.page
+        if found.has_changes or ending is Ending.OVER:
+            return Waited(page=found.page, wait_s=asked.wait_s)
+
+
+class _Found(AcyclicStruct):
+    """A page that was read.
+
+    Attributes:
+        page: the answer.
+        has_changes: whether it contains changes, or more follow.
+        sequence_row: the value of the row of the sequence; empty without a row.
+        examined: the last number of the space when the page was read.
+    """
+
+    page: Changes
+    has_changes: bool
+    sequence_row: bytes
+    examined: Place
+
+
+async def _read(
+    request: Request, asked: _Call, start: Place | None, *, records_use: bool
+) -> _Found | None:
+    """Authorise a call, and read the page that begins after a place.
+
+    Returns None if `start` is a later place than that of the call, and is not in the store any
+    more.
+    """
+    services = request.services
     own = space_keys(asked.resource.space)
-    after = 0 if asked.place is None else asked.place.position
+    after = 0 if start is None else start.position
     first_range = asked.query(after=after).first_range()
     call = await read_call(
-        services, request.invocation, (own.sequence, own.feed_start), (first_range,)
+        services,
+        request.invocation,
+        (own.sequence, own.feed_start),
+        (first_range,),
+        records_use=records_use,
     )
     call.require_hosted()
     _refuse_single_path(request.invocation.capabilities[0], asked.resource)
     retain_until = await _retain_until(services, call, asked)
     state = sequence_of(call.records[0])
     place = _valid_place(asked, state, feed_start=feed_start_of(call.records[1]))
+    if start is not None and not state.contains(start.position, start.history):
+        return None
     query = asked.query(after=after, floor=place.floor, until=state.number)
     page = await read_changes(services.store, query, call.pages[0])
-    return Changes(
+    answer = Changes(
         changes=tuple([_shown(change) for change in page.changes]),
         more=page.more,
         cursor=_next_cursor(services, asked, place, page),
@@ -147,6 +241,13 @@ async def sync(request: Request) -> Changes:
             prefix=asked.prefix,
         ),
         authority=_window(call.cited, retain_until),
+    )
+    row = call.records[0]
+    return _Found(
+        page=answer,
+        has_changes=bool(page.changes) or page.more,
+        sequence_row=b"" if row is None else row.value or b"",
+        examined=replace(place, position=state.number),
     )
 
 
@@ -170,6 +271,7 @@ def _parse(request: Request) -> _Call:
         cursor=cursor,
         place=place,
         retention=_retention_of(headers.get(RETENTION_HEADER)),
+        wait_s=_wait_of(headers.get(_PREFER_HEADER, "")),
     )
 
 
@@ -201,6 +303,22 @@ def _limit_of(text: str | None) -> int:
         if 1 <= limit <= MAX_LIST_LIMIT:
             return limit
     raise Refusal("bad-option", f"{_LIMIT_HEADER} must be between 1 and {MAX_LIST_LIMIT}")
+
+
+def _wait_of(text: str) -> int:
+    """Return the seconds that a caller prefers to wait (RFC 7240); 0 without such a preference.
+
+    A preference that is malformed or unknown is ignored, as the RFC demands.
+    """
+    for preference in text.split(","):
+        name, _, value = preference.partition(";")[0].partition("=")
+        seconds = value.strip().strip('"')
+        if name.strip().lower() != "wait":
+            continue
+        if not (seconds.isascii() and seconds.isdecimal() and len(seconds) <= _MAX_WAIT_DIGITS):
+            return 0
+        return min(int(seconds), MAX_WAIT_S)
+    return 0
 
 
 def _retention_of(text: str | None) -> _RetentionCid | None:
@@ -255,7 +373,8 @@ def _valid_place(asked: _Call, state: SequenceState, *, feed_start: int) -> Plac
 
 def _next_cursor(services: Services, asked: _Call, place: Place, page: ChangesPage) -> str:
     """Return the cursor for the next page; that of the call if nothing is new (CF7)."""
-    if asked.cursor is not None and page.number == place.position:
+    is_new = page.number != place.position and (page.changes or page.more)
+    if asked.cursor is not None and not is_new:
         return asked.cursor
     return seal_cursor(
         services.keyring,

@@ -43,6 +43,8 @@ class Message(FrozenStruct):
         pieces: returns the body as it arrives.
         whole_body: reads a body of at most the given size; None if it is longer or does not arrive.
         is_gone: returns whether the client has disconnected.
+        note_wait: takes the nanoseconds for which the operation waited for a change. They are not
+            counted as time that the request took.
     """
 
     headers: Mapping[str, str]
@@ -51,6 +53,7 @@ class Message(FrozenStruct):
     pieces: Callable[[], AsyncIterator[bytes]]
     whole_body: Callable[[int], Awaitable[bytes | None]]
     is_gone: Callable[[], bool]
+    note_wait: Callable[[int], None]
 
     @property
     def declared_bytes(self) -> int | None:

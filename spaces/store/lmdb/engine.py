@@ -298,6 +298,12 @@ class _LmdbStore:
             raise StoreUnavailable("the store is open read-only")
         return await self._writer.commit(commit)
 
+    def last_commit(self) -> int:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        last_commit: int = self.env.info()["last_txnid"]
+        return last_commit
+
     async def close(self) -> None:
         if self._closed:
             return

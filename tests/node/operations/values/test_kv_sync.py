@@ -1,19 +1,25 @@
 """Tests of the change feed over HTTP: order, groups, pages, deletes, cursors and refusals."""
 
+import asyncio
 import json
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from kv_client import Owner, Wanted, etag
+from kv_client import Owner, Wanted, etag, owner_at
+from patience import until
 from running_node import Reply
 from tests_support import FixedClock
 from wire_replay import token_id
 
 from capabilities.abilities import KV_RETAIN, KV_SYNC
+from node.config.tree import Hosting, Http
 from spaces.keyspace import space_keys
 from spaces.store.contract import Put, commit_puts
+from spaces.store.sequence_waits import WaitBounds
 from spaces.values.deleted_paths import KEPT_DAYS, sweep_deleted_paths
 
 UNKNOWN = '{"error":{"code":"RESET_REQUIRED","reason":"position-unknown"}}'
@@ -423,3 +429,201 @@ async def revoke(owner: Owner, cid: str) -> None:
         f"{owner.node.url}/revoke", headers={"Authorization": token}
     ) as answer:
         assert answer.status == 200, await answer.text()
+
+
+WAIT = {"Prefer": "wait=60"}
+APPLIED = "wait=60"
+
+
+async def begin_wait(
+    owner: Owner, cursor: str, *, caller: Owner | None = None, token: str | None = None
+) -> asyncio.Task[Reply]:
+    """Send a call that waits for a change of the owner's feed, and return once it waits."""
+    waits = owner.node.services.waits
+    taken = waits.taken
+    sent = (caller or owner).invoke(
+        *(() if token else (("sync", "notes"),)),
+        token=token,
+        headers={**WAIT, "x-tinycloud-cursor": cursor},
+    )
+    task = asyncio.create_task(sent)
+    await until(lambda: task.done() or waits.taken == taken + 1)
+    assert not task.done(), task.result().text
+    return task
+
+
+def let_time_pass(owner: Owner) -> None:
+    """Let the time of all waits at the owner's node be over."""
+    owner.node.services.waits.now_s = lambda: time.monotonic() + 3600
+
+
+async def test_CF11_a_call_waits_for_a_change(owner: Owner) -> None:
+    """A call whose page is empty is answered with the next change below the prefix, and not because
+    of a change elsewhere in the space."""
+    await owner.put("notes/a", b"1")
+    cursor = await cursor_of(owner)
+    waiting = await begin_wait(owner, cursor)
+    await owner.put("elsewhere", b"1")
+    await owner.invoke(("put", "notes/a"), body=b"", space="other")
+    assert not waiting.done()
+    await owner.put("notes/b", b"1")
+    reply = await waiting
+    assert reply.headers["preference-applied"] == APPLIED
+    page = json.loads(reply.body)
+    assert keys(page) == ["notes/b"]
+    assert keys(await read(owner, cursor=page["cursor"])) == []
+    assert owner.node.services.waits.taken == 0
+
+
+async def test_CF11_a_wait_that_is_over(owner: Owner) -> None:
+    """Without a change the answer is an empty page with the cursor of the call, at the end of the
+    wait."""
+    await owner.put("notes/a", b"1")
+    cursor = await cursor_of(owner)
+    waiting = await begin_wait(owner, cursor)
+    await owner.put("elsewhere", b"1")
+    let_time_pass(owner)
+    reply = await waiting
+    assert reply.headers["preference-applied"] == APPLIED
+    page = json.loads(reply.body)
+    assert (page["changes"], page["more"], page["cursor"]) == ([], False, cursor)
+
+
+@pytest.mark.parametrize(
+    "preference",
+    [
+        "wait=0",
+        "wait",
+        "wait=-1",
+        "wait=x",
+        "wait=1e9",
+        "wait=1000000000",
+        "respond-async",
+        "=60",
+        "",
+    ],
+)
+async def test_CF11_what_is_no_wait(owner: Owner, preference: str) -> None:
+    """A preference that is none for a wait, or malformed, is ignored."""
+    await owner.put("notes/a", b"1")
+    headers = {"Prefer": preference, "x-tinycloud-cursor": await cursor_of(owner)}
+    reply = await owner.invoke(("sync", "notes"), headers=headers)
+    assert reply.status == 200
+    assert "preference-applied" not in reply.headers
+
+
+@pytest.mark.parametrize("preference", ['respond-async, WAIT="60";a=b', "wait = 600 , wait=1"])
+async def test_CF11_spellings_of_a_wait(owner: Owner, preference: str) -> None:
+    """The first `wait` of a list applies, in any case, with quotes and parameters, up to 60 s."""
+    await owner.put("notes/a", b"1")
+    headers = {"Prefer": preference, "x-tinycloud-cursor": await cursor_of(owner)}
+    waiting = asyncio.create_task(owner.invoke(("sync", "notes"), headers=headers))
+    await until(lambda: owner.node.services.waits.taken == 1)
+    await owner.put("notes/b", b"1")
+    assert (await waiting).headers["preference-applied"] == APPLIED
+
+
+async def test_CF11_who_does_not_wait(owner: Owner) -> None:
+    """A page with changes, and one without a cursor, are answered at once."""
+    await owner.put("elsewhere", b"1")
+    first = await owner.invoke(("sync", "notes"), headers=WAIT)
+    assert "preference-applied" not in first.headers
+    await owner.put("notes/a", b"1")
+    cursor = json.loads(first.body)["cursor"]
+    second = await owner.invoke(("sync", "notes"), headers={**WAIT, "x-tinycloud-cursor": cursor})
+    assert keys(json.loads(second.body)) == ["notes/a"]
+    assert "preference-applied" not in second.headers
+
+
+async def test_CF12_a_revocation_during_the_wait(owner: Owner) -> None:
+    """A grant that is revoked during the wait allows nothing any more: the change is not shown."""
+    await owner.put("notes/a", b"1")
+    friend, grant = await delegated(owner, KV_SYNC)
+    token = friend.token((), more={f"{owner.space.text}/kv/notes": KV_SYNC}, proofs=(grant,))
+    waiting = await begin_wait(owner, await cursor_of(owner), caller=friend, token=token)
+    await revoke(owner, token_id(grant))
+    await owner.put("notes/b", b"1")
+    reply = await waiting
+    assert reply.status == 401
+    assert "revoked" in reply.text
+
+
+async def test_CF12_a_grant_that_ends_during_the_wait(owner: Owner, clock: FixedClock) -> None:
+    """The end of a grant during the wait leads to the refusal, also without a change. The end of
+    the token alone does not: it was in time when the call began."""
+    await owner.put("notes/a", b"1")
+    friend, grant = await delegated(owner, KV_SYNC)
+    token = friend.token((), more={f"{owner.space.text}/kv/notes": KV_SYNC}, proofs=(grant,))
+    cursor = await cursor_of(owner)
+    waiting = await begin_wait(owner, cursor, caller=friend, token=token)
+    own = await begin_wait(owner, cursor)
+    clock.advance(3600)
+    let_time_pass(owner)
+    assert (await waiting).status == 401
+    assert (await own).status == 200
+
+
+async def test_CF12_a_space_that_was_restored_during_the_wait(owner: Owner) -> None:
+    """The cursor is judged again: when the numbers of the space were lost, the reader starts
+    again."""
+    await owner.put("notes/a", b"1")
+    waiting = await begin_wait(owner, await cursor_of(owner))
+    sequence = Put(space_keys(owner.space).sequence, None)
+    assert await commit_puts(owner.node.services.store, sequence)
+    assert (await waiting).said == (410, UNKNOWN)
+
+
+async def test_CF13_a_full_house_answers_at_once(owner: Owner) -> None:
+    """A call without a place is answered as if it did not want to wait."""
+    await owner.put("notes/a", b"1")
+    cursor = await cursor_of(owner)
+    owner.node.services.waits.bounds = WaitBounds(most=1, most_per_owner=1, most_per_client=0)
+    waiting = await begin_wait(owner, cursor)
+    reply = await owner.invoke(("sync", "notes"), headers={**WAIT, "x-tinycloud-cursor": cursor})
+    assert json.loads(reply.body)["cursor"] == cursor
+    assert "preference-applied" not in reply.headers
+    await owner.put("notes/b", b"1")
+    assert (await waiting).headers["preference-applied"] == APPLIED
+
+
+async def test_CF13_a_place_for_another_owner(owner: Owner) -> None:
+    """When all places are taken, an owner without one gets the oldest place of the owner with the
+    most, whose call is answered at once."""
+    other = Owner(owner.node, owner.session, owner.clock)
+    for one in (owner, other):
+        await one.put("notes/a", b"1")
+    owner.node.services.waits.bounds = WaitBounds(most=2, most_per_owner=2, most_per_client=0)
+    cursor = await cursor_of(owner)
+    oldest = await begin_wait(owner, cursor)
+    kept = await begin_wait(owner, cursor)
+    sent = {**WAIT, "x-tinycloud-cursor": await cursor_of(other)}
+    others = asyncio.create_task(other.invoke(("sync", "notes"), headers=sent))
+    reply = await oldest
+    assert json.loads(reply.body)["cursor"] == cursor
+    assert "preference-applied" not in reply.headers
+    for one, waiting in ((owner, kept), (other, others)):
+        await one.put("notes/b", b"1")
+        assert (await waiting).headers["preference-applied"] == APPLIED
+
+
+async def test_CF13_a_client_that_goes_away(owner: Owner) -> None:
+    """A client that disconnects frees its place."""
+    await owner.put("notes/a", b"1")
+    waiting = await begin_wait(owner, await cursor_of(owner))
+    waiting.cancel()
+    await until(lambda: owner.node.services.waits.taken == 0)
+    assert (await owner.get("notes/a")).status == 200
+
+
+async def test_CF13_a_node_that_stops(tmp_path: Path, clock: FixedClock) -> None:
+    """A node that stops answers the calls that wait, and does not let its clients wait for it."""
+    http = Http(port=0, drain_s=60)
+    async with aiohttp.ClientSession() as session:
+        async with owner_at(tmp_path, clock, http=http, hosting=Hosting()) as made:
+            owner = Owner(made.node, session, clock)
+            await owner.put("notes/a", b"1")
+            cursor = await cursor_of(owner)
+            waiting = await begin_wait(owner, cursor)
+        reply = await waiting
+        assert json.loads(reply.body)["cursor"] == cursor
+        assert "preference-applied" not in reply.headers
