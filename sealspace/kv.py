@@ -42,6 +42,7 @@ from .errors import (
 )
 from .session import INVOCATION_TTL_S, space_capability
 from .wire.caller import Caller, in_words
+from .wire.changes import DEFAULT_POLL_S, Change, ChangesPage, Feed, follow_changes
 from .wire.node_answers import (
     decoded,
     json_object,
@@ -53,6 +54,7 @@ from .wire.node_answers import (
 from .wire.transfers import (
     MOST_READS,
     MOST_WRITES,
+    VERSION_HEADER,
     Part,
     Source,
     checked,
@@ -61,6 +63,7 @@ from .wire.transfers import (
     of_bytes,
     packed_keys,
     packed_parts,
+    read_request,
     require_written,
     save,
     upload_of,
@@ -84,6 +87,8 @@ __all__ = [
     "MAX_STREAM_BYTES",
     "MAX_URL_TTL_S",
     "MAX_VALUE_BYTES",
+    "Change",
+    "ChangesPage",
     "KeptVersion",
     "Kv",
     "Page",
@@ -114,7 +119,6 @@ _CLOCKS_APART_S = 2.0
 
 
 _CONDITIONS = ("If-Match", "If-None-Match")
-_VERSION = "x-sealspace-version"
 _VERSIONS = msgspec.json.Decoder(Annotated[tuple[KeptVersion, ...], msgspec.Meta(min_length=1)])
 
 
@@ -181,9 +185,9 @@ class Kv:
             NotGranted, Unauthorized: the session may not read it.
             TransferBroken: the body does not match the digest in its ETag.
         """
-        answer = await self._invoke(KV_GET, key, _read_request(max_bytes, version=version))
+        answer = await self._invoke(KV_GET, key, read_request(max_bytes, version=version))
         # M56: a node without versions ignores the header, and returns the current value.
-        if version is not None and answer.headers.get(_VERSION) != str(version):
+        if version is not None and answer.headers.get(VERSION_HEADER) != str(version):
             raise MalformedAnswer("the node does not keep versions of values")
         return whole_value_of(answer)
 
@@ -200,7 +204,7 @@ class Kv:
             SealspaceError: as `get`.
         """
         answer = await self._caller.invoke(
-            self._rights(KV_GET, key), _read_request(max_bytes, etag=etag)
+            self._rights(KV_GET, key), read_request(max_bytes, etag=etag)
         )
         if answer.status == 304:
             return None
@@ -228,7 +232,7 @@ class Kv:
             MalformedAnswer: the node has no versions.
             SealspaceError: as `get`.
         """
-        request = Request(headers={_VERSION: "all"}, repeatable=True)
+        request = Request(headers={VERSION_HEADER: "all"}, repeatable=True)
         return decoded(
             _VERSIONS, await self._invoke(KV_METADATA, key, request), "a list of versions"
         )
@@ -620,8 +624,37 @@ class Kv:
                 last = page.keys[-1]
             yield page
 
+    async def changes(
+        self,
+        prefix: str,
+        *,
+        cursor: str | None = None,
+        limit: int = 500,
+        follow: bool = True,
+        poll_s: float = DEFAULT_POLL_S,
+    ) -> AsyncIterator[ChangesPage]:
+        """Yield the changes of the values below a prefix, and wait for further ones.
+
+        The session needs `tinycloud.kv/sync` on the prefix, which is part of no sign-in.
+
+        Args:
+            prefix: whole segments: `notes` is this key and all below `notes/`. Not empty.
+            cursor: `cursor` of the last page that was handled; None: begin with all values.
+            limit: a page ends with the commit that reaches this number of changes, 1 to 1000.
+            follow: False: end with the present changes.
+            poll_s: seconds between requests if the node has no place to wait.
+        Raises:
+            InvalidInput: the prefix is empty, or the limit is out of range.
+            SealspaceError: as `list_page`. Call this again with the last cursor to continue.
+        """
+        feed = Feed(
+            caller=self._caller, space=self._space, prefix=prefix, limit=limit, poll_s=poll_s
+        )
+        async for page in follow_changes(feed, cursor, waits=follow):
+            yield page
+
     async def _opened(self, key: str, max_bytes: int) -> Stream:
-        request = await self._caller.invocation(self._rights(KV_GET, key), _read_request(max_bytes))
+        request = await self._caller.invocation(self._rights(KV_GET, key), read_request(max_bytes))
         with self._name_missing(key):
             return await self._caller.transport.stream(request)
 
@@ -644,7 +677,7 @@ class Kv:
                 self._rights(KV_METADATA, *keys), Request(repeatable=True)
             )
             return values_in_batch(answer.require(), keys, has_bodies=False)
-        request = replace(_read_request(max_bytes), max_answer_bytes=_MAX_BATCH_BYTES)
+        request = replace(read_request(max_bytes), max_answer_bytes=_MAX_BATCH_BYTES)
         answer = await self._caller.invoke(self._rights(KV_GET, *keys), request)
         try:
             return values_in_batch(answer.require(), keys)
@@ -680,17 +713,6 @@ class Kv:
                 hint=f'list the keys with `client.kv("{self._space.text}").list()`',
             )
             raise
-
-
-def _read_request(
-    max_bytes: int, *, etag: str | None = None, version: int | None = None
-) -> Request:
-    headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
-    if etag is not None:
-        headers["If-None-Match"] = header_value(etag)
-    if version is not None:
-        headers[_VERSION] = str(version)
-    return Request(headers=headers, repeatable=True, max_answer_bytes=max_bytes)
 
 
 def _require_lifetime(what: str, asked_s: float, possible_s: float) -> None:

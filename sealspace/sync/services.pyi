@@ -47,6 +47,7 @@ from sealspace.spaces import SpaceEntry
 from sealspace.sql import Changes, Rows, SqlValue, Statement
 from sealspace.wallets import AnyWallet
 from sealspace.wire.caller import Caller
+from sealspace.wire.changes import ChangesPage
 from sealspace.wire.delegation_history import DelegationRecord, DelegationStatus, Direction, Status
 from sealspace.wire.portable import PortableDelegation
 from sealspace.wire.transfers import Source
@@ -400,6 +401,30 @@ class Kv:
         Raises:
             MalformedAnswer: the list does not advance or has no end.
             SealspaceError: as `list_page`.
+        """
+
+    def changes(
+        self,
+        prefix: str,
+        *,
+        cursor: str | None = None,
+        limit: int = 500,
+        follow: bool = True,
+        poll_s: float = ...,
+    ) -> Iterator[ChangesPage]:
+        """Yield the changes of the values below a prefix, and wait for further ones.
+
+        The session needs `tinycloud.kv/sync` on the prefix, which is part of no sign-in.
+
+        Args:
+            prefix: whole segments: `notes` is this key and all below `notes/`. Not empty.
+            cursor: `cursor` of the last page that was handled; None: begin with all values.
+            limit: a page ends with the commit that reaches this number of changes, 1 to 1000.
+            follow: False: end with the present changes.
+            poll_s: seconds between requests if the node has no place to wait.
+        Raises:
+            InvalidInput: the prefix is empty, or the limit is out of range.
+            SealspaceError: as `list_page`. Call this again with the last cursor to continue.
         """
 
 class PublicKv:

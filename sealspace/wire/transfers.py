@@ -27,8 +27,10 @@ from capabilities.clock_and_entropy import Entropy
 from ..errors import BatchIncomplete, InvalidInput, MalformedAnswer, SealspaceError, TransferBroken
 from .http_connections import ConnectionLost
 from .node_answers import decoded
-from .transport import Answer, Progress, Stream, Upload, path_segment
-from .values import Value, require_version_of, value_of, whole_value_of
+from .transport import Answer, Progress, Request, Stream, Upload, path_segment
+from .values import Value, header_value, require_version_of, value_of, whole_value_of
+
+VERSION_HEADER = "x-sealspace-version"
 
 MOST_READS = 100
 MOST_WRITES = 250
@@ -400,3 +402,19 @@ async def _of_iterable(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
     reader = iter(pieces)
     while (piece := await asyncio.to_thread(next, reader, None)) is not None:
         yield piece
+
+
+def read_request(max_bytes: int, *, etag: str | None = None, version: int | None = None) -> Request:
+    """Return a request for a value of at most `max_bytes`.
+
+    Args:
+        max_bytes: largest accepted value.
+        etag: the version that the caller has; its bytes are not sent again.
+        version: the number of an earlier value.
+    """
+    headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
+    if etag is not None:
+        headers["If-None-Match"] = header_value(etag)
+    if version is not None:
+        headers[VERSION_HEADER] = str(version)
+    return Request(headers=headers, repeatable=True, max_answer_bytes=max_bytes)

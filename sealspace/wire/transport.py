@@ -281,6 +281,11 @@ class Transport:
         self.before_tokens: Callable[[], Awaitable[object]] | None = None
         """Awaited before each try that carries a token; an exception prevents the request."""
 
+    @property
+    def timeout_s(self) -> float:
+        """Seconds to wait for the node, see `TransportSettings.timeout_s`."""
+        return self._settings.timeout_s
+
     async def check_node(self) -> None:
         """Verify the attestation evidence of the node.
 
