@@ -120,7 +120,7 @@ async def _write_all(bench: Bench, polls: int) -> None:
             heard = bench.heard
             bench.begun_at[owner] = time.perf_counter()
             await bench.put(owner, f"{number}".encode())
-            await _until(lambda heard=heard: bench.heard >= heard + polls)
+            await _until_heard(bench, heard + polls)
             await asyncio.sleep(0.5)  # so that all of them wait again
 
 

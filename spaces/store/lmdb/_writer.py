@@ -304,14 +304,7 @@ class Writer:
             if put.expect != ANY and not self._is_expected(txn, put, row):
                 return None
             if row is not None:
-                charge = charge_of(row)
-                if charge is not None:
-                    # The size of the replaced row no longer counts.
-                    account, weight_bytes = charge
-                    changes[account] = changes.get(account, 0) - weight_bytes
-                position = position_of(row)
-                if position:
-                    left.append(position + put.key)
+                _leave_row(put.key, row, changes, left)
             if put.account is not None and put.value is not None:  # a tombstone adds nothing
                 changes[put.account] = changes.get(put.account, 0) + put.weight_bytes
         if not changes and not commit.adds:
@@ -533,6 +526,17 @@ def _earlier_outcome(
     if is_refused(refused_minutes, outcome_key[_EXPIRY_MINUTE]):
         return _REFUSED
     return None
+
+
+def _leave_row(key: bytes, row: Row, changes: dict[bytes, int], left: list[bytes]) -> None:
+    """Add what ends with a replaced row: its size in a counter, and the entry of its position."""
+    charge = charge_of(row)
+    if charge is not None:
+        account, weight_bytes = charge
+        changes[account] = changes.get(account, 0) - weight_bytes
+    position = position_of(row)
+    if position:
+        left.append(position + key)
 
 
 def _counters_after(
