@@ -15,6 +15,7 @@ from capabilities.chain import Marker, Registered
 from capabilities.cids import Digest, parse_cid
 from capabilities.clock_and_entropy import time_text
 from capabilities.frozen_struct import AcyclicStruct
+from capabilities.limits import counted_address
 from capabilities.resources import SpaceResource, extends
 from capabilities.tokens import Capability
 from spaces.keyspace import space_keys
@@ -149,7 +150,7 @@ async def sync(request: Request) -> Changes | Waited:
         return found.page
     waiting = Waiting(
         owner=asked.resource.space.owner,
-        client=request.message.client,
+        client=counted_address(request.message.client),  # as for connections (H9)
         wait_s=asked.wait_s,
         is_gone=request.message.is_gone,
     )
