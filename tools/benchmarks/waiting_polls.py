@@ -16,7 +16,6 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,9 +106,17 @@ def _pss_kib(pid: int) -> int:
     raise AssertionError("no Pss in smaps_rollup")
 
 
-async def _until(condition: Callable[[], bool]) -> None:
+async def _until_heard(bench: Bench, calls: int) -> None:
+    """Wait until this many calls have heard of a change since the start."""
     async with asyncio.timeout(60):
-        while not condition():
+        while bench.heard < calls:
+            await asyncio.sleep(0.01)
+
+
+async def _until_connected(pid: int, files: int) -> None:
+    """Wait until a process has this many open files."""
+    async with asyncio.timeout(60):
+        while _connections(pid) < files:
             await asyncio.sleep(0.01)
 
 
@@ -148,7 +155,7 @@ async def measured(
         tasks = [
             asyncio.create_task(bench.poll(owner)) for owner in range(owners) for _ in range(polls)
         ]
-        await _until(lambda: _connections(pid) >= files + owners * polls - 2)
+        await _until_connected(pid, files + owners * polls - 2)
         await asyncio.sleep(3)
         after_kib = _pss_kib(pid)
         cpu_s = _cpu_s(pid)
