@@ -178,8 +178,7 @@ async def read_call(
 ) -> Call:
     """Authorise an invocation, and read the rows that its operation needs.
 
-    The rows in `keys` and `ranges` are from the same snapshot as the authorisation, and the same
-    read records the token as used.
+    All rows are from the snapshot of the authorisation, and its read records the token as used.
 
     Args:
         invocation: verified; see `admit_token`.
@@ -189,8 +188,7 @@ async def read_call(
             planned again (ST4), and where the token may be repeated or the caller records another
             key instead.
         addressed: whether the token has to be addressed to this node or its own signer. False if
-            the caller checks the audience itself, where the wire specification requires another
-            error or order.
+            the caller checks the audience itself, in another order or with another error.
     Raises:
         WrongKind: the token is for another audience, or is registered as a delegation (T8, T9).
         Refusal: `duplicate-invocation`, the token was used before, in any encoding (I20);
@@ -202,7 +200,7 @@ async def read_call(
         Whether the mentioned spaces are hosted; `Call.require_hosted` does.
     """
     if addressed:
-        # before the read, so that another node's token creates no replay record here (T8)
+        # Before the read, so that another node's token creates no replay record here (T8).
         check_addressed(invocation, services.keyring.node_did)
     await services.cohort.yield_to_cohort()
     own = invocation.content_key
@@ -228,9 +226,7 @@ async def read_call(
         raise WrongKind
     # The chain is judged before any answer that depends on what is stored (I13, I14).
     authority = judge_invocation(invocation, found, marks, now=services.now())
-    moved = records[moves_at:]
-    if moved.count(None) < len(moves):  # a wallet above has moved, or is about to
-        check_not_moved(moved, reader_of(invocation, found), invocation.capabilities)
+    _check_moves(records[moves_at:], invocation, found)
     return Call(
         invocation=invocation,
         authority=authority,
@@ -241,8 +237,19 @@ async def read_call(
         records=records[: len(keys)],
         pages=snapshot.pages,
         moves=moves,
-        moved=moved,
+        moved=records[moves_at:],
     )
+
+
+def _check_moves(
+    records: Sequence[Record | None], invocation: Invocation, found: Sequence[Registered | None]
+) -> None:
+    """Refuse an invocation that depends on a wallet that has moved (TM18, TM19).
+
+    `records` are those of `succession_keys`.
+    """
+    if records.count(None) < len(records):  # a wallet above has moved, or is about to
+        check_not_moved(records, reader_of(invocation, found), invocation.capabilities)
 
 
 def _unhosted(mentioned: Sequence[SpaceId], records: Sequence[Record | None]) -> frozenset[SpaceId]:

@@ -231,8 +231,8 @@ FAULTS = (
         "a signed URL outlives its grant",
         (
             signed_urls.redeem,
-            "if any(marker_of(row) is not Marker.LIVE for row in markers):",
-            "if False:",
+            "any(marker_of(row) is not Marker.LIVE for row in conditions[:markers_end])",
+            "False",
         ),
         group="more-revocations",
         asked="read it after the grant was revoked",

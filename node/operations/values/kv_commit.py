@@ -24,7 +24,8 @@ from spaces.store.contract import (
     counter_of,
     read_row,
 )
-from spaces.values.deleted_paths import NO_REMOVAL, plan_early_removal
+from spaces.values.deleted_paths import NO_REMOVAL, EarlyRemoval, plan_early_removal
+from spaces.values.drafts import Draft
 from spaces.values.key_places import KeyPlacesPlan, StoredKey, plan_key_places
 from spaces.values.quota import effective_limit, rows_limit
 from spaces.values.value_bodies import Staging
@@ -116,6 +117,19 @@ class PutReading(AcyclicStruct):
             received_bytes += len(piece)
             self.check_received(received_bytes)
             yield piece
+
+    async def draft(self, services: Services, writes: Sequence[Write]) -> Draft:
+        """Prepare the writes, one for each path and in this order (`Values.draft`)."""
+        count = len(self.heads)
+        return await services.values.draft(
+            self.space,
+            writes,
+            self.call.records[:count],
+            self.heads,
+            room=self.room,
+            pages=self.call.pages,
+            deleted=self.call.records[count : 2 * count],
+        )
 
     def row_excess_bytes(self, row_growth_bytes: int) -> int:
         """Return by how much the rows would exceed their limit; 0 or less if they fit (M54)."""
@@ -278,31 +292,15 @@ async def put_values(
             reading = admitted if is_fresh else await read(records_use=False)
             call = reading.call
             hosting = reading.hosting
-            count = len(paths)
-            draft = await services.values.draft(
-                space,
-                keys.writes,
-                call.records[:count],
-                reading.heads,
-                room=reading.room,
-                pages=call.pages,
-                deleted=call.records[count : 2 * count],
-            )
+            draft = await reading.draft(services, keys.writes)
             places, networks = await _plan_keys(request, keys)
-            rows_growth_bytes = draft.row_growth_bytes + places.growth_bytes
+            growth_bytes = draft.row_growth_bytes + places.growth_bytes
             removal = NO_REMOVAL
-            excess_bytes = reading.row_excess_bytes(rows_growth_bytes)
-            if excess_bytes > 0:
-                # Deleted paths have to give their bytes to the write (CF6).
-                removal = await plan_early_removal(
-                    services.store,
-                    space_keys(space),
-                    excess_bytes=excess_bytes,
-                    besides=draft.deleted_keys,
-                )
-                rows_growth_bytes -= removal.freed_bytes
+            if reading.row_excess_bytes(growth_bytes) > 0:
+                removal = await _plan_removal(services, reading, draft, growth_bytes)
+                growth_bytes -= removal.freed_bytes
             # The quota is checked before `finalize` gives uploaded files their final names.
-            quota = reading.quota(draft.growth_bytes, row_growth_bytes=rows_growth_bytes)
+            quota = reading.quota(draft.growth_bytes, row_growth_bytes=growth_bytes)
             plan = await draft.finalize(now=services.now())
             audit = call.audit(services, "kv.put", subject, detail)
             commit = Commit(
@@ -316,6 +314,21 @@ async def put_values(
 
         await until_committed(services, attempt)
     return keys.writes
+
+
+async def _plan_removal(
+    services: Services, reading: PutReading, draft: Draft, growth_bytes: int
+) -> EarlyRemoval:
+    """Plan which rows of deleted paths give their bytes to a write (CF6).
+
+    `growth_bytes` is the growth of the rows of the space, which are beyond their limit.
+    """
+    return await plan_early_removal(
+        services.store,
+        space_keys(reading.space),
+        excess_bytes=reading.row_excess_bytes(growth_bytes),
+        besides=draft.deleted_keys,
+    )
 
 
 class _FoundKeys(NamedTuple):
