@@ -18,6 +18,7 @@ from .cids import cid_text
 from .frozen_struct import AcyclicStruct
 from .memberships import Membership, is_membership, stated_membership, team_of
 from .principals import Principal, is_wallet
+from .resources import root_of
 from .tokens import Capability, Delegation
 
 SENIORITY_S = 7 * 86_400
@@ -100,7 +101,8 @@ def check_pair(
         second: as in `check_countersigned`.
         stated: as in `check_countersigned`.
         membership: that of the signer of the second statement.
-        first: the first statement.
+        first: the first statement. `accounts` of both are the wallets that signed them and all
+            delegations above.
     Raises:
         MalformedToken: the two statements do not make a succession.
     Does not check:
@@ -118,7 +120,7 @@ def check_pair(
         raise MalformedToken("the two statements name different teams or successors")
     if first.delegation.delegator == second.delegator:
         raise MalformedToken("two different admins sign the statements of a succession")
-    _check_independent(membership, first)
+    _check_independent(second, membership, first)
     return Move(team=team, successor=second.delegate)
 
 
@@ -139,16 +141,23 @@ def check_senior(above: Sequence[Registered], *, now: float) -> None:
 
 
 def is_successors_reading(
-    signer: Principal, capabilities: Sequence[Capability], successor: Principal
+    signer: Principal, capabilities: Sequence[Capability], move: Move
 ) -> bool:
-    """Return whether a token only reads in the name of a successor (TM19).
+    """Return whether a token only reads, in a successor's name, what the owner had (TM19).
+
+    What others granted to the owner is not read with it: they trusted the former wallet.
 
     Args:
         signer: of the delegation, or of the only delegation that an invocation cites.
         capabilities: of the token.
-        successor: DID of the wallet to which the owner moved.
+        move: by which the owner moved.
     """
-    return signer == successor and all(one.ability in SUCCESSOR_READS for one in capabilities)
+    if signer != move.successor:
+        return False
+    return all(
+        one.ability in SUCCESSOR_READS and root_of(one.resource) == move.team
+        for one in capabilities
+    )
 
 
 def wallets_of(signer: Principal, cited: Sequence[Registered | None]) -> tuple[Principal, ...]:
@@ -184,11 +193,12 @@ _wallets_among = Results(
 ).__getitem__
 
 
-def _check_independent(membership: Registered, first: Registered) -> None:
-    """Check that no delegation is above both statements.
+def _check_independent(second: Delegation, membership: Registered, first: Registered) -> None:
+    """Check that no wallet but the team's signed above both statements.
 
-    Otherwise one admin could name two more, and move the team with them.
+    Otherwise one admin could name two more, and move the team with them. Wallets are compared, not
+    delegations: an admin with two memberships could name one under each.
     """
-    above_first = {one.content_key for one in first.closure}
-    if any(one.content_key in above_first for one in membership.closure):
+    above_second = {second.delegator, *membership.accounts}
+    if above_second.intersection(first.accounts) - {team_of(second)}:
         raise MalformedToken("an admin is above both statements, or admitted the other signer")

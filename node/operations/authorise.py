@@ -32,7 +32,7 @@ from capabilities.frozen_struct import AcyclicStruct
 from capabilities.principals import Principal
 from capabilities.references import CitedDelegation
 from capabilities.resources import SpaceId
-from capabilities.successions import is_successors_reading, wallets_of
+from capabilities.successions import Move, is_successors_reading, wallets_of
 from capabilities.token_kinds import check_addressed
 from capabilities.tokens import (
     Capability,
@@ -293,7 +293,8 @@ def check_not_moved(
     """
     for moved in moved_owners(records):
         assert moved.successor is not None
-        if not is_successors_reading(signer, capabilities, moved.successor):
+        move = Move(team=moved.owner, successor=moved.successor)
+        if not is_successors_reading(signer, capabilities, move):
             raise Refusal("owner-moved", moved.owner, moved.successor)
 
 

@@ -253,6 +253,7 @@ def _only_parent(delegation: Delegation) -> str:
 def _registered(cid: str, known: Mapping[str, Delegation], *, now: float) -> Registered:
     """Return a delegation with all that are above it, as the rules of successions take it."""
     closure: dict[str, Ancestor] = {}
+    signers: dict[Principal, None] = {}
     pending = [cid]
     while pending:
         one = pending.pop()
@@ -261,6 +262,7 @@ def _registered(cid: str, known: Mapping[str, Delegation], *, now: float) -> Reg
         if one not in known:
             raise MalformedToken("a delegation above a statement is missing")
         closure[one] = Ancestor(known[one].content_key, known[one].cid)
+        signers[known[one].delegator] = None
         pending += [parent.echo for parent in known[one].parents]
     return Registered(
         delegation=known[cid],
@@ -269,6 +271,7 @@ def _registered(cid: str, known: Mapping[str, Delegation], *, now: float) -> Reg
         expires_at=None,
         parents=(),
         registered_at=now,
+        accounts=tuple(signers),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from attacks.held_store import HeldStage
 from attacks.moving_team import MONTH_S, MovingTeam, cid_of, moved_text
-from attacks.parties import DELETE, GET, PUT, ROUTES, SECRET, Delegate, refused
+from attacks.parties import DELETE, GET, PUT, ROUTES, SECRET, Delegate, ids, refused
 from attacks.team_parties import Person, membership, rights_on
 from attacks.test_races import meanwhile
 from running_node import key_token, send, wallet_token
@@ -92,6 +92,23 @@ async def test_TM17_two_admins_whom_a_third_one_admitted(team: MovingTeam) -> No
     team.pause(SENIORITY_S + 60)
     reply = await team.countersign(await team.first(below[0]), below[1])
     assert (reply.status, "above both" in reply.said[1]) == (400, True)
+
+
+@pytest.mark.parametrize("is_signer", [True, False])
+async def test_TM17_an_admin_above_both_with_two_memberships(
+    team: MovingTeam, *, is_signer: bool
+) -> None:
+    """An admin with two memberships moves no team with a wallet below each (TM17)."""
+    again = await team.world.admit(team.admins[0].person, "admin", ttl_s=MONTH_S)
+    assert again is not None
+    first = team.admins[0] if is_signer else await team.admitted("admin", by=team.admins[0])
+    second = await team.admitted("admin", by=again)
+    team.pause(SENIORITY_S + 60)
+    reply = await team.countersign(await team.first(first), second)
+    assert (reply.status, "above both" in reply.said[1]) == (400, True)
+    reply = await team.countersign(await team.first(second), first)
+    assert (reply.status, "above both" in reply.said[1]) == (400, True)
+    assert (await team.countersign(await team.first(first))).status == 200
 
 
 async def test_TM17_a_second_statement_of_a_second_statement(team: MovingTeam) -> None:
@@ -320,6 +337,28 @@ async def test_TM19_nobody_else_reads_with_the_statements(team: MovingTeam) -> N
             await team.successor(team.statements[0], person=person)
     thief = Delegate(proofs=(await team.successor(team.statements[0])).proofs)
     assert (await world.invoke(thief, team.reading(SECRET)[0])).status == 401
+
+
+async def test_TM19_the_successor_reads_nothing_of_others(team: MovingTeam) -> None:
+    """What others granted to the team, and the team passed on, ends for the new wallet (TM19)."""
+    world = team.world
+    giver, key = Person().wallet, Delegate()
+    own = {f"tinycloud:{giver.did.removeprefix('did:')}:notes/kv/a": [GET]}
+    given = wallet_token(giver, world.team.wallet.did, own, ends_at=world.end(86_400))
+    await team.stage.register(given)
+    onward = world.team.grant(team.heir.did, own, parents=[cid_of(given)], ends_at=world.end(6_000))
+    await team.stage.register(onward)
+    key.proofs = [
+        wallet_token(
+            team.heir.wallet, key.did_url, own, parents=ids(onward), ends_at=world.end(3_600)
+        )
+    ]
+    await team.stage.register(key.proofs[0])
+    assert (await world.invoke(key, own)).status == 404
+    await team.move()
+    assert (await world.invoke(key, own)).said == (403, moved_text(team))
+    again = await team.stage.post("/delegate", key.proofs[0])
+    assert again.said == (403, moved_text(team))
 
 
 async def test_TM16_a_statement_alone_gives_what_a_reader_has(team: MovingTeam) -> None:

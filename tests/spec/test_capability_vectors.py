@@ -234,8 +234,11 @@ def _linked(name: str, registered: dict[str, int]) -> Registered:
     """Return a delegation of the succession vectors with those above it."""
     delegation = _read("delegation", SUCCESSIONS[name])
     closure = [Ancestor(delegation.content_key, delegation.cid)]
+    accounts = [delegation.delegator]
     for cited in delegation.parents:
-        closure += _linked(_named(cited.echo), registered).closure
+        above = _linked(_named(cited.echo), registered)
+        closure += above.closure
+        accounts += above.accounts
     return Registered(
         delegation=delegation,
         closure=tuple(closure),
@@ -243,6 +246,7 @@ def _linked(name: str, registered: dict[str, int]) -> Registered:
         expires_at=delegation.expires_at,
         parents=(),
         registered_at=float(registered.get(name, 0)),
+        accounts=tuple(accounts),
     )
 
 

@@ -23,9 +23,11 @@ def document() -> tuple[list[Case], Case]:
     tokens = {
         "anne": _membership(_TEAM, _ANNE, "admin", None),
         "ben": _membership(_TEAM, _BEN, "admin", None),
+        "anne-again": _membership(_TEAM, _ANNE, "admin", None, name="anne2"),
     }
     tokens["carl"] = _membership(_ANNE, _CARL, "admin", tokens["anne"])
     tokens["dora"] = _membership(_ANNE, _DORA, "admin", tokens["anne"])
+    tokens["carl-again"] = _membership(_ANNE, _CARL, "admin", tokens["anne-again"])
     first = _succession(_ANNE, tokens["anne"])
     named: dict[str, Any] = {"countersigns": first.cid}
     tokens |= {
@@ -33,6 +35,7 @@ def document() -> tuple[list[Case], Case]:
         "second": _succession(_BEN, tokens["ben"], **named),
         "of-the-same-admin": _succession(_ANNE, tokens["anne"], **named),
         "of-an-admin-below": _succession(_CARL, tokens["carl"], **named),
+        "below-another-membership": _succession(_CARL, tokens["carl-again"], **named),
         "for-another-wallet": _succession(_BEN, tokens["ben"], heir=_STRANGER, **named),
         "of-another-statement": _succession(_BEN, tokens["ben"], countersigns=tokens["ben"].cid),
         "first-of-carl": _succession(_CARL, tokens["carl"]),
@@ -45,7 +48,8 @@ def document() -> tuple[list[Case], Case]:
         ),
     }
     tokens["of-dora"] = _succession(_DORA, tokens["dora"], countersigns=tokens["first-of-carl"].cid)
-    old = {"anne": _OLD, "ben": _OLD, "carl": _OLD, "dora": _OLD, "first": _FIRST_AT}
+    admins = ("anne", "anne-again", "ben", "carl", "carl-again", "dora")
+    old = dict.fromkeys(admins, _OLD) | {"first": _FIRST_AT}
     moved = {"team": _TEAM.did, "successor": _HEIR.did}
     below = old | {"first-of-carl": _FIRST_AT}
     cases = [
@@ -53,6 +57,7 @@ def document() -> tuple[list[Case], Case]:
         _case("two-admins-move-a-team", "TM17", "second", old, moved),
         _failed("the-same-admin", "TM17", "of-the-same-admin", old),
         _failed("an-admin-below-the-first", "TM17", "of-an-admin-below", old),
+        _failed("an-admin-with-two-memberships", "TM17", "below-another-membership", old),
         _failed("two-admins-of-a-third-one", "TM17", "of-dora", below),
         _failed("another-successor", "TM17", "for-another-wallet", old),
         _failed("a-membership-in-place-of-a-statement", "TM17", "of-another-statement", old),
