@@ -274,6 +274,32 @@ def is_admitted(cid: str, known: Mapping[str, Registered]) -> bool:
     return False
 
 
+def cited_membership(token: str) -> str | None:
+    """Return the cid of the membership that a membership cites alone; None: it cites none."""
+    delegation = verified(token)
+    if delegation is None or len(delegation.parents) != 1:
+        return None
+    return delegation.parents[0].echo
+
+
+def wallets_above(listed: TeamMembers, cid: str | None) -> frozenset[Principal]:
+    """Return a member and the admins by whom the member was admitted, without the team itself.
+
+    Args:
+        listed: the team's members.
+        cid: of the membership; None: there is none.
+    """
+    by_cid = {one.grant.cid: one for one in listed.members}
+    found: set[Principal] = set()
+    for _ in range(len(by_cid)):
+        member = by_cid.get(cid or "")
+        if member is None:
+            break
+        found.add(member.did)
+        cid = member.parent
+    return frozenset(found)
+
+
 def members_of(listed: TeamMembers, did: str) -> tuple[TeamMember, ...]:
     """Return the live memberships of a member, of whom there has to be at least one."""
     found = listed.of(did)

@@ -41,12 +41,15 @@ from ..documents.successions import (
 )
 from ..encryption import Encryption, envelope_bytes
 from ..errors import (
+    DelegationRevoked,
     EncryptionError,
     InvalidInput,
     NotFound,
     PreconditionFailed,
+    SealspaceError,
     SuccessionInvalid,
     Unauthorized,
+    ValueTooLarge,
 )
 from ..kv import Kv
 from ..secrets import VAULT_METADATA, Secrets, secret_label
@@ -58,7 +61,14 @@ from ..wire.sign_in import SignIn, wallet_sign_in
 from ..wire.transport import Request, path_segment
 from ..wire.values import KeptVersion
 from .membership_signing import sign_statement
-from .memberships import TeamMember, admin_of, terms_of
+from .memberships import (
+    TeamMember,
+    TeamMembers,
+    admin_of,
+    cited_membership,
+    terms_of,
+    wallets_above,
+)
 from .teams import Teams
 
 LEAST_LEFT_S = 86_400.0
@@ -68,6 +78,9 @@ MOVED_FROM = "x-sealspace-moved-version"
 
 _BRIEF_TTL_S = 3_600.0
 _MOST_ANSWER_BYTES = 4 * 1024 * 1024
+_MOST_NUMBER_DIGITS = 18
+_UNMOVABLE = (EncryptionError, InvalidInput, NotFound, Unauthorized, ValueTooLarge)
+"""Errors about a single value. Whoever may write can store such a value, so the others go on."""
 _Progress = Callable[[int, int], None]
 
 
@@ -136,9 +149,10 @@ class TeamMoves:
             SealspaceError: as `Kv.list`, or the node does not answer.
         """
         secrets = Secrets(self._caller, self._encryption, self._space)
+        now = self._caller.clock.now()
         found = []
         async for secret in _secrets_in(Kv(self._caller, self._space)):
-            reason = await _why_unreadable(secrets, secret)
+            reason = await _why_unreadable(secrets, self._space, secret, now=now)
             if reason is not None:
                 found.append((secret.label, reason))
         return tuple(found)
@@ -243,7 +257,7 @@ class TeamMoves:
             raise InvalidInput(
                 "two different admins sign", hint="another admin of the team does this"
             )
-        return await self._sign(statement.successor, wallet, countersigns=statement.cid)
+        return await self._sign(statement.successor, wallet, countersigned=statement)
 
     # --- afterwards -------------------------------------------------------------------------------
 
@@ -295,9 +309,7 @@ class TeamMoves:
             raise InvalidInput(f"the team has moved to {move.successor}, not to {wallet.did}")
         session = await self._signed_in(wallet)
         new = self._caller.acting(session)
-        reading = await Teams(self._caller).sign_in(
-            wallet, _grant_of(move, now=self._caller.clock.now()), ttl_s=_BRIEF_TTL_S
-        )
+        reading = await self._reading(move, wallet)
         copying = _Copying(self._caller.acting(reading), new)
         secrets = [one async for one in _secrets_in(copying.source)]
         moved: list[str] = []
@@ -306,7 +318,7 @@ class TeamMoves:
         for done, secret in enumerate(secrets, 1):
             try:
                 is_new = await copying.copy(secret)
-            except (EncryptionError, Unauthorized, NotFound) as error:
+            except _UNMOVABLE as error:
                 failed.append((secret.label, error.message))
             else:
                 (moved if is_new else kept).append(secret.label)
@@ -325,18 +337,74 @@ class TeamMoves:
         return space_of(self._team, SECRETS_SPACE)
 
     async def _sign(
-        self, successor: str, wallet: AnyWallet, *, countersigns: str | None = None
+        self, successor: str, wallet: AnyWallet, *, countersigned: MoveStatement | None = None
     ) -> Grant:
-        own = admin_of(await Teams(self._caller).members(), wallet)
-        if own.ends_at < self._caller.clock.now() + LEAST_LEFT_S:
-            raise InvalidInput(
-                "your membership ends within a day, and with it the time to move the secrets",
-                hint="let another admin sign",
-            )
+        listed = await Teams(self._caller).members()
+        above = frozenset[Principal]()
+        if countersigned is not None:
+            above = wallets_above(listed, cited_membership(countersigned.token))
+        until = self._caller.clock.now() + LEAST_LEFT_S
+        own = _membership_to_sign(listed, wallet, until=until, other=above)
         stated = Membership(
-            member=successor, role="successor", end=own.ends_at, countersigns=countersigns
+            member=successor,
+            role="successor",
+            end=own.ends_at,
+            countersigns=None if countersigned is None else countersigned.cid,
         )
         return await sign_statement(self._caller, wallet, self._team, stated, parent=own.grant)
+
+    async def _reading(self, move: ProvenMove, wallet: WalletSigner) -> Session:
+        """Sign the new wallet in under the statement that ends later, or else under the other one.
+
+        An admin can end the own membership after the move, and a statement with it.
+        """
+        now = self._caller.clock.now()
+        statements = sorted((move.first, move.second), key=lambda one: one.ends_at, reverse=True)
+        refused: SealspaceError = SuccessionInvalid(
+            "the statements of the move have ended, so the former secrets cannot be read any more",
+            hint="store the secrets again",
+        )
+        for one in statements:
+            if one.ends_at <= now:
+                continue
+            grant = read_grant(one.token)
+            try:
+                return await Teams(self._caller).sign_in(wallet, grant, ttl_s=_BRIEF_TTL_S)
+            except DelegationRevoked as error:
+                refused = error
+        raise refused
+
+
+def _membership_to_sign(
+    listed: TeamMembers, wallet: AnyWallet, *, until: float, other: frozenset[Principal]
+) -> TeamMember:
+    """Return the membership under which an admin signs a statement.
+
+    Whoever admits the admin once more, with good or bad intent, must not prevent the move. So it is
+    the membership with the fewest admins above it, and of several the one that was signed first.
+
+    Args:
+        listed: the team's members.
+        wallet: of the admin.
+        until: when the membership may end at the earliest, epoch seconds.
+        other: the wallets above the first statement, which may not be above the second (TM17).
+    Raises:
+        NotAMember: the wallet is not that of an admin.
+        InvalidInput: each membership ends earlier.
+    """
+    did = admin_of(listed, wallet).did
+    lasting = [one for one in listed.of(did) if one.role == "admin" and one.ends_at >= until]
+    if not lasting:
+        raise InvalidInput(
+            "your membership ends within a day, and with it the time to move the secrets",
+            hint="let another admin sign",
+        )
+    above = {one.grant.cid: wallets_above(listed, one.grant.cid) for one in lasting}
+    independent = [one for one in lasting if not above[one.grant.cid] & other]
+    return min(
+        independent or lasting,
+        key=lambda one: (len(above[one.grant.cid]), one.since or until),
+    )
 
 
 class _Copying:
@@ -360,13 +428,13 @@ class _Copying:
         for one in reversed(kept):  # the oldest first
             if one.version <= done:
                 continue
-            opened = await self._opened(secret, one)
-            if opened is None:
-                continue
             try:
-                etag = await self._put(secret, opened, one.version, etag)
+                etag = await self._copy_version(secret, one, etag)
             except PreconditionFailed:
                 return False  # a member stored a value meanwhile
+            except _UNMOVABLE:  # a former value is left out
+                if one.is_current:
+                    raise
         return done < newest
 
     async def _progress_of(self, secret: SecretName, newest: int) -> tuple[str | None, int]:
@@ -378,28 +446,19 @@ class _Copying:
             stored = await self._target.metadata(secret.path)
         except NotFound:
             return None, 0
-        number = stored.metadata.get(MOVED_FROM, "")
-        return stored.etag, int(number) if number.isdecimal() else newest
+        number = _version_number(stored.metadata.get(MOVED_FROM, ""))
+        return stored.etag, newest if number is None else number
 
-    async def _opened(self, secret: SecretName, kept: KeptVersion) -> Secret | None:
-        """Return a version; None for a former one that cannot be opened."""
+    async def _copy_version(self, secret: SecretName, kept: KeptVersion, former: str | None) -> str:
+        """Open a version, store it over the one with the ETag `former`, and return its ETag."""
         number = None if kept.is_current else kept.version
-        try:
-            return await self._secrets.read(secret.name, scope=secret.scope, version=number)
-        except (EncryptionError, Unauthorized, NotFound):
-            if kept.is_current:
-                raise
-            return None
+        opened = await self._secrets.read(secret.name, scope=secret.scope, version=number)
+        return await self._put(secret, opened, kept.version, former)
 
     async def _put(
         self, secret: SecretName, opened: Secret, number: int, former: str | None
     ) -> str:
-        payload = secret_payload(
-            opened.value,
-            place=place_of(self._target.space, secret.path),
-            now=self._clock.now(),
-            created_at=opened.created_at,
-        )
+        payload = _payload(opened, self._target.space, secret, now=self._clock.now())
         envelope = await self._encryption.encrypt(
             payload,
             network=self._network,
@@ -423,15 +482,36 @@ async def _secrets_in(kv: Kv) -> AsyncIterator[SecretName]:
             yield secret
 
 
-async def _why_unreadable(secrets: Secrets, secret: SecretName) -> str | None:
+def _payload(opened: Secret, space: SpaceId, secret: SecretName, *, now: float) -> bytes:
+    """Return the plaintext with which a value is stored again in a space."""
+    return secret_payload(
+        opened.value,
+        place=place_of(space, secret.path),
+        now=now,
+        created_at=opened.created_at,
+    )
+
+
+def _version_number(text: str) -> int | None:
+    """Return the number in the metadata of a value, which any writer may have stored."""
+    if not text.isdecimal() or len(text) > _MOST_NUMBER_DIGITS:
+        return None
+    return int(text)
+
+
+async def _why_unreadable(
+    secrets: Secrets, space: SpaceId, secret: SecretName, *, now: float
+) -> str | None:
     """Return why a secret cannot be taken along; None: it can."""
     if is_protected(secret.name):
         return "a runner made it, so only a runner can make it again"
     try:
-        await secrets.read(secret.name, scope=secret.scope)
+        opened = await secrets.read(secret.name, scope=secret.scope)
+        # The new place has the same length, so a value that is too long there is too long here.
+        _payload(opened, space, secret, now=now)
     except NotFound:
         return None  # it was deleted meanwhile
-    except (EncryptionError, Unauthorized) as error:
+    except _UNMOVABLE as error:
         return error.message
     return None
 
@@ -446,14 +526,3 @@ def _wallet_of_seed(seed: bytes) -> WalletSigner:
         return WalletSigner(seed)
     except (ValueError, CapabilityError) as exc:
         raise InvalidInput("the seed is not the key of a wallet: 32 random bytes") from exc
-
-
-def _grant_of(move: ProvenMove, *, now: float) -> Grant:
-    """Return the statement under which the new wallet reads: the one that ends later."""
-    latest = max((move.first, move.second), key=lambda one: one.ends_at)
-    if latest.ends_at <= now:
-        raise SuccessionInvalid(
-            "the statements of the move have ended, so the former secrets cannot be read any more",
-            hint="store the secrets again",
-        )
-    return read_grant(latest.token)

@@ -11,7 +11,12 @@ from relay import Answer, relay_before
 from tests_support import REPOSITORY, fuzzed
 
 from capabilities.signatures import WalletSigner
+from capabilities.strict_json import JsonObject
+from encryption_network.canonical_json import canonical_bytes
+from sealspace.apps.team_moves import MOVED_FROM
 from sealspace.client import Client
+from sealspace.documents.places import place_json, place_of
+from sealspace.documents.secret_payloads import MAX_SECRET_BYTES
 from sealspace.documents.successions import (
     move_line,
     move_words,
@@ -19,7 +24,9 @@ from sealspace.documents.successions import (
     verify_move,
     verify_statement,
 )
+from sealspace.encryption import envelope_bytes
 from sealspace.errors import (
+    DelegationRevoked,
     InvalidInput,
     NodeRefused,
     OwnerMoved,
@@ -28,6 +35,8 @@ from sealspace.errors import (
     Unauthorized,
 )
 from sealspace.kv import Kv
+from sealspace.secrets import VAULT_METADATA, parse_secret_label, secret_label
+from sealspace.session import network_of_owner
 from sealspace.wallets import new_wallet
 from sealspace.wire.transport import Request, Transport, path_segment
 
@@ -131,6 +140,77 @@ async def test_TM20_interrupted_after_each_write(
 
 class Interrupted(SealspaceError):
     """The program was ended."""
+
+
+async def store_longest(acting: Client, name: str) -> None:
+    """Store a sealed secret whose plaintext has the greatest length, without times."""
+    space = acting.session.own_space("secrets")
+    place = place_json(place_of(space, f"vault/secrets/{name}"))
+    stated: JsonObject = {"value": "", "createdAt": "", "updatedAt": "", "place": place}
+    stated["value"] = "x" * (MAX_SECRET_BYTES - len(canonical_bytes(stated)))
+    envelope = await acting.encryption.encrypt(
+        canonical_bytes(stated),
+        network=network_of_owner(space.owner),
+        label=secret_label(space, parse_secret_label(name)),
+        metadata=VAULT_METADATA,
+    )
+    path = f"vault/secrets/{name}"
+    await acting.kv(space.text).put(path, envelope_bytes(envelope).decode())
+
+
+async def test_TM20_values_that_cannot_be_stored(team: MovableTeam) -> None:
+    """A writer's values that cannot be read or sealed again do not keep the others back (TM20)."""
+    first = team.admins[0]
+    await store_longest(first.acting, "AA_LONG")
+    await store_longest(first.acting, "AB_FORMER")
+    await first.acting.secrets().put("AB_FORMER", "good")
+    space = first.acting.session.own_space("secrets").text
+    await first.acting.kv(space).put("vault/secrets/AC_HUGE", b"x" * 3_000_000)
+    found = dict(await first.acting.team_moves.unreadable())
+    assert set(found) == {"AA_LONG", "AC_HUGE"}
+    await team.countersign(await team.name())
+    done = await taken_along(team, first)
+    assert done.moved == ("AB_FORMER", "API_KEY", "BLOB")
+    assert dict(done.failed) == found
+    assert await reads(team, first, "AB_FORMER") == "good"
+
+
+@pytest.mark.parametrize("number", ["9" * 5_000, "-1", "two"])
+async def test_TM20_a_member_s_metadata(team: MovableTeam, number: str) -> None:
+    """Metadata that names no version counts as a value that a member stored (TM20)."""
+    first = team.admins[0]
+    await team.countersign(await team.name())
+    successor = WalletSigner(team.seed).did
+    membership = await first.client.teams.membership(successor)
+    acting = first.client.acting(await first.client.teams.sign_in(first.wallet, membership))
+    space = acting.session.own_space("secrets").text
+    await acting.kv(space).put("vault/secrets/API_KEY", "x", metadata={MOVED_FROM: number})
+    done = await taken_along(team, first)
+    assert (done.moved, done.kept) == (("BLOB",), ("API_KEY",))
+
+
+@pytest.mark.parametrize("index", [0, 1])
+async def test_TM20_an_admin_who_leaves_after_the_move(team: MovableTeam, index: int) -> None:
+    """If one of the admins ends the own membership, the other statement serves (TM20)."""
+    leaving, staying = team.admins[index], team.admins[1 - index]
+    own = {one.did: one.grant.cid for one in await team.members()}
+    await team.countersign(await team.name())
+    await leaving.client.delegations.revoke_by_wallet(own[leaving.did], leaving.wallet)
+    assert set((await taken_along(team, staying)).moved) == {"API_KEY", "BLOB"}
+    await staying.client.delegations.revoke_by_wallet(own[staying.did], staying.wallet)
+    with pytest.raises(DelegationRevoked):
+        await taken_along(team, staying)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+async def test_TM21_an_admin_who_was_admitted_again(team: MovableTeam, index: int) -> None:
+    """Another admin who admits a signer once more does not prevent the move (TM17, TM21)."""
+    again, other = team.admins[index], team.admins[1 - index]
+    await other.acting.teams.admit(again.did, "admin", wallet=other.wallet)
+    await team.countersign(await team.name())
+    move = await again.client.team_moves.succession(team.team)
+    assert move is not None
+    assert move.signers == (team.admins[0].did, team.admins[1].did)
 
 
 async def test_TM20_the_prepared_team_again(team: MovableTeam) -> None:

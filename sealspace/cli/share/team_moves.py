@@ -8,6 +8,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import msgspec
@@ -79,6 +80,20 @@ class _Kept(StrictRecord):
     grants: tuple[str, ...] = ()
 
 
+class _Choice(NamedTuple):
+    """What the first admin chose.
+
+    Attributes:
+        left_out: names or DIDs of the members who do not come along.
+        leave_unreadable: whether to move although secrets cannot be taken along.
+        yes: whether the questions are answered.
+    """
+
+    left_out: tuple[str, ...]
+    leave_unreadable: bool
+    yes: bool
+
+
 @click.command(
     epilog="Example: `sealspace team move shop --key-file shop-new.key`. If the command was"
     " interrupted, run it again. The first and the second admin were both admitted by the team's"
@@ -99,6 +114,11 @@ class _Kept(StrictRecord):
     multiple=True,
     help="A member who does not come along; repeatable.",
 )
+@flag_option(
+    "--leave-unreadable",
+    help="Also move if secrets cannot be taken along. They are listed, and lost with the former"
+    " key.",
+)
 @flag_option("--no-wait", help="Do not wait for the other admin.")
 @yes_option
 @at_node
@@ -107,6 +127,7 @@ async def move(
     team: str,
     key_file: Path,
     left_out: tuple[str, ...],
+    leave_unreadable: bool,
     no_wait: bool,
     yes: bool,
 ) -> None:
@@ -120,7 +141,8 @@ async def move(
     former = await team_named(client, team)
     proven = await client.team_moves.succession(former)
     if proven is None:
-        named = await _named(client, home, team, former, key_file, left_out, yes=yes)
+        choice = _Choice(left_out=left_out, leave_unreadable=leave_unreadable, yes=yes)
+        named = await _named(client, home, team, former, key_file, choice)
         await _show(client, team, named)
         if no_wait:
             tell(f"next, after the other admin has signed: {_again(team, key_file)}")
@@ -220,9 +242,7 @@ async def _named(
     team: str,
     former: str,
     key_file: Path,
-    left_out: Sequence[str],
-    *,
-    yes: bool,
+    choice: _Choice,
 ) -> MoveStatement:
     """Return the first statement: the one that this machine keeps, or a new one."""
     _require_other_key(key_file, former, team)
@@ -230,13 +250,13 @@ async def _named(
     kept = _kept_statement(home, former, key_file)
     if kept is not None:
         return kept
-    await _require_readable(acting)
+    left = await _require_readable(acting, choice)
     listed = (await acting.teams.members()).live
-    without = [await did_named(client, one) for one in left_out]
+    without = [await did_named(client, one) for one in choice.left_out]
     coming = [one for one in listed if not any(same_principal(one.did, did) for did in without)]
-    await _confirm_members(client, coming, yes=yes)
+    await _confirm_members(client, coming, yes=choice.yes)
     seed = seed_in_file(key_file)
-    grants = await _grants_that_end(acting)
+    grants = await _grants_that_end(acting, left)
     prepared = await client.team_moves.prepare(seed, coming)
     grant = await acting.team_moves.name(prepared.team, wallet=wallet_of_owner())
     kept_state = _Kept(successor=prepared.team, statement=grant.header, grants=grants)
@@ -246,27 +266,38 @@ async def _named(
     return verify_statement(grant.header, now=SystemClock.now())
 
 
-async def _require_readable(acting: Client) -> None:
-    """Refuse to begin while a secret could not be taken along."""
+async def _require_readable(acting: Client, choice: _Choice) -> frozenset[str]:
+    """Refuse to begin while a secret could not be taken along, unless the user accepts it.
+
+    Every writer, and whoever has the team's key, can store such a value at any time.
+
+    Returns:
+        The labels of the secrets that are left.
+    """
     unreadable = await acting.team_moves.unreadable()
     for label, reason in unreadable:
         tell(f"cannot be taken along: {label}: {reason}")
-    if unreadable:
+    if unreadable and not choice.leave_unreadable:
         raise InvalidInput(
             f"{len(unreadable)} secrets could not be read after the move",
             hint="store them again with `sealspace secret put`, or delete them; then run this"
-            " again",
+            " again. To move without them: add --leave-unreadable",
         )
+    return frozenset([label for label, _ in unreadable])
 
 
-async def _grants_that_end(acting: Client) -> tuple[str, ...]:
-    """Return in words who reads the team's secrets by a token, a trust or another grant."""
+async def _grants_that_end(acting: Client, left: frozenset[str]) -> tuple[str, ...]:
+    """Return in words who reads the team's secrets by a token, a trust or another grant.
+
+    Those in `left` are not taken along, so nobody reads them afterwards.
+    """
     secrets = acting.secrets()
     lines = []
     for scope in (None, *await secrets.scopes()):
         for name in await secrets.list(scope=scope):
             label = name if scope is None else f"{scope}/{name}"
-            lines += [f"{label}: {line}" for line in await granted_readers(acting, label)]
+            if label not in left:
+                lines += [f"{label}: {line}" for line in await granted_readers(acting, label)]
     return tuple(lines)
 
 

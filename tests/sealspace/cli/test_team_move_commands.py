@@ -188,7 +188,16 @@ async def test_TM20_an_unreadable_secret(desk: MovingDesk) -> None:
     refused = await desk.run("alice", *desk.move("--yes", "--no-wait"))
     assert refused.status != 0
     assert "cannot be taken along: JUNK" in refused.err
+    assert "--leave-unreadable" in refused.next
     assert not (desk.folder / "new.key").exists()
+    more = ("--leave-unreadable", "--yes", "--no-wait", "--json")
+    made = await desk.must("alice", *desk.move(*more))
+    assert "cannot be taken along: JUNK" in made.err
+    await make_older(desk.desk.served.services, NOTICE_S + 1)
+    line = json.loads(made.out)["move"]
+    await desk.must("bob", "team", "countersign", "shop", line, typed="y\n")
+    done = json.loads((await desk.must("alice", *desk.move("--json"))).out)
+    assert (done["moved"], done["failed"][0]["secret"]) == (["API_KEY"], "JUNK")
 
 
 async def killed_until_done(desk: MovingDesk, relay: Relay, *more: str) -> int:
