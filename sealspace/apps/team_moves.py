@@ -57,7 +57,7 @@ from ..session import Grant, Session, network_of_owner, read_grant, space_of
 from ..wallets import AnyWallet, wallet_of
 from ..wire.caller import Caller
 from ..wire.node_answers import decoded
-from ..wire.sign_in import SignIn, wallet_sign_in
+from ..wire.sign_in import SignIn, register, wallet_sign_in
 from ..wire.transport import Request, path_segment
 from ..wire.values import KeptVersion
 from .membership_signing import sign_statement
@@ -213,6 +213,23 @@ class TeamMoves:
             SealspaceError: as `Teams.members`.
         """
         return await self._sign(successor, wallet)
+
+    async def is_live(self, statement: MoveStatement) -> bool:
+        """Send a first statement again, and return whether it can be countersigned.
+
+        Whoever has the team's key can revoke it; then `name` signs another one.
+
+        Args:
+            statement: from `name`, verified.
+        Raises:
+            OwnerMoved: the team has moved to another wallet.
+            SealspaceError: the node does not answer.
+        """
+        try:
+            await register(self._caller, read_grant(statement.token))
+        except DelegationRevoked:
+            return False
+        return True
 
     async def examine(self, line: str) -> MoveStatement:
         """Verify the line that another admin sent (TM21).

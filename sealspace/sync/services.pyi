@@ -1263,6 +1263,18 @@ class TeamMoves:
             SealspaceError: as `Teams.members`.
         """
 
+    def is_live(self, statement: MoveStatement) -> bool:
+        """Send a first statement again, and return whether it can be countersigned.
+
+        Whoever has the team's key can revoke it; then `name` signs another one.
+
+        Args:
+            statement: from `name`, verified.
+        Raises:
+            OwnerMoved: the team has moved to another wallet.
+            SealspaceError: the node does not answer.
+        """
+
     def examine(self, line: str) -> MoveStatement:
         """Verify the line that another admin sent (TM21).
 

@@ -12,6 +12,7 @@ from tests_support import REPOSITORY, fuzzed
 
 from capabilities.signatures import WalletSigner
 from capabilities.strict_json import JsonObject
+from capabilities.successions import SENIORITY_S
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.apps.team_moves import MOVED_FROM
 from sealspace.client import Client
@@ -37,7 +38,7 @@ from sealspace.errors import (
 from sealspace.kv import Kv
 from sealspace.secrets import VAULT_METADATA, parse_secret_label, secret_label
 from sealspace.session import network_of_owner
-from sealspace.wallets import new_wallet
+from sealspace.wallets import AnyWallet, new_wallet
 from sealspace.wire.transport import Request, Transport, path_segment
 
 
@@ -213,6 +214,29 @@ async def test_TM21_an_admin_who_was_admitted_again(team: MovableTeam, index: in
     assert move.signers == (team.admins[0].did, team.admins[1].did)
 
 
+async def test_TM21_an_admin_whom_both_admitted(team: MovableTeam) -> None:
+    """Who has a membership by either admin signs under the one that is independent (TM17, TM21)."""
+    bench, first = team.bench, team.admins[0]
+    third, wallet = await bench.owner()
+    for admin in team.admins:  # the one by the first admin is the older one
+        await admin.acting.teams.admit(third.session.owner, "admin", wallet=admin.wallet)
+        bench.clock.advance(10)
+    bench.clock.advance(SENIORITY_S)
+    people = ((first.client, first.wallet), (third, wallet))
+    team.admins = [await signed_in_again(team, *person) for person in people]
+    await team.countersign(await team.name())
+    move = await third.team_moves.succession(team.team)
+    assert move is not None
+    assert move.signers == (first.did, third.session.owner)
+
+
+async def signed_in_again(team: MovableTeam, client: Client, wallet: AnyWallet) -> Admin:
+    """Sign an admin in whose sessions have ended."""
+    await client.sign_in(wallet)
+    membership = await client.teams.membership(team.team)
+    return Admin(client, wallet, client.acting(await client.teams.sign_in(wallet, membership)))
+
+
 async def test_TM20_the_prepared_team_again(team: MovableTeam) -> None:
     """Memberships are signed once for each member, with the same terms (TM20)."""
     first = team.admins[0]
@@ -370,11 +394,27 @@ async def test_TM17_too_young(bench: Any) -> None:
         await acting.team_moves.name(new_wallet().did, wallet=wallet)
 
 
+def token_vectors() -> dict[str, str]:
+    """Return the tokens of the vectors of successions."""
+    vectors = REPOSITORY / "spec" / "vectors" / "capabilities" / "successions.json"
+    tokens: dict[str, str] = json.loads(vectors.read_text("utf-8"))["tokens"]
+    return tokens
+
+
+def test_TM22_one_admin_above_both() -> None:
+    """A client believes no node that counts one admin with two memberships twice (TM17, TM22)."""
+    tokens, now = token_vectors(), 1_795_000_000
+    team = verify_statement(tokens["first"], now=now).owner
+    two = [tokens[name] for name in ("first", "second", "anne", "ben")]
+    assert verify_move(team, two, at=0, now=now).owner == team
+    names = ("first", "below-another-membership", "anne", "anne-again", "carl-again")
+    with pytest.raises(SuccessionInvalid, match="above both"):
+        verify_move(team, [tokens[name] for name in names], at=0, now=now)
+
+
 def test_TM21_the_words_of_the_vector() -> None:
     """The words of a statement are those of the page."""
-    vectors = REPOSITORY / "spec" / "vectors" / "capabilities" / "successions.json"
-    token = json.loads(vectors.read_text("utf-8"))["tokens"]["first"]
-    statement = verify_statement(token, now=1_795_000_000)
+    statement = verify_statement(token_vectors()["first"], now=1_795_000_000)
     words = move_words(statement.owner, statement.successor, statement.cid)
     assert " ".join(words) in (REPOSITORY / "spec" / "teams.md").read_text("utf-8")
 

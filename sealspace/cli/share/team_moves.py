@@ -248,7 +248,7 @@ async def _named(
     _require_other_key(key_file, former, team)
     acting = client.acting(await team_session(home, client, former))
     kept = _kept_statement(home, former, key_file)
-    if kept is not None:
+    if kept is not None and await acting.team_moves.is_live(kept):
         return kept
     left = await _require_readable(acting, choice)
     listed = (await acting.teams.members()).live

@@ -2,6 +2,7 @@
 
 import json
 import stat
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from relay import Relay, relay_before
 
 from capabilities.successions import NOTICE_S, SENIORITY_S
 from sealspace.client import Client
+from sealspace.documents.successions import parse_move_line, verify_statement
 from sealspace.session import load_session
 
 
@@ -138,6 +140,20 @@ async def test_TM20_the_same_command_again(desk: MovingDesk) -> None:
     await desk.must("alice", *desk.move())
     done = await desk.run("alice", *desk.move("--yes"))
     assert "has moved already" in done.err
+    assert await desk.reads("alice") == "open sesame"
+
+
+async def test_TM20_a_statement_that_was_revoked(desk: MovingDesk) -> None:
+    """If somebody revoked Alice's statement, the same command signs another one (TM20)."""
+    revoked = await desk.line()
+    statement = verify_statement(parse_move_line(revoked["move"]).statement, now=time.time())
+    (path,) = (desk.folder / "bob" / ".sealspace" / "teams").iterdir()
+    async with Client(desk.desk.node, session=load_session(path)) as acting:
+        await acting.delegations.revoke(statement.cid)
+    line = await desk.line()
+    assert (line["team"], line["move"] != revoked["move"]) == (revoked["team"], True)
+    await desk.must("bob", "team", "countersign", "shop", line["move"], typed="y\n")
+    await desk.must("alice", *desk.move())
     assert await desk.reads("alice") == "open sesame"
 
 
