@@ -14,11 +14,10 @@ from .abilities import DECRYPT, KV_GET, KV_LIST, KV_METADATA
 from .cache import Results
 from .capability_errors import MalformedToken
 from .chain import MAX_CHAIN_NODES, Registered
-from .cids import cid_text
+from .cids import ContentKey, cid_text
 from .frozen_struct import AcyclicStruct
 from .memberships import Membership, is_membership, stated_membership, team_of
 from .principals import Principal, is_wallet
-from .resources import root_of
 from .tokens import Capability, Delegation
 
 SENIORITY_S = 7 * 86_400
@@ -141,23 +140,26 @@ def check_senior(above: Sequence[Registered], *, now: float) -> None:
 
 
 def is_successors_reading(
-    signer: Principal, capabilities: Sequence[Capability], move: Move
+    reading: Registered | None,
+    capabilities: Sequence[Capability],
+    successor: Principal,
+    statements: Sequence[ContentKey],
 ) -> bool:
-    """Return whether a token only reads, in a successor's name, what the owner had (TM19).
+    """Return whether a token only reads with a statement of the succession (TM19).
 
-    What others granted to the owner is not read with it: they trusted the former wallet.
+    What the new wallet had of the former one before, and what it signed with that, has ended.
 
     Args:
-        signer: of the delegation, or of the only delegation that an invocation cites.
+        reading: the delegation, or the only one that an invocation cites; None: there is none.
         capabilities: of the token.
-        move: by which the owner moved.
+        successor: DID of the wallet to which the owner moved.
+        statements: content keys of the statements by which the owner moved.
     """
-    if signer != move.successor:
+    if reading is None or reading.delegation.delegator != successor:
         return False
-    return all(
-        one.ability in SUCCESSOR_READS and root_of(one.resource) == move.team
-        for one in capabilities
-    )
+    if len(reading.parents) != 1 or reading.parents[0] not in statements:
+        return False
+    return all(one.ability in SUCCESSOR_READS for one in capabilities)
 
 
 def wallets_of(signer: Principal, cited: Sequence[Registered | None]) -> tuple[Principal, ...]:

@@ -29,10 +29,9 @@ from capabilities.chain import (
 from capabilities.cids import ContentKey
 from capabilities.facts import KEYS_FACT, POLICY_FACT, SESSION_FACT, WITHDRAWAL_FACT
 from capabilities.frozen_struct import AcyclicStruct
-from capabilities.principals import Principal
 from capabilities.references import CitedDelegation
 from capabilities.resources import SpaceId
-from capabilities.successions import Move, is_successors_reading, wallets_of
+from capabilities.successions import is_successors_reading, wallets_of
 from capabilities.token_kinds import check_addressed
 from capabilities.tokens import (
     Capability,
@@ -249,22 +248,14 @@ def _check_moves(
     `records` are those of `succession_keys`.
     """
     if records.count(None) < len(records):  # a wallet above has moved, or is about to
-        check_not_moved(records, reader_of(invocation, found), invocation.capabilities)
+        reading = found[0] if len(found) == 1 else None
+        check_not_moved(records, reading, invocation.capabilities)
 
 
 def _unhosted(mentioned: Sequence[SpaceId], records: Sequence[Record | None]) -> frozenset[SpaceId]:
     """Return the mentioned spaces that the node does not host."""
     hosted = zip(mentioned, records, strict=True)
     return frozenset([space for space, row in hosted if not is_hosted(row)])
-
-
-def reader_of(invocation: Invocation, found: Sequence[Registered | None]) -> Principal:
-    """Return in whose name an invocation may read what a moved team owned (TM19).
-
-    This is the signer of the only delegation that it cites, and otherwise the invoker.
-    """
-    cited = found[0] if len(found) == 1 else None
-    return invocation.invoker if cited is None else cited.delegation.delegator
 
 
 def check_no_move(records: Sequence[Record | None]) -> None:
@@ -280,21 +271,24 @@ def check_no_move(records: Sequence[Record | None]) -> None:
 
 
 def check_not_moved(
-    records: Sequence[Record | None], signer: Principal, capabilities: Sequence[Capability]
+    records: Sequence[Record | None],
+    reading: Registered | None,
+    capabilities: Sequence[Capability],
 ) -> None:
     """Refuse a token whose authority depends on a wallet that has moved (TM18, TM19).
 
     Args:
         records: the rows of `succession_keys`, read in the snapshot of the revocation markers.
-        signer: the wallet that may be the successor.
+        reading: the delegation that may be the successor's: the one to register, or the only one
+            that an invocation cites; None: it cites none or several.
         capabilities: of the token.
     Raises:
         Refusal: `owner-moved`.
     """
     for moved in moved_owners(records):
         assert moved.successor is not None
-        move = Move(team=moved.owner, successor=moved.successor)
-        if not is_successors_reading(signer, capabilities, move):
+        successor = moved.successor
+        if not is_successors_reading(reading, capabilities, successor, moved.statements):
             raise Refusal("owner-moved", moved.owner, moved.successor)
 
 

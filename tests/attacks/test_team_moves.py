@@ -8,7 +8,7 @@ from attacks.moving_team import MONTH_S, MovingTeam, cid_of, moved_text
 from attacks.parties import DELETE, GET, PUT, ROUTES, SECRET, Delegate, ids, refused
 from attacks.team_parties import Person, membership, rights_on
 from attacks.test_races import meanwhile
-from running_node import key_token, send, wallet_token
+from running_node import Grants, key_token, send, wallet_token
 
 from capabilities.successions import NOTICE_S, SENIORITY_S
 from encryption_network.canonical_json import canonical_bytes
@@ -359,6 +359,19 @@ async def test_TM19_the_successor_reads_nothing_of_others(team: MovingTeam) -> N
     assert (await world.invoke(key, own)).said == (403, moved_text(team))
     again = await team.stage.post("/delegate", key.proofs[0])
     assert again.said == (403, moved_text(team))
+
+
+async def test_TM19_a_member_who_is_the_successor(team: MovingTeam) -> None:
+    """What an admin had who is the new wallet ends; with the statement the admin reads (TM19)."""
+    world, admin = team.world, team.admins[0]
+    former = next(one for one in world.sessions() if one.membership is admin)
+    grants: Grants = {world.resource(SECRET): [GET]}
+    assert (await world.invoke(former.key, grants)).status == 200
+    team.heir = admin.person
+    await team.move()
+    assert (await world.invoke(former.key, grants)).said == (403, moved_text(team))
+    key = await team.successor(team.statements[1])
+    assert (await world.invoke(key, grants)).status == 200
 
 
 async def test_TM16_a_statement_alone_gives_what_a_reader_has(team: MovingTeam) -> None:

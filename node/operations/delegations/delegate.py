@@ -226,7 +226,7 @@ async def _attempt(
     _check_membership(delegation, found, now)
     # the chain (D6, D20 to D30)
     registered = judge_registration(delegation, found, state.marks, now=now)
-    check_registration(state.moves, delegation)
+    check_registration(state.moves, registered)
     named = Named(services=services, first=first, moves=state.moves, marks=state.marks, now=now)
     succession = plan_succession(delegation, found, named)
     _, *above = registered.closure
@@ -451,7 +451,7 @@ async def _register_again(
                 raise ChainError("delegation-revoked", own)
             raise ChainError("ancestor-revoked", cid_text(member.cid), f"parent={own}")
     check_window(delegation, state.now)
-    check_registration(state.moves, delegation)
+    check_registration(state.moves, known)
     added = _new_alias(delegation, state) if is_new_encoding else Commit()
     network = state.network
     # There is a commit even if there is nothing to write. It waits until the rows that were read,

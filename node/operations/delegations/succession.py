@@ -93,7 +93,7 @@ def move_keys(
     return succession_keys((*wallets, delegation.delegate)), len(wallets)
 
 
-def check_registration(moves: Moves, delegation: Delegation) -> None:
+def check_registration(moves: Moves, registered: Registered) -> None:
     """Refuse a delegation by a wallet that has moved, or under such a wallet's (TM18, TM19).
 
     The two statements of the succession itself may be sent again.
@@ -101,11 +101,12 @@ def check_registration(moves: Moves, delegation: Delegation) -> None:
     Raises:
         Refusal: `owner-moved`.
     """
+    delegation = registered.delegation
     above = moves.records[: moves.above]
     for moved in moved_owners(above):
         if delegation.content_key in moved.statements:
             return
-    check_not_moved(above, delegation.delegator, delegation.capabilities)
+    check_not_moved(above, registered, delegation.capabilities)
 
 
 class Named(FrozenStruct, kw_only=True):
