@@ -205,7 +205,7 @@ def _check_imports(files: dict[str, str], modules: frozenset[str]) -> None:
             hint="rename or remove it",
         )
     try:
-        tree = ast.parse(files.get(MAIN_FILE, ""))
+        tree = ast.parse(files.get(MAIN_FILE, "").removeprefix("\ufeff"))
     except SyntaxError as error:  # the base may have a newer Python than this command
         tell(f"{MAIN_FILE}, line {error.lineno}: {error.msg}; the imports were not checked")
         return

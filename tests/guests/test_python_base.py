@@ -1,6 +1,7 @@
 """Tests of Python programs on the real base, which `make test-python-base` builds."""
 
 import asyncio
+import gzip
 import hashlib
 import hmac
 import json
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -19,8 +21,9 @@ from guest_programs import Guest, code, run_request
 from https_service import https_service
 from page_blocks import blocks_of
 from patience import PATIENCE_S
-from runner_stage import runner_stage
+from runner_stage import RunnerStage, runner_stage
 from standin_base import python_program
+from task_parties import VALUES, party
 from tests_support import REPOSITORY
 
 from runner.cli import python_projects
@@ -28,6 +31,7 @@ from runner.guest.environment import environment_of
 from runner.guest.executor import Executor
 from runner.guest.runs import RunResult
 from runner.tasks.folders import task_folders
+from sealspace.documents.iexec_names import RESULT_KEY_NAME, requester_secret, wallet_secret
 from sealspace.documents.python_bases import known_bases
 from sealspace.documents.run_grants import ByHash, RunStatement
 from tee_backend.outbound import Outbound
@@ -56,6 +60,13 @@ import builtins, json, os, sys
 found = [os.environ.get("KEY"), hasattr(builtins, "kept"), "left" in sys.modules, sys.argv]
 print(json.dumps([found, sorted(os.environ), sys.path, sys.stdin.read()]))
 builtins.kept = sys.modules["left"] = os.environ["ADDED"] = "left"
+"""
+WRITES = """
+import json, os, sys
+result = open("/iexec_out/result.txt", "w")
+result.write("\\0".join([*sys.argv, os.environ["IEXEC_REQUESTER_SECRET_1"]]))
+computed = open("/iexec_out/computed.json", "w")
+json.dump({"deterministic-output-path": "/iexec_out/result.txt"}, computed)
 """
 ASKS = """
 import os, requests
@@ -133,24 +144,35 @@ async def test_the_commands_of_the_page(tmp_path: Path) -> None:
     assert output.decode().splitlines()[-1] == hmac.digest(b"test", b"hello", "sha256").hex()
 
 
-async def test_a_call_with_a_granted_secret(tmp_path: Path) -> None:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunnerStage]:
+    """A runner that has the base, and runs tasks where it can."""
+    async with AsyncExitStack() as stack:
+        root = None
+        if MEMORY.is_dir():
+            root = MEMORY / f"tasks-{token_hex(8)}"
+            root.mkdir(0o700)
+            stack.callback(root.rmdir)
+        bases = {NEWEST.sha256: Path(BASE).read_bytes()}
+        folder = tmp_path_factory.mktemp("runner")
+        yield await runner_stage(stack, folder, bases=bases, task_root=root)
+
+
+async def test_a_call_with_a_granted_secret(stage: RunnerStage) -> None:
     """PY4, PY20: the program that `task init` writes signs the input of a call with the owner's
     secret, and the caller does not see the secret."""
     script = python_projects._APP
     program = python_program({"app.py": script}, NEWEST.sha256)
-    async with AsyncExitStack() as stack:
-        bases = {NEWEST.sha256: Path(BASE).read_bytes()}
-        stage = await runner_stage(stack, tmp_path, bases=bases)
-        await stage.publish("hello", program.data, target="python")
-        await stage.owner.secrets().put("API_KEY", "the secret itself")
-        await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(program.sha256),)))
-        owner = await stage.calling_session()
-        status = 503
-        async with asyncio.timeout(PATIENCE_S):
-            while status == 503:  # until the base is compiled
-                status, answer = await stage.call(
-                    "hello", session=owner, secrets=stage.developer, input="hello"
-                )
+    await stage.publish("hello", program.data, target="python")
+    await stage.owner.secrets().put("API_KEY", "the secret itself")
+    await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(program.sha256),)))
+    owner = await stage.calling_session()
+    status = 503
+    async with asyncio.timeout(PATIENCE_S):
+        while status == 503:  # until the base is compiled
+            status, answer = await stage.call(
+                "hello", session=owner, secrets=stage.developer, input="hello"
+            )
     assert (status, answer["status"]) == (200, "completed"), answer
     signed = hmac.digest(b"the secret itself", b"hello", "sha256").hex()
     assert answer["output"] == f"{signed}\n"
@@ -178,6 +200,73 @@ async def test_modules_of_the_program(executor: Executor) -> None:
     assert "No module named 'not_there'" in result.stderr.decode()
 
 
+@pytest.mark.parametrize("name", ["base", "preloaded"])
+async def test_modules_with_names_of_the_base_itself(executor: Executor, name: str) -> None:
+    """PY20: a module of the program is not hidden by one that only the base uses."""
+    program = python_program(
+        {"app.py": f"import {name}\nprint({name}.own)", f"{name}.py": "own = 1"}, NEWEST.sha256
+    )
+    result = await _run(executor, program)
+    assert bytes(result.output) == b"1\n", result.stderr
+
+
+async def test_packages_without_init(executor: Executor) -> None:
+    """PY20: a folder is a package without `__init__.py`, as in a folder of `sys.path`."""
+    result = await _run(executor, _program("import pkg.inner\nprint(pkg.inner.x)", inner="x = 1"))
+    assert bytes(result.output) == b"1\n", result.stderr
+
+
+async def test_a_named_encoding_hides_no_code(executor: Executor) -> None:
+    """PY25: text that is a comment in the document is not code in a run, whatever encoding the file
+    names; a byte order mark is ignored."""
+    hiding = "# coding: unicode_escape\n# nothing \\x0aprint('hidden')\nprint('é')\n"
+    program = _program(f"{hiding}import pkg.inner", inner=hiding)
+    result = await _run(executor, program)
+    assert bytes(result.output).decode() == "é\né\n", result.stderr
+    result = await _run(executor, "\ufeffprint(1)")
+    assert bytes(result.output) == b"1\n", result.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "output"),
+    [
+        ("import sys\nprint(1)\nsys.stdout.close()", "1\n"),
+        ("import sys\nprint(1)\nsys.stdout = None", "1\n"),
+        ("import io, sys\nprint(1)\nsys.stdout = io.StringIO()\nprint(2)", "1\n"),
+        ("import sys\nprint(1)\nkept = sys.stdout.detach()\nkept.write(b'2')", "1\n2"),
+        ("kept = open(1, 'w', closefd=False)\nkept.write('1')", "1"),
+        ("import typing\nkept = open(1, 'w', closefd=False)\nclass A:\n"
+         "    def act(self): pass\nA.all = typing.List[A]\nkept.write('1')", "1"),
+    ],
+)  # fmt: skip
+async def test_streams_that_a_script_replaces(executor: Executor, script: str, output: str) -> None:
+    """PY26: what was written to a stream is in the output, whether or not the script closes or
+    replaces it."""
+    result = await _run(executor, script)
+    assert (code(result), bytes(result.output).decode()) == ("completed", output), result.stderr
+
+
+async def test_a_syntax_error_in_a_module(executor: Executor) -> None:
+    """PY21: the traceback has the line that imports the module, and none of the base."""
+    result = await _run(executor, _program("import pkg.inner", inner="print("))
+    shown = result.stderr.decode()
+    assert 'File "app.py", line 1, in <module>' in shown and "pkg/inner.py" in shown
+    assert "base.py" not in shown and "frozen" not in shown
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import requests\nrequests.get('https://api.example/', headers={'a': '\\ud800'})",
+        "import requests\nrequests.post('https://api.example/', data=b'x' * 1_048_577)",
+    ],
+)
+async def test_requests_that_cannot_be_sent(executor: Executor, script: str) -> None:
+    """PY24: a request that cannot be sent is an exception inside the script, not a trap."""
+    result = await _run(executor, script)
+    assert code(result) == "guest-exit" and b"requests.InvalidURL: api.example: " in result.stderr
+
+
 @pytest.mark.parametrize(
     ("script", "ended", "output", "error"),
     [
@@ -193,6 +282,8 @@ async def test_modules_of_the_program(executor: Executor) -> None:
             'Traceback (most recent call last):\n  File "app.py", line 4, in <module>\n',
         ),
         ("print(", "guest-exit", "", "SyntaxError"),
+        ("import no_module", "guest-exit", "", "next: add it to the folder"),
+        ("import sys; sys.stderr = None; print(1); sys.exit('why')", "guest-exit", "1\n", "why\n"),
     ],
 )
 async def test_how_a_script_ends(
@@ -326,6 +417,57 @@ async def test_requests(executor: Executor, tmp_path: Path) -> None:
     assert second.startswith("elsewhere.example: the program may not contact this host; next: ")
     assert "secret" not in second
     assert third == "api.example answered 404 Not Found True"
+
+
+@pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing")
+async def test_a_file_that_a_task_leaves_open(executor: Executor) -> None:
+    """PY26: a file that the script has not closed is complete, also if the script fails."""
+    for end in ("", "\n1 / 0"):
+        program = _program(
+            "import gzip\nkept = open('/iexec_out/kept', 'w')\nkept.write('result')\n"
+            f"packed = gzip.open('/iexec_out/packed', 'wb')\npacked.write(b'packed'){end}"
+        )
+        async with task_folders(MEMORY, max_bytes=1 << 20, max_files=10) as folders:
+            request = replace(
+                run_request(program, max_memory_mb=128, max_instructions=10**10), folders=folders
+            )
+            result = await executor.run(request, program.load)
+            assert code(result) == ("guest-exit" if end else "completed"), result.stderr
+            assert (folders.output / "kept").read_text() == "result"
+            assert gzip.decompress((folders.output / "packed").read_bytes()) == b"packed"
+
+
+@pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing")
+async def test_a_file_of_a_task_replaces_no_module(executor: Executor) -> None:
+    """PY4: a module of the document runs, not an input file at the path of its package."""
+    program = python_program(
+        {"app.py": "import iexec_in.own", "iexec_in/own.py": "print('program')"}, NEWEST.sha256
+    )
+    async with task_folders(MEMORY, max_bytes=1 << 20, max_files=10) as folders:
+        (folders.input / "own.py").write_text("print('caller')")
+        request = replace(
+            run_request(program, max_memory_mb=128, max_instructions=10**10), folders=folders
+        )
+        result = await executor.run(request, program.load)
+    assert bytes(result.output) == b"program\n", result.stderr
+
+
+@pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing")
+async def test_a_task_with_a_sealed_result(stage: RunnerStage, tmp_path: Path) -> None:
+    """PY20, PY26, TK3: a task of a script gets arguments and the secrets of its requester, and the
+    result has the files that the script did not close."""
+    program = python_program({"app.py": WRITES}, NEWEST.sha256)
+    version = await stage.publish("writes", program.data, target="python")
+    requester = await party(stage)
+    await requester.grant(version, requester_secret("my-key"), wallet_secret(RESULT_KEY_NAME))
+    task: dict[str, Any] = {}
+    async with asyncio.timeout(PATIENCE_S):
+        while "state" not in task or "runner-busy" in json.dumps(task):  # the base is compiled
+            task = await requester.done(
+                f"{stage.developer}/writes", secrets={"1": "my-key"}, args="one two"
+            )
+    found = await requester.report(task, tmp_path)
+    assert found == ["app.py", "one", "two", VALUES["my-key"]]
 
 
 @pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing")

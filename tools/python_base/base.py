@@ -7,8 +7,10 @@ differ between two runs is made anew in `_forget_the_build`.
 
 import asyncio
 import atexit
+import contextlib
 import errno
 import gc
+import gzip
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -25,6 +27,7 @@ import time
 import traceback
 import types
 import uuid
+import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +47,9 @@ class _Archive(importlib.abc.SourceLoader):
 
     def __init__(self, files: dict[str, str]) -> None:
         self._files = files
+        self._folders = {
+            path[:end] for path in files for end, char in enumerate(path) if char == "/"
+        }
 
     def find_spec(
         self,
@@ -55,7 +61,7 @@ class _Archive(importlib.abc.SourceLoader):
         place = fullname.replace(".", "/")
         is_package = f"{place}/__init__.py" in self._files
         if not is_package and f"{place}.py" not in self._files:
-            return None
+            return _folder_spec(fullname, place) if place in self._folders else None
         spec = importlib.machinery.ModuleSpec(
             fullname, self, origin=self.get_filename(fullname), is_package=is_package
         )
@@ -79,6 +85,31 @@ class _Archive(importlib.abc.SourceLoader):
         except KeyError:
             raise FileNotFoundError(errno.ENOENT, "the archive has no such file", path) from None
 
+    def get_source(self, fullname: str) -> str:
+        """Return the text of a module."""
+        try:
+            return self._files[self.get_filename(fullname)]
+        except KeyError:
+            raise ImportError(f"the archive has no module {fullname}", name=fullname) from None
+
+    def source_to_code(
+        self, data: Any, path: Any = "<string>", *_: Any, **_named: Any
+    ) -> types.CodeType:
+        """Compile a file of the archive.
+
+        As text, so that Python ignores an encoding that the file names. In some encodings, text
+        that looks like a comment in the archive would be code.
+        """
+        text = data.decode().removeprefix("\ufeff")
+        return compile(text, path, "exec", dont_inherit=True)
+
+
+def _folder_spec(fullname: str, place: str) -> importlib.machinery.ModuleSpec:
+    """Return the spec of a package without `__init__.py`."""
+    spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+    spec.submodule_search_locations = [place]
+    return spec
+
 
 class Run(exports.Run):  # type: ignore[misc]  # it is generated when the component is built
     """The entry point of the component, `wasi:cli/run`."""
@@ -91,12 +122,13 @@ class Run(exports.Run):  # type: ignore[misc]  # it is generated when the compon
         """
         _forget_the_build()
         archive = _Archive(json.loads(program.read())["files"])
-        sys.meta_path.append(archive)
+        # Before the finder of files. A task's caller could otherwise give it a module of a package
+        # that is named `iexec_in`.
+        files = sys.meta_path.index(importlib.machinery.PathFinder)
+        sys.meta_path.insert(files, archive)
         is_done = _run_main(archive)
         atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if not is_done:
+        if not (_write_buffers() and is_done):
             raise componentize_py_types.Err(None)
 
 
@@ -106,6 +138,8 @@ def _forget_the_build() -> None:
     The runtime has set the environment and the arguments, and has seeded `random` afresh.
     """
     sys.path.clear()  # the folders of the build
+    for name in ("base", "preloaded"):  # a program may have modules with these names
+        sys.modules.pop(name, None)
     sys.argv[:] = [_MAIN, *sys.argv[1:]]
     sys.path_importer_cache.clear()
     for module, name, value in (
@@ -191,26 +225,76 @@ def _run_main(archive: _Archive) -> bool:
     main.__loader__ = archive
     sys.modules["__main__"] = main
     try:
-        code = compile(archive.get_data(_MAIN), _MAIN, "exec", dont_inherit=True)
-        exec(code, main.__dict__)
+        exec(archive.source_to_code(archive.get_data(_MAIN), _MAIN), main.__dict__)
     except SystemExit as ended:
         if ended.code is None or isinstance(ended.code, int):
             return not ended.code
-        print(ended.code, file=sys.stderr)
+        _show(str(ended.code))
         return False
     except BaseException as failed:
-        if isinstance(failed, ModuleNotFoundError):
+        if isinstance(failed, ModuleNotFoundError) and failed.name:
             failed.add_note(
                 f"neither the archive nor its Python base has the module {failed.name};"
                 " next: add it to the folder of the program if it is pure Python"
             )
-        own_frames = failed.__traceback__
-        # Without the frame of this function, which says nothing about the program.
-        shown = failed.with_traceback(own_frames.tb_next if own_frames else None)
-        sys.stdout.flush()
-        traceback.print_exception(shown)
+        shown = failed.with_traceback(_program_frames(failed.__traceback__))
+        _show("".join(traceback.format_exception(shown)).removesuffix("\n"))
         return False
     return True
 
 
+def _program_frames(first: types.TracebackType | None) -> types.TracebackType | None:
+    """Return a traceback without the frames of this module and of imports.
+
+    They say nothing about the program.
+    """
+    kept = []
+    while first is not None:
+        file = first.tb_frame.f_code.co_filename
+        if file != __file__ and not file.startswith("<frozen importlib"):
+            kept.append(first)
+        first = first.tb_next
+    shown = None
+    for one in reversed(kept):
+        shown = types.TracebackType(shown, one.tb_frame, one.tb_lasti, one.tb_lineno)
+    return shown
+
+
+def _show(text: str) -> None:
+    """Print a line on standard error, or on the stream that the program has put in its place."""
+    with contextlib.suppress(ValueError):  # the program has closed it
+        print(text, file=sys.stderr or sys.__stderr__)
+
+
+_UNWRITTEN: tuple[tuple[tuple[type, ...], str], ...] = (
+    ((io.TextIOWrapper,), "flush"),
+    ((gzip.GzipFile, zipfile.ZipFile), "close"),
+    ((io.BufferedWriter, io.BufferedRandom), "flush"),
+)
+"""Kinds of files and the method that writes what each still has, before those that it writes to."""
+
+
+def _write_buffers() -> bool:
+    """Write what open files still have in their buffers.
+
+    Plain Python closes files before it exits, but in any order: some of their text can be lost.
+
+    Returns:
+        Whether all could be written.
+    """
+    is_done = True
+    objects = gc.get_objects()
+    for kinds, method in _UNWRITTEN:
+        for file in [one for one in objects if issubclass(type(one), kinds)]:
+            try:
+                getattr(file, method)()
+            except ValueError:  # the program has closed it
+                pass
+            except OSError as failed:
+                _show(f"a file could not be written: {failed}")
+                is_done = False
+    return is_done
+
+
 gc.collect()  # so that the component does not contain garbage
+gc.freeze()  # so that `_write_buffers` looks at the objects of the run alone

@@ -30,9 +30,7 @@ _LIST = _REPOSITORY / "sealspace" / "documents" / "python_bases.json"
 _NAMES = """
 import json, platform, sys
 modules = {*sys.builtin_module_names, *sys.modules} - {"__main__"}
-top = {name.partition(".")[0] for name in modules}
-own = {"base", "preloaded", "wit_world", "poll_loop"}
-names = [one for one in sorted(top - own) if not one.startswith(("_", "componentize"))]
+names = sorted({name.partition(".")[0] for name in modules})
 print(json.dumps({"python": platform.python_version(), "modules": names}))
 """
 

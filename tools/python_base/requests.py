@@ -33,6 +33,7 @@ _NEXT = {
     "RESPONSE_TOO_LARGE": "the response is longer than 1 MiB",
     "TIMED_OUT": "no complete response came within 30 s",
 }
+_MAX_BODY_BYTES = 1024 * 1024
 _SAFE = "!#$%&'()*+,/:;=?@[]~"
 
 
@@ -275,12 +276,19 @@ def delete(url: str, **about: Any) -> Response:
 
 
 def _send(method: str, url: str, headers: _Headers, body: bytes) -> Response:
+    host = urlsplit(url).hostname
+    try:
+        "".join([method, *headers, *headers.values()]).encode()
+    except UnicodeEncodeError:  # it would end the run
+        raise InvalidURL(f"{host}: {_NEXT['REQUEST_INVALID']}") from None
+    if len(body) > _MAX_BODY_BYTES:  # it would end the run
+        raise InvalidURL(f"{host}: the body is longer than 1 MiB")
     wanted = _client.Request(method, url, list(headers.items()), body)
     try:
         answer = _client.fetch(wanted)
     except Err as refused:
         name = refused.value.name
-        raise _error(name)(f"{urlsplit(url).hostname}: {_NEXT[name]}") from None
+        raise _error(name)(f"{host}: {_NEXT[name]}") from None
     return Response(url, answer.status, _Headers(answer.headers), answer.body)
 
 

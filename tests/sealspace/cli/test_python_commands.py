@@ -24,6 +24,8 @@ from sealspace.errors import InvalidInput
 
 PAGE = REPOSITORY / "docs" / "how-to" / "python-programs.md"
 NEWEST = known_bases()[0].sha256
+INTERNAL = ("_", "componentize", "wit_world")
+"""Beginnings of names of modules that programs may import, but that the page does not list."""
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -104,8 +106,11 @@ async def test_calls_of_a_python_program(stage: RunnerStage) -> None:
     [
         ({"app": "import not_there"}, "app.py, line 1: neither the program nor its Python base"),
         ({"app": "from not_there.part import x"}, "the module not_there"),
+        ({"app": "\ufeffimport not_there"}, "app.py, line 1: neither the program nor its Python"),
         ({"app": "", "json": ""}, "has the module json already"),
         ({"app": "", "requests/__init__": ""}, "has the module requests already"),
+        ({"app": "", "_strptime": ""}, "has the module _strptime already"),
+        ({"app": "", "wit_world/__init__": ""}, "has the module wit_world already"),
         ({"module": ""}, "has no file app.py"),
         ({"app": "", "a b": ""}, "the path 'a b.py' is not valid"),
     ],
@@ -137,6 +142,12 @@ async def test_which_files_are_packed(tmp_path: Path) -> None:
         packed(folder)
 
 
+async def test_features_of_python_are_imported(tmp_path: Path) -> None:
+    """PY13: modules of the base whose names begin with an underscore can be imported, too."""
+    folder = _folder(tmp_path, {"app": "from __future__ import annotations\nimport _thread\n"})
+    assert parse_python_program(packed(folder)).base == NEWEST
+
+
 async def test_too_many_files(tmp_path: Path) -> None:
     """PY2: a folder with too many files is refused before they are read."""
     (tmp_path / "app.py").write_text("")
@@ -159,7 +170,8 @@ async def test_the_page_lists_the_modules() -> None:
     """PY13: the page names the modules of the newest base."""
     listed = PAGE.read_text("utf-8").partition("<!-- begin modules -->")[2]
     listed = listed.partition("<!-- end modules -->")[0].replace("\n", " ").strip()
-    assert listed == ", ".join(f"`{name}`" for name in known_bases()[0].modules) + "."
+    public = [name for name in known_bases()[0].modules if not name.startswith(INTERNAL)]
+    assert listed == ", ".join(f"`{name}`" for name in public) + "."
 
 
 async def test_a_trial_names_missing_secrets(desk: Desk, tmp_path: Path) -> None:
