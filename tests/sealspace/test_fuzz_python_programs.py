@@ -1,6 +1,7 @@
 """Fuzz tests of Python programs: each is read as it was written, or refused."""
 
 import json
+import tracemalloc
 from contextlib import suppress
 
 import pytest
@@ -92,3 +93,24 @@ def test_fuzz_refused_programs(data: bytes) -> None:
     """PY1, PY2, PY3: each rule of the format refuses a program that breaks it alone."""
     with pytest.raises(InvalidInput):
         parse_python_program(data)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        b"{" + b",".join(b'"%x":""' % number for number in range(100_000)) + b"}",
+        b"[" + b"{}," * 500_000 + b"{}]",
+    ],
+    ids=["many files", "many values"],
+)
+def test_fuzz_a_program_that_is_expensive_to_parse(files: bytes) -> None:
+    """PY2: a document with too many files or with values of other types is refused before an
+    object is made of each, which would hold up the runner for a second."""
+    data = b'{"base":"' + BASE.encode() + b'","files":' + files + b"}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidInput):
+            parse_python_program(data)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
