@@ -86,8 +86,13 @@ class Pool:
             RunRefused: `runner-failed`: no template starts.
         """
         self._bases[base] = artefact
-        while self._template is None or base not in self._template.bases:
-            await self._replace_template(self._template)
+        try:
+            while self._template is None or base not in self._template.bases:
+                await self._replace_template(self._template)
+        except RunRefused:
+            # Otherwise no template would start any more, also for other programs.
+            os.close(self._bases.pop(base))
+            raise
         # Those that were forked from the former template do not have it.
         while self._unused:
             self.end(self._unused.popleft())

@@ -88,7 +88,15 @@ class PythonBases:
                     reason.detail,
                 )
                 raise RunRefused("runner-failed") from refused
-            await self._pool.preload(sha256, artefact)  # the pool closes it
+            try:
+                await self._pool.preload(sha256, artefact)  # the pool closes it
+            except RunRefused:
+                _log.error(
+                    "the compiled Python base %s was not loaded; its programs are refused", sha256
+                )
+                if self._cache is not None:  # it may be damaged, or of another processor
+                    (self._cache / f"{sha256}.cwasm").unlink(missing_ok=True)
+                raise
 
     async def _compiled(self, sha256: str, data: bytes) -> int:
         """Return the descriptor of a compiled base, from the cache if there is one.

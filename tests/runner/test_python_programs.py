@@ -131,3 +131,21 @@ async def test_files_of_bases(tmp_path: Path) -> None:
         file.truncate(33_554_433)
     with pytest.raises(ValueError, match="larger"):
         read_bases([path])
+
+
+async def test_a_base_that_does_not_load(tmp_path: Path) -> None:
+    """PY11: a compiled base that does not load refuses its own programs, and no others, also after
+    the template has ended; the next trial compiles it anew."""
+    cached = tmp_path / f"{BASE_SHA256}.cwasm"
+    cached.write_bytes(b"damaged")
+    async with Executor(children=1, spare=1, bases=BASES, base_cache=tmp_path) as executor:
+        assert (await _run(executor, python_program(SCRIPT)))[0] == "runner-failed"
+        template = executor._pool._template
+        assert template is not None
+        await template.end()
+        for _ in range(3):  # more than the children that were forked before
+            result = await run_guest(executor, guest("count"), secrets={"KEY": "s"})
+            assert code(result) == "completed"
+    assert not cached.exists()
+    async with Executor(children=1, spare=1, bases=BASES, base_cache=tmp_path) as executor:
+        assert (await _run(executor, python_program(SCRIPT)))[0] == "completed"
