@@ -27,6 +27,7 @@ Example:
 """
 
 from dataclasses import field, replace
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -217,7 +218,10 @@ class Joining:
         if invitation.node_did != await caller.node_id():
             raise InvitationInvalid(
                 "the invitation is for another node",
-                hint=f"log in at the node of the invitation: sealspace login {invitation.node}",
+                # Quoted, because the line is untrusted and the step is copied into a shell.
+                hint="log in at the node of the invitation: sealspace login"
+                f" {quote(invitation.node)}; to keep the present login, add --home DIR --key-file"
+                " FILE, and --home DIR to each command for the team",
             )
         joiner = parse_principal(caller.session.owner)
         if not is_wallet(joiner):

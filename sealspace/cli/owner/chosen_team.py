@@ -23,7 +23,14 @@ from capabilities.strict_json import StrictRecord
 from encryption_network.canonical_json import canonical_bytes
 
 from ...client import Client
-from ...errors import DelegationRevoked, InvalidInput, InvalidSession, NoSuchContact, NotSignedIn
+from ...errors import (
+    DelegationRevoked,
+    InvalidInput,
+    InvalidSession,
+    NoSuchContact,
+    NotGranted,
+    NotSignedIn,
+)
 from ...private_files import read_file, replace_file
 from ...session import Grant, Session, load_session, save_session
 from ...wire.team_session import member_of_session
@@ -138,7 +145,7 @@ async def for_chosen_team(home: OwnerHome, client: Client) -> AsyncIterator[Clie
     """Yield the client for the running command: for the chosen team, or `client` itself.
 
     Raises:
-        DelegationRevoked: as in the command, with the next step for a member.
+        DelegationRevoked, NotGranted: as in the command, with the next step for a member.
         SealspaceError: as `_acting`.
     """
     acting = await _acting(home, client)
@@ -151,6 +158,13 @@ async def for_chosen_team(home: OwnerHome, client: Client) -> AsyncIterator[Clie
             error.step = (
                 "run the command again, which signs in to the team anew; if that does not help, ask"
                 " an admin of the team"
+            )
+        raise
+    except NotGranted as error:
+        if acting is not client and error.step == NotGranted.default_step:
+            error.step = (
+                "your role in the team does not allow this: ask an admin of the team, who can"
+                " change it; to see your role: sealspace team list"
             )
         raise
 
@@ -214,7 +228,10 @@ async def team_named(client: Client, name: str) -> str:
     try:
         return await did_named(client, name)
     except NoSuchContact as error:
-        error.step = f"list your teams: sealspace team list; for your own secrets, add --as {OWN}"
+        error.step = (
+            "list your teams: sealspace team list; to name one: sealspace contact add NAME DID; for"
+            f" your own secrets, add --as {OWN}"
+        )
         raise
 
 

@@ -75,7 +75,7 @@ from .node_terms import node_policy_json, parse_node_policy
 
 _MAX_PROFILE_BYTES = 128 * 1024
 _HINT = "log in again to write it anew: sealspace login URL, with your node's address as URL"
-_FIRST = (
+FIRST_LOGIN = (
     "sealspace login URL --new, with your node's address as URL, such as http://127.0.0.1:8000; if"
     " you have a wallet key, use --key-file FILE instead of --new"
 )
@@ -215,7 +215,7 @@ class OwnerHome:
                 " sealspace login URL --new",
             )
         # Suggest --new on the first login, when there is no key yet.
-        hint = "sealspace login URL" if self.default_key_file.exists() else _FIRST
+        hint = "sealspace login URL" if self.default_key_file.exists() else FIRST_LOGIN
         return NotSignedIn("not logged in on this machine", hint=hint)
 
     def is_of_another_home(self, path: Path | None) -> bool:

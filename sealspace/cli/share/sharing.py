@@ -37,6 +37,7 @@ from ..terminal import (
 from .admitted_members import Admitted, admitted_option
 from .team_members import (
     admit,
+    did_of_member,
     members_team_named,
     own_memberships,
     remove_member,
@@ -198,7 +199,7 @@ async def remove(client: Client, team: str, did: str, admitted: Admitted | None)
     them stay: you sign their memberships anew first. What was read stays known, so store other
     values afterwards.
     """
-    did = await did_named(client, did)
+    did = await did_of_member(client, did)
     if (members_team := await members_team_named(client, team)) is not None:
         await remove_member(client, members_team, did, admitted)
         return

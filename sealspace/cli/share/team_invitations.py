@@ -7,6 +7,7 @@ The state of an invitation is in the owner's folder until the command is complet
 import asyncio
 import sys
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -24,13 +25,13 @@ from ...apps.invitations import (
 from ...client import Client
 from ...documents.contact_list import is_contact_name
 from ...documents.invitations import MAX_LINE_CHARS, invitation_line, parse_invitation
-from ...errors import InvalidInput, InvitationInvalid, NotAMember
+from ...errors import InvalidInput, InvitationInvalid, NotAMember, NotSignedIn
 from ...private_files import read_file, replace_file
 from ...service.command_errors import AlreadyThere, NotThere
 from ..options.durations import expires_option
 from ..owner.chosen_team import team_session
 from ..owner.contact_names import contacts_of, keep_contacts, name_or_none, names_for
-from ..owner.owner_profile import OwnerHome, at_node, owner_home
+from ..owner.owner_profile import FIRST_LOGIN, OwnerHome, at_node, owner_home
 from ..terminal import (
     ask_yes_or_no,
     end_text,
@@ -157,16 +158,31 @@ async def confirm(client: Client, invitation_id: str, no_wait: bool, yes: bool) 
     help="Your name for the team, a new contact. Default: the name in the invitation.",
 )
 @_no_wait
-@at_node
-async def join(client: Client, line: str, name: str | None, no_wait: bool) -> None:
+def join(line: str, name: str | None, no_wait: bool) -> None:
     """Join a team with an invitation.
 
     Both commands show four words. Read them to the admin, in a call or face to face. The admin
     confirms that they are the same. Then you are a member.
     """
-    home = owner_home()
     if line == "-":
         line = sys.stdin.read(MAX_LINE_CHARS + 1)
+    try:
+        _join(line, name, no_wait)
+    except NotSignedIn as error:
+        if error.step == FIRST_LOGIN:  # a newcomer does not know which node the team uses
+            # Quoted, because the line is untrusted and the step is copied into a shell.
+            node = quote(parse_invitation(line, now=SystemClock.now()).node)
+            error.step = (
+                f"log in at the node of the invitation: sealspace login {node} --new; if you have a"
+                " wallet key, use --key-file FILE instead of --new; then run the same command again"
+            )
+        raise
+
+
+@at_node
+async def _join(client: Client, line: str, name: str | None, no_wait: bool) -> None:
+    """Join a team with the client of a login."""
+    home = owner_home()
     invitation = parse_invitation(line, now=SystemClock.now())
     team_name = name or invitation.name
     await _require_free_name(client, team_name, invitation.team)
@@ -251,7 +267,8 @@ async def _admit(acting: Client, client: Client, inviting: Inviting, *, no_wait:
             "cannot ask whether the words are the same: this command is not running in a terminal",
             hint=f"run in a terminal: sealspace team confirm {inviting.invitation.id}",
         )
-    whom = (await names_for(client, [inviting.joiner])).whole(inviting.joiner)
+    names = await names_for(client, [inviting.joiner])
+    whom = names.whole(inviting.joiner)
     role = with_article(inviting.invitation.role)
     if not ask_yes_or_no(f"does the other person read the same words? {whom} becomes {role}"):
         await inviting.withdraw(acting.teams)
@@ -263,7 +280,16 @@ async def _admit(acting: Client, client: Client, inviting: Inviting, *, no_wait:
     grant = await inviting.confirm(acting.teams, wallet=wallet_of_owner())
     path.unlink(missing_ok=True)
     tell(f"{whom} is {role} of the team, {end_text(grant.expires_at)}")
+    if whom == inviting.joiner:  # there is no contact yet
+        _suggest_contact(inviting)
     print_result({"member": inviting.joiner, "role": inviting.invitation.role, "cid": grant.cid})
+
+
+def _suggest_contact(inviting: Inviting) -> None:
+    """Print how commands can name the new member."""
+    given = inviting.invitation.member_name or ""
+    name = given if is_contact_name(given) else "NAME"
+    tell(f"next, to use a name in commands: sealspace contact add {name} {inviting.joiner}")
 
 
 async def _answered(client: Client, joining: Joining, path: Path, *, no_wait: bool) -> Joining:

@@ -14,7 +14,7 @@ from capabilities.principals import same_principal
 from ...apps.memberships import TeamMember
 from ...apps.teams import Removal
 from ...client import Client
-from ...errors import InvalidInput, LifetimeTooLong
+from ...errors import InvalidInput, LifetimeTooLong, NoSuchContact
 from ...wallets import AnyWallet
 from ..owner.chosen_team import (
     chosen_team,
@@ -127,7 +127,7 @@ async def role(
     """
     home = owner_home()
     given = required_role(role)
-    member = await did_named(client, did)
+    member = await did_of_member(client, did)
     team_did = await team_named(client, team)
     acting = client.acting(await team_session(home, client, team_did))
     wallet = wallet_of_owner()
@@ -162,6 +162,24 @@ async def leave(client: Client, team: str, yes: bool) -> None:
 
 
 # --- for both kinds of teams ----------------------------------------------------------------------
+
+
+async def did_of_member(client: Client, person: str) -> str:
+    """Return the DID of a person in a team, by a DID or the name of a contact.
+
+    Raises:
+        NoSuchContact: there is no contact of this name. The name by which the team calls a member
+            is not used: an admin chose it, and two members can have the same one.
+        SealspaceError: as `did_named`.
+    """
+    try:
+        return await did_named(client, person)
+    except NoSuchContact as error:
+        error.step = (
+            "give the DID, which sealspace team members prints, or name the person first:"
+            f" sealspace contact add {person} DID"
+        )
+        raise
 
 
 async def members_team_named(client: Client, team: str) -> str | None:

@@ -17,6 +17,7 @@ from capabilities.clock_and_entropy import SystemClock
 from capabilities.principals import same_principal
 from capabilities.signatures import WalletSigner
 from capabilities.strict_json import StrictRecord
+from capabilities.successions import SENIORITY_S
 from encryption_network.canonical_json import canonical_bytes
 
 from ...apps.memberships import TeamMember
@@ -29,7 +30,7 @@ from ...documents.successions import (
     move_words,
     verify_statement,
 )
-from ...errors import InvalidInput, SuccessionInvalid
+from ...errors import InvalidInput, NodeRefused, SuccessionInvalid
 from ...private_files import read_file, replace_file
 from ...service.command_errors import AlreadyThere, NotThere
 from ..options.paths import NEW_FILE
@@ -53,6 +54,7 @@ from ..terminal import (
     optional_time,
     print_result,
     tell,
+    time_text,
     yes_option,
 )
 from .secret_show import granted_readers
@@ -258,12 +260,36 @@ async def _named(
     seed = seed_in_file(key_file)
     grants = await _grants_that_end(acting, left)
     prepared = await client.team_moves.prepare(seed, coming)
-    grant = await acting.team_moves.name(prepared.team, wallet=wallet_of_owner())
+    try:
+        grant = await acting.team_moves.name(prepared.team, wallet=wallet_of_owner())
+    except NodeRefused as error:
+        if (step := _step_if_too_young(listed)) is not None:
+            error.step = step
+        raise
     kept_state = _Kept(successor=prepared.team, statement=grant.header, grants=grants)
     path = _state_path(home, former)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     replace_file(path, canonical_bytes(msgspec.to_builtins(kept_state)))
     return verify_statement(grant.header, now=SystemClock.now())
+
+
+def _step_if_too_young(listed: Sequence[TeamMember]) -> str | None:
+    """Return what to do until two admins are old enough to sign; None: they are.
+
+    Their memberships state when they were signed. The node decides by when it registered them.
+    """
+    signed = sorted([one.since or 0 for one in listed if one.role == "admin"])
+    instead = "if you cannot wait, create a new team with `sealspace team create`, and store the"
+    instead += " secrets there"
+    if len(signed) < 2:
+        return f"a move needs a second admin, and this team has one; {instead}"
+    ready_at = signed[1] + SENIORITY_S
+    if ready_at <= SystemClock.now():
+        return None
+    return (
+        f"run the same command again after {time_text(ready_at)}, when two admins have been admins"
+        f" for 7 days; neither may have admitted the other; {instead}"
+    )
 
 
 async def _require_readable(acting: Client, choice: _Choice) -> frozenset[str]:
