@@ -92,9 +92,8 @@ class _Archive(importlib.abc.SourceLoader):
         except KeyError:
             raise ImportError(f"the archive has no module {fullname}", name=fullname) from None
 
-    def source_to_code(
-        self, data: Any, path: Any = "<string>", *_: Any, **_named: Any
-    ) -> types.CodeType:
+    @staticmethod
+    def source_to_code(data: Any, path: Any = "<string>", **_: Any) -> types.CodeType:
         """Compile a file of the archive.
 
         As text, so that Python ignores an encoding that the file names. In some encodings, text
