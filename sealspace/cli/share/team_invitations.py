@@ -86,7 +86,8 @@ async def invite(
 
     The line that is printed opens nothing, and can be used once. The other person runs `sealspace
     team join` with it. Then both commands show four words. If they are the same, you confirm, and
-    the person is a member. Default for TEAM: the team that `sealspace use` chose.
+    the person is a member. Without a terminal the command does not wait. Default for TEAM: the team
+    that `sealspace use` chose.
     """
     _refuse_yes(yes)
     given = required_role(role)
@@ -116,8 +117,8 @@ async def invite(
         f"this invites {with_article(given)}, {end_text(invitation.ends_at)}; the other person"
         " runs: sealspace team join LINE"
     )
-    if no_wait:
-        tell(f"next: sealspace team confirm {invitation.id}")
+    if no_wait or not is_interactive():  # nobody could say whether the words are the same
+        tell(f"next, in a terminal: sealspace team confirm {invitation.id}")
         return
     await _admit(acting, client, inviting, no_wait=False)
 

@@ -82,3 +82,10 @@ async def test_a_young_team_does_not_move(team: Team) -> None:
     assert young.status == 15 and "younger than 7 days" in young.err
     assert "next: run the same command again after 20" in young.err
     assert "sealspace team create" in young.err
+
+
+async def test_an_invitation_without_a_terminal(team: Team) -> None:
+    """Nobody could confirm the words there, so the command does not wait for the person."""
+    made = await team.must("alice", "team", "invite", "--role", "reader", "--json")
+    number = json.loads(made.out)["id"]
+    assert f"next, in a terminal: sealspace team confirm {number}" in made.err
