@@ -19,6 +19,7 @@ from capabilities.abilities import (
     KV_PUT,
     READ_RECEIPTS,
     REVOKE,
+    SET_POLICY,
 )
 from capabilities.capability_errors import CapabilityError
 from capabilities.chain import Registered
@@ -130,7 +131,9 @@ def membership_rights(
             *rights,
         )
     space = space_of(team, SECRETS_SPACE)
-    rights.append(capability(network, READ_RECEIPTS))
+    # The right to the policy lets an admin read it. Only the team in person may change it (TM9).
+    for ability in (READ_RECEIPTS, SET_POLICY):
+        rights.append(capability(network, ability))
     for path in (OWN_FOLDER, INVITATIONS_PATH):
         for ability in (KV_GET, KV_METADATA, KV_PUT, KV_DELETE, KV_LIST):
             rights.append(space_capability(space, "kv", path, ability))

@@ -12,6 +12,7 @@ from relay import Answer, relay_before
 from capabilities.facts import MEMBER_URN, statement_resource
 from capabilities.memberships import Membership, Role
 from capabilities.principals import parse_principal
+from encryption_network.policy import Policy
 from sealspace.apps.memberships import TeamMember, membership_rights
 from sealspace.client import Client
 from sealspace.delegations import allow
@@ -20,6 +21,7 @@ from sealspace.errors import (
     InvalidInput,
     LifetimeTooLong,
     MalformedAnswer,
+    NodeRefused,
     NotAMember,
     NotGranted,
     Unauthorized,
@@ -131,6 +133,20 @@ async def test_the_teams_own_session_ends_with_its_creation(office: Office, benc
         if one.delegator == office.team and one.delegate.startswith("did:key:")
     ]
     assert [one.status for one in signed] == ["revoked"]
+
+
+async def test_TM9_an_admin_reads_the_policy_of_the_network(office: Office) -> None:
+    """TM9: an admin sees the terms of the team's network, and only the team may change them."""
+    acting = await office.alice.as_member()
+    network = acting.encryption.network()
+    assert await acting.encryption.policy(network) is None
+    with pytest.raises(NodeRefused) as refused:
+        await acting.encryption.set_policy(network, Policy(in_person=False))
+    assert refused.value.problem == "policy-not-in-person"
+    assert await acting.encryption.policy(network) is None
+    writer = await (await office.admitted("writer")).as_member()
+    with pytest.raises(NotGranted):
+        await writer.encryption.policy(network)
 
 
 async def test_a_writer_writes_and_a_reader_reads(office: Office) -> None:
