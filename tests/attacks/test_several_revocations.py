@@ -130,7 +130,7 @@ async def test_V5_W25_what_was_revoked_before_is_confirmed(held: HeldStage) -> N
         [parse_digest(token_id(one.proofs[0])) for one in (first, second)]
     )
     keys = marker_keys([one.delegation.content_key for one in stored if one is not None])
-    assert keys[0] == commit.checks[0].key
+    assert keys[0] in [check.key for check in commit.checks]
     assert keys[1] == commit.puts[0].key
     assert [401, 401] == [await reads(held, owner, one) for one in (first, second)]
 

@@ -31,7 +31,6 @@ from sealspace.errors import (
     InvalidInput,
     NodeRefused,
     OwnerMoved,
-    SealspaceError,
     SuccessionInvalid,
     Unauthorized,
 )
@@ -139,7 +138,7 @@ async def test_TM20_interrupted_after_each_write(
     assert await acting.secrets().get("BLOB") == b"\0\1"
 
 
-class Interrupted(SealspaceError):
+class Interrupted(Exception):
     """The program was ended."""
 
 

@@ -404,7 +404,9 @@ async def test_a_person_types_shares(desk: OwnerDesk, tmp_path: Path) -> None:
     files = await made(desk)
     owner = await owner_of(desk)
     lines = [words_of(path) for path in files]
-    mistyped = lines[0].replace(lines[0].split()[6], "sesame")
+    words = lines[0].split()
+    words[6] = "sesame"
+    mistyped = " ".join(words)
     typed = "\n".join([mistyped, lines[0], lines[0], lines[3], lines[4], owner, desk.node, ""])
     ran = await desk.run("recovery", "use", "-", typed=typed, home=tmp_path / "new")
     assert ran.status == 0 and said_no_words(ran, files), ran
