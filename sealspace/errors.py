@@ -348,8 +348,8 @@ class NotAMember(SealspaceError):
         "ask an admin of the team for a membership; `client.teams.memberships()` lists yours"
     )
     default_step = (
-        "ask an admin of the team for an invitation; to list your teams: sealspace team list; if the"
-        " team is at another node: sealspace login URL; for your own secrets, add --as me"
+        "ask an admin of the team for an invitation; to list your teams: sealspace team list; if"
+        " the team is at another node: sealspace login URL; for your own secrets, add --as me"
     )
 
 

@@ -47,7 +47,7 @@ export function rightsOf(team, role, paths) {
   if (role !== "admin") return [...secretRights(team, role, paths), ...rows(network, [DECRYPT])];
   const space = spaceId(team, SECRETS_SPACE);
   return [
-    ...rows(network, [DECRYPT, "sealspace.encryption/receipts"]),
+    ...rows(network, [DECRYPT, "sealspace.encryption/receipts", "sealspace.encryption/policy"]),
     ...[FOLDER, INVITATIONS].flatMap((folder) => rows(valuesOf(team) + folder, KV_ABILITIES)),
     ...rows(`${space}/delegation`, ["list", "revoke", "status"].map((one) => `tinycloud.delegation/${one}`)),
     ...rows(`${space}/capabilities`, ["tinycloud.capabilities/read"]),
