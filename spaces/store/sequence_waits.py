@@ -110,7 +110,7 @@ class WaitingPlace:
             seen: the value of its row that the caller has read; empty without a row. A commit that
                 followed this read ends the wait, also one before this call.
         """
-        self._give_turn_back()
+        self.leave()
         if self._final is not None:
             return self._final
         self._sequence = sequence
@@ -145,9 +145,6 @@ class WaitingPlace:
 
     def leave(self) -> None:
         """Let another caller be woken."""
-        self._give_turn_back()
-
-    def _give_turn_back(self) -> None:
         if self._has_turn:
             self._has_turn = False
             self._turns.release()

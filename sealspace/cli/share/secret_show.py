@@ -1,6 +1,6 @@
 """The command `sealspace secret show`, which says who can read a secret."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from shlex import quote
 
 import click
@@ -94,10 +94,7 @@ async def other_readers(client: Client, label: str) -> list[str]:
     secret = parse_secret_label(label)
     access = await client.access.of(secret.name, scope=secret.scope)
     names = await known_names(client, _others(access))
-    lines = []
-    for reader in access.readers:
-        if reader.kind not in ("owner", "session", "operator"):
-            lines.append(f"{_who(reader, client, names)}, {end_text(reader.until)}")
+    lines = _readers_in_words(access, client, names, without=("owner", "session", "operator"))
     lines += [f"{_named(one.delegate, names)}, who can replace it" for one in access.writers]
     if not access.is_complete:
         lines.append(f"others may have grants: the answer lacks {'; and '.join(access.missing)}")
@@ -113,9 +110,17 @@ async def granted_readers(client: Client, label: str) -> list[str]:
     secret = parse_secret_label(label)
     access = await client.access.of(secret.name, scope=secret.scope)
     names = await known_names(client, _others(access))
+    without = ("owner", "session", "member", "operator")
+    return _readers_in_words(access, client, names, without=without)
+
+
+def _readers_in_words(
+    access: SecretAccess, client: Client, names: Mapping[str, str], *, without: Collection[str]
+) -> list[str]:
+    """Return in words who can read a secret, a line each, without some kinds of readers."""
     lines = []
     for reader in access.readers:
-        if reader.kind not in ("owner", "session", "member", "operator"):
+        if reader.kind not in without:
             lines.append(f"{_who(reader, client, names)}, {end_text(reader.until)}")
     return lines
 

@@ -263,7 +263,8 @@ async def _named(
     try:
         grant = await acting.team_moves.name(prepared.team, wallet=wallet_of_owner())
     except NodeRefused as error:
-        if (step := _step_if_too_young(listed)) is not None:
+        # A refusal for another reason keeps its own next step.
+        if error.status == 400 and (step := _step_if_too_young(listed)) is not None:
             error.step = step
         raise
     kept_state = _Kept(successor=prepared.team, statement=grant.header, grants=grants)
