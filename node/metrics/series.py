@@ -155,6 +155,10 @@ SERIES = (
     ),
     Series(name="sealspace_open_connections", help="Open client connections.", writers=(WORKER,)),
     Series(
+        name="sealspace_feed_waits",
+        help="Calls of the change feed that wait for a change.",
+    ),
+    Series(
         name="sealspace_connections_given_up_total",
         help="Connections refused or closed, by the setting of the limit or the reason.",
         labels={"bound": BOUNDS},

@@ -60,6 +60,7 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
         misses_already_added = 0
         while True:
             self.cells["sealspace_open_connections", self._process].set(listener.open_connections)
+            self._set("sealspace_feed_waits", services.waits.taken)
             self._set("sealspace_intake_bytes", services.values.intake.held_bytes)
             self._set("sealspace_delegation_cache_bytes", delegations.memory_bytes)
             self.cells["sealspace_delegation_cache_misses_total",].inc(

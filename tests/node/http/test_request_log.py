@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 from conformance.minting import key_token
 from embedded_node import embedded_node
 from engines import store_at
-from patience import PATIENCE_S
+from patience import PATIENCE_S, until
+from running_node import Reply
 from serving_node import Serve, Serving
 
 from node.config.checks import refuse_contradictions
@@ -83,6 +85,39 @@ async def test_nothing_is_logged_by_default(serve: Serve, lines: Lines) -> None:
         await node.put("a", b"value")
         assert (await node.send("GET", "/nothing")).status == 404
     assert lines.of_requests() == []
+
+
+async def test_CF13_a_wait_is_no_part_of_the_duration(serve: Serve, lines: Lines) -> None:
+    """The duration of a call that waited for a change is that of its work alone."""
+    async with hashed(serve) as node:
+
+        async def sync(cursor: str = "") -> Reply:
+            token = node.token({node.kv("notes"): ["tinycloud.kv/sync"]})
+            if not cursor:
+                return await node.send("POST", "/invoke", token=token)
+            return await node.send(
+                "POST", "/invoke", token=token, prefer="wait=60", x_tinycloud_cursor=cursor
+            )
+
+        await node.put("notes/a", b"1")
+        window_s = 0.5
+        waited_s = rest_s = 0.0
+        # The test can tell only if the wait is longer than everything else that the call takes.
+        while waited_s <= rest_s:
+            cursor = json.loads((await sync()).body)["cursor"]
+            began = time.monotonic()
+            call = asyncio.create_task(sync(cursor))
+            await until(lambda: node.node.services.waits.taken == 1)
+            waits = time.monotonic()
+            while time.monotonic() < waits + window_s:
+                await node.put("elsewhere", b"1")
+            waited_s = time.monotonic() - waits
+            await node.put("notes/a", b"1")
+            assert (await call).headers["preference-applied"] == "wait=60"
+            rest_s = time.monotonic() - began - waited_s
+            window_s *= 2
+    line = next(one for one in reversed(lines.of_requests()) if one["operation"] == "kv_sync")
+    assert line["duration_ms"] / 1000 <= rest_s < waited_s
 
 
 async def test_a_line_for_each_request(serve: Serve, lines: Lines) -> None:

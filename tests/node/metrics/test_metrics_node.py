@@ -287,6 +287,21 @@ async def _until(node: RunningNode, condition: Callable[[Scrape], bool]) -> None
     await asyncio.to_thread(until, lambda: condition(scrape(node)))
 
 
+async def test_CF13_calls_that_wait_are_counted(node: RunningNode, stage: Stage) -> None:
+    """A call that waits for a change is counted until it is answered."""
+    key = new_key()
+    space = f"tinycloud:{key.did.removeprefix('did:')}:default"
+    feed = {f"{space}/kv/notes": ["tinycloud.kv/sync"]}
+    assert (await stage.invoke(key, {f"{space}/kv/notes/a": [PUT]}, body=b"1")).status == 200
+    cursor = str((await stage.invoke(key, feed)).value["cursor"])
+    waiting = {"x-tinycloud-cursor": cursor, "Prefer": "wait=60"}
+    call = asyncio.create_task(stage.invoke(key, feed, headers=waiting))
+    await _until(node, lambda now: now[("sealspace_feed_waits",)] == 1)
+    assert (await stage.invoke(key, {f"{space}/kv/notes/b": [PUT]}, body=b"1")).status == 200
+    assert (await call).headers["preference-applied"] == "wait=60"
+    await _until(node, lambda now: now[("sealspace_feed_waits",)] == 0)
+
+
 async def test_a_killed_worker_takes_nothing_with_it(tmp_path: Path) -> None:
     """After a worker is killed, no counter decreases, its restart is counted, and counting
     continues."""

@@ -606,6 +606,25 @@ async def test_CF13_a_place_for_another_owner(owner: Owner) -> None:
         assert (await waiting).headers["preference-applied"] == APPLIED
 
 
+async def test_CF13_places_of_a_client_address(tmp_path: Path, clock: FixedClock) -> None:
+    """The places of one client address are bounded. Clients on the node's own machine, such as a
+    proxy that is not trusted, are not counted by their address."""
+    proxies = Http(port=0, drain_s=0, trusted_proxies=("127.0.0.1",))
+    async with owner_at(tmp_path, clock, http=proxies, hosting=Hosting()) as owner:
+        owner.node.services.waits.bounds = WaitBounds(most=9, most_per_owner=9, most_per_client=1)
+        await owner.put("notes/a", b"1")
+        wait = {**WAIT, "x-tinycloud-cursor": await cursor_of(owner)}
+        waiting = [await begin_wait(owner, wait["x-tinycloud-cursor"]) for _ in range(2)]
+        distant = {**wait, "X-Forwarded-For": "203.0.113.7"}
+        first = asyncio.create_task(owner.invoke(("sync", "notes"), headers=distant))
+        await until(lambda: first.done() or owner.node.services.waits.taken == 3)
+        second = await owner.invoke(("sync", "notes"), headers=distant)
+        assert "preference-applied" not in second.headers
+        await owner.put("notes/b", b"1")
+        for task in (*waiting, first):
+            assert (await task).headers["preference-applied"] == APPLIED
+
+
 async def test_CF13_a_client_that_goes_away(owner: Owner) -> None:
     """A client that disconnects frees its place."""
     await owner.put("notes/a", b"1")
