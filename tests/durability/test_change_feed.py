@@ -5,8 +5,10 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from embedded_node import embedded_node
 from engines import needs_folder
 from kv_client import Owner, etag
 from patience import PATIENCE_S
+from postgres_server import needs_postgres, new_server
 from running_node import Reply, exchange, key_token, new_key, running_node
 from tests_support import FixedClock
 
@@ -102,13 +105,18 @@ def test_CF8_a_restored_store(tmp_path: Path) -> None:
 
 
 class Parties:
-    """A writer and a reader of one space, who continue while processes of the node are killed."""
+    """Writers and a reader of one space, who continue while processes are killed.
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    They call the nodes in turns.
+    """
+
+    def __init__(self, *urls: str) -> None:
+        self.urls = cycle(urls)
         self.signer = new_key()
         self.values: dict[str, bytes | None] = {}
         self.copy: dict[str, str] = {}
+        self.numbers: dict[str, int] = {}
+        self.latest: dict[str, int] = {}
         self.cursor: str | None = None
         self.pages = 0
         self.writes = 0
@@ -123,21 +131,23 @@ class Parties:
                 )
                 with suppress(*LOST):
                     reply = await exchange(
-                        session, self.url, "POST", "/invoke", token=token, **more
+                        session, next(self.urls), "POST", "/invoke", token=token, **more
                     )
                     if reply.status != 503:  # the outcome of a write is not known
                         return reply
                 await asyncio.sleep(0)
 
-    async def write(self, session: aiohttp.ClientSession, count: int) -> None:
-        """Write and delete values, one after the other."""
+    async def write(self, session: aiohttp.ClientSession, count: int, *, writer: str = "w") -> None:
+        """Write and delete numbered values of a writer's own, one after the other."""
         for at in range(count):
-            path = f"notes/{at % 9}"
-            body = b"%d" % at if at % 4 or path not in self.values else None
+            path = f"notes/{writer}{at % 9}"
+            body = b"%d" % self.writes if at % 4 or path not in self.values else None
+            if body is not None:
+                self.numbers[etag(body)] = self.writes
+            self.writes += 1
             name = "del" if body is None else "put"
             assert (await self.ask(session, name, path, body=body)).status == 200
             self.values[path] = body
-            self.writes += 1
 
     async def read(self, session: aiohttp.ClientSession) -> bool:
         """Read a page, and return whether more follows."""
@@ -152,10 +162,38 @@ class Parties:
                 self.copy.pop(change["key"], None)
             else:
                 self.copy[change["key"]] = change["etag"]
+                number = self.numbers[change["etag"]]
+                assert number >= self.latest.get(change["key"], 0), "an older value came later"
+                self.latest[change["key"]] = number
         self.cursor = page["cursor"]
         self.pages += 1
         more: bool = page["more"]
         return more
+
+    def compare(self) -> None:
+        """Compare the reader's copy with what was written."""
+        expected: dict[str, str] = {}
+        for path, body in self.values.items():
+            if body is not None:
+                expected[path] = etag(body)
+        assert self.copy == expected
+        assert self.pages > 20
+
+    async def read_beside(
+        self, session: aiohttp.ClientSession, *writers: str, kill: Callable[[], None]
+    ) -> None:
+        """Read while writers write, of whom none is done when something is killed."""
+        writing = [
+            asyncio.create_task(self.write(session, 40, writer=writer)) for writer in writers
+        ]
+        aim = self.writes + 15
+        async with asyncio.timeout(PATIENCE_S):
+            while self.writes < aim:
+                await self.read(session)
+        kill()
+        while not all(task.done() for task in writing):
+            await self.read(session)
+        await asyncio.gather(*writing)
 
 
 async def test_CF3_a_reader_across_kills(tmp_path: Path) -> None:
@@ -166,20 +204,44 @@ async def test_CF3_a_reader_across_kills(tmp_path: Path) -> None:
         async with new_session() as session:
             await parties.write(session, 4)
             for kind in ("storekeeper", "worker", "storekeeper"):
-                writing = asyncio.create_task(parties.write(session, 40))
-                aim = parties.writes + 15
-                async with asyncio.timeout(PATIENCE_S):
-                    while parties.writes < aim:
-                        await parties.read(session)
-                os.kill(node.children(kind)[0], signal.SIGKILL)
-                while not writing.done():
-                    await parties.read(session)
-                await writing
+                kill = partial(os.kill, node.children(kind)[0], signal.SIGKILL)
+                await parties.read_beside(session, "w", kill=kill)
             while await parties.read(session):
                 pass
         assert node.stop() == 0
-    expected = {
-        path: etag(body) for path, body in sorted(parties.values.items()) if body is not None
-    }
-    assert parties.copy == expected
-    assert parties.pages > 20
+    parties.compare()
+
+
+@needs_postgres()
+async def test_CF3_a_reader_of_two_nodes_across_kills(tmp_path: Path) -> None:
+    """A reader who calls two nodes on one database in turns misses nothing and sees no value go
+    back, while a worker of each node is killed, and then the database."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"s" * 32)
+    secret.chmod(0o600)
+    server = new_server()
+    server.start()
+    with ExitStack() as running:
+        running.callback(server.kill)
+        arguments = ("--store", server.new_database(), "--secret-file", str(secret))
+        nodes = [
+            running.enter_context(running_node(tmp_path / name, *arguments, workers=1))
+            for name in ("one", "two")
+        ]
+        parties = Parties(*[node.url for node in nodes])
+
+        def restart_database() -> None:
+            server.kill()
+            server.start()
+
+        async with new_session() as session:
+            await parties.write(session, 4)
+            for node in nodes:
+                kill = partial(os.kill, node.children("worker")[0], signal.SIGKILL)
+                await parties.read_beside(session, "a", "b", "c", kill=kill)
+            await parties.read_beside(session, "a", "b", "c", kill=restart_database)
+            while await parties.read(session):
+                pass
+        for node in nodes:
+            assert node.stop() == 0
+    parties.compare()
