@@ -27,7 +27,7 @@ from sealspace.cli.diagnosis import (
 from sealspace.cli.machine_checks import clock, disk, node_diagnoses, python
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import time_text
-from sealspace.errors import SealspaceError
+from sealspace.errors import ProvenanceInvalid, SealspaceError
 from sealspace.service.command_errors import ConfigurationError, StoreMisused
 from sealspace.service.listening_socket import bind_socket, server_tls
 from sealspace.session import key_session
@@ -52,7 +52,7 @@ from ..calls.ledger import MOST_DONE_BYTES
 from ..calls.task_stages import MAX_DATASET_BYTES, MAX_RESULT_BYTES
 from ..guest.executor import Executor
 from ..tasks.folders import require_memory
-from .runner_serve import DEFAULT_TASK_FOLDER, OTHER_FILES, bases_of, platform_of
+from .runner_serve import DEFAULT_TASK_FOLDER, OTHER_FILES, bases_of, platform_of, roots_of
 from .serve_options import require_settings, serve_options
 
 RUNNER_BYTES = 366 << 20
@@ -78,8 +78,8 @@ def doctor(**options: Any) -> int:
     """Check what a runner with these options needs.
 
     Checks Python, clock, settings, key, evidence, data folder, journal, disk, memory, child
-    processes, Python bases, task folder, node, TLS, grants, prices and ports. The exit status is 1
-    if a check fails. Nothing is changed. Start it as the user who runs the runner.
+    processes, Python bases, trusted roots, task folder, node, TLS, grants, prices and ports. The
+    exit status is 1 if a check fails. Nothing is changed. Start it as the user who runs the runner.
     """
     return print_diagnoses(_diagnoses(SimpleNamespace(**options)))
 
@@ -100,6 +100,7 @@ def _diagnoses(given: SimpleNamespace) -> Iterator[Diagnosis]:
     yield diagnosed("files", _open_files)
     yield diagnosed("children", _children)
     yield diagnosed("python-bases", lambda: _bases(given))
+    yield diagnosed("trusted-roots", lambda: _roots(given))
     yield diagnosed("tasks", lambda: _tasks(given))
     if shared().node is not None:
         yield from asyncio.run(node_diagnoses(str(shared().node)))
@@ -361,6 +362,21 @@ def _bases(given: SimpleNamespace) -> str:
     if not bases:
         return "none: programs in Python are refused"
     return ", ".join(f"{sha256[:16]}… of {len(data):,} bytes" for sha256, data in bases.items())
+
+
+def _roots(given: SimpleNamespace) -> str:
+    roots = roots_of(given)
+    if not roots:
+        return "none: grants to later builds of a repository are refused"
+    # The library takes half a second and some memory, which only a runner with roots needs.
+    from sealspace.apps.provenance import parse_trusted_root
+
+    for sha256, document in roots.items():
+        try:
+            parse_trusted_root(document)
+        except ProvenanceInvalid as error:
+            raise ConfigurationError(f"{sha256[:16]}…: {error.message}", hint=error.step) from error
+    return ", ".join(roots)
 
 
 def _tasks(given: SimpleNamespace) -> str:

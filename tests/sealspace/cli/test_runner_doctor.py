@@ -20,12 +20,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from ledgers import opened
 from runner_process import RunningRunner
+from sigstore_authority import SigstoreAuthority
 
 from runner.calls.journal import VERSION
 from runner.calls.journal_copies import JOURNAL_NAME
 from runner.cli import runner_doctor
 from sealspace.cli.diagnosis import Diagnosis
 from sealspace.cli.root import main
+from sealspace.documents.trusted_roots import named_root
 from tee_backend.backend.key import KeyFile, backend_seed
 
 NODE = "http://127.0.0.1:1"
@@ -170,6 +172,15 @@ def test_options_that_do_not_fit(examine: Examine, tmp_path: Path) -> None:
     base.write_bytes(b"\0asm")
     assert "of 4 bytes" in examine("--python-base", str(base))["python-bases"].text
     assert wrong(examine(*["--python-base", str(base)] * 9)) == {"python-bases"}
+    root = tmp_path / "root.json"
+    document = SigstoreAuthority().trusted_root
+    root.write_bytes(document)
+    named = named_root(document).sha256
+    assert examine("--trusted-root", str(root))["trusted-roots"].text == named
+    root.write_bytes(b'{"mediaType": "of something else"}')
+    found = examine("--trusted-root", str(root))
+    assert wrong(found) == {"trusted-roots"}
+    assert "gh attestation trusted-root" in found["trusted-roots"].next_step
     missing = tmp_path / "tee"
     shutil.rmtree(missing)
     found = examine()
