@@ -1,8 +1,9 @@
 """The names of the secrets that key releases were about.
 
-A receipt does not name a secret. The name follows from other facts: the secrets that now have the
-released key (RL19), the paths of the machine token, the paths of the policies, and the grants that
-the request cited. Several secrets can match; then all of them are named.
+A receipt does not name a secret. The name follows from other facts: the secrets that have the
+released key now, or had it in a former value that the node keeps (RC37), the paths of the machine
+token, the paths of the policies, and the grants that the request cited. Several secrets can match;
+then all of them are named.
 
 Example:
     records = OwnerRecords(client.receipts, client.delegations, client.kv("secrets"))
@@ -12,6 +13,7 @@ Example:
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from capabilities.capability_errors import CapabilityError
@@ -24,12 +26,15 @@ from encryption_network.receipt import Receipt
 
 from ..delegations import Delegations
 from ..documents.secret_names import OWN_FOLDER, SHARED_PREFIX, secret_at
-from ..errors import NotFound, NotGranted
+from ..errors import MalformedAnswer, NotFound, NotGranted
 from ..kv import Kv
 from ..receipts import KeyRelease, Receipts
 from ..wire.delegation_history import MAX_PAGE_ITEMS
 from ..wire.token_line import token_in
 from .descriptions import label_at
+
+MOST_FORMER_READS = 1000
+"""Most requests in which former values of secrets are read."""
 
 
 class OwnerRecords(NamedTuple):
@@ -51,8 +56,8 @@ class NamedRelease(NamedTuple):
 
     Attributes:
         receipt: signed by the node.
-        secrets: the labels of the secrets that have the key, or to which the machine token or all
-            policies limit the release; empty if neither is known.
+        secrets: the labels of the secrets that have or had the key, or to which the machine token
+            or all policies limit the release; empty if neither is known.
         granted: the labels of the secrets in the cited grants, which may have been used for others.
     """
 
@@ -92,19 +97,28 @@ async def named_releases(
             await names.paths_of_policy(records.receipts, network, one)
             for one in release.receipt.policies
         ]
-        yield _named(release, names, limits)
+        secrets = await names.with_key(records.secrets, release.key_sha256)
+        yield _named(release, names, secrets, limits)
 
 
-def _named(release: KeyRelease, names: "_Names", limits: Iterable[frozenset[str]]) -> NamedRelease:
+def _named(
+    release: KeyRelease,
+    names: "_Names",
+    secrets: Iterable[str],
+    limits: Iterable[frozenset[str]],
+) -> NamedRelease:
     """Add the names of secrets to a receipt (RC37).
 
-    `limits` are the labels of the paths in each policy.
+    Args:
+        release: with the receipt.
+        names: of the owner's secrets.
+        secrets: the labels of those that have or had the key.
+        limits: the labels of the paths in each policy.
     """
     receipt = release.receipt
     if receipt.ground == "machine":
         tokens = [names.of_tokens[cid] for cid in receipt.chain if cid in names.of_tokens]
         limits = [*limits, *tokens]
-    secrets = names.of_keys.get(release.key_sha256 or b"", ())
     granted: set[str] = set()
     for cid in receipt.chain:
         granted.update(names.of_grants.get(cid, ()))
@@ -115,13 +129,29 @@ def _named(release: KeyRelease, names: "_Names", limits: Iterable[frozenset[str]
     )
 
 
-class _Names(NamedTuple):
-    """The labels of secrets by the facts that receipts contain."""
+@dataclass(kw_only=True)
+class _Names:
+    """The labels of secrets by the facts that receipts contain.
+
+    The former values of secrets are read when a key is looked for that no present value has.
+    """
 
     of_keys: Mapping[bytes, set[str]]
     of_tokens: Mapping[str, frozenset[str]]
     of_grants: Mapping[str, Iterable[str]]
-    of_policies: dict[bytes, frozenset[str]]
+    of_policies: dict[bytes, frozenset[str]] = field(default_factory=dict)
+    of_former_keys: Mapping[bytes, set[str]] | None = None
+
+    async def with_key(self, secrets: Kv, key_sha256: bytes | None) -> set[str]:
+        """Return the labels of the secrets that have a key, or else of those that had it."""
+        if key_sha256 is None:
+            return set()
+        present = self.of_keys.get(key_sha256)
+        if present is not None:
+            return present
+        if self.of_former_keys is None:
+            self.of_former_keys = await _fetch_former_keys(secrets)
+        return self.of_former_keys.get(key_sha256, set())
 
     async def paths_of_policy(
         self, receipts: Receipts, network: NetworkId, digest: bytes
@@ -155,7 +185,6 @@ async def _fetch_names(records: OwnerRecords, grants: Mapping[str, Iterable[str]
         of_keys=await _fetch_keys(records.secrets),
         of_tokens=of_tokens,
         of_grants=of_grants,
-        of_policies={},
     )
 
 
@@ -164,14 +193,42 @@ async def _fetch_keys(kv: Kv) -> Mapping[bytes, set[str]]:
     of_keys: dict[bytes, set[str]] = {}
     # Without a space of secrets, or the right to read it, secrets are named by other facts.
     with suppress(NotGranted, NotFound):
-        paths = [path async for path in kv.list(OWN_FOLDER) if not path.startswith(SHARED_PREFIX)]
-        for path, value in (await kv.get_many(paths)).items():
-            secret = secret_at(path)
-            with suppress(EnvelopeError):
-                digest = parse_envelope(value.body).encrypted_symmetric_key_hash
-                if secret is not None:
-                    of_keys.setdefault(bytes.fromhex(digest), set()).add(secret.label)
+        for path, value in (await kv.get_many(await _paths_of_secrets(kv))).items():
+            _add_key(of_keys, path, value.body)
     return of_keys
+
+
+async def _fetch_former_keys(kv: Kv) -> Mapping[bytes, set[str]]:
+    """Return the labels of the stored secrets, by the digests of their former wrapped keys.
+
+    At most `MOST_FORMER_READS` requests are sent; the former values of further secrets are left
+    out.
+    """
+    of_keys: dict[bytes, set[str]] = {}
+    reads = 0
+    # A node need not keep former values, and they are the owner's in person.
+    with suppress(NotGranted, NotFound, MalformedAnswer):
+        for path in await _paths_of_secrets(kv):
+            former = [one for one in await kv.versions(path) if not one.is_current]
+            reads += 1 + len(former)
+            if reads > MOST_FORMER_READS:
+                break
+            for kept in former:
+                _add_key(of_keys, path, (await kv.get(path, version=kept.version)).body)
+    return of_keys
+
+
+async def _paths_of_secrets(kv: Kv) -> list[str]:
+    return [path async for path in kv.list(OWN_FOLDER) if not path.startswith(SHARED_PREFIX)]
+
+
+def _add_key(of_keys: dict[bytes, set[str]], path: str, body: bytes) -> None:
+    """Add the label of a secret under the digest of its wrapped key."""
+    secret = secret_at(path)
+    with suppress(EnvelopeError):
+        digest = parse_envelope(body).encrypted_symmetric_key_hash
+        if secret is not None:
+            of_keys.setdefault(bytes.fromhex(digest), set()).add(secret.label)
 
 
 def _granted(resources: Iterable[str]) -> tuple[str, ...]:

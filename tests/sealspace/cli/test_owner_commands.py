@@ -370,6 +370,12 @@ async def test_reads_by_others(desk: Desk) -> None:
     assert stat.S_IMODE((desk.home / "visit.json").stat().st_mode) == 0o600
     await desk.run("secret", "put", "API_KEY", given="changed")
     assert await listed("--by", "deploy") == [by_token]  # from the token's paths
+    await desk.run("token", "revoke", "deploy")
+    made = await desk.run("token", "create", "both", "--secret", "API_KEY", "--secret", "OTHER")
+    async with Client(desk.node, session=read_token(made.out)) as program:
+        assert await program.secrets().get("API_KEY") == "changed"
+    await desk.run("secret", "put", "API_KEY", given="changed again")
+    assert await listed("--by", "both") == [("both", "API_KEY")]  # from a value that is kept
     for nonsense in (("--by", "nobody"), ("--secret", "NOTHING")):
         assert (await desk.run("receipts", "list", *nonsense)).status == 21
 
