@@ -19,10 +19,8 @@ Example:
     assert (await secrets.list(), await secrets.scopes()) == (("API_KEY",), ("mail",))
 """
 
-import asyncio
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.principals import same_principal
@@ -49,6 +47,7 @@ from .documents.secret_names import (
     parse_secret_label,
     parse_secret_name,
     secret_at,
+    writable_name,
 )
 from .documents.secret_payloads import (
     MAX_SECRET_BYTES,
@@ -62,7 +61,6 @@ from .encryption import Encryption, ReceiverKey, envelope_bytes
 from .errors import (
     DecryptDenied,
     InvalidEnvelope,
-    InvalidSecretName,
     InvalidSecretPayload,
     NotFound,
     NotGranted,
@@ -75,8 +73,10 @@ from .errors import (
 from .kv import Kv, Value
 from .session import DEFAULT_NETWORK, capability, network_of_owner, space_capability
 from .wire.caller import Caller
+from .wire.concurrency import all_of
 from .wire.team_session import listed_paths
 from .wire.token_line import about_token
+from .wire.value_versions import current_etags
 from .wire.values import KeptVersion
 
 __all__ = [
@@ -98,12 +98,12 @@ __all__ = [
     "parse_secret_label",
     "parse_secret_name",
     "secret_at",
+    "writable_name",
 ]
 
 _MAX_ENVELOPE_BYTES = 2 * MAX_SECRET_BYTES
 """Limit for a stored envelope: the plaintext in base64, and the members around it."""
 
-T = TypeVar("T")
 _AT_ONCE = 8
 """Number of secrets that one call opens concurrently."""
 
@@ -303,23 +303,53 @@ class Secrets:
         Raises:
             SealspaceError: as `read`, except NotFound; no value is returned then.
         """
+        found = await self.read_many(names, scope=scope, receiver=receiver)
+        return {name: one.value for name, one in found.items()}
+
+    async def read_many(
+        self, names: Iterable[str], *, scope: str | None = None, receiver: ReceiverKey | None = None
+    ) -> dict[str, Secret]:
+        """Read and decrypt several secrets, with their metadata.
+
+        Returns:
+            Name to secret, as `get_many` returns the values.
+        Raises:
+            SealspaceError: as `get_many`.
+        """
         secrets = [self._named(name, scope) for name in names]
         # An error of this request is about several secrets, so it names only the machine token.
         with about_token(self._caller.session):
             stored = await self._kv.get_many(
                 [secret.path for secret in secrets], max_bytes=_MAX_ENVELOPE_BYTES
             )
-        gate = asyncio.Semaphore(_AT_ONCE)
 
-        async def opened(secret: SecretName) -> str | bytes:
-            async with gate:
-                with self._about(secret):
-                    found = stored[secret.path]
-                    return (await self._open_current(secret, found, receiver)).value
+        async def opened(secret: SecretName) -> Secret:
+            with self._about(secret):
+                return await self._open_current(secret, stored[secret.path], receiver)
 
         existing = [secret for secret in dict.fromkeys(secrets) if secret.path in stored]
-        values = await _all_of(opened(secret) for secret in existing)
-        return {secret.name: value for secret, value in zip(existing, values, strict=True)}
+        found = await all_of(opened, existing, at_once=_AT_ONCE)
+        return {secret.name: one for secret, one in zip(existing, found, strict=True)}
+
+    async def etags(self, known: Mapping[str, str], *, scope: str | None = None) -> dict[str, str]:
+        """Return the current versions of several secrets, without decrypting anything.
+
+        One request reads up to 100 versions, with `kv/metadata` on the paths. A session that has
+        only `kv/get` sends one conditional request for each secret.
+
+        Args:
+            known: name to the version that the caller has, as in `Secret.etag`.
+            scope: None for global secrets.
+        Returns:
+            Name to version, without secrets that do not exist.
+        Raises:
+            SealspaceError: as `version`, except NotFound.
+        """
+        paths = {name: self._named(name, scope).path for name in known}
+        etags = {paths[name]: etag for name, etag in known.items()}
+        with about_token(self._caller.session):
+            found = await current_etags(self._kv, etags, max_bytes=_MAX_ENVELOPE_BYTES)
+        return {name: found[path] for name, path in paths.items() if path in found}
 
     async def read(
         self,
@@ -681,38 +711,6 @@ def _may_be_replaced(refusal: Unauthorized) -> bool:
     return refusal.text == TEXTS["version-mismatch"]
 
 
-async def _all_of(awaited: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Return the results of coroutines that run concurrently, or raise the first error."""
-    tasks = [asyncio.create_task(one) for one in awaited]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        # After an error, `gather` leaves the other tasks running. Their results are not needed.
-        for task in tasks:
-            task.cancel()
-
-
 def secret_label(space: SpaceId, secret: SecretName) -> bytes:
     """Return the label of a secret's envelope, which names its place."""
     return f"tinycloud.vault:{space.text}:{secret.vault_key}".encode()
-
-
-def writable_name(name: str, scope: str | None) -> SecretName:
-    """Parse a secret's name, and reject names reserved for runners (RN140, RN216).
-
-    Raises:
-        InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
-    """
-    secret = parse_secret_name(name, scope=scope)
-    if is_reserved(secret.name):
-        raise InvalidSecretName(
-            f"{secret.name} is a reserved name: runners set the variable of this name themselves",
-            hint="choose another name",
-        )
-    if is_protected(secret.name):
-        raise InvalidSecretName(
-            f"{secret.name} begins with {PROTECTED_PREFIX}: only a runner can make secrets"
-            " with this prefix, and they cannot be shared",
-            hint="choose another name, or run: sealspace runner generate URL NAME",
-        )
-    return secret

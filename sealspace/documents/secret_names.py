@@ -302,3 +302,24 @@ def is_secret_name(text: str) -> bool:
     A scope in front of the name is not allowed.
     """
     return _NAME.fullmatch(text) is not None
+
+
+def writable_name(name: str, scope: str | None) -> SecretName:
+    """Parse a secret's name, and reject names reserved for runners (RN140, RN216).
+
+    Raises:
+        InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
+    """
+    secret = parse_secret_name(name, scope=scope)
+    if is_reserved(secret.name):
+        raise InvalidSecretName(
+            f"{secret.name} is a reserved name: runners set the variable of this name themselves",
+            hint="choose another name",
+        )
+    if is_protected(secret.name):
+        raise InvalidSecretName(
+            f"{secret.name} begins with {PROTECTED_PREFIX}: only a runner can make secrets"
+            " with this prefix, and they cannot be shared",
+            hint="choose another name, or run: sealspace runner generate URL NAME",
+        )
+    return secret

@@ -603,6 +603,32 @@ class Secrets:
             SealspaceError: as `read`, except NotFound; no value is returned then.
         """
 
+    def read_many(
+        self, names: Iterable[str], *, scope: str | None = None, receiver: ReceiverKey | None = None
+    ) -> dict[str, Secret]:
+        """Read and decrypt several secrets, with their metadata.
+
+        Returns:
+            Name to secret, as `get_many` returns the values.
+        Raises:
+            SealspaceError: as `get_many`.
+        """
+
+    def etags(self, known: Mapping[str, str], *, scope: str | None = None) -> dict[str, str]:
+        """Return the current versions of several secrets, without decrypting anything.
+
+        One request reads up to 100 versions, with `kv/metadata` on the paths. A session that has
+        only `kv/get` sends one conditional request for each secret.
+
+        Args:
+            known: name to the version that the caller has, as in `Secret.etag`.
+            scope: None for global secrets.
+        Returns:
+            Name to version, without secrets that do not exist.
+        Raises:
+            SealspaceError: as `version`, except NotFound.
+        """
+
     def read(
         self,
         name: str,

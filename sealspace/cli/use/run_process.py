@@ -21,24 +21,24 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from io import FileIO
-from types import FrameType
 
 from ...service.command_errors import CommandNotExecutable, CommandNotFound
 from .run_masker import Masker
+from .run_restarts import Environment, Restarts, Start, Watch
+from .run_signals import Signals
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _READ_BYTES = 65_536
 _IDLE_S = 0.1  # pause in the output after which the held-back end of a prompt is shown
 
-_PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-_FROM_TERMINALS = (signal.SIGINT, signal.SIGQUIT)
-
-Environment = Mapping[bytes, bytes]
+MASKED_STARTS = 16
+"""Number of starts of a command, the newest included, whose values are masked in its output."""
 
 
 def keep_out_of_core_dumps() -> None:
@@ -69,25 +69,49 @@ def replace_process(command: Sequence[str], environment: Environment) -> None:
         raise _not_started(command[0], error) from None
 
 
-def run_masked(command: Sequence[str], environment: Environment, patterns: Iterable[bytes]) -> int:
+def run_masked(
+    command: Sequence[str],
+    environment: Environment,
+    patterns: Iterable[bytes],
+    *,
+    restarts: Restarts | None = None,
+) -> int:
     """Run a command, and mask patterns in its output.
 
     Args:
         command: program and arguments; the program is looked up in the PATH of `environment`.
         environment: the complete environment of the child.
         patterns: byte sequences to mask, see `run_masker.patterns_of`.
+        restarts: news for which the command is stopped and started again, until a user ends it by
+            a signal.
 
     Returns:
-        The exit status; 128 + n if signal n ended the child.
+        The exit status of the last child; 128 + n if signal n ended it.
 
     Raises:
         CommandNotFound, CommandNotExecutable.
     """
-    patterns = tuple(patterns)  # each of the two outputs iterates over them
-    is_apart = not any(os.isatty(number) for number in range(3))
+    start: Start | None = Start(environment=environment, patterns=frozenset(patterns))
+    # A program may print a former value, for example from a file that it wrote earlier.
+    masked: deque[frozenset[bytes]] = deque(maxlen=MASKED_STARTS)
+    status = 0
     # Our earlier messages are written now, so that they do not come after the child's output.
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
+    # Handlers are set before the child starts, so that an early signal is not lost.
+    with Signals(is_apart=not any(os.isatty(number) for number in range(3))) as signals:
+        watch = Watch(restarts, signals)
+        while start is not None:
+            masked.append(start.patterns)
+            status = _run_once(command, start.environment, frozenset().union(*masked), watch)
+            start = watch.following()
+    return status
+
+
+def _run_once(
+    command: Sequence[str], environment: Environment, patterns: frozenset[bytes], watch: Watch
+) -> int:
+    """Run a command to its end, and return its exit status."""
     with ExitStack() as stack:
         our_out, its_out = os.pipe()
         our_err, its_err = os.pipe()
@@ -95,18 +119,18 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
             _Output(stack.enter_context(FileIO(source)), target, patterns)
             for source, target in ((our_out, 1), (our_err, 2))
         ]
-        # Handlers are set before the child starts, so that an early signal is not lost.
-        begin, woken = stack.enter_context(_passing_on(is_apart=is_apart))
         try:
             child = subprocess.Popen(  # noqa: S603  # the user's own command, without a shell
                 list(command),
                 env=dict(environment),
                 stdout=its_out,
                 stderr=its_err,
-                start_new_session=is_apart,
+                start_new_session=watch.signals.is_apart,
                 # Safe, because this process has one thread: the event loop that read the secrets
-                # is closed.
-                preexec_fn=partial(_end_with_parent, ctypes.CDLL(None), os.getpid()),
+                # is closed, and new values are read by another process.
+                preexec_fn=partial(
+                    _ask_for_end, ctypes.CDLL(None), signal.SIGTERM, parent=os.getpid()
+                ),
             )
         except OSError as error:
             raise _not_started(command[0], error) from None
@@ -114,19 +138,24 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
             # While this process has them open too, the streams do not end with the child.
             os.close(its_out)
             os.close(its_err)
-        begin(child)
-        _forward_until_end(child, outputs, woken=woken)
+        watch.signals.begin(child)
+        _forward_until_end(child, outputs, watch)
         status = child.wait()
+        watch.signals.detach()
     if status < 0:  # -n if signal n ended the child
         return 128 - status
     return status
 
 
-def _end_with_parent(libc: ctypes.CDLL, parent: int) -> None:
-    """Ask the kernel to send SIGTERM to the child when its parent ends."""
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+def end_with_parent(number: signal.Signals, *, parent: int) -> None:
+    """Ask the kernel to send a signal to this process when its parent ends."""
+    _ask_for_end(ctypes.CDLL(None), number, parent=parent)
+
+
+def _ask_for_end(libc: ctypes.CDLL, number: signal.Signals, *, parent: int) -> None:
+    libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:  # the parent ended before the call above
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
 
 def _not_started(program: str, error: OSError) -> CommandNotFound | CommandNotExecutable:
@@ -207,27 +236,29 @@ def _end_of(child: "subprocess.Popen[bytes]") -> int:
 
 
 def _forward_until_end(
-    child: "subprocess.Popen[bytes]", outputs: Iterable[_Output], *, woken: int
+    child: "subprocess.Popen[bytes]", outputs: Iterable[_Output], watch: Watch
 ) -> None:
     """Forward the child's output until the child has ended.
 
     Args:
         child: the started process.
         outputs: its output streams.
-        woken: a descriptor that becomes readable when a signal arrives.
+        watch: stops the child when there are news.
     """
     opened = {output.source.fileno(): output for output in outputs}
-    ended = _end_of(child)
+    ended, woken, news = _end_of(child), watch.signals.woken, watch.descriptor
     try:
         with selectors.DefaultSelector() as selector:
             for source in (ended, woken, *opened):
                 selector.register(source, selectors.EVENT_READ)
+            if news is not None:
+                selector.register(news, selectors.EVENT_READ)
             ready: set[int] = set()
             while ended not in ready:
                 # With an open stream, the wait ends after a pause in the output, so that
                 # `_forward_ready` can show the held-back end of a prompt.
-                pause_s = _IDLE_S if opened else None
-                ready = {key.fd for key, _ in selector.select(pause_s)}
+                wait_s = watch.wait_s(_IDLE_S if opened else None)
+                ready = {key.fd for key, _ in selector.select(wait_s)}
                 # A signal that arrives just before `select` would not end the wait, and its Python
                 # handler, which forwards it, would run only afterwards. Its byte in this pipe ends
                 # the wait. The byte itself says nothing.
@@ -235,6 +266,11 @@ def _forward_until_end(
                     with suppress(BlockingIOError):
                         os.read(woken, _READ_BYTES)
                 _forward_ready(opened, ready, selector)
+                if ended not in ready:  # a child that has ended by itself is not restarted
+                    watch.proceed(has_news=news in ready)
+                if news is not None and watch.descriptor is None:
+                    selector.unregister(news)
+                    news = None
     finally:
         os.close(ended)
     for output in opened.values():
@@ -260,59 +296,3 @@ def _forward_ready(
         if opened[source].forward() == 0:
             selector.unregister(source)
             opened.pop(source).source.close()
-
-
-@contextmanager
-def _passing_on(
-    *, is_apart: bool
-) -> Iterator[tuple[Callable[["subprocess.Popen[bytes]"], None], int]]:
-    """Forward signals to the child process.
-
-    A child in its own process group gets them for the whole group. Yields a function and a
-    descriptor. The function takes the started child and forwards the signals that arrived earlier.
-    The descriptor becomes readable after each signal. Signals that were ignored before stay
-    ignored, also in the child.
-    """
-    child: subprocess.Popen[bytes] | None = None
-    early: list[int] = []
-
-    def send(number: int, _frame: FrameType | None = None) -> None:
-        if child is None:
-            early.append(number)
-            return
-        with suppress(ProcessLookupError):
-            if is_apart:
-                os.killpg(child.pid, number)
-            else:
-                child.send_signal(number)
-
-    def begin(started: "subprocess.Popen[bytes]") -> None:
-        nonlocal child
-        child = started
-        while early:
-            send(early.pop(0))
-
-    def leave(_number: int, _frame: FrameType | None) -> None:
-        """Ignore a signal that the terminal also sends to the child.
-
-        SIG_IGN in place of this handler would apply to the child too.
-        """
-
-    handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(_PASSED_ON, send)
-    handlers |= dict.fromkeys(_FROM_TERMINALS, send if is_apart else leave)
-    handlers_before = {number: signal.getsignal(number) for number in handlers}
-    woken, wakeup = os.pipe()
-    os.set_blocking(woken, False)
-    os.set_blocking(wakeup, False)
-    former_wakeup = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
-    for number, handler in handlers.items():
-        if handlers_before[number] is not signal.SIG_IGN:
-            signal.signal(number, handler)
-    try:
-        yield begin, woken
-    finally:
-        for number, handler_before in handlers_before.items():
-            signal.signal(number, handler_before)
-        signal.set_wakeup_fd(former_wakeup)
-        os.close(wakeup)
-        os.close(woken)
