@@ -2,14 +2,15 @@
 
 import os
 import re
+import shlex
+import signal
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import click
 
-from capabilities.principals import same_principal
 from capabilities.strict_base64 import encode_standard
 
 from ...client import Client
@@ -17,17 +18,22 @@ from ...errors import InvalidInput
 from ...private_files import replace_file
 from ...secrets import is_secret_name
 from ...service.command_errors import NotThere
-from ...wire.team_session import member_of_session
 from ...wire.token_line import token_of
-from ..keep.secret import no_secret, scope_for, scope_option, scopes_instead
+from ..exit_status import FAILED
+from ..keep.secret import scope_option, scopes_instead
 from ..keep.shared_secrets import from_option, shared_secrets
 from ..options.paths import FILE_OR_DASH, NEW_FILE, read_named
-from ..owner.owner_profile import at_node, own_did
+from ..owner.owner_profile import at_node
 from ..terminal import flag_option, print_value, tell
-from .program_variables import directs_programs, ends_like_a_secret, is_passed_by_default
+from .program_variables import directs_programs, is_passed_by_default
 from .project import FILE_NAME, Project, find_project
 from .run_masker import patterns_of
 from .run_process import keep_out_of_core_dumps, replace_process, run_masked
+from .run_restarts import Start
+from .secret_reading import Reading, read_secrets
+from .secret_watch import SecretWatch
+from .watch_options import watch_interval, watch_options
+from .watch_process import ENDED, CommandRestarts, Updates, watching
 
 
 def text_of(value: str | bytes) -> str:
@@ -35,99 +41,11 @@ def text_of(value: str | bytes) -> str:
     return value if isinstance(value, str) else encode_standard(value)
 
 
-class Choice(Protocol):
-    """A function that selects the secrets to pass from the names that there are."""
-
-    def __call__(self, names: Sequence[str], *, chosen_by_others: bool) -> Sequence[str]:
-        """Return the selected names."""
-
-
-@at_node
-async def read_values(
-    client: Client,
-    names: Sequence[str] | Choice,
-    *,
-    scope: str | None,
-    project: Project | None = None,
-    source: str | None = None,
-    unnamed: Collection[str] = (),
-    places: Mapping[str, str] = {},
-) -> dict[str, str | bytes]:
-    """Read secrets by name.
-
-    Args:
-        names: the names, or a function that selects from the stored names. It is not called for
-            a machine token of the user's own, of which all secrets are read.
-        scope: the scope of the secrets.
-        project: a project file. If it names another node or owner than the login's, the user has to
-            confirm.
-        source: the option `--from`.
-        unnamed: variables that the user did not name one by one.
-        places: where the user's file has a name, for the error about a missing secret.
-    """
-    if project is not None:
-        project.confirm_login(client)
-    token = token_of(client.session)
-    scope = scope_for(client, scope)
-    by_others = _are_chosen_by_others(client, source)
-    if by_others:
-        _require_secret_names(unnamed)
-    async with shared_secrets(client, source) as secrets:
-        if not callable(names):
-            selected = names
-        elif token is not None:
-            selected = [one.name for one in token.secrets if one.scope == scope]
-            if by_others:
-                selected = names(selected, chosen_by_others=True)
-        else:
-            selected = names(await secrets.list(scope=scope), chosen_by_others=by_others)
-            if source:
-                await _require_none_of_own(client, selected, scope)
-        values = await secrets.get_many(selected, scope=scope)
-        for name in selected:
-            if name not in values:
-                missing = await no_secret(secrets, name, scope)
-                missing.message = places.get(name, "") + missing.message
-                raise missing
-    return values
-
-
-async def _require_none_of_own(client: Client, selected: Sequence[str], scope: str | None) -> None:
-    """Refuse shared values that would silently replace the user's own (SH8)."""
-    own = await client.secrets().list(scope=scope)
-    both = [name for name in selected if name in own]
-    if both:
-        raise InvalidInput(
-            f"you have secrets of your own with the same names: {', '.join(both):.300}",
-            hint=f"to pass the shared values, name them: --only {','.join(selected)}",
-        )
-
-
-def _are_chosen_by_others(client: Client, source: str | None) -> bool:
-    """Return whether another owner chose the names and values of the secrets (CL1, CL5)."""
-    # The members of a team choose its names and values.
-    if source is not None or member_of_session(client.session) is not None:
-        return True
-    token = token_of(client.session)
-    if token is None:
-        return False
-    # A machine without a login, such as that of a CI job, belongs to whoever set the token (CL5).
-    login = own_did()
-    return login != "" and not same_principal(login, token.owner)
-
-
-def _require_secret_names(variables: Collection[str]) -> None:
-    """Refuse variables that another owner's values must not have unnoticed (CL1)."""
-    refused = [name for name in variables if not ends_like_a_secret(name)]
-    if refused:
-        raise InvalidInput(
-            f"refusing to set {', '.join(refused):.300}: somebody else chose the values, and these"
-            " names do not end like API_KEY, so the values could control how programs run",
-            hint=f"if you trust the owner with these variables, name all that you want: --only"
-            f" {','.join(variables):.300}",
-        )
-
-
+_STOP_S = 10
+"""Default time for a command to end after SIGTERM, seconds."""
+_MAX_STOP_S = 3600
+_INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+"""Exit statuses of a command that a user ended by a signal."""
 _LONGEST_BYTES = 131_071
 """Longest `NAME=value` that Linux passes to a program: MAX_ARG_STRLEN less the zero byte."""
 
@@ -195,6 +113,17 @@ def _encoded(name: str, value: str | bytes) -> bytes:
     help="Run the command in place of this process, on the same terminal, with unmasked output.",
 )
 @flag_option("--no-project", help=f"Ignore the project file {FILE_NAME}, if there is one.")
+@watch_options("Look for new values, and restart the command when a secret was replaced.")
+@flag_option(
+    "--watch-stop",
+    help="With --watch: stop the command when a secret was deleted or may no longer be read.",
+)
+@click.option(
+    "--stop-s",
+    metavar="SECONDS",
+    type=click.IntRange(0, _MAX_STOP_S),
+    help=f"With --watch: time to end after SIGTERM, before SIGKILL. Default: {_STOP_S}.",
+)
 @click.argument("command", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
     scope: str | None,
@@ -205,6 +134,10 @@ def run(
     allow_empty: bool,
     no_masking: bool,
     no_project: bool,
+    is_watched: bool,
+    every_s: int | None,
+    watch_stop: bool,
+    stop_s: int | None,
     command: tuple[str, ...],
 ) -> int | None:
     """Run a command with secrets as environment variables.
@@ -229,7 +162,15 @@ def run(
     The command inherits standard input. Its output goes through pipes instead of a terminal: use
     `--no-masking` for editors and pagers. Binary secrets are encoded in base64. Environment
     variables named `SEALSPACE_…` are not passed to the command.
+
+    With `--watch`, the command is restarted when one of its secrets was replaced: it gets SIGTERM,
+    and starts again with the new values. The environment of a running program cannot change; for a
+    program that reads a file again, use `sealspace template --watch`. The restarts end when the
+    command ends by itself, or at Ctrl-C.
     """
+    interval_s = watch_interval(is_watched, every_s, watch_stop=watch_stop, stop_s=stop_s)
+    if is_watched and no_masking:
+        raise click.UsageError("--watch and --no-masking cannot be combined")
     keep_out_of_core_dumps()
     allowed = _names(allow_override or "")
     named = None if only is None else _names(only)
@@ -237,23 +178,42 @@ def run(
     if is_all:
         _require_no_names(named, project)
     if project is not None:
-        values = _read_for_project(project, named, allowed, scope=scope, source=source)
+        reading, variables = _read_for_project(project, named, allowed, scope=scope, source=source)
     else:
         choice = _all_of if is_all else partial(_chosen, allowed=allowed)
-        names = choice if named is None else named
-        values = read_values(names, scope=scope, source=source)
+        reading = read_secrets(choice if named is None else named, scope=scope, source=source)
+        variables = {name: name for name in reading.secrets}
     # Usually the wrong wallet or scope: do not run the command without its keys.
-    if not values and not allow_empty:
+    if not variables and not allow_empty:
         raise _nothing_to_pass(scope, source)
-    environment = child_environment(os.environb, values, allowed=allowed)
+
+    def start_with(values: Mapping[str, str | bytes]) -> Start:
+        passed = {variable: values[secret] for variable, secret in variables.items()}
+        environment = child_environment(os.environb, passed, allowed=allowed)
+        return Start(environment=environment, patterns=mask_patterns(passed))
+
     if no_masking:
-        replace_process(command, environment)  # does not return
+        replace_process(command, start_with(reading.values).environment)  # does not return
+    start = start_with(reading.values)
     if os.isatty(1) and os.isatty(2):
         tell(
             "output is masked, so the command is not connected to this terminal; to connect the"
             " command to the terminal without masking, add --no-masking"
         )
-    return run_masked(command, environment, mask_patterns(values))
+    if interval_s is None or not variables:
+        return run_masked(command, start.environment, start.patterns)
+    watch = partial(
+        SecretWatch,
+        reading,
+        every_s=interval_s,
+        keeps="the command keeps running with the values that it has",
+        ends_if_lost=watch_stop,
+    )
+    with watching(watch) as updates:
+        restarts = CommandRestarts(
+            updates, start_with, stop_s=_STOP_S if stop_s is None else stop_s
+        )
+        return run_masked(command, start.environment, start.patterns, restarts=restarts)
 
 
 def _require_no_names(named: Sequence[str] | None, project: Project | None) -> None:
@@ -274,8 +234,10 @@ def _read_for_project(
     *,
     scope: str | None,
     source: str | None,
-) -> dict[str, str | bytes]:
-    """Read the values of a project's variables.
+) -> tuple[Reading, Mapping[str, str]]:
+    """Read the secrets of a project's variables.
+
+    Returns them, and the secret of each variable.
 
     Args:
         project: the project file.
@@ -290,14 +252,14 @@ def _read_for_project(
     unnamed = []
     if named is None:
         unnamed = [name for name in variables if name not in allowed]
-    values = read_values(
+    reading = read_secrets(
         sorted({*variables.values()}),
         scope=scope,
         project=project,
         source=source,
         unnamed=unnamed,
     )
-    return {variable: values[secret] for variable, secret in variables.items()}
+    return reading, variables
 
 
 @at_node
@@ -401,13 +363,34 @@ _UNQUOTED = re.compile(rb"\{\{\s*secret\s+'?\w+'?\s*\}\}")
     type=NEW_FILE,
     help="Write to this file, readable only by you, instead of standard output.",
 )
-def template(file: Path, scope: str | None, target: Path | None) -> None:
+@watch_options("Look for new values, and write --out again when a secret was replaced.")
+@click.option(
+    "--then",
+    metavar="COMMAND",
+    help="With --watch: run this command, without a shell, each time that the file was written.",
+)
+def template(
+    file: Path,
+    scope: str | None,
+    target: Path | None,
+    is_watched: bool,
+    every_s: int | None,
+    then: str | None,
+) -> int:
     """Replace each `{{ secret "NAME" }}` in FILE with the secret's value.
 
     Values are not escaped. FILE may be `-` for standard input. A malformed placeholder is refused.
     If a secret is missing, nothing is written. An existing output file is replaced, but not FILE
     itself.
+
+    With `--watch`, the file is written again, as a whole, when a secret was replaced, until Ctrl-C.
+    FILE is read only once. The command of --then gets no secret, and its output is masked: for
+    example, `--then 'pkill -HUP nginx'`.
     """
+    interval_s = watch_interval(is_watched, every_s, then=then)
+    if is_watched and target is None:
+        raise click.UsageError("--watch needs --out FILE")
+    following = _words(then)
     if target is not None and _is_one_file(file, target):
         raise InvalidInput(
             f"{target} is the template itself, which would be lost",
@@ -421,16 +404,92 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
             hint="move the placeholders to a smaller file, and use that file as the template",
         )
     places = _places_in_template(text, file)
-    values = read_values([*places], scope=scope, places=places) if places else {}
-    filled = fill(text, values)
-    if target is None:
-        print_value(filled, raw=True)
-    else:
-        replace_file(target, filled)
-        secrets = "1 secret" if len(values) == 1 else f"{len(values)} secrets"
-        tell(f"wrote {target} with {secrets}")
     if not places:
-        tell(f'{file} contains no placeholder; the form is {{{{ secret "NAME" }}}}')
+        _write_without_secrets(text, file, target, is_watched=is_watched)
+        return 0
+    reading = read_secrets([*places], scope=scope, places=places)
+    if target is None:
+        print_value(fill(text, reading.values), raw=True)
+    elif interval_s is None:
+        _write_filled(target, text, reading.values)
+    else:
+        watch = partial(
+            SecretWatch, reading, every_s=interval_s, keeps="the file keeps the values that it has"
+        )
+        with suppress(KeyboardInterrupt), watching(watch) as updates:
+            return _write_again_and_again(target, text, reading.values, updates, following)
+    return 0
+
+
+def _words(then: str | None) -> list[str]:
+    """Split the command of `--then`, as a shell does it."""
+    try:
+        words = [] if then is None else shlex.split(then)
+    except ValueError as error:
+        raise click.UsageError(f"--then is not a command: {str(error).lower()}") from None
+    if then is not None and not words:
+        raise click.UsageError("--then is empty")
+    return words
+
+
+def _write_without_secrets(
+    text: bytes, file: Path, target: Path | None, *, is_watched: bool
+) -> None:
+    """Write or print a template that names no secret."""
+    form = f'{file} contains no placeholder; the form is {{{{ secret "NAME" }}}}'
+    if is_watched:
+        raise InvalidInput(
+            f"there is nothing to watch: {file} contains no placeholder",
+            hint='write a placeholder for each secret: {{ secret "NAME" }}',
+        )
+    if target is None:
+        print_value(text, raw=True)
+    else:
+        _write_filled(target, text, {})
+    tell(form)
+
+
+def _write_filled(target: Path, text: bytes, values: Mapping[str, str | bytes]) -> None:
+    replace_file(target, fill(text, values))
+    secrets = "1 secret" if len(values) == 1 else f"{len(values)} secrets"
+    tell(f"wrote {target} with {secrets}")
+
+
+def _write_again_and_again(
+    target: Path,
+    text: bytes,
+    values: Mapping[str, str | bytes],
+    updates: Updates,
+    command: Sequence[str],
+) -> int:
+    """Write a file with secrets, and again with each update, until a signal ends this.
+
+    Returns the exit status.
+
+    Args:
+        target: the file.
+        text: the template.
+        values: the values to begin with.
+        updates: new values.
+        command: what runs each time after the file was written; empty: nothing.
+    """
+    environment = child_environment(os.environb, {}, allowed=())
+    former: frozenset[bytes] = frozenset()
+    while True:
+        _write_filled(target, text, values)
+        if command:
+            patterns = mask_patterns(values)
+            status = run_masked(command, environment, former | patterns)
+            former = patterns
+            if status in _INTERRUPTED:
+                return 0
+            if status:
+                tell(f"{command[0]} ended with status {status}")
+        update = updates.receive()
+        if update is None:
+            tell(ENDED)
+            return FAILED
+        values = update.values
 
 
 def _is_one_file(file: Path, target: Path) -> bool:
