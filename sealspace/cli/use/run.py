@@ -4,13 +4,14 @@ import os
 import re
 import shlex
 import signal
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import click
 
+from capabilities.frozen import frozen
 from capabilities.strict_base64 import encode_standard
 
 from ...client import Client
@@ -30,8 +31,8 @@ from .project import FILE_NAME, Project, find_project
 from .run_masker import patterns_of
 from .run_process import keep_out_of_core_dumps, replace_process, run_masked
 from .run_restarts import Start
-from .secret_reading import Reading, read_secrets
-from .secret_watch import SecretWatch
+from .secret_reading import Choice, Reading, read_secrets
+from .secret_watch import SecretWatch, Update
 from .watch_options import watch_interval, watch_options
 from .watch_process import ENDED, CommandRestarts, Updates, watching
 
@@ -41,6 +42,7 @@ def text_of(value: str | bytes) -> str:
     return value if isinstance(value, str) else encode_standard(value)
 
 
+_KEPT = "the command keeps running with the values that it has"
 _STOP_S = 10
 """Default time for a command to end after SIGTERM, seconds."""
 _MAX_STOP_S = 3600
@@ -122,7 +124,9 @@ def _encoded(name: str, value: str | bytes) -> bytes:
     "--stop-s",
     metavar="SECONDS",
     type=click.IntRange(0, _MAX_STOP_S),
-    help=f"With --watch: time to end after SIGTERM, before SIGKILL. Default: {_STOP_S}.",
+    default=_STOP_S,
+    show_default=True,
+    help="With --watch: time to end after SIGTERM, before SIGKILL.",
 )
 @click.argument("command", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
@@ -137,7 +141,7 @@ def run(
     is_watched: bool,
     every_s: int | None,
     watch_stop: bool,
-    stop_s: int | None,
+    stop_s: int,
     command: tuple[str, ...],
 ) -> int | None:
     """Run a command with secrets as environment variables.
@@ -168,9 +172,9 @@ def run(
     program that reads a file again, use `sealspace template --watch`. The restarts end when the
     command ends by itself, or at Ctrl-C.
     """
-    interval_s = watch_interval(is_watched, every_s, watch_stop=watch_stop, stop_s=stop_s)
-    if is_watched and no_masking:
-        raise click.UsageError("--watch and --no-masking cannot be combined")
+    interval_s = watch_interval(
+        is_watched, every_s, watch_stop=watch_stop, without=no_masking and "--no-masking"
+    )
     keep_out_of_core_dumps()
     allowed = _names(allow_override or "")
     named = None if only is None else _names(only)
@@ -181,39 +185,72 @@ def run(
         reading, variables = _read_for_project(project, named, allowed, scope=scope, source=source)
     else:
         choice = _all_of if is_all else partial(_chosen, allowed=allowed)
-        reading = read_secrets(choice if named is None else named, scope=scope, source=source)
-        variables = {name: name for name in reading.secrets}
+        reading, variables = _read_by_name(choice if named is None else named, scope, source)
     # Usually the wrong wallet or scope: do not run the command without its keys.
     if not variables and not allow_empty:
         raise _nothing_to_pass(scope, source)
+    passed = _Passed(variables=variables, allowed=allowed)
+    start = passed.start_with(reading.values)
+    if no_masking:
+        replace_process(command, start.environment)  # does not return
+    _tell_of_masking()
+    if interval_s is None or not variables:
+        return run_masked(command, start.environment, start.patterns)
+    watch = partial(SecretWatch, reading, every_s=interval_s, keeps=_KEPT, ends_if_lost=watch_stop)
+    return _run_watched(command, start, watch, passed, stop_s=stop_s)
 
-    def start_with(values: Mapping[str, str | bytes]) -> Start:
-        passed = {variable: values[secret] for variable, secret in variables.items()}
-        environment = child_environment(os.environb, passed, allowed=allowed)
+
+@frozen
+class _Passed:
+    """The variables of a command.
+
+    Attributes:
+        variables: the secret of each variable.
+        allowed: variables that may be set although they control how programs run.
+    """
+
+    variables: Mapping[str, str]
+    allowed: Collection[str]
+
+    def start_with(self, values: Mapping[str, str | bytes]) -> Start:
+        """Return what a command gets with these values of the secrets."""
+        passed = {variable: values[secret] for variable, secret in self.variables.items()}
+        environment = child_environment(os.environb, passed, allowed=self.allowed)
         return Start(environment=environment, patterns=mask_patterns(passed))
 
-    if no_masking:
-        replace_process(command, start_with(reading.values).environment)  # does not return
-    start = start_with(reading.values)
+
+def _read_by_name(
+    names: Sequence[str] | Choice, scope: str | None, source: str | None
+) -> tuple[Reading, Mapping[str, str]]:
+    """Read secrets that are passed under their own names.
+
+    Returns them, and the secret of each variable.
+    """
+    reading = read_secrets(names, scope=scope, source=source)
+    return reading, {name: name for name in reading.secrets}
+
+
+def _run_watched(
+    command: Sequence[str],
+    start: Start,
+    watch: Callable[[Callable[[Update], None]], SecretWatch],
+    passed: _Passed,
+    *,
+    stop_s: float,
+) -> int:
+    """Run a command, start it again with new values, and return its exit status."""
+    with watching(watch) as updates:
+        restarts = CommandRestarts(updates, passed.start_with, stop_s=stop_s)
+        return run_masked(command, start.environment, start.patterns, restarts=restarts)
+
+
+def _tell_of_masking() -> None:
+    """Tell a person at a terminal that the command is not connected to it."""
     if os.isatty(1) and os.isatty(2):
         tell(
             "output is masked, so the command is not connected to this terminal; to connect the"
             " command to the terminal without masking, add --no-masking"
         )
-    if interval_s is None or not variables:
-        return run_masked(command, start.environment, start.patterns)
-    watch = partial(
-        SecretWatch,
-        reading,
-        every_s=interval_s,
-        keeps="the command keeps running with the values that it has",
-        ends_if_lost=watch_stop,
-    )
-    with watching(watch) as updates:
-        restarts = CommandRestarts(
-            updates, start_with, stop_s=_STOP_S if stop_s is None else stop_s
-        )
-        return run_masked(command, start.environment, start.patterns, restarts=restarts)
 
 
 def _require_no_names(named: Sequence[str] | None, project: Project | None) -> None:

@@ -246,25 +246,17 @@ def _forward_until_end(
         watch: stops the child when there are news.
     """
     opened = {output.source.fileno(): output for output in outputs}
-    ended, woken, news = _end_of(child), watch.signals.woken, watch.descriptor
+    ended, news = _end_of(child), watch.descriptor
     try:
         with selectors.DefaultSelector() as selector:
-            for source in (ended, woken, *opened):
-                selector.register(source, selectors.EVENT_READ)
+            sources = [ended, watch.signals.woken, *opened]
             if news is not None:
-                selector.register(news, selectors.EVENT_READ)
+                sources.append(news)
+            for source in sources:
+                selector.register(source, selectors.EVENT_READ)
             ready: set[int] = set()
             while ended not in ready:
-                # With an open stream, the wait ends after a pause in the output, so that
-                # `_forward_ready` can show the held-back end of a prompt.
-                wait_s = watch.wait_s(_IDLE_S if opened else None)
-                ready = {key.fd for key, _ in selector.select(wait_s)}
-                # A signal that arrives just before `select` would not end the wait, and its Python
-                # handler, which forwards it, would run only afterwards. Its byte in this pipe ends
-                # the wait. The byte itself says nothing.
-                if woken in ready:
-                    with suppress(BlockingIOError):
-                        os.read(woken, _READ_BYTES)
+                ready = _next_events(selector, watch, has_streams=bool(opened))
                 _forward_ready(opened, ready, selector)
                 if ended not in ready:  # a child that has ended by itself is not restarted
                     watch.proceed(has_news=news in ready)
@@ -275,6 +267,21 @@ def _forward_until_end(
         os.close(ended)
     for output in opened.values():
         output.rest()
+
+
+def _next_events(selector: selectors.BaseSelector, watch: Watch, *, has_streams: bool) -> set[int]:
+    """Wait for an event, and return the descriptors that can be read; none after a pause."""
+    # With an open stream, the wait ends after a pause in the output, so that `_forward_ready` can
+    # show the held-back end of a prompt.
+    wait_s = watch.wait_s(_IDLE_S if has_streams else None)
+    ready = {key.fd for key, _ in selector.select(wait_s)}
+    # A signal that arrives just before `select` would not end the wait, and its Python handler,
+    # which forwards it, would run only afterwards. Its byte in this pipe ends the wait. The byte
+    # itself says nothing.
+    if watch.signals.woken in ready:
+        with suppress(BlockingIOError):
+            os.read(watch.signals.woken, _READ_BYTES)
+    return ready
 
 
 def _forward_ready(

@@ -10,10 +10,12 @@ from capabilities.frozen import frozen
 
 from ...errors import (
     DecryptDenied,
+    NodeRefused,
     NotFound,
     NotSignedIn,
     SealspaceError,
     TokenOutsideWindow,
+    TransportError,
     Unauthorized,
 )
 from ...secrets import Secrets
@@ -149,20 +151,31 @@ class SecretWatch:
         self._delay_s = self._every_s
 
     def _fail(self, error: SealspaceError | OSError) -> None:
-        """Report an error, unless it is the same as at the last look."""
+        """Report an error, unless one of its kind was reported at the last look."""
         self._is_over = self._ends_if_lost and _is_lost(error)
         outcome = "stopping" if self._is_over else self._keeps
         text = f"cannot look for new values: {_text_of(error)}; {outcome}"
         if isinstance(error, SealspaceError):
             text += f"; next: {error.step}"
-        if text != self._trouble:
+        if (kind := _kind_of(error)) != self._trouble:
             tell(text)
-        self._trouble = text
+        self._trouble = kind
         if self._is_over:
             self._deliver(Update(is_lost=True))
         # A secret that is missing may be stored again at any time.
         if not isinstance(error, NotThere):
             self._delay_s = min(2 * self._delay_s, max(self._every_s, MAX_DELAY_S))
+
+
+def _kind_of(error: SealspaceError | OSError) -> str:
+    """Return a text that is the same for errors that are reported once.
+
+    The texts of errors of one kind differ: a node that stops may first interrupt a connection, and
+    then refuse the next one.
+    """
+    if isinstance(error, TransportError):
+        return TransportError.code
+    return error.code if isinstance(error, NodeRefused) else str(error)
 
 
 def _text_of(error: SealspaceError | OSError) -> str:

@@ -29,15 +29,20 @@ def watch_options(help: str) -> Callable[[Any], Any]:
     return decorate
 
 
-def watch_interval(is_watched: bool, every_s: int | None, **others: object) -> int | None:
+def watch_interval(
+    is_watched: bool, every_s: int | None, *, without: str | bool = False, **others: object
+) -> int | None:
     """Return the seconds between two looks; None without `--watch`.
 
     Args:
         is_watched: whether `--watch` was given.
         every_s: the value of `--watch-every`.
+        without: a given option that cannot be combined with `--watch`; False: there is none.
         others: further options that need `--watch`: name, with `_` for `-`, to value.
     """
     if is_watched:
+        if without:
+            raise click.UsageError(f"--watch and {without} cannot be combined")
         return _DEFAULT_EVERY_S if every_s is None else every_s
     for name, value in {"watch_every": every_s, **others}.items():
         if value not in (None, False):

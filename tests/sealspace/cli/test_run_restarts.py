@@ -1,0 +1,236 @@
+"""Tests of the restarts of a command: how it is stopped, and what ends the restarts.
+
+The news come through a pipe here, so that a test decides when they come.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from live_processes import is_readable, started_by
+from patience import PATIENCE_S
+from person import Person
+from running_node import is_alive, is_stopped, until
+from tests_support import REPOSITORY
+
+FORMER, NEW = "open sesame, says the owner", "close sesame, says the other"
+# Reads single letters: `r` is a restart with the new value, `s` a stop.
+PROGRAM = f"""
+import os, sys
+from sealspace.cli.use.run_masker import patterns_of
+from sealspace.cli.use.run_process import run_masked
+from sealspace.cli.use.run_restarts import News, Start
+
+def start(value):
+    environment = {{**os.environb, b"VALUE": value.encode()}}
+    return Start(environment=environment, patterns=patterns_of(value.encode()))
+
+class Pipe:
+    stop_s = float(sys.argv[1])
+    def fileno(self):
+        return news
+    def take(self):
+        is_restart = os.read(news, 1) == b"r"
+        return News(start=start({NEW!r})) if is_restart else News(stops=True)
+    def close(self):
+        os.write(2, b"closed\\n")
+
+news = os.open(sys.argv[2], os.O_RDWR)
+first = start({FORMER!r})
+sys.exit(run_masked(sys.argv[3:], first.environment, first.patterns, restarts=Pipe()))
+"""
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+# Prints what it gets of signals, and ends at the letter q.
+COUNTING = """
+import os, select, signal
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, lambda number, _: os.write(1, b"got %d;" % number))
+os.write(1, os.environb[b"VALUE"] + b";")
+while not select.select([0], [], [], 0.02)[0] or os.read(0, 1) != b"q":
+    pass
+os._exit(7)
+"""
+SHOWS = 'printf "$VALUE;"; read line; exit 7'
+
+
+class Restarted:
+    """A command under test, and the pipe with its news."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", news: Path) -> None:
+        self.process = process
+        self._news = news
+
+    def news(self, letter: bytes) -> None:
+        """Send news."""
+        self._news.write_bytes(letter)
+
+    def type(self, keys: bytes) -> None:
+        """Write to the command's standard input."""
+        assert self.process.stdin is not None
+        os.write(self.process.stdin.fileno(), keys)
+
+    def read(self, expected: bytes) -> None:
+        """Read exactly these bytes of standard output."""
+        assert self.process.stdout is not None
+        stream, seen = self.process.stdout.fileno(), b""
+        while len(seen) < len(expected):
+            assert is_readable(stream, PATIENCE_S), seen
+            piece = os.read(stream, len(expected) - len(seen))
+            assert piece, seen
+            seen += piece
+        assert seen == expected
+
+    def end(self) -> int:
+        """Wait for the end, and return the exit status. Nothing else was printed."""
+        assert self.process.stdout is not None
+        assert self.process.stdout.read() == b""
+        return self.process.wait(PATIENCE_S)
+
+
+def arguments(folder: Path, stop_s: float, *command: str) -> list[str]:
+    """Return how a command is run, whose news come from a named pipe in the folder."""
+    os.mkfifo(folder / "news")
+    return [sys.executable, "-P", "-c", PROGRAM, str(stop_s), str(folder / "news"), *command]
+
+
+@contextmanager
+def restarted(*command: str, folder: Path, stop_s: float = PATIENCE_S) -> Iterator[Restarted]:
+    """Run a command without a terminal."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        arguments(folder, stop_s, *command),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        env=ENVIRONMENT,
+        cwd=folder,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield Restarted(process, folder / "news")
+        finally:
+            process.kill()
+
+
+def test_CL11_both_values_are_masked(tmp_path: Path) -> None:
+    """CL11: after a restart the output shows neither the new value nor the former one."""
+    script = f'printf "$VALUE; {FORMER};"; read line; exit 7'
+    with restarted("sh", "-c", script, folder=tmp_path) as run:
+        run.read(b"***; ***;")
+        run.news(b"r")
+        run.read(b"***; ***;")
+        run.type(b"\n")
+        assert run.end() == 7
+
+
+def test_CL8_a_command_that_ended_by_itself(tmp_path: Path) -> None:
+    """CL8: a command that has ended by itself is not started again, even if there are news."""
+    with restarted("sh", "-c", SHOWS, folder=tmp_path) as run:
+        run.read(b"***;")
+        (child,) = started_by(run.process.pid)
+        run.process.send_signal(signal.SIGSTOP)
+        until(lambda: is_stopped(run.process.pid))
+        run.type(b"\n")
+        until(lambda: not is_alive(child))
+        run.news(b"r")
+        run.process.send_signal(signal.SIGCONT)
+        assert run.end() == 7
+
+
+def test_CL8_a_command_that_ignores_the_signal(tmp_path: Path) -> None:
+    """CL8: a command that does not end after SIGTERM is killed in the end."""
+    script = "trap 'printf \"got it;\"' TERM; printf '%s;' \"$VALUE\"; while :; do read line; done"
+    with restarted("sh", "-c", script, folder=tmp_path, stop_s=0.5) as run:
+        run.read(b"***;")
+        run.news(b"r")
+        run.read(b"got it;***;")
+        run.news(b"s")
+        run.read(b"got it;")
+        assert run.end() == 128 + signal.SIGKILL
+
+
+def test_CL8_time_to_end_in_order(tmp_path: Path) -> None:
+    """CL8: the command starts again only after it has ended, and its last output is forwarded."""
+    with restarted(sys.executable, "-c", COUNTING, folder=tmp_path) as run:
+        run.read(b"***;")
+        run.news(b"r")
+        run.read(b"got 15;")
+        run.news(b"r")  # further news while it is being stopped
+        run.type(b"q")
+        run.read(b"***;")
+        run.type(b"q")
+        assert run.end() == 7
+
+
+def test_CL9_a_command_that_is_stopped(tmp_path: Path) -> None:
+    """CL9: a command that is stopped for good ends with its own status."""
+    with restarted(sys.executable, "-c", COUNTING, folder=tmp_path) as run:
+        run.read(b"***;")
+        run.news(b"s")
+        run.read(b"got 15;")
+        run.type(b"q")
+        assert run.end() == 7
+        assert run.process.stderr is not None and run.process.stderr.read() == b"closed\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
+def test_CL8_a_signal_ends_the_restarts(number: signal.Signals, tmp_path: Path) -> None:
+    """CL8: SIGINT and SIGTERM reach the command once, and it is not restarted afterwards."""
+    with restarted(sys.executable, "-c", COUNTING, folder=tmp_path) as run:
+        run.read(b"***;")
+        run.process.send_signal(number)
+        run.read(b"got %d;" % number)
+        assert run.process.stderr is not None
+        assert run.process.stderr.read(7) == b"closed\n"
+        run.news(b"r")
+        run.type(b"q")
+        assert run.end() == 7
+
+
+def test_CL8_a_signal_while_the_command_is_stopped(tmp_path: Path) -> None:
+    """CL8: a command that is being stopped for a restart is not started again after SIGTERM."""
+    with restarted(sys.executable, "-c", COUNTING, folder=tmp_path) as run:
+        run.read(b"***;")
+        run.news(b"r")
+        run.read(b"got 15;")
+        run.process.send_signal(signal.SIGTERM)
+        run.read(b"got 15;")
+        run.type(b"q")
+        assert run.end() == 7
+
+
+def test_CL8_a_hangup_does_not_end_the_restarts(tmp_path: Path) -> None:
+    """CL8: SIGHUP, at which many programs read their settings again, is only forwarded."""
+    with restarted(sys.executable, "-c", COUNTING, folder=tmp_path) as run:
+        run.read(b"***;")
+        run.process.send_signal(signal.SIGHUP)
+        run.read(b"got 1;")
+        run.news(b"r")
+        run.read(b"got 15;")
+        run.type(b"q")
+        run.read(b"***;")
+        run.type(b"q")
+        assert run.end() == 7
+
+
+def test_CL8_at_a_terminal(tmp_path: Path) -> None:
+    """CL8: a command that was restarted reads the terminal as before. Ctrl-C reaches it once, and
+    ends the restarts."""
+    command = arguments(tmp_path, PATIENCE_S, sys.executable, "-c", COUNTING)
+    with Person(command, environment=ENVIRONMENT, folder=tmp_path) as person:
+        person.expect("^\\*\\*\\*;")
+        (tmp_path / "news").write_bytes(b"r")
+        person.expect("got 15;")
+        person.type(b"q\r")
+        person.expect("\\*\\*\\*;")
+        person.interrupt()
+        person.expect("got 2;.*closed|closed.*got 2;")
+        (tmp_path / "news").write_bytes(b"r")
+        person.type(b"q\r")
+        assert person.end() == 7
+        assert b"got" not in person.seen and b"***" not in person.seen
