@@ -121,7 +121,12 @@ def watching(make_watch: Callable[[Callable[[Update], None]], SecretWatch]) -> I
     fork = multiprocessing.get_context("fork")
     source, target = fork.Pipe(duplex=False)
     process = fork.Process(target=_watch, args=(make_watch, source, target, os.getpid()))
-    process.start()
+    # Blocked until the process ignores them, so that none of them ends it at its start.
+    former_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former_mask)
     target.close()  # so that reading ends when the process does
 
     def end() -> None:
@@ -145,6 +150,7 @@ def _watch(
     source.close()
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
     end_with_parent(signal.SIGKILL, parent=parent)
     with suppress(BrokenPipeError):  # the parent is about to end this process
         asyncio.run(make_watch(target.send).run())

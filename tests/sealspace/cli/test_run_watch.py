@@ -193,11 +193,14 @@ async def test_CL9_a_secret_that_was_deleted(owner: Owner) -> None:
 
 
 async def test_CL12_the_watching_process(owner: Owner) -> None:
-    """CL12: the process that looks ends with its parent, even if that is killed. No file and no
-    argument contains a value."""
+    """CL12: the process that looks ignores the signals of the command, and ends with its parent,
+    even if that is killed. No file and no argument contains a value."""
     await owner.store_secrets(API_KEY=FORMER)
     with watched(owner, "run", "--", "sh", "-c", SHOWS) as run:
         assert await run.line() == "it is ***"
+        watching, _command = started_by(run.process.pid)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+            os.kill(watching, number)
         await owner.store_secrets(API_KEY=NEW)
         assert await run.said() == RESTARTING
         assert [await run.line(), await run.line()] == ["it is ***", "new"]
