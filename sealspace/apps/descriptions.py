@@ -10,7 +10,7 @@ Example:
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeGuard
 
 from capabilities.clock_and_entropy import time_text
 from capabilities.frozen import frozen
@@ -454,9 +454,15 @@ def policy_words(policy: Policy | None) -> tuple[str, ...]:
 
 
 def policy_changes(before: Policy | None, after: Policy | None) -> tuple[str, ...]:
-    """Describe the changes to a key-release policy as a diff."""
+    """Describe the changes to a key-release policy as a diff.
+
+    If each policy names one code, each of its registers has a line of its own.
+    """
     old = policy_words(before)
     new = policy_words(after)
+    if _has_one_code(before) and _has_one_code(after):
+        old = _register_lines(before) + old[1:]
+        new = _register_lines(after) + new[1:]
     changes = [f"- {line}" for line in old if line not in new]
     for line in new:
         mark = "  " if line in old else "+ "
@@ -465,8 +471,20 @@ def policy_changes(before: Policy | None, after: Policy | None) -> tuple[str, ..
 
 
 def _code(entry: Measurements) -> str:
-    named = ", ".join(f"{name.upper()} {getattr(entry, name).hex()}" for name in REGISTERS[:-1])
-    return f"code {named}, RTMR3 {hex_of(entry.rtmr3) or 'as the compose file makes it'}"
+    return f"code {', '.join(_registers(entry))}"
+
+
+def _registers(entry: Measurements) -> tuple[str, ...]:
+    named = [f"{name.upper()} {getattr(entry, name).hex()}" for name in REGISTERS[:-1]]
+    return (*named, f"RTMR3 {hex_of(entry.rtmr3) or 'as the compose file makes it'}")
+
+
+def _has_one_code(policy: Policy | None) -> TypeGuard[Policy]:
+    return policy is not None and len(policy.measurements) == 1
+
+
+def _register_lines(policy: Policy) -> tuple[str, ...]:
+    return tuple(f"code {line}" for line in _registers(policy.measurements[0]))
 
 
 def hex_of(value: bytes | None) -> str | None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from capabilities.capability_errors import CapabilityError
+from capabilities.strict_json import JsonObject
 from capabilities.tokens import parse_delegation
 from encryption_network.network_errors import PolicyError
 from encryption_network.policy import Policy, policies_of
@@ -21,6 +22,7 @@ from sealspace.cli.terminal import time_text
 from .backend_measure import code_lines, compared, compared_lines
 
 if TYPE_CHECKING:  # the parser of compose files needs the extra `yaml`
+    from ..measuring.compose_files import ComposeFile
     from ..measuring.reference_values import Measured
 
 _SHORT_HEX = 16
@@ -52,17 +54,15 @@ def _published_code(seen: Seen) -> Iterator[str]:
 
     The quote confirmed the file's hash, so the backend runs this file.
     """
-    compose = seen.published.statement.compose
-    if compose is None:
+    if seen.published.statement.compose is None:
         return
     if not is_installed("yaml"):
         yield "code           to see the images: pip install 'sealspace[yaml]'"
         return
-    from ..measuring.compose_files import parse_compose
     from ..measuring.measuring_errors import MeasurementRefused
 
     try:
-        parsed = parse_compose(compose.encode(), file="the published compose file")
+        parsed = _published_compose(seen.published.statement.compose)
     except MeasurementRefused as error:
         yield f"warning: {error.message}"
         return
@@ -71,6 +71,30 @@ def _published_code(seen: Seen) -> Iterator[str]:
     yield f"code           {name}images published at {publishers}"
     for image in parsed.images:
         yield f"image          {image.service}: {image.reference}"
+
+
+def _published_compose(text: str) -> "ComposeFile":
+    from ..measuring.compose_files import parse_compose
+
+    return parse_compose(text.encode(), file="the published compose file")
+
+
+def code_names(seen: Seen, measured: "Measured | None") -> JsonObject | None:
+    """Return the names of a backend's code as JSON, or None if no file names them.
+
+    The files are those of `measured`, else the compose file that the backend publishes.
+    """
+    compose = seen.published.statement.compose
+    if measured is None and (compose is None or not is_installed("yaml")):
+        return None
+    from ..measuring.measuring_errors import MeasurementRefused
+    from ..measuring.reference_values import code_json
+
+    if measured is not None:
+        return code_json(measured.compose, measured.os_image_hash)
+    with suppress(MeasurementRefused):
+        return code_json(_published_compose(compose or ""))
+    return None
 
 
 # --- changes since the last approval --------------------------------------------------------------

@@ -172,8 +172,8 @@ def code_lines(measured: "Measured") -> Iterator[str]:
 def compared(measured: "Measured", seen: Seen) -> list[JsonObject]:
     """Compare reference values with a backend's verified evidence.
 
-    Each result has a name, the values by files, the running value, the source, and whether they
-    agree; None if there is no value by files.
+    Each result has a name, the values by files, the running value, the source, its origin, and
+    whether they agree; None if there is no value by files.
     """
     evidence = seen.verified.evidence
     running: dict[str, str | None] = {
@@ -190,6 +190,7 @@ def compared(measured: "Measured", seen: Seen) -> list[JsonObject]:
                 "files": list(value.texts),
                 "running": running[value.name],
                 "source": value.source,
+                "origin": value.origin,
                 "agrees": _agrees(value, running[value.name]),
             }
         )

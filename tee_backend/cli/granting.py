@@ -66,7 +66,7 @@ from sealspace.wire.portable import PortableDelegation
 
 from ..attestation.inspection import CollateralFolder, FetchedCollateral, Inspector
 from ..attestation.trust_files import read_trust_root
-from .approval import approval_lines
+from .approval import approval_lines, code_names
 from .backend_measure import SOURCE, compared, compared_lines, require_same
 
 if TYPE_CHECKING:  # the parser of compose files needs the extra `yaml`
@@ -295,8 +295,9 @@ def show(url: str, verifier: BackendVerifier) -> None:
             secrets = ", ".join(secret.label for secret in grant.secrets)
             until = time_text(grant.expires_at)
             lines.append(f"you granted    {secrets} until {until}, {run_sentence(grant.statement)}")
-    description = as_json(seen, policy)
-    if (measured := verifier.measured()) is not None:
+    measured = verifier.measured()
+    description = as_json(seen, policy) | {"code": code_names(seen, measured)}
+    if measured is not None:
         description["compared"] = [*compared(measured, seen)]
     command = f"backend grant {url}"
     if seen.is_runner:

@@ -566,22 +566,11 @@ def measured_json(measured: Measured) -> JsonObject:
     events: list[JsonObject] = []
     for event in measured.events:
         events.append({"name": event.name, "payload": event.payload.hex(), "source": event.source})
-    images: list[JsonObject] = []
-    for image in measured.compose.images:
-        images.append(
-            {
-                "service": image.service,
-                "reference": image.reference,
-                "publisher": image.publisher,
-            }
-        )
     return {
         "type": "sealspace.reference-values/v1",
-        "name": measured.compose.name,
+        **code_json(measured.compose, measured.os_image_hash),
         "values": [*values],
         "events": [*events],
-        "images": [*images],
-        "osImageHash": measured.os_image_hash or None,
         "comparedWithQuote": measured.has_quote,
         "notes": list(measured.notes),
         "missing": list(measured.missing),
@@ -589,3 +578,22 @@ def measured_json(measured: Measured) -> JsonObject:
         "policy": None if measured.missing else policy,
         "unexplainedPolicy": policy if measured.missing else None,
     }
+
+
+def code_json(compose: ComposeFile, os_image_hash: str = "") -> JsonObject:
+    """Return the names of an application's code as JSON.
+
+    Args:
+        compose: the compose file.
+        os_image_hash: hex of the hash of the image's description; "" without one.
+    """
+    images: list[JsonObject] = []
+    for image in compose.images:
+        images.append(
+            {
+                "service": image.service,
+                "reference": image.reference,
+                "publisher": image.publisher,
+            }
+        )
+    return {"name": compose.name, "images": [*images], "osImageHash": os_image_hash or None}

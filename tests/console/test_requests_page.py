@@ -12,7 +12,14 @@ import pytest
 from backend_desk import COMPOSE, IMAGE
 from backend_site import Domain, serving
 from browser import Browser, BrowserWallet
-from console_stage import AXE, AXE_ABSENT, ConsolePage, console_page
+from console_stage import (
+    AXE,
+    AXE_ABSENT,
+    ConsolePage,
+    add_secret,
+    console_page,
+    request_link,
+)
 from console_wire import in_console
 from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
@@ -77,23 +84,6 @@ def wary(
         assert opened.faults() == []
 
 
-def link(manifest: object) -> str:
-    """Return the link of a request, as apps use it."""
-    return "requests?manifest=" + base64.urlsafe_b64encode(
-        json.dumps(manifest).encode()
-    ).decode().rstrip("=")
-
-
-def add(console: ConsolePage, name: str, value: str) -> None:
-    """Store a secret by the page's form."""
-    console.click("Secrets", role="link")
-    console.run(console.tab.get_by_role("button", name="Add a secret").first.click())
-    console.type("Name", name)
-    console.type("Value", value)
-    console.click("Seal and save", within="dialog")
-    console.see(f"{name} is saved")
-
-
 def downloaded(console: ConsolePage) -> bytes:
     """Return the file that the page downloads for the app."""
 
@@ -115,8 +105,8 @@ def test_a_backend_reads_what_was_approved(
 ) -> None:
     """A backend with approved code reads the approved one of two secrets."""
     wary.sign_in()
-    add(wary, "API_KEY", "open sesame")
-    add(wary, "DB_PASSWORD", "keep out")
+    add_secret(wary, "API_KEY", "open sesame")
+    add_secret(wary, "DB_PASSWORD", "keep out")
     domain = Domain(platform, IMAGE, mint_event_log(hashlib.sha256(COMPOSE.encode()).digest()))
     backend = browser.run(_backend(trusting_node.url, domain))
     asked = {key: MANIFEST[key] for key in ("app_id", "name", "defaults")}
@@ -173,7 +163,9 @@ def test_a_backend_reads_what_was_approved(
     assert read == "open sesame"
     assert refusal in ("not-granted", "unauthorized")
     wary.go(
-        link({**MANIFEST, "did": backend.did, "secrets": {"API_KEY": True, "DB_PASSWORD": True}})
+        request_link(
+            {**MANIFEST, "did": backend.did, "secrets": {"API_KEY": True, "DB_PASSWORD": True}}
+        )
     )
     wary.see("has it already, ends")
     wary.see("Your node verified this quote")
@@ -198,7 +190,7 @@ def test_the_first_approval_needs_no_command(
 ) -> None:
     """A backend's description is enough: the code that it states can read, and no other."""
     wary.sign_in()
-    add(wary, "API_KEY", "open sesame")
+    add_secret(wary, "API_KEY", "open sesame")
     domain = Domain(platform, IMAGE, mint_event_log(hashlib.sha256(COMPOSE.encode()).digest()))
     backend = browser.run(_backend(trusting_node.url, domain))
     asked = {key: MANIFEST[key] for key in ("app_id", "name", "defaults")}
@@ -206,7 +198,7 @@ def test_the_first_approval_needs_no_command(
         domain, did=backend.did, manifest={**asked, "secrets": {"API_KEY": True}}, compose=COMPOSE
     )
     _, described, _ = browser.run(_shown(surface, folder))
-    wary.open(link(json.loads(described)))
+    wary.open(request_link(json.loads(described)))
     wary.run(wary.tab.get_by_role("radio", name="State no code").check())
     wary.click("Approve")
     wary.see("The grant is in force")
@@ -219,7 +211,7 @@ def test_the_first_approval_needs_no_command(
     wary.open("secrets")
     wary.click("Open API_KEY")
     wary.see("has a grant that approves no code")
-    wary.open(link(json.loads(described)))
+    wary.open(request_link(json.loads(described)))
     wary.run(claimed.check())
     wary.see("nobody verified it")
     provider = json.loads(described)["policy"]["keyProviders"][0]
@@ -234,10 +226,10 @@ def test_the_first_approval_needs_no_command(
     wary.open("secrets")
     wary.click("Open API_KEY")
     wary.see("may open it")
-    wary.open(link({**json.loads(described), "policy": {"measurements": []}}))
+    wary.open(request_link({**json.loads(described), "policy": {"measurements": []}}))
     wary.see("description of its code is ignored")
     wary.run(expect(claimed).to_have_count(0))
-    wary.open(link(json.loads(described)))
+    wary.open(request_link(json.loads(described)))
     wary.see("Your node verified this quote")
     wary.run(expect(claimed).to_have_count(0))  # it is the code that the node saw
 
@@ -349,7 +341,7 @@ def test_what_the_session_lacks_is_signed_once(console: ConsolePage, wallet: Bro
             },
         ],
     }
-    address = link(asked).replace("requests?", f"{console.origin}/console/grant#")
+    address = request_link(asked).replace("requests?", f"{console.origin}/console/grant#")
     console.run(console.tab.goto(address))
     console.see("Sign in to see this page")
     console.run(console.tab.get_by_role("link", name="Sign in").last.click())
@@ -434,17 +426,17 @@ def test_when_a_grant_ends(console: ConsolePage) -> None:
     asked = {**MANIFEST, "expiry": "3650d", "secrets": {"API_KEY": True}}
     end = console.tab.get_by_label("When it ends")
     for expiry, default in (("3650d", "2592000"), ("30d", "most"), ("1d", "most")):
-        console.go(link({**asked, "expiry": expiry}))
+        console.go(request_link({**asked, "expiry": expiry}))
         console.run(expect(end).to_have_value(default))
     hint = console.tab.locator("#end-hint")
     console.run(expect(hint).to_contain_text("The app asks for 1 day."))
-    console.go(link({**MANIFEST, "secrets": {"API_KEY": True}}))
+    console.go(request_link({**MANIFEST, "secrets": {"API_KEY": True}}))
     console.run(expect(hint).to_contain_text("The app does not say for how long."))
     console.run(expect(hint).not_to_contain_text("30 days"))
     longest = end.locator("option[value=most]")
-    console.go(link({**asked, "expiry": "1d"}))
+    console.go(request_link({**asked, "expiry": "1d"}))
     console.run(expect(longest).to_have_text("After 1 day"))
-    console.go(link({**asked, "secrets": {"API_KEY": True, "SHORT_KEY": {"expiry": "1d"}}}))
+    console.go(request_link({**asked, "secrets": {"API_KEY": True, "SHORT_KEY": {"expiry": "1d"}}}))
     console.run(expect(end).to_have_value("most"))
     console.run(expect(longest).to_have_text("After 1 day"))
     console.run(console.tab.get_by_role("checkbox", name="SHORT_KEY").uncheck())
@@ -518,7 +510,7 @@ def test_hostile_requests_stay_text(console: ConsolePage) -> None:
         ],
     }
     console.sign_in()
-    console.go(link(asked))
+    console.go(request_link(asked))
     console.see("Who asks")
     console.run(expect(console.tab.locator("li input[type=checkbox]")).to_have_count(256))
     console.shot("requests-hostile")
@@ -536,7 +528,7 @@ def test_what_axe_finds(console: ConsolePage) -> None:
     """axe-core finds nothing wrong with a request."""
     console.sign_in()
     console.go(
-        link(
+        request_link(
             {
                 **MANIFEST,
                 "secrets": {"API_KEY": True},

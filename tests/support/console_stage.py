@@ -6,6 +6,8 @@ Example:
         console.shot("secrets")
 """
 
+import base64
+import json
 import os
 import re
 from collections.abc import Callable, Coroutine, Iterator
@@ -327,3 +329,19 @@ def console_page(
         yield console
     finally:
         browser.run(console.context.close())
+
+
+def request_link(manifest: object) -> str:
+    """Return the link of a request, as apps use it."""
+    text = base64.urlsafe_b64encode(json.dumps(manifest).encode()).decode()
+    return "requests?manifest=" + text.rstrip("=")
+
+
+def add_secret(console: ConsolePage, name: str, value: str) -> None:
+    """Store a secret by the page's form."""
+    console.click("Secrets", role="link")
+    console.run(console.tab.get_by_role("button", name="Add a secret").first.click())
+    console.type("Name", name)
+    console.type("Value", value)
+    console.click("Seal and save", within="dialog")
+    console.see(f"{name} is saved")

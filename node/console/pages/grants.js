@@ -3,7 +3,7 @@ import { backendsPanel } from "../parts/backends.js";
 import { buildLabels } from "../parts/builds.js";
 import { contactNames } from "../parts/contact_names.js";
 import { openDialog } from "../parts/dialog.js";
-import { codeName, codeOf } from "../parts/grant_code.js";
+import { codeName } from "../parts/grant_code.js";
 import { checkField, form } from "../parts/form.js";
 import { signIns } from "../parts/holders.js";
 import { nameBefore, quoted } from "../parts/quoted.js";
@@ -166,6 +166,14 @@ function grantsPanel({ client, signal, parameters }, first, names, contacts) {
   signal.addEventListener("abort", () => clearInterval(timer));
   document.addEventListener("visibilitychange", refresh, { signal });
 
+  /** The code that a grant approves, loaded when it is looked at. @param {Grant} one */
+  function code(one) {
+    const body = h("div", {});
+    const load = async () => (await import("../parts/code_details.js")).codeOf({ all, own: wire.ownGrants(client, all), names }, one);
+    loading(body, load, (element) => element, { signal, lines: 2 });
+    return body;
+  }
+
   /** @param {string} cid */
   async function open(cid) {
     let last = /** @type {Grant} */ (all.find((one) => one.cid === cid));
@@ -200,7 +208,7 @@ function grantsPanel({ client, signal, parameters }, first, names, contacts) {
         run && [builds.terms, copyField(canonicalText(run), builds.terms)],
         one.issuedAt && [words.issued, time(one.issuedAt)],
         [words.columns.until, one.expiresAt ? time(one.expiresAt) : words.noEnd],
-        one.direction === "granted" && !one.isSession && one.delegate !== owner && [words.code, codeOf(all, one)],
+        one.direction === "granted" && !one.isSession && one.delegate !== owner && [words.code, code(one)],
         wire.allowsUnbound(one) && [words.unbound, words.unboundText],
         [words.parents, one.parents.length ? one.parents.map((parent) => h("div", {}, h("code", {}, parent))) : words.noParents],
         [words.below_, words.restOn(below)],

@@ -1,5 +1,4 @@
 import { fill, h, icon, pageHead } from "../elements.js";
-import { codeChoice, noCode } from "../parts/code_choice.js";
 import { form, textField } from "../parts/form.js";
 import { quoted } from "../parts/quoted.js";
 import { rightWords } from "../parts/rights.js";
@@ -8,6 +7,7 @@ import { copyButton, copyField, download, facts, say, time } from "../parts/valu
 import { signedByOwner } from "../parts/wallet_choices.js";
 import { whyNot } from "../parts/why_not.js";
 import { requests as words } from "../texts_requests.js";
+import { formerApproval } from "../wire/approvals.js";
 import * as backends from "../wire/backends.js";
 import { base64url, fromBase64url, text as textOfBytes, utf8 } from "../wire/bytes.js";
 import { strictJson } from "../wire/canonical_json.js";
@@ -36,7 +36,8 @@ const SPANS_S = [3600, 86400, 7 * 86400, DEFAULT_S, 90 * 86400, 365 * 86400];
  * @import { Resource } from "../wire/manifest.js"
  * @import { Right, Grant } from "../wire/grants.js"
  * @import { Field } from "../parts/form.js"
- * @typedef {{ held: Grant[], stored: Set<string>, seen: {[field: string]: any} | null, isSufficing: boolean }} Known
+ * @typedef {{ held: Grant[], stored: Set<string>, seen: {[field: string]: any} | null, isSufficing: boolean, grants: import("../wire/approvals.js").Grants,
+ *   parts: typeof import("../parts/code_choice.js") }} Known `parts`: loaded with a request
  */
 
 /** @param {Context} context */
@@ -138,7 +139,7 @@ function showRequest(context, asked, text, body) {
     decision(context, asked, known, did, (made, policy) => {
       change.remove();
       const anew = () => { showRequest(context, asked, text, body); document.querySelector("h1")?.focus(); };
-      const warning = !policy && context.node.attestation !== "off" && noCode(known.isSufficing, { label: words.stateCode, run: anew });
+      const warning = !policy && context.node.attestation !== "off" && known.parts.noCode(known.isSufficing, { label: words.stateCode, run: anew });
       fill(rest, grantedPanel(made, policy, warning, context, asked));
     })], { signal });
 }
@@ -151,12 +152,13 @@ async function knownOf({ client, node }, asked) {
     return none;
   });
   const isOne = (/** @type {string} */ did) => asked.did !== null && principalOf(did) === principalOf(asked.did);
-  const [held, stored, terms, known] = await Promise.all([
-    orNone(grants.list(client, { direction: "granted", status: "active" }), []), orNone(secrets.list(client), []),
-    orNone(backends.terms(), /** @type {any} */ ({})), orNone(backends.list(client), [])]);
+  const [all, stored, terms, known, parts] = await Promise.all([
+    orNone(grants.list(client, { direction: "granted", tokens: true }), []), orNone(secrets.list(client), []),
+    orNone(backends.terms(), /** @type {any} */ ({})), orNone(backends.list(client), []), import("../parts/code_choice.js")]);
   const backend = known.find((one) => isOne(one.did));
   const seen = backend && node.attestation !== "off" ? await orNone(backends.evidenceOf(client, backend), null) : null;
-  return { held: held.filter((one) => isOne(one.delegate) && !one.isSession), stored: new Set(stored.map(({ label }) => label)), seen,
+  const own = grants.ownGrants(client, all);
+  return { held: all.filter((one) => isOne(one.delegate) && !one.isSession && one.standing === "active"), grants: { all, own, names: await grants.appNames(client, all) }, parts, stored: new Set(stored.map(({ label }) => label)), seen,
     isSufficing: terms.nodePolicySuffices === true };
 }
 
@@ -174,7 +176,9 @@ function decision(context, asked, known, did, done) {
   const { client, node } = context;
   const { session } = client;
   const didOf = () => asked.did ?? did?.input.value.trim() ?? "";
-  const code = codeChoice({ seen: known.seen, mode: node.attestation, isSufficing: known.isSufficing, trustRoots: node.trustRoots, claimed: asked.claimed }, didOf);
+  const code = known.parts.codeChoice({ seen: known.seen, mode: node.attestation, isSufficing: known.isSufficing, trustRoots: node.trustRoots, claimed: asked.claimed,
+    former: () => formerApproval(known.grants, { did: didOf(), name: asked.name }) }, didOf);
+  did?.input.addEventListener("input", () => code.draw());
   const rights = rightsField(asked, known, session.owner, node.features, () => redraw());
   if (!rights) return h("section", { class: "panel" }, emptyState({ icon: "inbox", title: words.rights, text: words.asksNothing }));
   if (!rights.canGrant) return h("section", { class: "panel stack" }, rights.field.element, h("p", {}, words.asksNothing));
@@ -183,12 +187,13 @@ function decision(context, asked, known, did, done) {
   const end = endField(session, shortestS, isStated);
   const redraw = () => {
     code.element.hidden = !rights.final().some(({ actions }) => actions.includes(DECRYPT)); // CN8
+    code.draw();
     end.draw();
   };
   redraw();
   const { element } = form({ fields: [...(did ? [did] : []), rights.field, code, end], action: words.approve, submit: async () => {
     const chosen = rights.chosen().map(({ right }) => right);
-    const how = { expiresS: end.expiresS(), name: asked.name, policy: confined(code.policy(), chosen, session.owner) };
+    const how = { expiresS: end.expiresS(), name: asked.name, code: code.files(), policy: confined(code.policy(), chosen, session.owner) };
     const approve = (/** @type {import("../wire/wallets.js").Owner | null} */ owner) => grants.approve(client, owner, didOf(), chosen, how);
     const lacks = (/** @type {any} */ error) => error.code === "not-authorised" && error.details.missing && error.details.status === undefined;
     let made = await approve(null).catch((error) => {

@@ -1,34 +1,47 @@
 // A choice of the code that may open secrets under a grant: the code that the node saw, code that the owner states, or no code.
 import { fill, h } from "../elements.js";
 import { rights } from "../texts_rights.js";
+import { code as codeWords } from "../texts_code.js";
 import { requests as words } from "../texts_requests.js";
 import { strictJson } from "../wire/canonical_json.js";
+import { codeFilesIn, isSameCode } from "../wire/code_files.js";
 import { principalOf } from "../wire/did.js";
 import { REGISTERS, isSame, parseApproved, parseClaimed, policyOf } from "../wire/policies.js";
+import { changes, codeNames } from "./approved_code.js";
 import { textField } from "./form.js";
 import { quoted } from "./quoted.js";
 import { banner } from "./states.js";
 import { copyField, facts, shortened, time } from "./values.js";
 
 /**
+ * @import { Approval } from "../wire/approvals.js"
+ * @import { CodeFiles } from "../wire/code_files.js"
  * @import { Policy } from "../wire/policies.js"
- * @typedef {{ seen: {[field: string]: any} | null, mode: string, isSufficing: boolean, trustRoots: string[], claimed?: unknown, isRequired?: boolean }} Known facts from the
+ * @typedef {{ seen: {[field: string]: any} | null, mode: string, isSufficing: boolean, trustRoots: string[], claimed?: unknown, isRequired?: boolean, former?: () => Approval | null }} Known facts from the
  *   node: evidence of the last release, who has to prove code, whether the operator's list may suffice, roots other than Intel's;
- *   `claimed`: the policy in the backend's own description, unproven; undefined: none; `isRequired`: the grant has to name code
+ *   `claimed`: the policy in the backend's own description, unproven; undefined: none; `isRequired`: the grant has to name code;
+ *   `former`: the code that was approved for the recipient before
  */
 
 const MAX_BYTES = 256 * 1024;
 
-/** A table of a policy, one fact per row. @param {Policy} policy */
-export const policyFacts = (policy) => facts(Object.entries(policy).map(([member, value]) => [
+/** The names of values on the command line, by the members of a policy. @type {{[member: string]: string}} */
+const VALUES = { composeHashes: "composeHash", appIds: "appId", keyProviders: "keyProvider" };
+
+/** Where a value comes from. @param {string | undefined} source untrusted */
+const sourceOf = (source) => source && h("div", { class: "small dim" }, quoted(source));
+
+/** A table of a policy, one fact per row. @param {Policy} policy @param {{[value: string]: string}} [sources] by the name of the value */
+export const policyFacts = (policy, sources = {}) => facts(Object.entries(policy).map(([member, value]) => [
   /** @type {any} */ (words.evidence)[member] ?? member,
-  member === "measurements" ? value.map(registersOf) : Array.isArray(value) ? value.map((one) => h("div", {}, quoted(one, { mono: true })))
+  member === "measurements" ? value.map((/** @type {any} */ one) => registersOf(one, sources))
+    : Array.isArray(value) ? [value.map((one) => h("div", {}, quoted(one, { mono: true }))), sourceOf(sources[VALUES[member]])]
     : Object.hasOwn(words.terms, member) ? words.terms[member](value) : String(value),
 ]));
 
-/** @param {{[register: string]: string}} measured */
-const registersOf = (measured) => h("div", { class: "registers" }, REGISTERS.filter((name) => measured[name]).map((name) =>
-  h("div", {}, h("small", { class: "dim" }, name.toUpperCase()), copyField(measured[name], name.toUpperCase()))));
+/** @param {{[register: string]: string}} measured @param {{[value: string]: string}} sources */
+const registersOf = (measured, sources) => h("div", { class: "registers" }, REGISTERS.filter((name) => measured[name]).map((name) =>
+  h("div", {}, h("small", { class: "dim" }, name.toUpperCase()), copyField(measured[name], name.toUpperCase()), sourceOf(sources[name]))));
 
 /** @param {{[field: string]: any}} seen @param {Known} known */
 function seenFacts(seen, { trustRoots }) {
@@ -61,7 +74,8 @@ export const noCode = (isSufficing, action) => banner(isSufficing ? { kind: "war
 /**
  * The choice, as a field of a form.
  * @param {Known} known @param {() => string} didOf the recipient of the grant
- * @returns {import("./form.js").Field & { policy: () => Policy | undefined }} the policy that the grant states; undefined if no code is allowed
+ * @returns {import("./form.js").Field & { policy: () => Policy | undefined, files: () => CodeFiles | undefined, draw: () => void }} the policy that the
+ *   grant states; undefined if no code is allowed; `files`: the names of this code
  */
 export function codeChoice(known, didOf) {
   const file = h("input", { type: "file", hidden: true, "aria-label": words.upload, on: { change: async () => {
@@ -79,7 +93,9 @@ export function codeChoice(known, didOf) {
   function faultIn(text) {
     if (!text.trim()) return words.approvedMissing;
     try {
-      const { did } = parseApproved(strictJson(text));
+      const document = strictJson(text);
+      const { policy, did } = parseApproved(document);
+      codeFilesIn(document, policy);
       return did && didOf() && principalOf(did) !== principalOf(didOf()) ? words.approvedOther : "";
     } catch (error) {
       const member = /** @type {any} */ (error).details?.member;
@@ -97,19 +113,36 @@ export function codeChoice(known, didOf) {
   const radios = ways.map(([value, label]) => ({ value, label, input: h("input", { type: "radio", name: "code", value, checked: value === (known.seen ? "seen" : "paste"), on: { change: () => draw() } }) })); // never what nothing proves
   const way = () => /** @type {string} */ (radios.find(({ input }) => input.checked)?.value);
   const isOff = known.mode === "off" && !known.isRequired;
+  const about = h("div", { class: "stack tight", "aria-live": "polite" });
   const element = h("fieldset", { class: "stack tight" }, h("legend", {}, words.code), isOff ? h("p", {}, words.codeOff) : [
     h("p", { class: "dim" }, words.codeLead), claimed === null && banner({ kind: "warn", title: words.claimedBad, text: words.claimedBadText }),
-    radios.map(({ value, label, input }, at) => h("div", { class: "stack tight" }, h("label", { class: "tick" }, input, h("span", {}, label)), h("div", { class: "under", data: { way: value } }, ways[at][2])))]);
+    radios.map(({ value, label, input }, at) => h("div", { class: "stack tight" }, h("label", { class: "tick" }, input, h("span", {}, label)), h("div", { class: "under", data: { way: value } }, ways[at][2]))), about]);
+  /** @returns {Policy | undefined} the chosen code, if it can be read */
+  function policy() {
+    if (element.hidden || isOff || way() === "none") return undefined;
+    if (claimed && way() === "claimed") return claimed;
+    if (known.seen && way() === "seen") return policyOf(known.seen).policy;
+    return faultIn(pasted.input.value) ? undefined : parseApproved(strictJson(pasted.input.value)).policy;
+  }
+  /** The names of the chosen code: those of the pasted text, or those that were approved with the same code. @returns {[CodeFiles | null | undefined, string]} */
+  function namesOf(/** @type {Policy} */ chosen, /** @type {Approval | null | undefined} */ former) {
+    const found = way() === "paste" ? codeFilesIn(strictJson(pasted.input.value), chosen) : undefined;
+    return found === undefined && former?.files && isSameCode(former.policy, chosen) ? [former.files, codeWords.fromGrant] : [found, codeWords.fromFiles];
+  }
   function draw() {
     for (const one of element.querySelectorAll("[data-way]")) /** @type {HTMLElement} */ (one).hidden = /** @type {HTMLElement} */ (one).dataset.way !== way();
-    fill(read, way() === "paste" && pasted.input.value && !faultIn(pasted.input.value) && policyFacts(parseApproved(strictJson(pasted.input.value)).policy));
+    const chosen = policy();
+    const former = known.former?.();
+    const [files, note] = chosen ? namesOf(chosen, former) : [undefined, ""];
+    fill(read, chosen && way() === "paste" && policyFacts(chosen, files?.sources));
+    fill(about, chosen && [files !== undefined && codeNames(files, note), former !== undefined && changes(former, chosen, files)]);
   }
   draw();
   return { name: "code", input: pasted.input, element, refuse: pasted.refuse,
     judge: () => (element.hidden || isOff || way() !== "paste" ? "" : pasted.judge()),
-    policy: () => {
-      if (element.hidden || isOff || way() === "none") return undefined;
-      if (claimed && way() === "claimed") return claimed;
-      return way() === "seen" && known.seen ? policyOf(known.seen).policy : parseApproved(strictJson(pasted.input.value)).policy;
+    policy, draw,
+    files: () => {
+      const chosen = policy();
+      return (chosen && namesOf(chosen, known.former?.())[0]) ?? undefined;
     } };
 }

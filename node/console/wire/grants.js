@@ -24,7 +24,7 @@ import { jsonOf, malformed } from "./transport.js";
  *   revokedAt: string | null, isSession: boolean }} Grant times in RFC 3339; `isSession`: a sign-in of the owner, including this one
  * @typedef {{ cid: string, did: string, capabilities: Capability[], expiresAt: number, portable: string }} Granted
  *   `portable` is the text for the recipient
- * @typedef {{ name: string, hasCode: boolean, policies: unknown[], run?: RunStatement, machine?: "token" | "trust" | "member", isUnbound: boolean }} Stated `name`: of the app, machine token, trust or member, empty if none; `policies`: on code, as
+ * @typedef {{ name: string, code: unknown, hasCode: boolean, policies: unknown[], run?: RunStatement, machine?: "token" | "trust" | "member", isUnbound: boolean }} Stated `name`: of the app, machine token, trust or member, empty if none; `code`: names of the code, unchecked; `policies`: on code, as
  *   signed; `run`: the terms of a run grant; `isUnbound`: whether its recipient may use values that do not state their place (CN15)
  * @typedef {{ did: string, team?: string, until: string | null }} Reader a person with a copy of a secret
  */
@@ -186,8 +186,9 @@ function statedIn(token, cid) {
     if (tokenCid(token) !== cid) return null;
     const statement = (/** @type {string} */ fact) => facts.find((one) => one?.[fact])?.[fact];
     const [machine, trust, member] = [statement(MACHINE_FACT), statement(TRUST_FACT), statement(MEMBER_FACT)];
-    const { name } = statement(APP_FACT) ?? machine ?? trust ?? member ?? {};
-    return { name: isText(name) ? [...name].slice(0, MOST_NAME_CHARS).join("") : "", run: runIn(facts), machine: machine ? "token" : trust ? "trust" : member ? "member" : undefined,
+    const app = statement(APP_FACT);
+    const { name } = app ?? machine ?? trust ?? member ?? {};
+    return { name: isText(name) ? [...name].slice(0, MOST_NAME_CHARS).join("") : "", code: app?.code, run: runIn(facts), machine: machine ? "token" : trust ? "trust" : member ? "member" : undefined,
       isUnbound: (machine ?? trust)?.unbound === true || facts.some((one) => isUnbound(one?.[VALUES_FACT])),
       policies: facts.flatMap((one) => (one?.[POLICY_FACT] === undefined ? [] : [one[POLICY_FACT]])), hasCode: facts.some((one) => one?.[POLICY_FACT]?.measurements?.length > 0) };
   } catch {
@@ -201,6 +202,9 @@ function statedIn(token, cid) {
  */
 export const runOf = ({ session }, { cid, direction, delegator, parents }) =>
   (direction === "granted" && delegator === session.owner && !parents.length ? stated.get(cid)?.run : undefined);
+
+/** @param {Grant} grant one of `ownGrants`, after `appNames` @returns {unknown} the names of its code and its files, as they were approved; untrusted */
+export const statedCode = ({ cid }) => stated.get(cid)?.code;
 
 /** @param {Grant} grant returned by `list`, after `appNames` */
 export const machineOf = ({ cid }) => stated.get(cid)?.machine;
@@ -226,14 +230,21 @@ export function approvesCode(all, { cid, parents }) {
 }
 
 /**
- * Return the names that apps gave themselves when the owner approved them, and those of machine tokens and trusts. A name counts
- * only in a grant that the owner, or a sign-in of the owner, signed: whoever passes a grant on could state any name.
+ * Return the grants to others that the owner, or a sign-in of the owner, signed. Only what these state counts: whoever passes a
+ * grant on could state any name.
+ * @param {Client} client @param {Grant[]} all returned by `list` @returns {Grant[]}
+ */
+export function ownGrants({ session: { owner } }, all) {
+  const own = new Set(all.filter((one) => one.isSession && one.delegator === owner).map((one) => one.delegate));
+  return all.filter((one) => one.direction === "granted" && !one.isSession && (one.delegator === owner || own.has(one.delegator)));
+}
+
+/**
+ * Return the names that apps gave themselves when the owner approved them, and those of machine tokens and trusts.
  * @param {Client} client @param {Grant[]} all returned by `list` @returns {Promise<Map<string, string>>} by the id of the grant
  */
 export async function appNames(client, all) {
-  const { owner } = client.session;
-  const own = new Set(all.filter((one) => one.isSession && one.delegator === owner).map((one) => one.delegate));
-  const approved = all.filter((one) => one.direction === "granted" && !one.isSession && (one.delegator === owner || own.has(one.delegator)));
+  const approved = ownGrants(client, all);
   if (approved.some(({ cid }) => !stated.has(cid))) await list(client, { direction: "granted", tokens: true });
   return new Map(approved.map(({ cid }) => /** @type {[string, string]} */ ([cid, stated.get(cid)?.name])).filter(([, name]) => name));
 }
@@ -349,12 +360,12 @@ export async function revoke(client, grants) {
 /**
  * Grant with the session's key, without the owner's signature. Rights that the session lacks must be added first (`addRights`).
  * @param {Client} client @param {string} did of the recipient @param {Capability[]} capabilities
- * @param {{ expiresS?: number, policy?: import("./canonical_json.js").Json, name?: string, run?: RunStatement }} [how] never longer than the session;
+ * @param {{ expiresS?: number, policy?: import("./canonical_json.js").Json, name?: string, code?: import("./code_files.js").CodeFiles, run?: RunStatement }} [how] never longer than the session;
  *   the policy says which code may receive keys under the grant (spec/release.md); the node refuses a malformed one; `name` is
- *   what the app calls itself, so that the owner recognises the grant later
+ *   what the app calls itself, and `code` what its files name, so that the owner recognises the grant later
  * @returns {Promise<Granted>}
  */
-export async function grant(client, did, capabilities, { expiresS = 7 * 86400, policy, name, run } = {}) {
+export async function grant(client, did, capabilities, { expiresS = 7 * 86400, policy, name, code, run } = {}) {
   const { session } = client;
   const recipient = principalOf(did);
   // The right to read capabilities marks a session as the owner in person, so it is never granted to others.
@@ -367,7 +378,7 @@ export async function grant(client, did, capabilities, { expiresS = 7 * 86400, p
   if (end - nowS() < MARGIN_S) throw new ConsoleError("session-expired", "the session ends within a minute", { hint: "sign in again" });
   await client.checkNode();
   const facts = [...(policy === undefined ? [] : [{ [POLICY_FACT]: policy }]), ...(run === undefined ? [] : [{ [RUN_FACT]: run }]),
-    ...(name ? [{ [APP_FACT]: { name: [...name].slice(0, MOST_NAME_CHARS).join("") } }] : [])];
+    ...(name || code ? [{ [APP_FACT]: { name: [...(name ?? "")].slice(0, MOST_NAME_CHARS).join(""), ...(code && { code }) } }] : [])];
   const claims = { aud: recipient, capabilities: granted, proofs, facts, bare: true };
   // A child may not outlive its parent. Its end is rounded down, and not computed from the time that was left before the request above.
   const { token, expiresAt } = await sessionToken(session, { ...claims, expiresAt: Math.floor(Math.min(nowS() + expiresS, end)) });
@@ -418,7 +429,7 @@ function portableText({ cid, did, capabilities, expiresAt }, token, owner) {
  * session lacks.
  * @param {Client} client @param {import("./wallets.js").Owner | null} owner signs for rights that the session lacks; null: fail instead
  * @param {string} did of the recipient @param {Right[]} chosen only rights of this owner
- * @param {{ expiresS: number, policy?: import("./canonical_json.js").Json, name?: string }} how `expiresS` is the shortest requested time; otherwise as `grant`
+ * @param {{ expiresS: number, policy?: import("./canonical_json.js").Json, name?: string, code?: import("./code_files.js").CodeFiles }} how `expiresS` is the shortest requested time; otherwise as `grant`
  * @returns {Promise<Granted>}
  */
 export async function approve(client, owner, did, chosen, how) {

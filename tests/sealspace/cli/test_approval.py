@@ -1,5 +1,7 @@
 """Tests of what an owner sees of a backend's code before approving it."""
 
+import json
+
 from backend_desk import COMPOSE_HASH, Desk
 
 PINNED = "services:\n  notes:\n    image: ghcr.io/acme/notes@sha256:" + "ab" * 32 + "\n"
@@ -35,9 +37,19 @@ async def test_publishers_of_the_images(desk: Desk) -> None:
     shown = await desk.run("backend", "show", pinned.url)
     assert "code           images published at ghcr.io/acme" in shown.out
     assert "image          notes: ghcr.io/acme/notes@sha256:" in shown.out
+    described = await desk.run("backend", "show", pinned.url, "--json")
+    image = {
+        "service": "notes",
+        "reference": "ghcr.io/acme/notes@sha256:" + "ab" * 32,
+        "publisher": "ghcr.io/acme",
+    }
+    code = {"name": "", "images": [image], "osImageHash": None}
+    assert json.loads(described.out)["code"] == code
     unpinned = await desk.backend("services: {notes: {image: 'acme/notes:1.0'}}", seed=2)
     shown = await desk.run("backend", "show", unpinned.url)
     assert "warning: the hash of the published compose file does not name all code" in shown.out
+    described = await desk.run("backend", "show", unpinned.url, "--json")
+    assert json.loads(described.out)["code"] is None
 
 
 async def test_a_question_is_asked_after_the_changes(desk: Desk) -> None:
