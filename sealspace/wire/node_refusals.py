@@ -66,6 +66,18 @@ class _Problem(msgspec.Struct):
     hint: str = ""
 
 
+class _StorageRefused(msgspec.Struct):
+    """The JSON of a node that refuses a write for lack of space (wire 4.10).
+
+    Nodes before TinyCloud's 1.18 answer with the text alone.
+    """
+
+    message: str
+
+
+_OF_STORAGE = (402, 413)
+
+
 def refusal_of(
     status: int, headers: Mapping[str, str], body: bytes, *, asked: str = ""
 ) -> NodeRefused:
@@ -83,6 +95,9 @@ def refusal_of(
     elif kind != "text/html":
         # HTML is a proxy's error page: only its status is useful.
         text = body[: 4 * _MAX_TEXT_CHARS].decode("utf-8", "replace")
+    if kind == "application/json" and status in _OF_STORAGE:
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            text = msgspec.json.decode(body, type=_StorageRefused).message
     refusal = _refusal(status, text[:_MAX_TEXT_CHARS].strip(), asked)
     refusal.problem = problem.code[:100]
     if problem.hint:

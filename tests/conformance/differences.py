@@ -45,6 +45,16 @@ def several(difference: Difference, *cases: str) -> dict[str, Difference]:
     return dict.fromkeys(cases, difference)
 
 
+def space_full(*, used: int, limit: int, more: str = "") -> Difference:
+    """Return the answer to a write into a full space. `more` is a further reason."""
+    text = f"Storage quota exceeded. Used: {used} bytes, Limit: {limit} bytes"
+    body = (
+        f'{{"error":"storage_quota_exceeded","message":"{text}",'
+        f'"space":{{"limitBytes":{limit},"usedBytes":{used}}}}}'
+    )
+    return Difference(f"H12: JSON, as newer nodes answer{more}", 402, body)
+
+
 _NO_PARENT = "Cannot find parent delegation"
 _BAD_SIGNATURE = "Failed to verify signature"
 _NOT_ONE_KIND = "Multiple invocation outcomes require a homogeneous KV get or metadata batch"
@@ -236,6 +246,18 @@ DIFFERENCES: dict[str, Difference] = {
     "signed.survives-revocation": Difference("Q24", 401, "signed URL ticket is invalid"),
     "quota.stranger": Difference("Q5", 401, _NO_PARENT),
     **several(Difference("Q5", 404, "Space not found"), "quota.unhosted", "quota.public-unhosted"),
+    **several(
+        space_full(used=5, limit=5),
+        "quota.full-empty-body",
+        "quota.full-same-bytes",
+    ),
+    "quota.public-default": Difference(
+        "H12: JSON, as newer nodes answer",
+        413,
+        '{"error":"storage_limit_reached",'
+        '"message":"Write exceeds remaining storage. Used: 0 bytes, Limit: 10485760 bytes",'
+        '"space":{"limitBytes":10485760,"usedBytes":0}}',
+    ),
     "quota.not-refunded": Difference("ST7: a deleted value gives its weight back", 200, ""),
     "quota.dedup": Difference(
         "ST7: a small value is weighed under each of its keys", 200, _quota("default", used=10)
@@ -297,8 +319,6 @@ SETUP_DIFFERENCES = dict.fromkeys(
     (
         "admin.put-delete",
         "admin.put-get",
-        "quota.full-empty-body",
-        "quota.full-same-bytes",
         "quota.just-fits",
         "quota.reads-free",
     ),

@@ -219,6 +219,36 @@ def test_texts_of_others_are_read_strictly_and_at_once(page: Page) -> None:
     assert said["codes"] == ["too-large", "malformed-answer"]
 
 
+def test_a_full_space_is_read_from_text_and_from_json(page: Page) -> None:
+    """Both numbers of a full space are read from JSON and from the text of older nodes (J8)."""
+    text = "Storage quota exceeded. Used: 5 bytes, Limit: 4 bytes"
+    full = json.dumps({"error": "storage_quota_exceeded", "message": text})
+    said = in_page(
+        page,
+        r"""
+        const { refusalOf } = await at("errors");
+        return given.map(([status, kind, body]) => {
+          const error = refusalOf(status, new Headers({ "Content-Type": kind }), body, "x");
+          return [error.code, error.details.text, error.details.usedBytes, error.details.limitBytes];
+        });
+        """,
+        [
+            [402, "application/json", full],
+            [402, "text/plain", text],
+            [402, "application/json", "{"],
+            [413, "application/json", full],
+            [400, "application/json", full],
+        ],
+    )
+    assert said == [
+        ["quota-exceeded", text, 5, 4],
+        ["quota-exceeded", text, 5, 4],
+        ["quota-exceeded", "{", None, None],
+        ["too-large", text, None, None],
+        ["refused", full, None, None],
+    ]
+
+
 def test_a_wallet_signs_nothing_that_a_node_chose(scripts: Scripts, wallet: BrowserWallet) -> None:
     """A wallet signs only ids of the owner's spaces, only visible texts, and nothing for an
     unexpected node (CN5)."""

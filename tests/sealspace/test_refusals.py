@@ -74,6 +74,22 @@ def test_status_and_text_name_the_error(status: int, text: str, kind: type[NodeR
     assert (status, text) == (refusal.status, refusal.text)
 
 
+@pytest.mark.parametrize(("status", "kind"), [(402, QuotaExceeded), (413, ValueTooLarge)])
+def test_a_full_space_is_read_from_text_and_from_json(status: int, kind: type[NodeRefused]) -> None:
+    """The error has the same text whether the node answers with JSON or with a text alone (J8)."""
+    text = "Storage quota exceeded. Used: 5 bytes, Limit: 4 bytes"
+    said = {"error": "x", "message": text, "space": {"usedBytes": 5, "limitBytes": 4}}
+    typed = {"Content-Type": "application/json"}
+    for headers, body in ((typed, json.dumps(said)), (TEXT, text)):
+        refusal = refusal_of(status, headers, body.encode())
+        assert kind is type(refusal)
+        assert refusal.text == text
+    for body in ("[]", '{"message":1}', "{", "[" * 5000):
+        refusal = refusal_of(status, typed, body.encode())
+        assert kind is type(refusal)
+        assert refusal.text == body[:2000]
+
+
 def test_a_restored_node_is_waited_for() -> None:
     """After a restore of the node, the hint is to wait, because a new token would be refused too
     (BK5)."""

@@ -276,6 +276,12 @@ class Reply:
         return self.status, self.text
 
     @property
+    def storage_said(self) -> tuple[int, str]:
+        """Return status and message of the JSON for a write that does not fit into its space."""
+        assert self.headers["content-type"] == "application/json"
+        return self.status, str(self.value["message"])
+
+    @property
     def value(self) -> dict[str, Json]:
         """Return the body as a JSON object."""
         value: dict[str, Json] = json.loads(self.body)

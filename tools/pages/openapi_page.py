@@ -13,7 +13,14 @@ import msgspec
 from tests_support import REPOSITORY
 
 from node.config.tree import Http
-from node.http.messages.refusals import GROUPS, TABLE, AnsweredRoute, ErrorResponse, reason_of
+from node.http.messages.refusals import (
+    GROUPS,
+    TABLE,
+    AnsweredRoute,
+    ErrorResponse,
+    StorageRefused,
+    reason_of,
+)
 from node.http.messages.route import Authority, ResponseShape, Route
 from node.http.routes.route_table import ROUTES
 from node.operations.operation_table import TABLE as ABILITIES
@@ -31,8 +38,8 @@ trailing `/` is ignored. Other paths, and other methods on a path of the tag `wi
 `/share` every method but OPTIONS is answered 501.
 
 Refusals of the tag `own` are `application/problem+json`, whose `code` is stable. Those of the tag
-`wire` are a text, or `application/problem+json`, or `{{"error"}}` for a client that accepts
-`application/json`. Each answer lists its codes; spec/refusals.md explains them.
+`wire` are a text, or JSON with a text in it, or `application/problem+json`, or `{{"error"}}` for a
+client that accepts `application/json`. Each answer lists its codes; spec/refusals.md explains them.
 
 A request has at most {MAX_HEADER_LINES} header lines, header values of
 {Http().max_header_line_bytes} bytes and a target of {MAX_TARGET_BYTES} bytes. Sizes that settings
@@ -113,6 +120,7 @@ def document() -> Json:
     """Return the document."""
     routes = described()
     types = [given.shape for route in routes for given in route.answers if _is_json(given)]
+    types.append(StorageRefused)
     types += [
         route.takes.shape
         for route in routes
@@ -289,7 +297,16 @@ def _forms(route: Route, row: ErrorResponse, code: str) -> Iterator[tuple[int, J
         if other is not None:
             yield other.status, _text()
         else:
-            yield row.status, _problem() if row.body == "problem" else _text()
+            yield row.status, _body_of(row)
+
+
+def _body_of(row: ErrorResponse) -> Json:
+    if row.body == "problem":
+        return _problem()
+    if row.body == "storage":
+        reference = f"#/components/schemas/{StorageRefused.__name__}"
+        return {"application/json": {"schema": {"$ref": reference}}}
+    return _text()
 
 
 def _server_answer(status: int) -> Json:

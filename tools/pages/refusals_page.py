@@ -7,7 +7,7 @@ import sys
 from refusal_forms import error_classes
 from tests_support import REPOSITORY
 
-from node.http.messages.refusals import SECTIONS, AnsweredRoute, ErrorResponse, RouteAnswer
+from node.http.messages.refusals import SECTIONS, AnsweredRoute, Body, ErrorResponse, RouteAnswer
 
 PAGE = REPOSITORY / "spec" / "refusals.md"
 
@@ -23,8 +23,8 @@ member `code` is stable. On the surface *wire* most answers consist of status an
 metrics contain the code. `Retry-After` in the last column means that the answer has this header.
 
 The column *wire* describes the body of a wire answer: a *text*, which is the error's message or a
-fixed line, or a *problem* (H2), as on the surface *own*. A route with another answer is named, with
-its status, and with its text if that is fixed.
+fixed line; a *problem* (H2), as on the surface *own*; or *JSON* (H12). A route with another answer
+is named, with its status, and with its text if that is fixed.
 """
 _OWN = "Attestation, policies and receipts"
 _NOTES = {
@@ -46,6 +46,7 @@ _PLACES: dict[AnsweredRoute, str] = {
     "peer": "`/peer/generate`",
     "sms-requester": "`/requesters` (SM6)",
 }
+_BODIES: dict[Body, str] = {"problem": "problem", "storage": "JSON"}
 _INTERNAL = "The node is at fault; its log has more under the request id."
 
 
@@ -63,13 +64,9 @@ def page() -> str:
 
 
 def _line(code: str, row: ErrorResponse, section: str) -> str:
-    body = (
-        "problem"
-        if row.body == "problem"
-        else "—"
-        if section == _OWN and row.body == "title"
-        else "text"
-    )
+    body = _BODIES.get(row.body, "text")
+    if section == _OWN and row.body == "title":
+        body = "—"
     elsewhere = [_elsewhere(_PLACES[place], form) for place, form in row.by_route.items()]
     todo = row.hint if row.retry_after_s is None else f"{row.hint}; `Retry-After`"
     cells = (

@@ -71,7 +71,10 @@ export function refusalOf(status, headers, body, asked) {
   const kind = (headers.get("Content-Type") ?? "").split(";", 1)[0].trim().toLowerCase();
   /** @type {{[name: string]: unknown}} */
   let problem = {};
-  if (kind === "application/problem+json") {
+  const isProblem = kind === "application/problem+json";
+  // A write that does not fit into its space is answered with JSON, and by older nodes with a text.
+  const isOfStorage = kind === "application/json" && (status === 402 || status === 413);
+  if (isProblem || isOfStorage) {
     try {
       const read = JSON.parse(body);
       if (read !== null && typeof read === "object") problem = read;
@@ -81,8 +84,9 @@ export function refusalOf(status, headers, body, asked) {
   }
   /** @param {unknown} one */
   const short = (one) => (typeof one === "string" ? one.slice(0, MAX_TEXT_CHARS).trim() : "");
-  const isText = kind !== "text/html" && kind !== "application/problem+json"; // an HTML page has no usable message
-  const text = isText ? short(body) : short(problem.detail) || short(problem.title) || short(problem.code);
+  const isText = kind !== "text/html" && !isProblem; // an HTML page has no usable message
+  let text = isText ? short(body) : short(problem.detail) || short(problem.title) || short(problem.code);
+  if (isOfStorage) text = short(problem.message) || text;
   const [code, details] = meaning(status, text);
   const after = headers.get("Retry-After") ?? "";
   return new ConsoleError(code, `${asked}: ${text || `the node answered ${status}`}`, {

@@ -1,8 +1,9 @@
 """Conversion of errors to HTTP responses.
 
-On the wire surface an answer is a text as the whole body (H1), or `application/problem+json` if the
-request failed before its route (H2). iExec's clients get the JSON of SM6. On our own surface it is
-always `application/problem+json`, with type, title, status, code, request_id and hint (wire 7.1).
+On the wire surface an answer is a text as the whole body (H1), `application/problem+json` if the
+request failed before its route (H2), or the JSON of a write that does not fit into its space (H12).
+iExec's clients get the JSON of SM6. On our own surface it is always `application/problem+json`,
+with type, title, status, code, request_id and hint (wire 7.1).
 The table in `refusals` explains the codes.
 """
 
@@ -12,7 +13,15 @@ from aiohttp import web
 from ...logs import log_failure
 from ...refusal import Refusal
 from .http_answers import json_answer, text_answer
-from .refusals import TABLE, AnsweredRoute, ErrorResponse, code_of, reason_of, wire_form
+from .refusals import (
+    TABLE,
+    AnsweredRoute,
+    ErrorResponse,
+    code_of,
+    reason_of,
+    storage_refused,
+    wire_form,
+)
 from .request_ids import request_id
 
 PLACE: web.RequestKey[AnsweredRoute] = web.RequestKey("place", str)  # type: ignore[arg-type]  # one of them
@@ -61,6 +70,8 @@ def error_answer(
         )
     if text is None:
         return _problem(request, code, status, own=False, error=error)
+    if row.body == "storage" and isinstance(error, Refusal):
+        return json_answer(storage_refused(error), status=status)
     if place in row.by_route:  # an answer that is specific to a route has no `Retry-After`
         return text_answer(text, status=status, headers={})
     return text_answer(text, status=status, headers=_headers_of(row, error))

@@ -46,9 +46,30 @@ def reason_of(status: int) -> str:
         return "Error"
 
 
-Body = Literal["title", "message", "problem"]
+Body = Literal["title", "message", "problem", "storage"]
 """The body of a wire answer: the row's title; the error's message, which may name limits and the
-caller's input but never a secret; or `application/problem+json` (H2)."""
+caller's input but never a secret; `application/problem+json` (H2); or `StorageRefused`."""
+
+
+class StorageNumbers(FrozenStruct, rename="camel"):
+    """How much a space contains, and its limit, in bytes."""
+
+    used_bytes: int
+    limit_bytes: int
+
+
+class StorageRefused(FrozenStruct):
+    """The response body for a write that does not fit into its space (wire 4.10).
+
+    Attributes:
+        error: distinguishes a full space from a value that is too large for it.
+        message: a sentence with both numbers, which older clients parse (J8).
+        space: the numbers.
+    """
+
+    error: Literal["storage_quota_exceeded", "storage_limit_reached"]
+    message: str
+    space: StorageNumbers
 
 
 class RouteAnswer(FrozenStruct):
@@ -321,6 +342,7 @@ def _untitled(status: int, hint: str, body: Body = "message") -> ErrorResponse:
     return ErrorResponse(status=status, title=reason_of(status), hint=hint, body=body)
 
 
+_FREE_SPACE = "delete values, or ask the operator for a larger quota"
 _VALUES = {
     "bad-option": _untitled(400, "compare the headers with the documentation"),
     "bad-nonce": _untitled(400, "send one nonce of the documented form"),
@@ -346,8 +368,8 @@ _VALUES = {
     "precondition-failed": _untitled(412, "read the value again, then retry"),
     "sync-reset": _untitled(410, "read the feed again from its beginning, without a cursor"),
     "retention-refused": _untitled(403, "name a live grant of kv/retain that covers the prefix"),
-    "quota-exceeded": _untitled(402, "delete values, or ask the operator for a larger quota"),
-    "value-exceeds-quota": _untitled(413, "delete values, or ask the operator for a larger quota"),
+    "quota-exceeded": _untitled(402, _FREE_SPACE, "storage"),
+    "value-exceeds-quota": _untitled(413, _FREE_SPACE, "storage"),
     "response-too-large": _untitled(413, "raise the limit in the request"),
     "batch-too-large": _untitled(413, "read fewer values at once"),
     "body-too-large": _untitled(413, "store the value in parts"),
@@ -647,6 +669,18 @@ def wire_form(
         return at_place.status, text
     if row.body == "problem":
         return row.status, None
-    if row.body == "message":
-        return row.status, str(error)
-    return row.status, row.title
+    if row.body == "title":
+        return row.status, row.title
+    return row.status, str(error)
+
+
+def storage_refused(error: Refusal) -> StorageRefused:
+    """Return the response body for a write that does not fit into its space."""
+    used_bytes, limit_bytes = error.about
+    assert isinstance(used_bytes, int) and isinstance(limit_bytes, int)
+    is_full = error.code == "quota-exceeded"
+    return StorageRefused(
+        error="storage_quota_exceeded" if is_full else "storage_limit_reached",
+        message=str(error),
+        space=StorageNumbers(used_bytes=used_bytes, limit_bytes=limit_bytes),
+    )

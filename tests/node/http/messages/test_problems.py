@@ -14,6 +14,7 @@ from capabilities.capability_errors import (
     WrongKind,
 )
 from encryption_network.network_errors import RecordError, ReleaseRefused, RequestError
+from node.http.messages.http_answers import WholeAnswer
 from node.http.messages.problems import PLACE, error_answer
 from node.http.messages.refusals import AnsweredRoute
 from node.operations.values.kv_commit import quota_exceeded
@@ -41,12 +42,6 @@ def _answer(
 @pytest.mark.parametrize(
     ("error", "status", "text"),
     [
-        (quota_exceeded(1, 1), 402, "Storage quota exceeded. Used: 1 bytes, Limit: 1 bytes"),
-        (
-            quota_exceeded(0, 1),
-            413,
-            "Write exceeds remaining storage. Used: 0 bytes, Limit: 1 bytes",
-        ),
         (BadSignature(), 401, "Failed to verify signature"),
         (RequestError("network-not-found"), 404, "network not found"),
         (Refusal("duplicate-invocation"), 409, "duplicate invocation"),
@@ -69,6 +64,38 @@ def test_wire_errors_are_text(error: Exception, status: int, text: str) -> None:
     answer = _answer(error)
     assert (status, "text/plain; charset=utf-8") == (answer.status, answer.headers["Content-Type"])
     assert answer.text is not None and text in answer.text
+
+
+@pytest.mark.parametrize(
+    ("used_bytes", "status", "expected"),
+    [
+        (
+            1,
+            402,
+            {
+                "error": "storage_quota_exceeded",
+                "message": "Storage quota exceeded. Used: 1 bytes, Limit: 1 bytes",
+                "space": {"usedBytes": 1, "limitBytes": 1},
+            },
+        ),
+        (
+            0,
+            413,
+            {
+                "error": "storage_limit_reached",
+                "message": "Write exceeds remaining storage. Used: 0 bytes, Limit: 1 bytes",
+                "space": {"usedBytes": 0, "limitBytes": 1},
+            },
+        ),
+    ],
+)
+def test_a_full_space_is_json(used_bytes: int, status: int, expected: dict[str, object]) -> None:
+    """A write that does not fit is JSON with both numbers, and with the sentence that older clients
+    parse (H12)."""
+    answer = _answer(quota_exceeded(used_bytes, 1))
+    assert isinstance(answer, WholeAnswer)
+    assert (status, "application/json") == (answer.status, answer.given["Content-Type"])
+    assert json.loads(answer.whole) == expected
 
 
 @pytest.mark.parametrize(

@@ -157,9 +157,13 @@ async def test_a_full_space_can_only_shrink(tmp_path: Path, clock: FixedClock) -
         await owner.execute(filled)
         before = await owner.used_bytes()
         status, text = await owner.refused(filled)
-        assert (status, text) == (
+        assert (status, json.loads(text)) == (
             402,
-            f"Storage quota exceeded. Used: {before} bytes, Limit: 100000 bytes",
+            {
+                "error": "storage_quota_exceeded",
+                "message": f"Storage quota exceeded. Used: {before} bytes, Limit: 100000 bytes",
+                "space": {"usedBytes": before, "limitBytes": 100_000},
+            },
         )
         assert await owner.query("SELECT count(*) FROM t") == [[1]]
         assert await owner.used_bytes() == before

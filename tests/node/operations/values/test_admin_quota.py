@@ -110,14 +110,14 @@ async def test_a_limit_holds_and_outlives_a_restart(serve) -> None:
             "effective_limit_bytes": 7,
             "current_usage_bytes": None,
         }
-        assert (await node.put("b", b"xyz")).said == (
+        assert (await node.put("b", b"xyz")).storage_said == (
             413,
             "Write exceeds remaining storage. Used: 5 bytes, Limit: 7 bytes",
         )
     async with serve(admin=ADMIN) as node:
         assert (await node.put("b", b"xyz")).status == 413
         assert (await node.put("b", b"xy")).status == 200
-        assert (await node.put("c", b"x")).said == (
+        assert (await node.put("c", b"x")).storage_said == (
             402,
             "Storage quota exceeded. Used: 7 bytes, Limit: 7 bytes",
         )

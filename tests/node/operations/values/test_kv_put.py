@@ -150,7 +150,7 @@ async def test_value_that_does_not_fit(small: Owner, chunked: bool) -> None:
     body = LARGE[: LIMIT_BYTES - 99]
     reply = await small.put("b", pieces(body) if chunked else body)
     text = f"Write exceeds remaining storage. Used: 100 bytes, Limit: {LIMIT_BYTES} bytes"
-    assert reply.said == (413, text)
+    assert reply.storage_said == (413, text)
     assert small.files() == []
     assert (await small.put("b", body[:-1])).status == 200
     assert await small.used_bytes() == LIMIT_BYTES
@@ -161,9 +161,9 @@ async def test_full_space(small: Owner) -> None:
     await small.put("a", LARGE[:LIMIT_BYTES])
     text = f"Storage quota exceeded. Used: {LIMIT_BYTES} bytes, Limit: {LIMIT_BYTES} bytes"
     for body in (b"x", b"", LARGE[:80_000]):
-        assert (await small.put("b", body)).said == (402, text)
-    assert (await small.put_all({"b": b"x"})).said == (402, text)
-    assert (await small.put("a", LARGE[: LIMIT_BYTES + 1])).said == (402, text)
+        assert (await small.put("b", body)).storage_said == (402, text)
+    assert (await small.put_all({"b": b"x"})).storage_said == (402, text)
+    assert (await small.put("a", LARGE[: LIMIT_BYTES + 1])).storage_said == (402, text)
     assert (await small.put("a", LARGE[1 : LIMIT_BYTES + 1])).status == 200
     assert (await small.put("a", b"x")).status == 200
     assert (await small.put("b", b"x")).status == 200
@@ -173,7 +173,10 @@ async def test_batch_that_does_not_fit(small: Owner) -> None:
     """A batch counts as a whole, minus the values that it replaces."""
     await small.put("a", LARGE[:150_000])
     text = f"Write exceeds remaining storage. Used: 150000 bytes, Limit: {LIMIT_BYTES} bytes"
-    assert (await small.put_all({"a": LARGE[:120_000], "b": LARGE[1:80_002]})).said == (413, text)
+    assert (await small.put_all({"a": LARGE[:120_000], "b": LARGE[1:80_002]})).storage_said == (
+        413,
+        text,
+    )
     assert len(small.files()) == 1
     assert (await small.put_all({"a": LARGE[:120_000], "b": LARGE[1:80_001]})).status == 200
     assert await small.used_bytes() == LIMIT_BYTES
@@ -186,7 +189,7 @@ async def test_body_that_is_shared_costs_once(small: Owner) -> None:
     assert await small.used_bytes() == len(body)
     reply = await small.put("a", LARGE[1:120_001])
     text = f"Write exceeds remaining storage. Used: 90000 bytes, Limit: {LIMIT_BYTES} bytes"
-    assert reply.said == (413, text)
+    assert reply.storage_said == (413, text)
     assert (await small.put("a", LARGE[1:110_001])).status == 200
     assert await small.used_bytes() == LIMIT_BYTES
 
@@ -331,7 +334,7 @@ async def test_rows_fill_a_space_too(small: Owner) -> None:
     assert {200} == {reply.status for reply in replies[:13]}
     each = ROW_BYTES + 3 + len("x-tinycloud-meta-note") + 15_000
     text = f"Write exceeds remaining storage. Used: {13 * each} bytes, Limit: {LIMIT_BYTES} bytes"
-    assert replies[13].said == (413, text)
+    assert replies[13].storage_said == (413, text)
     assert await small.used_bytes() == 0
     # takes no more than what it replaces
     assert (await small.put("000", b"", **note)).status == 200

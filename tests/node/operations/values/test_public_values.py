@@ -199,12 +199,12 @@ async def test_a_rate_of_nought_counts_nothing(serve) -> None:
 async def test_a_public_space_has_its_own_quota(serve) -> None:
     """A public space has the limit of its own setting, whatever the default is (M53)."""
     async with serve(public_spaces=PublicSpaces(storage_limit_bytes=10)) as node:
-        assert (await node.put("a", bytes(11), name="public")).said == (
+        assert (await node.put("a", bytes(11), name="public")).storage_said == (
             413,
             "Write exceeds remaining storage. Used: 0 bytes, Limit: 10 bytes",
         )
         assert (await node.put("a", bytes(10), name="public")).status == 200
-        assert (await node.put("b", b"x", name="public")).said == (
+        assert (await node.put("b", b"x", name="public")).storage_said == (
             402,
             "Storage quota exceeded. Used: 10 bytes, Limit: 10 bytes",
         )
