@@ -274,7 +274,7 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     # --- services that are not offered
     **several(
-        Difference("wire 7.2: no hooks", 501, "Hooks support is not enabled on this node"),
+        Difference("Q7: no hooks", 404, "Hooks support is not enabled on this node"),
         "header.missing.hooks-tickets",
         "hooks.ticket",
         "hooks.ticket-bad-signature",

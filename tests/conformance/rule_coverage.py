@@ -177,7 +177,6 @@ COVERED_BY: dict[str, tuple[str, ...]] = {
     ),
     # --- decisions
     "Q1": ("node/operations/values/test_kv_list.py::test_pages_of_any_size_equal_the_whole",),
-    "Q7": ("node/operations/values/test_outsiders.py::test_services_that_are_not_offered",),
     "Q16": (
         "node/http/messages/test_problems.py::test_passing_trouble_says_when_to_try_again",
         "spaces/store/test_durability.py::test_without_a_storekeeper_commits_are_unavailable_and_reads_go_on",

@@ -19,7 +19,7 @@ import node.http.routes
 DOCUMENT: dict[str, Any] = json.loads(
     Path(node.http.routes.__file__).with_name("openapi.json").read_text("utf-8")
 )
-_NOT_OFFERED = ("/hooks/", "/policy/v3/", "/share/")
+_NOT_OFFERED = ("/policy/v3/", "/share/")
 
 
 def closed(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,8 +34,8 @@ Json = dict[str, Any]  # of the document, whose members are of any kind
 _ABOUT = f"""\
 The HTTP surface of a sealspace node. HEAD is accepted wherever GET is, OPTIONS on every path, and a
 trailing `/` is ignored. Other paths, and other methods on a path of the tag `wire`, are answered
-404; on a path of the tag `own` other methods are 405 with `Allow`. Below `/hooks`, `/policy/v3` and
-`/share` every method but OPTIONS is answered 501.
+404; on a path of the tag `own` other methods are 405 with `Allow`. Every method but OPTIONS is
+answered 404 below `/hooks`, and 501 below `/policy/v3` and `/share`.
 
 Refusals of the tag `own` are `application/problem+json`, whose `code` is stable. Those of the tag
 `wire` are a text, or JSON with a text in it, or `application/problem+json`, or `{{"error"}}` for a

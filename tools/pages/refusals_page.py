@@ -44,6 +44,7 @@ _PLACES: dict[AnsweredRoute, str] = {
     "delegation-status": "`/delegation/status`",
     "delegation-query": "`/delegation/query`",
     "peer": "`/peer/generate`",
+    "hooks": "`/hooks`",
     "sms-requester": "`/requesters` (SM6)",
 }
 _BODIES: dict[Body, str] = {"problem": "problem", "storage": "JSON"}

@@ -32,6 +32,7 @@ AnsweredRoute = Literal[
     "delegation-status",
     "delegation-query",
     "peer",
+    "hooks",
     "sms-requester",
 ]
 """Routes of the wire surface that answer some codes differently. `invoked-decrypt` is a decrypt
@@ -178,6 +179,8 @@ _SERVER = {
         hint="use a node that offers this service; a node lists its features at `/info`",
         body="message",
         is_expected=True,
+        # Clients that wait for changes repeat a 5xx for ever, and stop at a 404 (Q7).
+        by_route={"hooks": RouteAnswer(404)},
     ),
     "operator-absent": ErrorResponse(
         status=503,

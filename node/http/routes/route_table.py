@@ -636,7 +636,12 @@ ROUTES = (
     Route(method="*", path="/admin/{path:.*}", handler=admin.no_route, cors=False),
     Route(method="OPTIONS", path="/public/{space}/kv/{key:.*}", handler=options_public),
     Route(method="OPTIONS", path="/{path:.*}", handler=options_any),
-    Route(method="*", path="/hooks/{path:.*}", handler=refusing("not-enabled", "Hooks")),
+    Route(
+        method="*",
+        path="/hooks/{path:.*}",
+        handler=refusing("not-enabled", "Hooks"),
+        place="hooks",
+    ),
     Route(method="*", path="/policy/v3/{path:.*}", handler=refusing("not-enabled", "Policy v3")),
     Route(method="*", path="/share/{path:.*}", handler=refusing("not-enabled", "Share")),
     Route(method="*", path="/{path:.*}", handler=no_route),
