@@ -50,6 +50,7 @@ def refuse_contradictions(config: Config) -> None:
         lambda: _refuse_no_agent(config),
         lambda: _refuse_bad_service_addresses(config.collateral),
         lambda: _refuse_bad_runner(config.http.console_runner),
+        lambda: _refuse_bad_manage_url(config.hosting.manage_url),
         lambda: _refuse_bad_proxies(config.http.trusted_proxies),
         lambda: _refuse_short_retention(config.retention),
         lambda: _refuse_open_plain_text(config.http, "http.host", config.http.host),
@@ -159,6 +160,15 @@ def _refuse_bad_runner(origin: str | None) -> None:
             "http.console_runner must be an https origin, or an http origin on this machine",
             hint="use the form https://runner.example or http://127.0.0.1:8700, in lower case and"
             " without a path",
+        )
+
+
+def _refuse_bad_manage_url(url: str | None) -> None:
+    """Check that `hosting.manage_url` is an https address, as clients require (Q36)."""
+    if url is not None and not (url.startswith("https://") and _is_plain_address(url)):
+        raise ConfigurationError(
+            "hosting.manage_url must be an https address without credentials or query",
+            hint="use the form https://node.example/console/",
         )
 
 

@@ -204,6 +204,13 @@ class Hosting(Section):
     default_quota_bytes: Annotated[
         int, about("Quota in bytes of a space without a quota of its own; 0 means no limit.", ge=0)
     ] = 1 << 30
+    manage_url: Annotated[
+        str | None,
+        about(
+            "Page where owners free or order space, like `https://node.example/console/`."
+            " Applications send owners of full spaces there."
+        ),
+    ] = None
 
 
 class Sql(Section):

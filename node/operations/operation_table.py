@@ -36,6 +36,7 @@ from .authorise import check_unbound, read_call
 from .delegations.read_capabilities import is_about_grants, read_capabilities
 from .delegations.space_service import (
     is_about_one,
+    is_about_one_or_all,
     is_about_spaces,
     list_spaces,
     make_space,
@@ -167,6 +168,11 @@ READ_METADATA = InvokeOperation(
     operation="kv_metadata",
     batch=Batch(limit_text=_READS, most=MAX_BATCH_READS, run=lambda r: read_all(r, bodies=False)),
 )
+READ_SPACE = InvokeOperation(
+    ability=SPACE_INFO,
+    about=is_about_one_or_all,
+    run=lambda r: read_space(r.services, r.invocation, r.target.space, r.target.path),
+)
 TABLE = (
     GET_VALUE,
     READ_METADATA,
@@ -190,11 +196,7 @@ TABLE = (
             r.services, r.invocation, r.target.space.owner, r.target.path, client=r.message.client
         ),
     ),
-    InvokeOperation(
-        ability=SPACE_INFO,
-        about=is_about_one,
-        run=lambda r: read_space(r.services, r.invocation, r.target.space.owner, r.target.path),
-    ),
+    READ_SPACE,
     # Of the rows below that take a whole token, the first that applies gets it (CF1, I6, I7, I8).
     InvokeOperation(
         ability=KV_SYNC, about=_is_of("kv"), run=sync, operation="kv_sync", takes_all=True
@@ -269,6 +271,9 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
     for capability in invocation.capabilities:
         row = row_of(capability.ability)
         resource = capability.resource
+        is_usage = row is READ_SPACE and is_about_spaces(resource)
+        if is_usage and len(invocation.capabilities) > 1:
+            continue  # a read of the usage has an effect only in a token of its own (Q36)
         if row is not None and row.about(resource):
             rows.append(row)
             if isinstance(resource, SpaceResource):

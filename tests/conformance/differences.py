@@ -242,6 +242,13 @@ DIFFERENCES: dict[str, Difference] = {
         "decrypt.invoke.after-route",
         "decrypt.invoke.retry-after-403",
     ),
+    "invoke.nothing.space-info": Difference(
+        "Q36: the usage of the space, as newer nodes answer",
+        200,
+        '{"createdAt":"{createdAt}","id":"tinycloud:key:{owner}:default","name":"default",'
+        '"owner":"did:key:{owner}","space":{"limitBytes":null,"usedBytes":0},"type":"owned",'
+        '"usageBytes":0}',
+    ),
     # --- signed URLs and quotas
     "signed.survives-revocation": Difference("Q24", 401, "signed URL ticket is invalid"),
     "quota.stranger": Difference("Q5", 401, _NO_PARENT),
@@ -408,6 +415,13 @@ DEFAULT_SETTINGS_DIFFERENCES: dict[str, Difference] = {
     "admin.get": Difference(_DEFAULT_QUOTA, 200, _quota("default", limit=1 << 30, used=5)),
     "admin.put-delete": Difference(_DEFAULT_QUOTA, 200, _quota("default", limit=1 << 30)),
     "admin.get-unhosted": Difference(_DEFAULT_QUOTA, 200, _quota("other", limit=1 << 30)),
+    "invoke.nothing.space-info": Difference(
+        _DEFAULT_QUOTA,
+        200,
+        '{"createdAt":"{createdAt}","id":"tinycloud:key:{owner}:default","limitBytes":1073741824,'
+        '"name":"default","owner":"did:key:{owner}",'
+        '"space":{"limitBytes":1073741824,"usedBytes":0},"type":"owned","usageBytes":0}',
+    ),
     "quota.dedup": Difference(_DEFAULT_QUOTA, 200, _quota("default", limit=1 << 30, used=10)),
     **several(
         _information("delegates"), "info.info", "info.version", "cors.info", "cors.no-origin"

@@ -5,6 +5,7 @@ The resource names any space of the owner; the rest of its path names the space 
     tinycloud.space/list     <space>/space            the owner's spaces
     tinycloud.space/create   <space>/space/<name>     a space of the owner by that name
     tinycloud.space/info     <space>/space/<target>   a space of the owner, by its id or by its name
+    tinycloud.space/info     <space>/space            the named space itself (Q36)
 """
 
 from collections.abc import Mapping
@@ -42,8 +43,19 @@ MAX_LISTED = 1000
 """Most spaces in a list; in modes with automatic hosting an owner has far fewer."""
 
 
+class StoredBytes(FrozenStruct, rename="camel"):
+    """How much a space contains, and its limit or None, in bytes."""
+
+    used_bytes: int
+    limit_bytes: int | None
+
+
 class SpaceEntry(FrozenStruct, omit_defaults=True, rename="camel"):
-    """The JSON description of a space."""
+    """The JSON description of a space.
+
+    Only `space/info` has the members after `created_at`. `space` repeats two of them in the form
+    that TinyCloud's clients read.
+    """
 
     id: str
     name: str
@@ -54,6 +66,8 @@ class SpaceEntry(FrozenStruct, omit_defaults=True, rename="camel"):
     versions_bytes: int = 0
     limit_bytes: int | None = None
     databases: Mapping[str, int] = msgspec.field(default_factory=dict)
+    space: StoredBytes | None = None
+    manage_url: str | None = None
 
 
 def is_about_spaces(resource: Resource) -> bool:
@@ -67,6 +81,11 @@ def is_about_spaces(resource: Resource) -> bool:
 def is_about_one(resource: Resource) -> bool:
     """Return whether a resource has the form `<space>/space/<name or id>`."""
     return _is_plain(resource) and bool(resource.path)
+
+
+def is_about_one_or_all(resource: Resource) -> bool:
+    """Return whether a resource has the form `<space>/space`, with or without a name or id."""
+    return _is_plain(resource)
 
 
 def _is_plain(resource: Resource) -> TypeGuard[SpaceResource]:
@@ -92,15 +111,16 @@ async def list_spaces(
 
 
 async def read_space(
-    services: Services, invocation: Invocation, owner: Principal, target: str
+    services: Services, invocation: Invocation, named: SpaceId, target: str
 ) -> SpaceEntry:
     """Return the description of one of the owner's hosted spaces.
 
-    `target` is the space's name or id.
+    `target` is the space's name or id. It is empty for the space that the resource names (Q36).
     """
+    owner = named.owner
     # For an invalid target no rows are read. It is refused like a space that is not hosted, after
     # the token was judged.
-    space = _parse_target(owner, target)
+    space = _parse_target(owner, target) if target else named
     keys: tuple[bytes, ...] = ()
     ranges: tuple[Range, ...] = ()
     if space is not None:
@@ -121,13 +141,17 @@ async def read_space(
         database = DATABASE_ROWS.read(record)
         if database is not None:
             databases[database.path] = database.size_bytes
+    usage_bytes = counter_of(usage)
+    limit_bytes = effective_limit(found.space, override, services.quota)
     return msgspec.structs.replace(
         _entry(found),
         type="owned" if is_own else "delegated",
-        usage_bytes=counter_of(usage),
+        usage_bytes=usage_bytes,
         versions_bytes=counter_of(versions),
-        limit_bytes=effective_limit(found.space, override, services.quota),
+        limit_bytes=limit_bytes,
         databases=databases,
+        space=StoredBytes(used_bytes=usage_bytes, limit_bytes=limit_bytes),
+        manage_url=services.config.hosting.manage_url,
     )
 
 

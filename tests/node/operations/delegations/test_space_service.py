@@ -38,7 +38,12 @@ async def test_a_space_is_made_reported_and_listed(people) -> None:
     made = json.loads((await create(people, "notes", other)).text)
     entry = {"id": space(name="notes"), "name": "notes", "owner": ALICE.did, "createdAt": HOSTED_AT}
     assert made == entry
-    use = {"usageBytes": 0, "limitBytes": Hosting().default_quota_bytes}
+    limit_bytes = Hosting().default_quota_bytes
+    use = {
+        "usageBytes": 0,
+        "limitBytes": limit_bytes,
+        "space": {"usedBytes": 0, "limitBytes": limit_bytes},
+    }
     assert {**entry, "type": "owned", **use} == json.loads(
         (await info(people, "notes", other)).text
     )
@@ -50,6 +55,48 @@ async def test_a_space_is_made_reported_and_listed(people) -> None:
         assert entry in json.loads(reply.text)
         assert "x-tinycloud-truncated" not in reply.headers
     assert session != other
+
+
+@pytest.mark.parametrize("path", ["", "/"])
+async def test_the_usage_of_the_named_space(meet, path: str) -> None:
+    """Without a target, `space/info` is about the space of its resource (Q36).
+
+    `limitBytes` is null without a limit, and `manageUrl` is the operator's page.
+    """
+    manage = "https://node.example/console/"
+    async with meet(hosting=Hosting(default_quota_bytes=0, manage_url=manage)) as people:
+        session = await people.sign_in(grants={**GRANTS, f"{space()}/kv": ["tinycloud.kv/put"]})
+        token = people.token(SESSION, {f"{space()}/kv/a": ["tinycloud.kv/put"]}, session)
+        assert (await people.send("/invoke", token, b"12345")).status == 200
+        other = await create(people, "notes", session)
+        assert other.status == 200
+        reply = await people.invoke(SESSION, f"{space()}/space{path}", INFO, session)
+        found = json.loads(reply.text)
+        assert found["id"] == space()
+        assert found["space"] == {"usedBytes": 5, "limitBytes": None}
+        assert found["manageUrl"] == manage
+        assert "limitBytes" not in found
+        found = json.loads((await info(people, "notes", session)).text)
+        assert found["space"] == {"usedBytes": 0, "limitBytes": None}
+
+
+async def test_the_usage_is_read_alone(people) -> None:
+    """Beside another capability, `space/info` without a target has no effect (Q36)."""
+    session = await people.sign_in(grants=GRANTS)
+    token = people.token(SESSION, {f"{space()}/kv/a": [GET], f"{space()}/space": [INFO]}, session)
+    assert (await people.send("/invoke", token)).status == 404
+
+
+async def test_without_a_page_for_owners(people) -> None:
+    """Without the setting there is no `manageUrl`; without a right, no usage (Q36)."""
+    session = await people.sign_in(grants=GRANTS)
+    resource = f"{space()}/space"
+    reply = await people.invoke(SESSION, resource, INFO, session)
+    assert "manageUrl" not in json.loads(reply.text)
+    bare = await people.sign_in(BOB, SECOND)
+    refused = await people.invoke(SECOND, resource, INFO, bare)
+    assert refused.status == 401
+    assert "usedBytes" not in refused.text
 
 
 async def test_making_is_on_record(people) -> None:
@@ -215,10 +262,10 @@ async def test_long_lists_say_so(people) -> None:
         assert listed.truncated is (limit == 1)
 
 
-async def test_a_bare_space_resource_asks_nothing(people) -> None:
-    """`space/info` on a space itself, or with a query, is authorised without effect."""
+async def test_a_space_resource_with_a_query_asks_nothing(people) -> None:
+    """`space/info` on a resource with a query or fragment is authorised without effect."""
     session = await people.sign_in(grants=GRANTS)
-    for path in ("/space", "/space/", "/space/default?x=1", "/space/default#x"):
+    for path in ("/space?x=1", "/space/default?x=1", "/space/default#x"):
         granted = (
             await people.sign_in(grants={f"{space()}{path}": [INFO]}) if "#" in path else session
         )
