@@ -552,11 +552,11 @@ class Kv:
     async def list_page(
         self, prefix: str = "", *, limit: int = MAX_PAGE_KEYS, cursor: str | None = None
     ) -> Page:
-        """Return one page of the keys with a given prefix.
+        """Return one page of the keys below a prefix.
 
         Args:
-            prefix: the common beginning; "" is the whole space. The session needs
-                `tinycloud.kv/list` on it.
+            prefix: whole segments: `notes` is this key and all below `notes/`; "" is the whole
+                space. The session needs `tinycloud.kv/list` on it.
             limit: largest number of keys, 1 to 1000; the same for all pages of one listing.
             cursor: `cursor` of the page before; None: the first page.
         Raises:
@@ -583,7 +583,7 @@ class Kv:
         return Page(tuple(keys), following)
 
     async def list(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[str]:
-        """Yield all keys with a given prefix.
+        """Yield all keys below a prefix, as `list_page`.
 
         The keys are in ascending order, and are fetched page by page.
 
@@ -597,7 +597,7 @@ class Kv:
     async def pages(
         self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS
     ) -> AsyncIterator[Page]:
-        """Yield all keys with a given prefix, one page at a time.
+        """Yield all keys below a prefix, one page at a time.
 
         The keys are in ascending order.
 

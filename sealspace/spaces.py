@@ -95,13 +95,14 @@ class PublicKv:
         return None if answer.status == 304 else self._value(key, answer)
 
     async def list(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[str]:
-        """Yield all keys with a given prefix.
+        """Yield all keys below a prefix.
 
         The keys are in ascending order, and are fetched page by page. A space that does not exist
         has no keys.
 
         Args:
-            prefix: the common beginning; "" is the whole space.
+            prefix: whole segments: `posts` is this key and all below `posts/`; "" is the whole
+                space.
             page_keys: size of a page, 1 to 1000; a node may send fewer keys, or all at once.
         Raises:
             InvalidInput: the page size is out of range.

@@ -44,6 +44,8 @@ MAX_OPERATIONS = 128
 MAX_KEY_BYTES = 128
 MAX_VALUE_BYTES = 256 * 1024
 
+_MAX_LISTED_KEYS = 1000
+_MAX_LISTED_PAGES = 10
 _TRIES = 5
 """Attempts of an operation that reads a value and replaces it, if other runs write meanwhile."""
 _NONCE_BYTES = 12
@@ -133,11 +135,7 @@ class ProjectStorage:
                 return [_yes(stored.value is not None)]
             # a longer prefix is malformed, because no key is as long (RN203)
             case [b"list-keys", prefix] if len(prefix) <= MAX_KEY_BYTES:
-                async with self._values() as values:
-                    page = await values.list_page(self._folder + prefix.hex())
-                if page.cursor:  # a part of the keys would look like all of them (RN203)
-                    raise StorageRefused("too many keys begin with this prefix")
-                keys = [bytes.fromhex(one.removeprefix(self._folder)) for one in page.keys]
+                keys = await self._keys(prefix)
                 return [msgspec.json.encode([key.decode() for key in keys])]
             case [b"set", key, value]:
                 if not await self._put(key, value):  # there was no condition that could be unmet
@@ -160,6 +158,31 @@ class ProjectStorage:
                 path, _ = self._cell(key)
                 return [_yes(await self._write(lambda values: values.delete(path)))]
         raise ValueError
+
+    async def _keys(self, prefix: bytes) -> list[bytes]:
+        """Return the stored keys with a prefix, in ascending order (RN203).
+
+        A node lists by whole segments of a path, so all keys of the folder are read.
+
+        Raises:
+            StorageRefused: too many keys are stored, or begin with the prefix. A part of them
+                would look like all of them.
+        """
+        keys: list[bytes] = []
+        cursor = None
+        for _ in range(_MAX_LISTED_PAGES):
+            async with self._values() as values:
+                page = await values.list_page(self._folder, cursor=cursor)
+            for path in page.keys:
+                key = bytes.fromhex(path.removeprefix(self._folder))
+                if key.startswith(prefix):
+                    keys.append(key)
+            if len(keys) > _MAX_LISTED_KEYS:
+                raise StorageRefused("too many keys begin with this prefix")
+            if page.cursor is None:
+                return keys
+            cursor = page.cursor
+        raise StorageRefused("too many keys are stored to list them")
 
     async def _read(self, key: bytes) -> _StoredValue:
         """Read and decrypt a value."""

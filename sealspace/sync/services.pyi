@@ -369,11 +369,11 @@ class Kv:
         """
 
     def list_page(self, prefix: str = "", *, limit: int = ..., cursor: str | None = None) -> Page:
-        """Return one page of the keys with a given prefix.
+        """Return one page of the keys below a prefix.
 
         Args:
-            prefix: the common beginning; "" is the whole space. The session needs
-                `tinycloud.kv/list` on it.
+            prefix: whole segments: `notes` is this key and all below `notes/`; "" is the whole
+                space. The session needs `tinycloud.kv/list` on it.
             limit: largest number of keys, 1 to 1000; the same for all pages of one listing.
             cursor: `cursor` of the page before; None: the first page.
         Raises:
@@ -385,7 +385,7 @@ class Kv:
         """
 
     def list(self, prefix: str = "", *, page_keys: int = ...) -> Iterator[str]:
-        """Yield all keys with a given prefix.
+        """Yield all keys below a prefix, as `list_page`.
 
         The keys are in ascending order, and are fetched page by page.
 
@@ -394,7 +394,7 @@ class Kv:
         """
 
     def pages(self, prefix: str = "", *, page_keys: int = ...) -> Iterator[Page]:
-        """Yield all keys with a given prefix, one page at a time.
+        """Yield all keys below a prefix, one page at a time.
 
         The keys are in ascending order.
 
@@ -462,13 +462,14 @@ class PublicKv:
         """
 
     def list(self, prefix: str = "", *, page_keys: int = ...) -> Iterator[str]:
-        """Yield all keys with a given prefix.
+        """Yield all keys below a prefix.
 
         The keys are in ascending order, and are fetched page by page. A space that does not exist
         has no keys.
 
         Args:
-            prefix: the common beginning; "" is the whole space.
+            prefix: whole segments: `posts` is this key and all below `posts/`; "" is the whole
+                space.
             page_keys: size of a page, 1 to 1000; a node may send fewer keys, or all at once.
         Raises:
             InvalidInput: the page size is out of range.

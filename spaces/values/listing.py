@@ -36,6 +36,14 @@ _TEXT = ("utf-8", "surrogatepass")
 _BEHIND_ALL = b"\xff\xff"
 
 
+def below(path: str) -> str:
+    """Return the common beginning of the paths below a path, by whole segments (M61).
+
+    `photos/a` is below `photos` and below `photos/`, and `photos2` is not. Every path is below "".
+    """
+    return path if path == "" or path.endswith("/") else f"{path}/"
+
+
 class Listing(AcyclicStruct):
     """A page of paths."""
 

@@ -242,6 +242,8 @@ DIFFERENCES: dict[str, Difference] = {
         "decrypt.invoke.after-route",
         "decrypt.invoke.retry-after-403",
     ),
+    "kv.list-like-chars": Difference("M61: a prefix is of whole segments", 200, "[]"),
+    "public.list-prefix": Difference("M61: a prefix is of whole segments", 200, '["d/e"]'),
     "invoke.nothing.space-info": Difference(
         "Q36: the usage of the space, as newer nodes answer",
         200,

@@ -12,6 +12,7 @@ from node.operations import authorise
 from node.operations.delegations import exchange
 from node.operations.releases import owner_policy
 from node.operations.values import conditions, copy_fetches, kv_list, signed_urls
+from spaces.values import listing
 
 
 def _fault(
@@ -355,7 +356,11 @@ FAULTS = (
     ),
     _fault(
         "a list has what is beside the grant",
-        (kv_list._GrantedPaths.among, "if prefix == requested:", "if True:"),
+        (
+            listing.below,
+            'return path if path == "" or path.endswith("/") else f"{path}/"',
+            "return path",
+        ),
         group="rights",
         asked="list with a grant of a folder, beside a longer name",
     ),

@@ -1,10 +1,11 @@
-"""Paged listings of the paths in a space (wire §4.4.4, Q1, Q15, Q32).
+"""Paged listings of the paths in a space (wire §4.4.4, Q1, Q15, Q32, M61).
 
-Paths are listed by prefix, in byte order.
+A listing contains a path and the paths below it, in byte order.
 """
 
 from collections.abc import Sequence
 from hmac import compare_digest
+from typing import Literal
 
 from blake3 import blake3
 
@@ -14,7 +15,9 @@ from capabilities.frozen_struct import AcyclicStruct
 from capabilities.resources import Resource, SpaceResource, extends
 from capabilities.strict_base64 import decode_url, encode_url
 from encryption_network.keyring import Keyring
-from spaces.values.listing import MAX_LISTING, ListingQuery, complete, list_paths
+from spaces.store.contract import has_value
+from spaces.values.listing import MAX_LISTING, ListingQuery, below, complete, list_paths
+from spaces.values.value_heads import head_key
 
 from ...refusal import Refusal
 from ..authorise import Call, read_call
@@ -77,7 +80,7 @@ class Paths(AcyclicStruct):
 
 
 async def list_granted(request: Request) -> Paths:
-    """List the paths that the caller may see under a prefix.
+    """List a path and the paths below it, as far as the caller may see them (M61).
 
     Raises:
         Refusal: `bad-option`, this call cannot continue from the cursor.
@@ -90,82 +93,55 @@ async def list_granted(request: Request) -> Paths:
     after = None
     if request.options.list_cursor is not None:
         after = parse_cursor(services.keyring, request.options.list_cursor, origin)
-    query = ListingQuery(target.space, prefix=target.path, after=after, limit=limit or MAX_LISTING)
-    call = await read_call(services, request.invocation, (), query.ranges())
+    query = ListingQuery(
+        target.space, prefix=below(target.path), after=after, limit=limit or MAX_LISTING
+    )
+    own_key = head_key(target.space, target.path)
+    call = await read_call(services, request.invocation, (own_key,), query.ranges())
     call.require_hosted()
-    granted = _granted_paths(call, target)
-    listing = await complete(services.store, query, call.pages[0])
-    paths = [*granted.among(listing.paths)]
-    # Only granted paths count towards the limit. From here on the prefix is that of the grant, so
-    # paths outside the grant are skipped without being read, however many there are (M55).
-    while listing.more and granted.prefix is not None:
-        if limit is not None and len(paths) > limit:
-            break  # one path beyond the limit shows that another page follows
-        query = ListingQuery(
-            target.space, prefix=granted.prefix, after=listing.paths[-1], limit=query.limit
-        )
-        listing = await list_paths(services.store, query)
-        paths += granted.among(listing.paths)
-    if limit is None or len(paths) <= limit:
+    granted = _granted_part(call, target)
+    paths: list[str] = []
+    # A path that ends with a slash is among the paths below it, unless those are not listed.
+    is_listed_below = granted == "tree" and query.prefix == target.path
+    is_due = granted != "nothing" and not is_listed_below and after is None
+    if is_due and has_value(call.records[0]):
+        paths.append(target.path)  # before all others, in byte order
+    has_more = False
+    if granted == "tree":
+        listing = await complete(services.store, query, call.pages[0])
+        paths += listing.paths
+        while limit is None and listing.more:
+            query = ListingQuery(
+                target.space, prefix=query.prefix, after=listing.paths[-1], limit=query.limit
+            )
+            listing = await list_paths(services.store, query)
+            paths += listing.paths
+        has_more = listing.more
+    if limit is None or (len(paths) <= limit and not has_more):
         return Paths(paths, None)
     page = paths[:limit]
     return Paths(page, encode_cursor(services.keyring, origin, page[-1]))
 
 
-class _GrantedPaths(AcyclicStruct):
-    """The paths below a requested prefix that the caller may see.
+_GrantedPart = Literal["tree", "path", "nothing"]
+"""What of a listing the caller may see: the requested path and all below it, the requested path
+alone, or nothing."""
 
-    Attributes:
-        requested: the prefix that the caller requested.
-        is_requested_granted: whether the path that equals the requested prefix is granted.
-        prefix: the prefix of the other granted paths; None if there are none.
+
+def _granted_part(call: Call, target: OperationTarget) -> _GrantedPart:
+    """Determine which paths of a listing the caller may see (Q15).
+
+    A grant that covers the requested path covers all paths below it too, because both go by whole
+    segments (X6).
     """
-
-    requested: str
-    is_requested_granted: bool
-    prefix: str | None
-
-    def among(self, listed: Sequence[str]) -> Sequence[str]:
-        """Return those of some listed paths that the caller may see."""
-        requested, prefix = self.requested, self.prefix
-        if prefix == requested:
-            return listed
-        return [
-            path
-            for path in listed
-            if (path == requested and self.is_requested_granted)
-            or (prefix is not None and path.startswith(prefix))
-        ]
-
-
-def _granted_paths(call: Call, target: OperationTarget) -> _GrantedPaths:
-    """Determine the paths below a prefix that the caller may see.
-
-    A grant on `photos` does not cover `photos2` (X6, Q15).
-    """
-    requested = target.path
-    # Every path that starts with `segment` is below the requested path. A listing by prefix also
-    # contains paths such as `photos2`, which only start with the same text.
-    segment = requested if requested.endswith("/") else requested + "/"
-    everything = _GrantedPaths(requested=requested, is_requested_granted=True, prefix=requested)
-    one_tree = _GrantedPaths(requested=requested, is_requested_granted=True, prefix=segment)
-    asked = SpaceResource(target.space, "kv", path=requested)
+    asked = SpaceResource(target.space, "kv", path=target.path)
     caveats = _conditions_of(call, target)
     selection = selection_of(asked, caveats)
     if selection is not None and selection.is_exact:
-        return _GrantedPaths(requested=requested, is_requested_granted=True, prefix=None)
-    # A condition on the requested path itself does not cover paths that only start with its text.
-    if selection is not None and segment != requested and _is_of(selection.resource, target):
-        return one_tree
+        return "path"
     if call.invocation.invoker == target.space.owner:  # both are canonical (R1, P4)
-        return everything
-    granted = _granted_resources(call, asked, caveats)
-    if not granted:
-        return _GrantedPaths(requested=requested, is_requested_granted=False, prefix=None)
-    # A grant on a path above the requested one covers all paths that start with the requested text.
-    if all(_is_of(resource, target) for resource in granted):
-        return one_tree
-    return everything
+        return "tree"
+    return "tree" if _granted_resources(call, asked, caveats) else "nothing"
 
 
 def _conditions_of(call: Call, target: OperationTarget) -> Caveats:

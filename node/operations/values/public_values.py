@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.resources import SpaceId, parse_space_id
-from spaces.values.listing import Listing, ListingQuery, list_paths
+from spaces.store.contract import has_value
+from spaces.values.listing import Listing, ListingQuery, below, complete
 from spaces.values.quota import PUBLIC_NAME
 from spaces.values.value_heads import Head, head_key, head_of
 
@@ -61,17 +62,28 @@ async def find_public(services: Services, space: SpaceId, paths: tuple[str, ...]
 async def list_public(
     services: Services, space: SpaceId, *, prefix: str, after: str | None, limit: int
 ) -> Listing:
-    """Return one page of the paths in a public space.
+    """Return one page of a path and the paths below it in a public space (M61).
 
     The page is empty if the space is not hosted.
     """
     limit = min(max(limit, 1), MAX_PAGE_PATHS)
     query = ListingQuery(
-        space, prefix=prefix, after=after, limit=limit, enough_bytes=_MAX_PAGE_BYTES
+        space, prefix=below(prefix), after=after, limit=limit, enough_bytes=_MAX_PAGE_BYTES
     )
-    listing = await list_paths(services.store, query)
-    fitting = _number_that_fits(listing.paths)
-    return Listing(listing.paths[:fitting], more=listing.more or fitting < len(listing.paths))
+    own_key = head_key(space, prefix)
+    snapshot = await services.store.read((own_key,), ranges=query.ranges())
+    listing = await complete(services.store, query, snapshot.pages[0])
+    paths = listing.paths
+    is_own_due = query.prefix != prefix and (after is None or _comes_before(after, prefix))
+    if is_own_due and has_value(snapshot.records[0]):
+        paths = (prefix, *paths)
+    fitting = min(_number_that_fits(paths), limit)
+    return Listing(paths[:fitting], more=listing.more or fitting < len(paths))
+
+
+def _comes_before(one: str, other: str) -> bool:
+    """Return whether a path is before another one in byte order."""
+    return one.encode("utf-8", "surrogatepass") < other.encode("utf-8", "surrogatepass")
 
 
 def _number_that_fits(paths: Sequence[str]) -> int:

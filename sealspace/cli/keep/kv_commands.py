@@ -12,7 +12,14 @@ from pathlib import Path
 import click
 
 from ...client import Client
-from ...errors import InvalidInput, NotFound, NotGranted, PreconditionFailed, SpaceNotFound
+from ...errors import (
+    InvalidInput,
+    NotFound,
+    NotGranted,
+    PreconditionFailed,
+    SpaceNotFound,
+    Unauthorized,
+)
 from ...kv import Kv
 from ...service.command_errors import AlreadyThere, NotThere
 from ..options.paths import NEW_FILE, file_option
@@ -219,7 +226,7 @@ async def list_(client: Client, prefix: str, space: str | None) -> None:
     Without PREFIX, all keys are listed. The keys are in ascending order.
     """
     async with _values(client, space, prefix) as values:
-        keys = [key async for key in values.list(prefix)]
+        keys = await _keys_with(values, prefix)
     print_result(keys, keys)
     if not keys:
         tell("no values here yet; next: sealspace kv put KEY < FILE")
@@ -242,6 +249,21 @@ async def delete(client: Client, key: str, space: str | None, yes: bool) -> None
             # There is no value. `_values` converts this to the error for an unknown key.
             raise NotFound(200, "")
     tell(f"deleted {key}")
+
+
+async def _keys_with(values: Kv, prefix: str) -> list[str]:
+    """Return the keys that begin with a text.
+
+    A node lists by whole segments of a path, so the folder around the text is listed. A session
+    that may not list it gets the keys at the text and below it.
+    """
+    folder = prefix[: prefix.rfind("/") + 1]
+    try:
+        return [key async for key in values.list(folder) if key.startswith(prefix)]
+    except (NotGranted, Unauthorized):
+        if folder == prefix:
+            raise
+        return [key async for key in values.list(prefix)]
 
 
 @asynccontextmanager

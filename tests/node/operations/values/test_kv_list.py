@@ -48,6 +48,11 @@ def running(tmp_path: Path) -> Iterator[tuple[asyncio.Runner, Owner]]:
         runner.run(stack.aclose())
 
 
+def is_listed(path: str, prefix: str) -> bool:
+    """Return whether a listing by a prefix contains a path (M61)."""
+    return not prefix or path == prefix or path.startswith(f"{prefix.removesuffix('/')}/")
+
+
 # What a URI's path may hold, with prefixes that are shared and keys longer than a plain key.
 names = st.builds(
     lambda head, tail: head + tail,
@@ -84,7 +89,7 @@ def test_pages_of_any_size_equal_the_whole(
             assert (await owner.put_all(dict.fromkeys(paths, b""))).status == 200
         for path in gone:
             assert (await owner.invoke(("del", path))).status == 200
-        expected = sorted(path for path in paths - gone if path.startswith(prefix))
+        expected = sorted(path for path in paths - gone if is_listed(path, prefix))
         found = [page async for page in pages(owner, prefix, limit)]
         assert (
             list(itertools.chain(*found))
@@ -94,6 +99,32 @@ def test_pages_of_any_size_equal_the_whole(
         assert {len(page) for page in found[:-1]} <= {limit}
 
     runner.run(check())
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"),
+    [
+        ("docs", ["docs", "docs/", "docs/a", "docs/a/b"]),
+        ("docs/", ["docs/", "docs/a", "docs/a/b"]),
+        ("docs/a", ["docs/a", "docs/a/b"]),
+        ("doc", []),
+        ("DOCS", []),
+        ("", ["Docs/a", "docs", "docs-x", "docs.txt", "docs/", "docs/a", "docs/a/b", "docs0"]),
+    ],
+)
+async def test_a_prefix_is_of_whole_segments(
+    owner: Owner, prefix: str, expected: list[str]
+) -> None:
+    """A prefix lists its own key and those below it, byte by byte, in pages of any size (M61)."""
+    keys = ("docs", "docs-x", "docs.txt", "docs/", "docs/a", "docs/a/b", "docs0", "Docs/a")
+    await owner.put_all(dict.fromkeys(keys, b""))
+    assert json.loads((await owner.invoke(("list", prefix))).body) == expected
+    for limit in (1, 2, 5):
+        found = [page async for page in pages(owner, prefix, limit)]
+        assert list(itertools.chain(*found)) == expected
+    await owner.invoke(("del", "docs"))
+    left = [key for key in expected if key != "docs"]
+    assert json.loads((await owner.invoke(("list", prefix))).body) == left
 
 
 async def test_cursor_belongs_to_its_question(owner: Owner) -> None:

@@ -106,21 +106,26 @@ async def test_only_spaces_named_public(serve) -> None:
 
 
 async def test_a_list_in_pages(serve) -> None:
-    """Keys are listed in byte order without deleted ones, in consecutive pages."""
+    """Keys are listed in byte order without deleted ones, in consecutive pages (M61)."""
     async with serve(http=Http(port=0, drain_s=0, cors=False), public_spaces=NO_RATE) as node:
-        await keep(node, "d/1", "d/2", "d/3", "da", "e")
+        await keep(node, "d", "d/1", "d/2", "d/3", "da", "e")
         await node.send(
             "POST", "/invoke", token=node.token({node.kv("d/2", "public"): ["tinycloud.kv/del"]})
         )
         whole = await node.send("GET", at(node, "?prefix=d"))
-        assert json.loads(whole.body) == ["d/1", "d/3", "da"]
+        assert json.loads(whole.body) == ["d", "d/1", "d/3"]
         assert whole.headers.get("x-tinycloud-truncated") is None
         first = await node.send("GET", at(node, "/?prefix=d&limit=2"))
-        assert json.loads(first.body) == ["d/1", "d/3"]
+        assert json.loads(first.body) == ["d", "d/1"]
         assert first.headers["x-tinycloud-truncated"] == "true"
         assert "x-tinycloud-truncated" in first.headers["access-control-expose-headers"]
-        rest = await node.send("GET", at(node, "?prefix=d&limit=2&after=d%2F3"))
-        assert json.loads(rest.body) == ["da"]
+        rest = await node.send("GET", at(node, "?prefix=d&limit=2&after=d%2F1"))
+        assert json.loads(rest.body) == ["d/3"]
+        for after, expected in (("c", ["d"]), ("d", ["d/1"]), ("d%2F", ["d/1"]), ("da", [])):
+            page = await node.send("GET", at(node, f"?prefix=d&limit=1&after={after}"))
+            assert json.loads(page.body) == expected
+        folder = await node.send("GET", at(node, "?prefix=d%2F"))
+        assert json.loads(folder.body) == ["d/1", "d/3"]
         assert rest.headers.get("x-tinycloud-truncated") is None
         for limit in ("0", "x", "-1", "1e3", "99999999999999999999"):
             assert (await node.send("GET", at(node, f"?limit={limit}"))).status == 200
