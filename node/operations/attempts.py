@@ -18,7 +18,10 @@ Result = TypeVar("Result")
 
 
 async def until_committed(
-    services: Services, attempt: Callable[[bool], Awaitable[tuple[Commit, Result]]]
+    services: Services,
+    attempt: Callable[[bool], Awaitable[tuple[Commit, Result]]],
+    *,
+    judge: Callable[[], Awaitable[object]] | None = None,
 ) -> Result:
     """Retry an operation until its commit succeeds.
 
@@ -29,14 +32,28 @@ async def until_committed(
             commit, even without rows to write: a row that was only read may be lost in a failover,
             so the commit requires it unchanged (ST16). The argument is True for the first attempt,
             the only one whose read creates the token's replay record (ST4).
+        judge: reads again, and raises if the operation's own condition is not met any more. It is
+            called before the store is reported as busy, so that a lost race is answered as one
+            (Q37). None for an operation without such a condition.
 
     Returns:
         The operation's result from the attempt whose commit succeeded.
 
     Raises:
         StoreBusy: commits kept failing for `store.retry_s`.
-        Any error of `attempt` or the store.
+        Any error of `attempt`, `judge` or the store.
     """
+    try:
+        return await _repeated(services, attempt)
+    except StoreBusy:
+        if judge is not None:
+            await judge()
+        raise
+
+
+async def _repeated(
+    services: Services, attempt: Callable[[bool], Awaitable[tuple[Commit, Result]]]
+) -> Result:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + services.config.store.retry_s
     is_first = True

@@ -146,6 +146,30 @@ async def test_quota_holds_on_both_nodes(nodes: list[RunningNode]) -> None:
         assert (await party.send(at, party.token("more", "put"), b"1")).status == 402
 
 
+async def test_one_of_the_conditional_writes_wins(nodes: list[RunningNode]) -> None:
+    """Of concurrent writes under one condition at both nodes one is done, and all others are 412
+    (Q37)."""
+    party = Party(nodes)
+    assert (await party.send(0, party.token("host", "put"), b"")).status == 200
+    tag = ""
+    for number in range(4):
+        condition = {"If-Match": tag} if tag else {"If-None-Match": "*"}
+        sent = [
+            send(
+                party.urls[at % 2],
+                "POST",
+                "/invoke",
+                token=party.token("one", "put"),
+                body=b"%d/%d" % (number, at),
+                headers=condition,
+            )
+            for at in range(8)
+        ]
+        replies = await asyncio.gather(*sent)
+        assert sorted(reply.status for reply in replies) == [200] + [412] * 7
+        tag = next(reply.headers["etag"] for reply in replies if reply.status == 200)
+
+
 def test_store_moves_into_a_database_and_the_node_goes_on(tmp_path: Path, url: str) -> None:
     """After `migrate-store` a node is the same node on the database."""
     with running_node(tmp_path, "--workers", "1") as node:

@@ -35,6 +35,11 @@ class Options(AcyclicStruct):
     version: int | None = None  # 0: all
     is_purge: bool = False
 
+    @property
+    def has_write_condition(self) -> bool:
+        """Whether a write depends on the present value."""
+        return self.create_only or self.replace_etag is not None
+
 
 NO_OPTIONS = Options()
 """The options of a call without option headers, which most calls are."""

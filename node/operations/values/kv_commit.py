@@ -312,7 +312,8 @@ async def put_values(
             )
             return commit, None
 
-        await until_committed(services, attempt)
+        judge = partial(read, records_use=False) if request.options.has_write_condition else None
+        await until_committed(services, attempt, judge=judge)
     return keys.writes
 
 

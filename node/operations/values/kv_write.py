@@ -1,6 +1,7 @@
 """Operations that store or delete values (wire §4.4.3, §4.4.8)."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import SpaceId
@@ -111,7 +112,8 @@ async def delete(request: Request) -> Written:
         etag = head.etag_header if is_one and head is not None else None
         return commit, Written(etag)
 
-    return await until_committed(services, attempt)
+    judge = partial(attempt, False) if request.options.has_write_condition else None
+    return await until_committed(services, attempt, judge=judge)
 
 
 class _SpaceRows(FrozenStruct):

@@ -282,6 +282,23 @@ async def test_value_that_changes_while_a_body_comes(owner: Owner) -> None:
     assert owner.files() == []
 
 
+async def test_one_of_the_conditional_writes_wins(owner: Owner) -> None:
+    """Of concurrent writes under one condition one is done, and all others are 412 (Q37)."""
+    await owner.put("host", b"")
+    tag = ""
+    for number in range(4):
+        condition = {"If_Match": tag} if tag else {"If_None_Match": "*"}
+        bodies = [b"%d/%d" % (number, at) for at in range(8)]
+        replies = await asyncio.gather(*(owner.put("one", body, **condition) for body in bodies))
+        assert sorted(reply.status for reply in replies) == [200] + [412] * 7
+        tag = next(reply.headers["etag"] for reply in replies if reply.status == 200)
+    only_this = {"If-Match": tag}
+    gone = await asyncio.gather(
+        *(owner.invoke(("del", "one"), headers=only_this) for _ in range(6))
+    )
+    assert sorted(reply.status for reply in gone) == [200] + [412] * 5
+
+
 async def test_last_commit_wins(owner: Owner) -> None:
     """Without a condition, the put that commits last wins (M3)."""
     slow = SlowBody(LARGE)
