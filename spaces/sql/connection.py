@@ -320,8 +320,7 @@ class Connection:
             if not _BLANK.fullmatch(text, len(sql)):
                 raise SqlError("Invalid statement: Exactly one SQL statement is required")
             is_judged = True
-            is_full = self._free_bytes is not None and self._free_bytes <= 0
-            guard.judge(is_explain=cursor.is_explain, in_read=self._in_read, is_full=is_full)
+            guard.judge(is_explain=cursor.is_explain, in_read=self._in_read)
             columns.extend(name for name, *_ in cursor.get_description())
             if sum(map(len, columns)) > MAX_SQL_BYTES:
                 raise SqlError("SQLite error: too many bytes in the names of the columns")

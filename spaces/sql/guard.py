@@ -14,7 +14,7 @@ import apsw
 
 from capabilities.sql_caveats import UNLIMITED, SqlLimits
 
-from ..space_errors import SqlAdminNeeded, SqlError, SqlForbidden, SqlQuotaExceeded
+from ..space_errors import SqlAdminNeeded, SqlError, SqlForbidden
 
 READ, WRITE, SCHEMA, ADMIN = "read", "write", "schema", "admin"
 
@@ -230,16 +230,14 @@ class Guard:
     def _not_allowed(self) -> SqlForbidden:
         return SqlForbidden(f"Permission denied: Statement type not allowed: {self.sql[:200]}")
 
-    def judge(self, *, is_explain: int, in_read: bool, is_full: bool) -> None:
+    def judge(self, *, is_explain: int, in_read: bool) -> None:
         """Judge the prepared statement; called before its first step (SQ10).
 
         Args:
             is_explain: 1 for EXPLAIN, 2 for EXPLAIN QUERY PLAN.
             in_read: whether the transaction was begun for reading.
-            is_full: whether the space is full, so that statements may only delete.
         Raises:
             SqlForbidden: the token's abilities do not allow the statement, or nothing does.
-            SqlQuotaExceeded: the space is full, and the statement may need more space.
             WriteNeeded: the statement writes, and `in_read` is set.
         """
         actions = self.actions
@@ -260,7 +258,8 @@ class Guard:
             is_write = bool(actions & _CHANGES)
             self._check_ability(WRITE if is_write else READ)
         if is_write and not is_explain:
-            self._check_write(actions, in_read=in_read, is_full=is_full)
+            if in_read:
+                raise WriteNeeded
             self.tables |= self._defined() | self._named(_CHANGES)
         self._is_running = True
 
@@ -285,15 +284,6 @@ class Guard:
         if READ in self.rights:
             raise SqlForbidden("Read-only violation")
         raise SqlForbidden(ONLY_DEFINES)
-
-    def _check_write(self, actions: Set[str], *, in_read: bool, is_full: bool) -> None:
-        """Check that a statement may write now."""
-        defines_more = bool(actions & (_DEFINES - _DROPS))
-        grows = defines_more or bool(self._named({"INSERT", "UPDATE"}))
-        if is_full and grows:  # statements that shrink a database are still allowed (SQ14)
-            raise SqlQuotaExceeded("the space is full")
-        if in_read:
-            raise WriteNeeded
 
     def _defined(self) -> set[str]:
         """Return the names in the definitions of the statement, of tables, indexes and so on."""

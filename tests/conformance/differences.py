@@ -45,16 +45,6 @@ def several(difference: Difference, *cases: str) -> dict[str, Difference]:
     return dict.fromkeys(cases, difference)
 
 
-def space_full(*, used: int, limit: int, more: str = "") -> Difference:
-    """Return the answer to a write into a full space. `more` is a further reason."""
-    text = f"Storage quota exceeded. Used: {used} bytes, Limit: {limit} bytes"
-    body = (
-        f'{{"error":"storage_quota_exceeded","message":"{text}",'
-        f'"space":{{"limitBytes":{limit},"usedBytes":{used}}}}}'
-    )
-    return Difference(f"H12: JSON, as newer nodes answer{more}", 402, body)
-
-
 _NO_PARENT = "Cannot find parent delegation"
 _BAD_SIGNATURE = "Failed to verify signature"
 _NOT_ONE_KIND = "Multiple invocation outcomes require a homogeneous KV get or metadata batch"
@@ -256,7 +246,13 @@ DIFFERENCES: dict[str, Difference] = {
     "quota.stranger": Difference("Q5", 401, _NO_PARENT),
     **several(Difference("Q5", 404, "Space not found"), "quota.unhosted", "quota.public-unhosted"),
     **several(
-        space_full(used=5, limit=5),
+        Difference(
+            "H12: JSON, as newer nodes answer",
+            402,
+            '{"error":"storage_quota_exceeded",'
+            '"message":"Storage quota exceeded. Used: 5 bytes, Limit: 5 bytes",'
+            '"space":{"limitBytes":5,"usedBytes":5}}',
+        ),
         "quota.full-empty-body",
         "quota.full-same-bytes",
     ),

@@ -149,8 +149,9 @@ async def test_writes_and_exports_are_audited_without_values(owner: Databases) -
     assert {one.actor for one in records} == {owner.signer.did}
 
 
-async def test_a_full_space_can_only_shrink(tmp_path: Path, clock: FixedClock) -> None:
-    """A write beyond the quota is 402, and deleting rows frees space (SQ14)."""
+async def test_a_full_space_cannot_grow(tmp_path: Path, clock: FixedClock) -> None:
+    """A write beyond the quota is 402. One that needs no more pages is not, and deleting rows frees
+    space (SQ14)."""
     async with databases_at(tmp_path, clock, quota_bytes=100_000) as owner:
         await owner.execute(TABLE)
         filled = "INSERT INTO t VALUES (1, zeroblob(50000))"
@@ -168,10 +169,20 @@ async def test_a_full_space_can_only_shrink(tmp_path: Path, clock: FixedClock) -
         assert await owner.query("SELECT count(*) FROM t") == [[1]]
         assert await owner.used_bytes() == before
         await owner.put("rest", b"x" * (100_000 - before))
-        for sql in ("INSERT INTO t VALUES (3, 3)", "UPDATE t SET a = 5", "CREATE TABLE u (a)"):
-            assert (await owner.refused(sql))[0] == 402
-        assert (await owner.refused("WITH s AS (SELECT 1) INSERT INTO t SELECT 1, 1"))[0] == 402
-        assert (await owner.refused("SELECT a FROM t"))[0] == 200
+        growing = "INSERT INTO t VALUES (3, zeroblob(5000))"
+        for sql in (growing, "CREATE TABLE u (a)", f"WITH s AS (SELECT 1) {growing}"):
+            assert (await owner.refused(sql))[0] == 402, sql
+        full = await owner.used_bytes()
+        for sql in (
+            "INSERT INTO t VALUES (3, 3)",
+            "UPDATE t SET a = 5 WHERE a = 3",
+            "CREATE TABLE IF NOT EXISTS t (a)",
+            "ALTER TABLE t RENAME TO v",
+            "ALTER TABLE v RENAME TO t",
+            "SELECT a FROM t",
+        ):
+            assert (await owner.refused(sql))[0] == 200, sql
+        assert await owner.used_bytes() == full
         assert (await owner.refused("DELETE FROM t"))[0] == 200
         assert await owner.used_bytes() < 60_000
         await owner.execute(filled)
