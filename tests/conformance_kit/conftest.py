@@ -12,7 +12,7 @@ from embedded_node import embedded_node
 from engines import store_at
 from patience import PATIENCE_S
 
-from node.config.tree import Config, Http
+from node.config.tree import Config, Http, Limits
 
 
 @contextmanager
@@ -42,8 +42,9 @@ def node_of_the_day(folder: Path, **sections: Any) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def node_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a node with the default settings, for one file of tests."""
-    with node_of_the_day(tmp_path_factory.mktemp("node")) as url:
+    """The address of a node for one file of tests, which attests more often than one client may."""
+    limits = Limits(challenges_per_minute=10_000)
+    with node_of_the_day(tmp_path_factory.mktemp("node"), limits=limits) as url:
         yield url
 
 

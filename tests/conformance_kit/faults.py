@@ -6,13 +6,16 @@ from typing import Any
 from conformance_kit.line_faults import Fault
 
 from capabilities import cacao, chain, recap, token_kinds, tokens
-from encryption_network import gate, receipt, release, requests, signed_descriptor
+from encryption_network import gate, receipt, release, requests, rotation, signed_descriptor
 from node.http.messages import browser_safety
 from node.operations import authorise
+from node.operations.attestation import attest
 from node.operations.delegations import exchange
-from node.operations.releases import owner_policy
-from node.operations.values import conditions, copy_fetches, kv_list, signed_urls
+from node.operations.releases import key_versions, owner_policy
+from node.operations.values import conditions, copy_fetches, kv_list, retired_keys, signed_urls
+from sealspace.documents import key_statements
 from spaces.values import listing
+from tee_backend.attestation import challenge, report_data
 
 
 def _fault(
@@ -363,5 +366,100 @@ FAULTS = (
         ),
         group="rights",
         asked="list with a grant of a folder, beside a longer name",
+    ),
+    _fault(
+        "a stolen session replaces a network's key",
+        (
+            key_statements.read_key_change,
+            "read_shaped(data, KEY_STATEMENT_TYPE, KeyChange, signer=network.owner)",
+            "read_shaped(data, KEY_STATEMENT_TYPE, KeyChange,"
+            ' signer=__import__("json").loads(data)["signer"])',
+        ),
+        group="rotation",
+        asked="a statement signed by the session",
+    ),
+    _fault(
+        "a key of the owner's choice is announced, and another one installed",
+        (
+            key_versions._check_statement,
+            "if change.pin.public_key != candidate.public_key:",
+            "if False:",
+        ),
+        group="rotation",
+        asked="a statement with a key that is not the candidate",
+    ),
+    _fault(
+        "a statement replaces a key that it does not name",
+        (key_versions._check_statement, "if not change.follows(newest):", "if False:"),
+        group="rotation",
+        asked="a statement that replaces another key",
+    ),
+    _fault(
+        "the candidate is signed for another nonce",
+        (rotation.candidate_json, "nonce=nonce)", 'nonce="A" * 43)'),
+        group="rotation",
+        asked="the owner asks for a candidate",
+    ),
+    _fault(
+        "a value of a former version does not open",
+        (release.open_key, "key_version=body.key_version)", "key_version=network.key_version)"),
+        group="rotation",
+        asked="a value of the former version",
+    ),
+    _fault(
+        "a retiring version takes new values",
+        (
+            retired_keys._check_versions,
+            'raise Refusal("key-retiring", former.key_version, record.key_version)',
+            "pass",
+        ),
+        group="rotation",
+        asked="store another value of the retiring version",
+    ),
+    _fault(
+        "a retired version keeps its private key",
+        (
+            rotation.with_key_retired,
+            'replace(former, sealed_private_key=None, state="retired", changed_at=timestamp(now))',
+            "replace(former, changed_at=timestamp(now))",
+        ),
+        group="rotation",
+        asked="a value of the retired version",
+    ),
+    _fault(
+        "a session is not bound to its quote",
+        (
+            attest._check_binding,
+            'facts[0].get("bodyHash") != decoded.body_hash',
+            "False",
+        ),
+        group="attestation",
+        asked="a session with the hash of another body",
+    ),
+    _fault(
+        "a nonce is good for every backend",
+        (
+            challenge._mac,
+            "joined(LABEL, random, expiry, scope.holder, scope.audience, scope.store_id)",
+            "joined(LABEL, random, expiry, scope.audience, scope.store_id)",
+        ),
+        group="attestation",
+        asked="a nonce that was made for another key",
+    ),
+    _fault(
+        "a nonce serves for two quotes",
+        (attest._use_challenge, "if snapshot.is_first_use is False:", "if False:"),
+        group="attestation",
+        asked="the same nonce again",
+    ),
+    _fault(
+        "a quote of another request is accepted",
+        (
+            report_data.check_report_data,
+            "not hmac.compare_digest(found, expected)",
+            "False",
+        ),
+        group="attestation",
+        asked="a quote for another request",
     ),
 )

@@ -70,12 +70,13 @@ def test_dependencies_are_locked() -> None:
 
 
 def test_the_distribution_is_whole() -> None:
-    """The wheel has every module and the recorded tokens."""
+    """The wheel has every module, the recorded tokens and the recorded quote."""
     builder = WheelBuilder(str(KIT))
     held = {file.distribution_path for file in builder.recurse_included_files()}
     package = KIT / "sealspace_conformance"
     files = {str(path.relative_to(KIT)) for path in package.rglob("*.py")}
-    assert files | {"sealspace_conformance/vectors.json", "sealspace_conformance/py.typed"} == held
+    data = {f"sealspace_conformance/{name}" for name in ("py.typed", "quote.json", "vectors.json")}
+    assert files | data == held
 
 
 def test_kinds_are_those_of_the_specification() -> None:

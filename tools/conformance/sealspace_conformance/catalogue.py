@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Collection
 from typing import TextIO
 
+from sealspace_conformance.groups.attestation import attestation
 from sealspace_conformance.groups.delegations import delegations, ends, long_chains
 from sealspace_conformance.groups.discovery import NODE, discovery
 from sealspace_conformance.groups.forms import forms
@@ -18,6 +19,7 @@ from sealspace_conformance.groups.machines import exchanges, machine_tokens
 from sealspace_conformance.groups.networks import networks
 from sealspace_conformance.groups.owned_rules import policies, receipts, withdrawals
 from sealspace_conformance.groups.revocations import accounts, more_revocations, revocations
+from sealspace_conformance.groups.rotation import rotation
 from sealspace_conformance.groups.services import sharing, sql, tasks
 from sealspace_conformance.groups.sign_in import sign_in
 from sealspace_conformance.groups.values import batches, listings, signed_urls, spaces, values
@@ -51,10 +53,12 @@ GROUPS: dict[str, Group] = {
     "networks": networks,
     "key-requests": key_requests,
     "releases": releases,
+    "attestation": attestation,
     "kinds": kinds,
     "policies": policies,
     "receipts": receipts,
     "withdrawals": withdrawals,
+    "rotation": rotation,
     "machine-tokens": machine_tokens,
     "exchanges": exchanges,
     "sharing": sharing,
@@ -65,6 +69,7 @@ GROUPS: dict[str, Group] = {
 NEEDED = {
     "key-requests": ("networks",),
     "releases": ("networks",),
+    "attestation": ("networks",),
     "receipts": ("networks",),
     "withdrawals": ("networks",),
     "machine-tokens": ("networks",),

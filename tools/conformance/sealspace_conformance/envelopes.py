@@ -18,6 +18,7 @@ ALGORITHM = "x25519-aes256gcm/v1"
 REQUEST_TYPE = "tinycloud.encryption.decrypt/v1"
 RESULT_TYPE = "tinycloud.encryption.decrypt-result/v1"
 DESCRIPTOR_TYPE = "sealspace.encryption.descriptor/v1"
+CANDIDATE_TYPE = "sealspace.encryption.candidate/v1"
 ADMINISTRATION = "tinycloud.encryption.network-admin/v1"
 DECRYPT = "tinycloud.encryption/decrypt"
 CREATE = "tinycloud.encryption/network.create"
@@ -137,6 +138,21 @@ def descriptor_text(node: str, descriptor: Mapping[str, Any], nonce: str) -> byt
             "alg": descriptor.get("alg"),
             "keyVersion": descriptor.get("keyVersion"),
             "state": descriptor.get("state"),
+            "nonce": nonce,
+        }
+    )
+
+
+def candidate_text(node: str, network: str, candidate: Mapping[str, Any], nonce: str) -> bytes:
+    """Return the text that a node signs for the candidate of a network's next key (EN37)."""
+    return canonical_json(
+        {
+            "type": CANDIDATE_TYPE,
+            "node": node,
+            "network": network,
+            "publicEncryptionKey": candidate.get("publicEncryptionKey"),
+            "alg": candidate.get("alg"),
+            "keyVersion": candidate.get("keyVersion"),
             "nonce": nonce,
         }
     )

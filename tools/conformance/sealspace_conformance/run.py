@@ -314,7 +314,7 @@ def new_owner(now: float) -> Owner:
             "tinycloud.space/create", "tinycloud.space/info", "tinycloud.space/list"
         )
     grants[f"{draft.space()}/sql"] = plain(*SQL)
-    for name in ("default", "kit", "second", "kinds", "kinds-second"):
+    for name in ("default", "kit", "second", "kinds", "kinds-second", "rotated"):
         grants[draft.network(name)] = plain(*NETWORK_ABILITIES)
     draft.sign_in = SignIn(
         wallet=wallet,

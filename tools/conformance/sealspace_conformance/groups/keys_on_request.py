@@ -29,7 +29,7 @@ from sealspace_conformance.transport import Answer
 
 _JSON = {"content-type": "application/json"}
 # Measurements of code that nobody runs.
-_CODE = dict.fromkeys(("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"), "ab" * 48)
+CODE = dict.fromkeys(("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"), "ab" * 48)
 _NO_FACT = "decrypt request body is malformed: missing encryption invocation facts"
 
 
@@ -333,17 +333,18 @@ async def _answer(
         holds=is_signed_result(run.did, found),
         seen=str(found.get("nodeSignature")),
     )
-    opened = _opened(desk.receiver, found.get("wrappedKey"))
+    content_key = opened(desk.receiver, found.get("wrappedKey"))
     run.compare(
         "enc 3.2",
         "the wrapped key",
         "opens with the receiver's key to the content key",
-        holds=opened == desk.content_key,
-        seen="opened" if opened == desk.content_key else "not opened",
+        holds=content_key == desk.content_key,
+        seen="opened" if content_key == desk.content_key else "not opened",
     )
 
 
-def _opened(receiver: Receiver, wrapped: Any) -> bytes:
+def opened(receiver: Receiver, wrapped: Any) -> bytes:
+    """Return the content key of an answer; empty if it does not open."""
     try:
         return receiver.open(from_b64(wrapped))
     except ValueError:
@@ -382,7 +383,7 @@ async def _delegates(run: Run, desk: Desk, mode: str) -> None:
     )
     await run.prepare("a grant to decrypt", grant)
     body = desk.body()
-    listed = {"sealspace.attestation/v1": {"measurements": [_CODE]}}
+    listed = {"sealspace.attestation/v1": {"measurements": [CODE]}}
     approved = run.grant(
         desk.owner.session,
         bob,
