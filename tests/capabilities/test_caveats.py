@@ -186,4 +186,8 @@ def test_same_json_tells_types_apart():
     others: list[Json] = [1.0, True, "1", None, [1]]
     assert not any(same_json(1, other) for other in others)
     assert not same_json([1, 2], [2, 1])
+    for other in (1.0, True):
+        assert not same_json([1], [other])
+        assert not same_json({"a": [1]}, {"a": [other]})
+        assert not same_json([{"a": 1}], [{"a": other}])
     assert not same_json({"a": 1}, {"b": 1})

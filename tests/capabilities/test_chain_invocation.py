@@ -19,7 +19,7 @@ from capability_cases import (
 from tests_support import coded
 
 from capabilities.capability_errors import ChainError
-from capabilities.chain import check_lifetime
+from capabilities.chain import MAX_CHAIN_NODES, MAX_COMPARISONS, check_lifetime
 from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import parse_invocation, verify_invocation
 
@@ -315,6 +315,36 @@ def test_I13_cited_closures_together_are_bounded(world):
     world.invoke(call(ends[0][0], signer=BOB, att=ends[0][1]))
     with pytest.raises(ChainError, check=coded("chain-too-large")):
         world.invoke(call(ends[0][0], ends[1][0], signer=BOB, att=ends[0][1]))
+
+
+def test_I13_as_many_delegations_as_allowed(world):
+    """Cited closures of 64 delegations together are not too large."""
+    ends = []
+    for chain, length in enumerate((MAX_CHAIN_NODES - 24, 24)):
+        line = [Ed25519Signer(bytes([chain + 1, number]) + bytes(30)) for number in range(length)]
+        att = {f"tinycloud:{line[0].did[4:]}:default/kv": GET}
+        cited: list[str] = []
+        for signer, audience in zip(line, [*line[1:], BOB], strict=True):
+            cited = [world.register(ucan(signer, audience.did, att, prf=cited))]
+        ends.append((cited[0], att))
+    authority = world.invoke(call(ends[0][0], ends[1][0], signer=BOB, att=ends[0][1]))
+    assert len(authority.live) == MAX_CHAIN_NODES == 64
+
+
+def test_as_many_comparisons_as_allowed(world):
+    """512 capabilities are compared with 512 granted ones; with one more, the call is refused."""
+    rows = {f"{SESSION_SPACE}/kv/{number}": GET for number in range(512)}
+    assert len(rows) * len(rows) == MAX_COMPARISONS
+    grant = world.register(ucan(SESSION, BOB.did, rows))
+    world.invoke(call(grant, signer=BOB, att=rows))
+    with pytest.raises(ChainError, check=coded("chain-too-large")):
+        world.invoke(call(grant, signer=BOB, att={**rows, f"{SESSION_SPACE}/kv/512": GET}))
+
+
+def test_I34_a_grant_with_a_fact_covers_what_is_below_its_path(world):
+    """Only a machine token is restricted to its exact paths, and not every grant with a fact."""
+    grant = world.register(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}, fct=[{"note": 1}]))
+    world.invoke(call(grant, signer=BOB, att={f"{SESSION_SPACE}/kv/a": GET}))
 
 
 def test_comparisons_are_bounded(world):

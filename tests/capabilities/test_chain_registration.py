@@ -200,6 +200,17 @@ def test_unknown_mark_counts_as_not_found(world, root):
             world.register(header)
 
 
+def test_D24_a_terminal_parent_after_another_one(world, root):
+    """Every parent is looked at: a terminal one is refused behind one that is not terminal."""
+    att = {f"{KV}/photos": GET}
+    first = world.register(child(root, att))
+    terminal = world.register(child(root, att, fct=[TERMINAL]))
+    for prf in ([first, terminal], [terminal, first]):
+        with pytest.raises(ChainError, check=coded("parent-terminal")):
+            world.register(child(prf, att, signer=BOB, audience=CAROL))
+    world.register(child([first], att, signer=BOB, audience=CAROL))
+
+
 def test_D24_terminal_parent(world):
     """A terminal grant cannot be passed on."""
     terminal = world.register(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}, fct=[TERMINAL]))
@@ -522,6 +533,17 @@ def test_D40_D41_D42_D44_hosted_spaces(att, hosted):
     assert hosted == [space.text for space in hosted_spaces(delegation)]
 
 
+def test_D40_another_ability_on_the_resource_does_not_host():
+    """A grant of `space/create` or `space/info` asks for no hosting, beside one that does."""
+    other = f"tinycloud:{SESSION.did[4:]}:other"
+    att = {
+        f"{SESSION_SPACE}/space": ["tinycloud.space/create", "tinycloud.space/info"],
+        f"{other}/space": ["tinycloud.space/host"],
+    }
+    delegation = verify_delegation(parse_delegation(ucan(SESSION, BOB.did, att)))
+    assert [other] == [space.text for space in hosted_spaces(delegation)]
+
+
 def test_D45_a_host_grant_is_an_ordinary_delegation(world):
     """A grant of `space/host` needs authority, can be passed on and can be revoked."""
     grant = {f"{SPACE}/space": ["tinycloud.space/host"]}
@@ -535,6 +557,38 @@ def test_D45_a_host_grant_is_an_ordinary_delegation(world):
     world.mark_revoked(hosting)
     with pytest.raises(ChainError, check=coded("parent-revoked")):
         world.register(passed_on)
+
+
+def test_SQ28_a_wider_grant_of_a_database_is_not_registered(world):
+    """A delegate of one table passes on that table, and no second one."""
+    main = f"{SESSION_SPACE}/sql/main"
+
+    def read(*tables: str) -> Att:
+        return {main: {"tinycloud.sql/read": [{"tables": list(tables)}]}}
+
+    parent = world.register(ucan(SESSION, BOB.did, read("a", "b")))
+    world.register(child(parent, read("a"), signer=BOB, audience=CAROL))
+    for wider in (read("a", "c"), {main: ["tinycloud.sql/read"]}):
+        with pytest.raises(ChainError, check=coded("caveats-not-contained")):
+            world.register(child(parent, wider, signer=BOB, audience=CAROL))
+
+
+def test_accounts_that_list_a_delegation(world):
+    """Wallets and owners of spaces have accounts, and keys that pass a grant on have none."""
+    keys = [Ed25519Signer(bytes([number]) * 32) for number in range(8)]
+    owner = sorted(keys, key=lambda key: key.did)[4]
+    att = {f"tinycloud:{owner.did[4:]}:default/kv": GET}
+    first = world.judge(ucan(owner, owner.did, att))
+    assert first.accounts == (owner.did,)
+    parent = world.put(first)
+    for key in keys:
+        passed_on = world.judge(ucan(owner, key.did, att, prf=[parent]))
+        again = world.judge(ucan(key, BOB.did, att, prf=[world.put(passed_on)]))
+        assert again.accounts == (owner.did,)
+    to_wallet = world.register(ucan(owner, OWNER.did, att))
+    until = "2026-11-18T11:06:50Z"
+    by_wallet = world.judge(cacao(att, uri=BOB.did, prf=[base58(to_wallet)], expiration_time=until))
+    assert by_wallet.accounts == (OWNER.did, owner.did)
 
 
 def test_mentioned_spaces_are_listed_once():

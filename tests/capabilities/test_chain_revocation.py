@@ -2,11 +2,28 @@
 
 import msgspec
 import pytest
-from capability_cases import BOB, CAROL, KV, NOW, OWNER, SESSION, SPACE, World, base58, cacao, ucan
+from capability_cases import (
+    BOB,
+    CAROL,
+    KV,
+    NOW,
+    OWNER,
+    SESSION,
+    SPACE,
+    World,
+    base58,
+    cacao,
+    parse_digest,
+    ucan,
+)
 from tests_support import coded
 
 from capabilities.capability_errors import BadSignature, ChainError
+from capabilities.chain import judge_revocation
 from capabilities.cids import parse_cid
+from capabilities.principals import parse_principal
+from capabilities.signatures import Ed25519Signer
+from capabilities.tokens import parse_revocation, verify_revocation
 
 GET = ["tinycloud.kv/get"]
 REVOKE = "tinycloud.delegation/revoke"
@@ -164,6 +181,66 @@ def test_W21_caveats_on_the_control_ability_give_no_control(world):
     proof = world.register(ucan(SESSION, CAROL.did, {space: {REVOKE: [{"k": 1}]}}))
     with pytest.raises(ChainError, check=coded("revoker-unauthorized")):
         world.revoke(revocation(other, proof, signer=CAROL))
+
+
+def test_W21_caveats_on_the_control_of_the_own_space_give_no_control(world):
+    """Nor do they if the proof's delegator owns the space of the target."""
+    space = f"tinycloud:{SESSION.did[4:]}:default"
+    other = world.register(ucan(SESSION, BOB.did, {f"{space}/kv": GET}))
+    control = f"{space}/delegation"
+    proof = world.register(ucan(SESSION, CAROL.did, {control: {REVOKE: [{"k": 1}]}}))
+    with pytest.raises(ChainError, check=coded("revoker-unauthorized")):
+        world.revoke(revocation(other, proof, signer=CAROL))
+    plain = world.register(ucan(SESSION, CAROL.did, {control: [REVOKE]}))
+    assert SESSION.did == world.revoke(revocation(other, plain, signer=CAROL))
+
+
+def test_W21_the_first_of_two_proofs_alone(world, root):
+    """Callers may read the first proof alone. A token that cites two is refused all the same."""
+    other = world.register(cacao({KV: GET}, uri=BOB.did))
+    token = verify_revocation(parse_revocation(revocation(other, root, UNKNOWN)))
+    read = [world.find(token.parents[0].digest)]
+    targets = [world.find(parse_digest(other))]
+    with pytest.raises(ChainError, check=coded("revoker-unauthorized")):
+        judge_revocation(token, read, targets, world.marks, now=NOW)
+
+
+def test_V5_a_target_that_was_not_read(world, root, bob):
+    """A caller that passes fewer targets than the revocation has gets no verdict."""
+    att = {f"urn:cid:{one}": [REVOKE] for one in (root, bob)}
+    token = verify_revocation(parse_revocation(ucan(SESSION, SESSION.did, att)))
+    read = [world.find(token.targets[0].digest)]
+    with pytest.raises(ValueError, match="shorter"):
+        judge_revocation(token, [], read, world.marks, now=NOW)
+
+
+def test_TM7_an_admin_revokes_in_a_space_of_the_team(world):
+    """With a team, a right in a space of the team counts too, and for its delegations alone."""
+    team = Ed25519Signer(bytes(range(96, 128)))
+    space = f"tinycloud:{team.did[4:]}:default"
+    of_team = world.register(ucan(team, BOB.did, {f"{space}/kv": GET}))
+    of_admin = world.register(cacao({KV: GET}, uri=BOB.did))
+    of_other = world.register(ucan(CAROL, BOB.did, {f"tinycloud:{CAROL.did[4:]}:a/kv": GET}))
+    sign_in = _unjudged(
+        world, cacao({f"{space}/delegation": [REVOKE], f"{SPACE}/delegation": [REVOKE]})
+    )
+
+    def judge(target: str, whose: str | None) -> str:
+        token = verify_revocation(parse_revocation(revocation(target, sign_in)))
+        return judge_revocation(
+            token,
+            [world.find(parse_digest(sign_in))],
+            [world.find(parse_digest(target))],
+            world.marks,
+            now=NOW,
+            team=None if whose is None else parse_principal(whose),
+        )
+
+    assert OWNER.did == judge(of_team, team.did)
+    assert OWNER.did == judge(of_admin, team.did)  # by the admin's own right
+    for target, whose in ((of_team, None), (of_team, CAROL.did), (of_other, team.did)):
+        with pytest.raises(ChainError, check=coded("revoker-unauthorized")):
+            judge(target, whose)
 
 
 def test_W21_space_is_the_proofs_delegators(world, bob):

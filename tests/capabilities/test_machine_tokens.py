@@ -109,6 +109,21 @@ def test_MT2_a_key_that_nobody_can_sign_with_is_refused(key: str) -> None:
         granted(machine(stated, aud=key))
 
 
+def test_MT3_a_path_below_another_one() -> None:
+    """Each stated path counts, in whatever order, and nothing else below one of them."""
+    folder = f"{SESSION_SPACE}/kv/vault/secrets/ci"
+    paths = [folder, f"{folder}/API_KEY"]
+    stated = machine_statement(key=BOB.did, paths=paths, ends_at=END, name="deploy")
+    att = {**{path: [KV_GET] for path in paths}, NETWORK: [DECRYPT]}
+    world = World()
+    token = world.register(ucan(SESSION, BOB.did, att, fct=[{MACHINE_FACT: stated}], exp=END))
+    for path in paths:
+        world.invoke(ucan(BOB, BOB.did, {path: [KV_GET]}, prf=[token], exp=NOW + 60))
+    other = {f"{folder}/OTHER": [KV_GET]}
+    with pytest.raises(ChainError, check=coded("action-unauthorized")):
+        world.invoke(ucan(BOB, BOB.did, other, prf=[token], exp=NOW + 60))
+
+
 @pytest.mark.parametrize("uri", [BOB.did, BOB.did_url])
 def test_MT1_a_wallet_grants_what_the_resource_states(uri: str) -> None:
     """A resource in a sign-in text makes it a machine token, which is never a sign-in (MT3)."""
