@@ -36,7 +36,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help changes-model demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix histories rotations models members python-base test-python-base test-image fuzz lock clean
+.PHONY: help changes-model demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix histories rotations models members mutants python-base test-python-base test-image fuzz lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -193,6 +193,16 @@ models: $(VENV)/.installed ## search all states of the model of releases, with a
 # Longer by the command line: make members SEQUENCES=1000 SEED=7.
 members: $(VENV)/.installed ## change the members of a team at random, and compare what everybody reads and writes
 	@MEMBER_SEED=$(SEED) MEMBER_SEQUENCES=$(or $(SEQUENCES),300) $(BIN)/pytest -q -s -n 0 -p no:randomly tests/attacks/test_member_changes.py
+
+# What cosmic-ray needs beside the lock. Results are kept, and a run that was stopped continues. MUTANTS names modules, or
+# options: make mutants MUTANTS=capabilities/chain.py, make mutants MUTANTS=--again.
+.cache/mutants/.installed: tools/mutants.lock $(VENV)/.installed
+	@rm -rf .cache/mutants/packages
+	@$(BIN)/pip install --quiet --no-deps --require-hashes --target .cache/mutants/packages --requirement tools/mutants.lock
+	@touch $@
+
+mutants: .cache/mutants/.installed ## change the modules that guard in one place at a time, and look for a test that fails
+	@PYTHONPATH=.cache/mutants/packages nice -n 19 $(BIN)/python tools/mutants.py $(MUTANTS)
 
 test-image: $(VENV)/.installed ## build the Containerfile on a clean Debian root, and run its node (as root)
 	@for tool in mmdebstrap buildah bwrap; do command -v $$tool >/dev/null || { echo "test-image needs $$tool; run: apt-get install --no-install-recommends mmdebstrap buildah bubblewrap" >&2; exit 1; }; done
