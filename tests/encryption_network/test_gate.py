@@ -11,6 +11,7 @@ from capabilities.chain import Authority, Marker
 from capabilities.sign_ins import OwnerAuthority, session_holders
 from encryption_network.gate import (
     MAX_PATHS,
+    PolicyCache,
     ReleasePermit,
     admit,
     needs_evidence,
@@ -74,6 +75,17 @@ def test_mode_off_uses_no_evidence(world: Any) -> None:
     assert not needs_evidence(request.owner, off, (), None)
     assert needs_evidence(request.owner, off, (world.LIST,), None)
     assert needs_evidence(request.owner, request.release_record, (), None)
+
+
+def test_the_owner_in_person_needs_evidence_where_the_mode_says_so(world: Any) -> None:
+    """The caller reads evidence of the owner in person in mode everyone, or under such a policy."""
+    request = world.request(world.session, [world.sign_in(world.session)])
+    assert request.owner.in_person is not None
+    everyone = altered(request.release_record, mode="everyone")
+    assert not needs_evidence(request.owner, request.release_record, (), None)
+    assert needs_evidence(request.owner, everyone, (), None)
+    from_everyone = altered(world.LIST, in_person=False)
+    assert needs_evidence(request.owner, request.release_record, (from_everyone,), None)
 
 
 def test_mode_off_keeps_what_an_owner_stated(world: Any) -> None:
@@ -387,6 +399,34 @@ def test_a_policy_with_paths_opens_only_keys_that_stand_there(world: Any) -> Non
     assert world.row("two") in permit.checks
 
 
+def test_a_refusal_says_whose_paths_it_was(world: Any) -> None:
+    """The operator's record tells the paths of a machine token from those of a policy."""
+    token = world.machine(world.backend)
+    request = world.request(world.backend, [token], key_paths={})
+    with pytest.raises(ReleaseRefused) as caught:
+        admit(request)
+    assert caught.value.detail == "machine token deploy"
+
+
+def test_the_cache_is_as_large_as_its_bound(world: Any) -> None:
+    """A cache holds policies of exactly as many bytes of tokens as it may, and no more."""
+    first, second = (
+        world.sign_in(world.session, policies=[Policy(max_age_s=age_s)]).delegation
+        for age_s in (1, 2)
+    )
+    size_bytes = len(first.header)
+    assert len(second.header) == size_bytes
+    for max_header_bytes, kept in ((size_bytes - 1, 0), (size_bytes, 1), (2 * size_bytes, 2)):
+        cache = PolicyCache(max_header_bytes=max_header_bytes)
+        for delegation in (first, second):
+            cache.of(delegation)
+        assert len(cache) == kept
+    cache = PolicyCache(max_header_bytes=size_bytes)
+    cache.of(first)
+    newest = cache.of(second)
+    assert cache.of(second) is newest
+
+
 def test_paths_are_bounded(world: Any) -> None:
     """The number of paths that one release reads is limited."""
     policy = Policy(paths=tuple(f"tinycloud:{world.owner[4:]}:s/kv/{n}" for n in range(32)))
@@ -430,6 +470,21 @@ def test_a_cited_proof_that_is_not_given_refuses(world: Any) -> None:
     assert request.owner.in_person is not None
     assert without.owner.in_person is None
     assert session_holders(without.owner.facts) == frozenset()
+    assert world.reason_of(without) == "chain"
+
+
+def test_a_proof_that_is_left_out_refuses(world: Any) -> None:
+    """The policies of every cited proof count, so the gate is given all of them."""
+    sign_in = world.sign_in(world.session)
+    listed, strict = (
+        world.grant(world.session, world.backend.did, parents=[sign_in], policies=[policy])
+        for policy in (world.LIST, Policy(max_age_s=0))
+    )
+    evidence = world.evidence(world.backend, attested_at=world.now - 1)
+    assert world.reason_of(world.request(world.backend, [listed], evidence=evidence)) == ""
+    request = world.request(world.backend, [listed, strict], evidence=evidence)
+    assert world.reason_of(request) == "age"
+    without = world.with_facts(request, cited=(listed.delegation.content_key,))
     assert world.reason_of(without) == "chain"
 
 
