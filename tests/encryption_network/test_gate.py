@@ -13,6 +13,7 @@ from encryption_network.gate import (
     MAX_PATHS,
     PolicyCache,
     ReleasePermit,
+    _decrypt_grants,
     admit,
     needs_evidence,
     path_lists_in_force,
@@ -266,6 +267,38 @@ def test_a_list_dragged_in_by_a_parent_does_not_count(world: Any) -> None:
         )
         == "no_policy"
     )
+
+
+def test_a_list_of_a_grant_to_somebody_else_does_not_count(world: Any) -> None:
+    """A list counts only if its grant's receiver signed the delegation below it."""
+    sign_in = world.sign_in(world.session, policies=[world.LIST])
+    grant = world.grant(world.session, world.backend.did, parents=[sign_in])
+    request = world.request(world.backend, [grant], evidence=world.evidence(world.backend))
+    assert world.reason_of(request) == ""
+    to_other = altered(sign_in.delegation, delegate=world.other.did)
+    links = {**request.owner.facts.links}
+    links[sign_in.delegation.content_key] = altered(sign_in, delegation=to_other)
+    assert world.reason_of(world.with_facts(request, links=links)) == "no_policy"
+
+
+def test_a_list_behind_what_grants_nothing(world: Any) -> None:
+    """A proof without decrypt, or one that was looked at before, does not end the search."""
+    space = f"tinycloud:{world.session.did[4:]}:default"
+    read = {f"{space}/kv/a": {"tinycloud.kv/get": [{}]}}
+    evidence = world.evidence(world.backend)
+    plain = world.sign_in(world.session)
+    listing = world.sign_in(world.session, policies=[world.LIST])
+    reader = world.grant(world.session, world.backend.did, att=read)
+    listed = world.grant(world.session, world.backend.did, parents=[listing])
+    assert world.reason_of(world.request(world.backend, [reader, listed], evidence=evidence)) == ""
+    one = world.grant(world.session, world.backend.did, parents=[plain])
+    two = world.grant(world.session, world.backend.did, parents=[plain, listing])
+    request = world.request(world.backend, [one, two], evidence=evidence)
+    assert world.reason_of(request) == ""
+    found = list(_decrypt_grants(request, request.owner.facts))
+    assert [link.delegation.content_key for link in found] == [
+        link.delegation.content_key for link in (one, two, plain, listing)
+    ]
 
 
 def test_two_proofs_with_one_ancestor(world: Any) -> None:
