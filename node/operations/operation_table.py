@@ -266,18 +266,7 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
     Does not check:
         Whether the token is authorised or was used before; the run checks that in its first read.
     """
-    rows: list[InvokeOperation] = []
-    targets: list[OperationTarget] = []
-    for capability in invocation.capabilities:
-        row = row_of(capability.ability)
-        resource = capability.resource
-        is_usage = row is READ_SPACE and is_about_spaces(resource)
-        if is_usage and len(invocation.capabilities) > 1:
-            continue  # a read of the usage has an effect only in a token of its own (Q36)
-        if row is not None and row.about(resource):
-            rows.append(row)
-            if isinstance(resource, SpaceResource):
-                targets.append(OperationTarget(resource.space, resource.path or ""))
+    rows, targets = _rows_and_targets(invocation)
     # A decrypt request is recognised before this check (I6). The check would reject it, because it
     # also has a route of its own (T12).
     if OPEN_KEY not in rows:
@@ -309,6 +298,25 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
         return _plan_batch(rows, request, is_form=is_form)
     row = rows[0] if rows else _NOTHING
     return Plan(row=row, operation=row.operation, run=row.run, request=request)
+
+
+def _rows_and_targets(
+    invocation: Invocation,
+) -> tuple[list[InvokeOperation], list[OperationTarget]]:
+    """Return the operations that have an outcome, and the values or spaces that they are about."""
+    rows: list[InvokeOperation] = []
+    targets: list[OperationTarget] = []
+    for capability in invocation.capabilities:
+        row = row_of(capability.ability)
+        resource = capability.resource
+        is_usage = row is READ_SPACE and is_about_spaces(resource)
+        if is_usage and len(invocation.capabilities) > 1:
+            continue  # a read of the usage has an effect only in a token of its own (Q36)
+        if row is not None and row.about(resource):
+            rows.append(row)
+            if isinstance(resource, SpaceResource):
+                targets.append(OperationTarget(resource.space, resource.path or ""))
+    return rows, targets
 
 
 def _row_that_takes_all(rows: Sequence[InvokeOperation]) -> InvokeOperation | None:
