@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 from live_processes import is_readable, started_by
@@ -76,8 +77,15 @@ class Restarted:
 
     def read(self, expected: bytes) -> None:
         """Read exactly these bytes of standard output."""
-        assert self.process.stdout is not None
-        stream, seen = self.process.stdout.fileno(), b""
+        self._read(self.process.stdout, expected)
+
+    def is_told(self, expected: bytes) -> None:
+        """Read exactly these bytes of standard error."""
+        self._read(self.process.stderr, expected)
+
+    def _read(self, source: IO[bytes] | None, expected: bytes) -> None:
+        assert source is not None
+        stream, seen = source.fileno(), b""
         while len(seen) < len(expected):
             assert is_readable(stream, PATIENCE_S), seen
             piece = os.read(stream, len(expected) - len(seen))
@@ -88,7 +96,9 @@ class Restarted:
     def end(self) -> int:
         """Wait for the end, and return the exit status. Nothing else was printed."""
         assert self.process.stdout is not None
-        assert self.process.stdout.read() == b""
+        stream = self.process.stdout.fileno()
+        assert is_readable(stream, PATIENCE_S)
+        assert os.read(stream, 100) == b""
         return self.process.wait(PATIENCE_S)
 
 
@@ -175,7 +185,7 @@ def test_CL9_a_command_that_is_stopped(tmp_path: Path) -> None:
         run.read(b"got 15;")
         run.type(b"q")
         assert run.end() == 7
-        assert run.process.stderr is not None and run.process.stderr.read() == b"closed\n"
+        run.is_told(b"closed\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
@@ -185,8 +195,7 @@ def test_CL8_a_signal_ends_the_restarts(number: signal.Signals, tmp_path: Path) 
         run.read(b"***;")
         run.process.send_signal(number)
         run.read(b"got %d;" % number)
-        assert run.process.stderr is not None
-        assert run.process.stderr.read(7) == b"closed\n"
+        run.is_told(b"closed\n")
         run.news(b"r")
         run.type(b"q")
         assert run.end() == 7
