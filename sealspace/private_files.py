@@ -21,6 +21,8 @@ from .printable import printable
 
 _Content = bytes | Iterable[bytes]
 """A file's content, all at once or piece by piece."""
+_NOT_REGULAR = errno.ENODEV
+"""Error number of `read_foreign` for pipes and devices."""
 DRAFTS = ".*.new"
 """Pattern of the temporary files; a crash leaves them behind."""
 
@@ -58,6 +60,21 @@ def read_bounded(path: Path, *, most_bytes: int) -> bytes:
         return stream.read(most_bytes + 1)
 
 
+def read_foreign(path: Path, *, most_bytes: int) -> bytes:
+    """Read a file that somebody else made.
+
+    At most `most_bytes` + 1 bytes are read, as in `read_bounded`. Links are followed. Raises
+    OSError for anything but a regular file; opening a named pipe would wait for ever.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+        mode = os.fstat(stream.fileno()).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if not stat.S_ISREG(mode):
+            raise OSError(_NOT_REGULAR, "it is not a regular file")
+        return stream.read(most_bytes + 1)
+
+
 def read_setting(path: Path, what: str, refused: type[SealspaceError], *, most_bytes: int) -> bytes:
     """Read a file chosen by the user.
 
@@ -76,6 +93,8 @@ def read_setting(path: Path, what: str, refused: type[SealspaceError], *, most_b
 def file_fault(path: object, number: int | None) -> tuple[str, str]:
     """Return the reason of an operating system error about a path, and the next step."""
     step = f"ls -ld {printable(str(path))}"
+    if number == _NOT_REGULAR:
+        return "it is a pipe or a device, not a regular file", "save its contents to a file first"
     if number == errno.EISDIR:
         return "it is a folder", f"name a file in it: {printable(str(path))}/FILE"
     if number == errno.EEXIST:

@@ -22,6 +22,7 @@ from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS
 from sealspace.apps.backends import ValidWindow, Verified
 from sealspace.documents.published import Published
 from sealspace.errors import BackendNotProven, CollateralNeeded
+from sealspace.private_files import file_fault, read_foreign
 
 from .attestation_errors import AttestationError, CollateralUnusable, MalformedCertificate
 from .certificates import SIMULATED_FMSPC, PlatformCa
@@ -102,14 +103,14 @@ class CollateralFolder:
         documents = []
         for path in sorted(self._folder.glob("*.json")):
             try:
-                with path.open("rb") as stream:
-                    # One byte more than allowed, so that the parser refuses a longer document.
-                    documents.append(stream.read(MAX_COLLATERAL_BYTES + 1))
+                # One byte more than allowed is read, so that the parser refuses a longer document.
+                documents.append(read_foreign(path, most_bytes=MAX_COLLATERAL_BYTES))
             except OSError as error:
+                reason, step = file_fault(path, error.errno)
                 raise CollateralNeeded(
-                    f"cannot read {path}: {error.strerror or 'unreadable'}",
+                    f"cannot read {path}: {reason}",
                     problem="collateral-malformed",
-                    hint=f"ls -l {path}",
+                    hint=step,
                 ) from error
         return documents
 

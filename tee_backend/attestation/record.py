@@ -42,7 +42,7 @@ from encryption_network.network_errors import InvalidCanonicalJson
 from encryption_network.policy import REGISTERS, Evidence, Policy
 from sealspace.errors import SealspaceError
 from sealspace.printable import printable
-from sealspace.private_files import file_fault, make_file, read_bounded
+from sealspace.private_files import file_fault, make_file, read_foreign
 
 from .attestation_errors import AttestationError, QuoteRefused
 from .collateral import MAX_COLLATERAL_BYTES, parse_collateral
@@ -413,7 +413,7 @@ def _read_record(folder: Path) -> _Record:
 def _read(folder: Path, name: str, most_bytes: int) -> bytes:
     path = folder / name
     try:
-        data = read_bounded(path, most_bytes=most_bytes)
+        data = read_foreign(path, most_bytes=most_bytes)
     except OSError as error:
         reason, _ = file_fault(path, error.errno)
         raise RecordInvalid(f"cannot read {printable(str(path))}: {reason}", file=name) from None

@@ -13,10 +13,17 @@ import click
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy, time_text
 from capabilities.strict_json import JsonObject
 from sealspace.cli.exit_status import FAILED
-from sealspace.cli.options.paths import FOLDER, NEW_FOLDER, file_option, require_readable
-from sealspace.cli.terminal import confirm, print_lines, print_result, tell, yes_option
+from sealspace.cli.options.paths import FOLDER, NEW_FOLDER, file_option
+from sealspace.cli.terminal import (
+    confirm,
+    print_error,
+    print_lines,
+    print_result,
+    tell,
+    yes_option,
+)
 from sealspace.errors import CollateralNeeded
-from sealspace.private_files import file_fault
+from sealspace.private_files import file_fault, read_foreign
 from sealspace.service.command_errors import ConfigurationError
 
 from ..attestation.attestation_errors import AttestationError, CollateralUnusable
@@ -117,7 +124,13 @@ def record(
         {"folder": str(folder), "verdict": verdict, "identifying": {**parts}},
         (f"recorded in {folder}", *_verdict_lines("now", verdict)),
     )
-    return 0 if verdict["accepted"] is True else FAILED
+    if verdict["accepted"] is True:
+        return 0
+    print_error(
+        "the quote in the record is refused",
+        f"do not grant secrets to this machine; `sealspace attest replay {folder}` judges it again",
+    )
+    return FAILED
 
 
 def _quoted(
@@ -149,9 +162,12 @@ def _kept_answer(answer: Path | None) -> Quoted:
 
     if answer is None:
         raise click.UsageError("missing option --answer FILE")
-    require_readable(answer)
-    with answer.open("rb") as stream:
-        parsed = parse_guest_answer(stream.read(MAX_ANSWER_BYTES + 1))
+    try:
+        data = read_foreign(answer, most_bytes=MAX_ANSWER_BYTES)
+    except OSError as error:
+        reason, step = file_fault(answer, error.errno)
+        raise ConfigurationError(f"cannot read {answer}: {reason}", hint=step) from None
+    parsed = parse_guest_answer(data)
     if parsed.quote is None:
         raise ConfigurationError(
             f"{answer} has no quote", hint="keep the whole answer of the guest agent"

@@ -13,10 +13,11 @@ Example:
     measured = measure(read_inputs(Path("published")))
 """
 
+from os.path import lexists
 from pathlib import Path
 
 from sealspace.printable import printable
-from sealspace.private_files import file_fault, read_bounded
+from sealspace.private_files import file_fault, read_foreign
 
 from ..attestation.event_log_claims import KeyProvider
 from ..evidence.dstack import MAX_ANSWER_BYTES
@@ -108,7 +109,7 @@ def _read_firmware(path: Path | None) -> FirmwareMrtd | None:
 def _read_image(folder: Path) -> ImageDescription | None:
     """Read the description of the image, which has two files."""
     paths = (folder / DOCUMENT_NAME, folder / CHECKSUMS_NAME)
-    present = [path for path in paths if path.exists()]
+    present = [path for path in paths if lexists(path)]
     if not present:
         return None
     if len(present) == 1:
@@ -129,7 +130,8 @@ def _only(folder: Path, names: tuple[str, ...], what: str) -> Path:
 
 def _optional(folder: Path, names: tuple[str, ...], what: str) -> Path | None:
     """Return the file of a kind in a folder, or None."""
-    found = [folder / name for name in names if (folder / name).exists()]
+    # A link to nothing counts: the file that it stands for is missing.
+    found = [folder / name for name in names if lexists(folder / name)]
     if len(found) > 1:
         raise _incomplete(folder, f"it has more than one {what}: {_listed(found)}")
     return found[0] if found else None
@@ -141,7 +143,7 @@ def _listed(paths: tuple[Path, ...] | list[Path]) -> str:
 
 def _read(path: Path, most_bytes: int) -> bytes:
     try:
-        return read_bounded(path, most_bytes=most_bytes)
+        return read_foreign(path, most_bytes=most_bytes)
     except OSError as error:
         reason, step = file_fault(path, error.errno)
         raise MeasurementRefused(

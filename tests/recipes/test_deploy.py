@@ -4,6 +4,7 @@ The image is built and run by hand: `make test-image`. No service is started as 
 it; `test_caddy.py` runs Caddy and a node with its settings.
 """
 
+import copy
 import fnmatch
 import io
 import os
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from compose_schema import COMPOSE_SCHEMA, COMPOSE_SCHEMA_ABSENT, compose_faults
 from containerfile import Instruction, read_containerfile
 from patience import PATIENCE_S
 from tests_support import PACKAGES, REPOSITORY
@@ -131,6 +133,16 @@ def test_compose_takes_the_file(tmp_path: Path) -> None:
     assert services["caddy"]["environment"]["SEALSPACE_SITE"] == "node.example"
     assert services["caddy"]["image"] == "caddy@sha256:cd"
     assert services["node"]["build"]["args"] == {"DIGEST": "sha256:ab"}
+
+
+@pytest.mark.skipif(COMPOSE_SCHEMA is None, reason=COMPOSE_SCHEMA_ABSENT)
+def test_the_file_follows_the_specification() -> None:
+    """The compose file follows the schema of the Compose specification; a misspelt member does
+    not."""
+    assert compose_faults(COMPOSE) == []
+    misspelt = copy.deepcopy(COMPOSE)
+    misspelt["services"]["node"]["read_onyl"] = True
+    assert len(compose_faults(misspelt)) == 1
 
 
 def test_services_are_confined() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from compose_schema import COMPOSE_SCHEMA, COMPOSE_SCHEMA_ABSENT, compose_faults
 from deviating_platform import SimulatedPlatform
 from patience import PATIENCE_S
 from running_node import RunningNode
@@ -132,6 +133,14 @@ def test_compose_takes_the_files(role: str, tmp_path: Path) -> None:
         timeout=PATIENCE_S,
     )
     assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.skipif(COMPOSE_SCHEMA is None, reason=COMPOSE_SCHEMA_ABSENT)
+@pytest.mark.parametrize("role", ROLES)
+def test_packed_files_follow_the_specification(role: str) -> None:
+    """The compose file in each packed file follows the schema of the Compose specification."""
+    compose = yaml.safe_load(json.loads(packed(role))["docker_compose_file"])
+    assert compose_faults(compose) == []
 
 
 @pytest.mark.skipif(ANALYSE is None, reason="systemd-analyze is not installed")

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from strange_files import REASONS, replaced
 
 from sealspace.cli.root import main
 
+DEBUG_AT = 168  # the first byte of the attributes of the trust domain, in a quote of version 4
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -64,6 +66,50 @@ def test_a_changed_file(command: Command, tmp_path: Path) -> None:
     status, out, err = command("attest", "replay", "proof", *TRUST)
     assert (status, out) == (12, "")
     assert "quote.bin was changed" in err
+
+
+@pytest.mark.parametrize("name", ["quote.bin", "collateral.json", "event-log.json", "record.json"])
+@pytest.mark.parametrize("kind", REASONS)
+def test_files_of_a_stranger(command: Command, tmp_path: Path, name: str, kind: str) -> None:
+    """A record with a pipe, a device, a link to nothing, a folder or a file of 100 MB is refused at
+    once, by the file's name (AT70)."""
+    command(*RECORD, *TRUST, "--yes")
+    replaced(tmp_path / "proof" / name, kind)
+    status, out, err = command("attest", "replay", "proof", *TRUST)
+    assert (status, out) == (12, "")
+    assert name in err and REASONS[kind] in err and "next: " in err
+
+
+@pytest.mark.parametrize("kind", REASONS)
+def test_an_answer_of_a_stranger(command: Command, tmp_path: Path, kind: str) -> None:
+    """A kept answer that is no regular file, or too long, is refused before anything is written."""
+    replaced(tmp_path / "answer", kind)
+    status, out, err = command("attest", "record", "proof", "--answer", "answer", *TRUST, "--yes")
+    assert status in (2, 12) and out == ""
+    assert REASONS[kind] in err and "next: " in err
+    assert not (tmp_path / "proof").exists()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "link", "folder"])
+def test_collateral_of_a_stranger(command: Command, tmp_path: Path, kind: str) -> None:
+    """A folder of collateral with anything but readable files is refused, by the file's name."""
+    replaced(tmp_path / "tee" / "collateral" / "a.json", kind)
+    status, out, err = command(*RECORD, *TRUST, "--yes")
+    assert (status, out) == (13, "")
+    assert "a.json" in err and REASONS[kind] in err and "next: " in err
+
+
+def test_a_record_of_a_refused_quote(command: Command, tmp_path: Path) -> None:
+    """A quote that is refused is recorded with its verdict; the status is 1, with the next step."""
+    status, _, err = command(*RECORD, *TRUST, "--yes")
+    assert status == 0, err
+    quote = bytearray((tmp_path / "proof" / "quote.bin").read_bytes())
+    quote[DEBUG_AT] |= 1
+    (tmp_path / "answer").write_text(json.dumps({"quote": quote.hex()}))
+    kept = ("--answer", "answer", "--collateral", "tee/collateral")
+    status, out, err = command("attest", "record", "debug", *kept, *TRUST, "--yes")
+    assert status == 1 and "refused: quote (td-attributes)" in out
+    assert "next: do not grant secrets to this machine" in err
 
 
 def test_nothing_is_kept_without_an_answer(command: Command, tmp_path: Path) -> None:

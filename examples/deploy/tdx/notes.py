@@ -4,8 +4,8 @@
     QUOTES=tsm python notes.py           # in a bare TDX guest, as root: quotes of the kernel
     QUOTES=agent.sock python notes.py    # with a guest agent on another socket, or a simulated one
 
-`SEALSPACE_NODE` is the address of the node, `SEALSPACE_DATA` a folder for grants, and the backend
-listens on `HOST` and `PORT`.
+`SEALSPACE_NODE` is the address of the node, `SEALSPACE_DATA` a folder for grants (default:
+`notes-data`), and the backend listens on `HOST` and `PORT`.
 """
 
 import logging
@@ -23,7 +23,7 @@ from tee_backend.evidence.source import EvidenceSource, KeySource
 from tee_backend.evidence.tsm import TsmSource
 
 NODE = os.environ.get("SEALSPACE_NODE", "http://127.0.0.1:8000")
-DATA = Path(os.environ.get("SEALSPACE_DATA", "data"))
+DATA = Path(os.environ.get("SEALSPACE_DATA", "notes-data"))
 QUOTES = os.environ.get("QUOTES", "dstack")
 HOST = os.environ.get("HOST", "127.0.0.1")
 PORT = int(os.environ.get("PORT", "8080"))

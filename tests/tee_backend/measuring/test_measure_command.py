@@ -14,6 +14,7 @@ from deviating_log import mint_event_log
 from deviating_platform import SimulatedPlatform
 from made_firmware import expected_mrtd
 from published_folder import COMPOSE, PublishedFolder, boot_events, replayed
+from strange_files import REASONS, replaced
 
 from capabilities.clock_and_entropy import SystemClock
 from encryption_network.policy import Measurements, parse_policy
@@ -39,6 +40,22 @@ def command(
         return status, output.out, output.err
 
     return run
+
+
+@pytest.mark.parametrize("name", ["app-compose.json", "quote.json", "firmware.fd"])
+@pytest.mark.parametrize("kind", REASONS)
+def test_files_of_a_stranger(
+    published: PublishedFolder, machine: SimulatedPlatform, command: Command, name: str, kind: str
+) -> None:
+    """A folder with a pipe, a device, a link to nothing, a folder or a file of 100 MB in the place
+    of a file is refused at once, with the next step."""
+    folder = published.write(machine)
+    replaced(folder / name, kind)
+    status, out, err = command("backend", "measure", str(folder))
+    assert (status, out) == (12, "")
+    assert "next: " in err
+    # firmware is read to its limit; what is longer has no table
+    assert REASONS[kind] in err or (name == "firmware.fd" and kind == "long")
 
 
 def test_the_list_and_the_policy(
