@@ -48,7 +48,7 @@ def test_files_of_a_stranger(
     published: PublishedFolder, machine: SimulatedPlatform, command: Command, name: str, kind: str
 ) -> None:
     """A folder with a pipe, a device, a link to nothing, a folder or a file of 100 MB in the place
-    of a file is refused at once, with the next step."""
+    of a file is refused at once, with the next step (AT65)."""
     folder = published.write(machine)
     replaced(folder / name, kind)
     status, out, err = command("backend", "measure", str(folder))
