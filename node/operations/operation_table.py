@@ -27,7 +27,7 @@ from capabilities.abilities import (
 from capabilities.capability_errors import WrongKind
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import OpaqueResource, Resource, SpaceResource
-from capabilities.tokens import Invocation
+from capabilities.tokens import Capability, Invocation
 
 from ..counts import Operation
 from ..refusal import Refusal
@@ -266,7 +266,16 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
     Does not check:
         Whether the token is authorised or was used before; the run checks that in its first read.
     """
-    rows, targets = _rows_and_targets(invocation)
+    rows: list[InvokeOperation] = []
+    targets: list[OperationTarget] = []
+    is_alone = len(invocation.capabilities) == 1
+    for capability in invocation.capabilities:
+        row = _outcome_of(capability, is_alone=is_alone)
+        resource = capability.resource
+        if row is not None:
+            rows.append(row)
+            if isinstance(resource, SpaceResource):
+                targets.append(OperationTarget(resource.space, resource.path or ""))
     # A decrypt request is recognised before this check (I6). The check would reject it, because it
     # also has a route of its own (T12).
     if OPEN_KEY not in rows:
@@ -300,23 +309,17 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
     return Plan(row=row, operation=row.operation, run=row.run, request=request)
 
 
-def _rows_and_targets(
-    invocation: Invocation,
-) -> tuple[list[InvokeOperation], list[OperationTarget]]:
-    """Return the operations that have an outcome, and the values or spaces that they are about."""
-    rows: list[InvokeOperation] = []
-    targets: list[OperationTarget] = []
-    for capability in invocation.capabilities:
-        row = row_of(capability.ability)
-        resource = capability.resource
-        is_usage = row is READ_SPACE and is_about_spaces(resource)
-        if is_usage and len(invocation.capabilities) > 1:
-            continue  # a read of the usage has an effect only in a token of its own (Q36)
-        if row is not None and row.about(resource):
-            rows.append(row)
-            if isinstance(resource, SpaceResource):
-                targets.append(OperationTarget(resource.space, resource.path or ""))
-    return rows, targets
+def _outcome_of(capability: Capability, *, is_alone: bool) -> InvokeOperation | None:
+    """Return the operation that a capability requests, or None if it has no effect.
+
+    `is_alone` tells whether the token has no other capability.
+    """
+    row = row_of(capability.ability)
+    if row is None or not row.about(capability.resource):
+        return None
+    if row is READ_SPACE and is_about_spaces(capability.resource) and not is_alone:
+        return None  # the usage of a space is read only by a token of its own (Q36)
+    return row
 
 
 def _row_that_takes_all(rows: Sequence[InvokeOperation]) -> InvokeOperation | None:

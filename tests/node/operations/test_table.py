@@ -87,7 +87,7 @@ async def test_one_value(asking: Asking, name: str) -> None:
         ("tinycloud.kv/get", "urn:x"),
         (READ, "/capabilities/all?x"),
         (READ, "/capabilities/all/"),
-        ("tinycloud.space/info", "/space"),
+        ("tinycloud.space/info", "/space?x=1"),
         ("tinycloud.space/list", "/space/a"),
         ("tinycloud.sql/read", "/kv/a"),
         ("tinycloud.duckdb/read", "/sql/a"),
