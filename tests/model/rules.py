@@ -428,7 +428,7 @@ class Model:
         keys = [
             key
             for key, value in self.values[row.space].items()
-            if value is not None and key.startswith(prefix)
+            if value is not None and _is_listed(key, prefix)
         ]
         keys = sorted(keys, key=str.encode)  # Q32
         if OWNERS[row.space] != step.signer:  # Q15
@@ -499,3 +499,8 @@ def _misplaced(step: Call, verbs: list[str]) -> Iterable[str]:
 def tag_of(value: str) -> str:
     """Return the entity tag that a condition's value stands for."""
     return etag_of(int(value[1:])) if value.startswith("v") else value
+
+
+def _is_listed(key: str, prefix: str) -> bool:
+    """Return whether a list by a prefix has a key: by whole segments (M61)."""
+    return not prefix or key == prefix or key.startswith(f"{prefix.removesuffix('/')}/")
