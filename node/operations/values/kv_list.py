@@ -141,7 +141,12 @@ def _granted_part(call: Call, target: OperationTarget) -> _GrantedPart:
         return "path"
     if call.invocation.invoker == target.space.owner:  # both are canonical (R1, P4)
         return "tree"
-    return "tree" if _granted_resources(call, asked, caveats) else "nothing"
+    granted = _granted_resources(call, asked, caveats)
+    if not granted:
+        return "nothing"
+    # An empty path that is present covers no other path, unlike an absent one (X3).
+    is_of_empty_path = target.path == "" and all(_is_of(one, target) for one in granted)
+    return "path" if is_of_empty_path or (selection is not None and not target.path) else "tree"
 
 
 def _conditions_of(call: Call, target: OperationTarget) -> Caveats:
