@@ -140,6 +140,22 @@ def test_TM2_the_team_owns_the_network(world: Any) -> None:
     assert world.reason_of(world.with_facts(request, links=links)) == "chain"
 
 
+@pytest.mark.parametrize(("role", "reason"), [("admin", ""), ("reader", "no_policy")])
+def test_TM6_the_list_of_an_admin_counts(world: Any, role: Any, reason: str) -> None:
+    """A list that an admin's wallet signed counts as the team's, and no other member's does."""
+    membership = world.member(role, wallet=world.ADMIN)
+    grant = world.sign_in(
+        world.backend,
+        read=False,
+        wallet=world.ADMIN,
+        parents=[membership],
+        policies=[world.LIST],
+        lifetime_s=3600,
+    )
+    request = world.request(world.backend, [grant], evidence=world.evidence(world.backend))
+    assert world.reason_of(request) == reason
+
+
 @pytest.mark.parametrize("beside", ["another sign-in", "a passed-on right"])
 def test_TM4_the_paths_narrow_what_is_no_request_as_a_member(world: Any, beside: str) -> None:
     """In mode `off`, too, a membership gives the keys of its own secrets alone (TM4)."""
