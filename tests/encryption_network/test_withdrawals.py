@@ -105,6 +105,20 @@ def test_evidence_that_may_conceal_its_application(world: Any) -> None:
     )
 
 
+def test_RC20_a_receiver_beside_the_chain_is_a_party(world: Any) -> None:
+    """A key that received a cited grant and signed nothing is refused, too."""
+    received = world.sign_in(world.other, read=False)
+    sign_in = world.sign_in(world.session)
+    grant = world.grant(world.session, world.backend.did, parents=[sign_in], policies=[world.LIST])
+    beside = world.grant(world.session, world.backend.did, parents=[received], att={})
+    evidence = world.evidence(world.backend)
+    assert world.reason_of(world.request(world.backend, [grant, beside], evidence=evidence)) == ""
+    world.withdrawals = Withdrawals(dids=frozenset({Principal(world.other.did)}))
+    request = world.request(world.backend, [grant, beside], evidence=evidence)
+    assert world.reason_of(request) == "withdrawn"
+    assert world.reason_of(world.request(world.backend, [grant], evidence=evidence)) == ""
+
+
 def test_a_withdrawn_session_is_nobody_in_person(world: Any) -> None:
     """A withdrawn DID is refused in person too; its row is among the checks (RC20, RC21)."""
     sign_in = world.sign_in(world.session)
