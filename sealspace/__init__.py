@@ -8,6 +8,7 @@ one module of this package never loads the HTTP library.
 
 The services of a client, each a class of its own:
     client.kv(space): Kv. Values: singly or in batches, as streams, under conditions.
+    client.replica(folder, prefix): Replica. A durable local copy of values.
     client.sql(database): Sql. SQLite databases: queries, changes in transactions, copies.
     client.secrets(): Secrets. Named texts or bytes, encrypted in this process.
     client.sharing: Sharing. Secrets that people share with each other.
@@ -73,6 +74,7 @@ _PLACES = {
     "encode_portable": "wire.portable",
     "Programs": "apps.programs",
     "Receipts": "receipts",
+    "Replica": "apps.replica",
     "Runners": "apps.runners",
     "Secret": "secrets",
     "Secrets": "secrets",

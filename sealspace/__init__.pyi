@@ -5,6 +5,7 @@ from sealspace.apps.backends import Backends as Backends
 from sealspace.apps.contacts import Contacts as Contacts
 from sealspace.apps.key_rotation import KeyRotation as KeyRotation
 from sealspace.apps.programs import Programs as Programs
+from sealspace.apps.replica import Replica as Replica
 from sealspace.apps.runners import Runners as Runners
 from sealspace.apps.sharing import Sharing as Sharing
 from sealspace.apps.team_moves import TeamMoves as TeamMoves
@@ -70,6 +71,7 @@ __all__ = [
     "Programs",
     "PublicKv",
     "Receipts",
+    "Replica",
     "Runners",
     "SealspaceError",
     "Secret",

@@ -1,4 +1,4 @@
-"""Exceptions for failed requests and failed encryption.
+"""Exceptions for failed requests, failed encryption and local copies.
 
 `sealspace.errors` exports all of these classes.
 """
@@ -602,3 +602,75 @@ class InvalidSecretPayload(EncryptionError):
 
     code = "invalid-secret-payload"
     default_hint = "ask the owner to store the secret again with a current client"
+
+
+class ReplicaError(SealspaceError):
+    """The base class of errors about local copies."""
+
+    code = "replica"
+    default_hint = "delete the copy's folder, and sync again"
+
+
+class SourceChanged(ReplicaError):
+    """The copy belongs to another node, space or prefix."""
+
+    code = "source-changed"
+    default_hint = "use another folder for this source, or find out why the node's identity differs"
+
+
+class ReplicaExpired(ReplicaError):
+    """The right to read the copy has ended, or has not begun."""
+
+    code = "replica-expired"
+    default_hint = "get a new delegation, and sync; also check this machine's clock"
+
+
+class ReplicaRevoked(ReplicaError):
+    """A delegation was revoked, so the copy was deleted and stays blocked."""
+
+    code = "replica-revoked"
+    default_hint = "ask the owner for a new delegation, delete the copy's folder, and sync again"
+
+
+class ReplicaCorrupt(ReplicaError):
+    """The copy's file was changed, or has another format or version."""
+
+    code = "replica-corrupt"
+    default_hint = "delete the copy's folder, and sync again"
+
+
+class ReplicaInUse(ReplicaError):
+    """Another process, or another object of this one, uses the copy."""
+
+    code = "replica-in-use"
+    default_hint = "close the other user of the copy, or use another folder"
+
+
+class ReplicaUnusable(ReplicaError):
+    """The copy's folder or disk cannot be used."""
+
+    code = "replica-unusable"
+    default_hint = "use a folder of your own with mode 700, on a disk with free space"
+
+
+class ReplicaFull(ReplicaError):
+    """The copy would be larger than allowed. Nothing of the page was stored."""
+
+    code = "replica-full"
+    default_hint = "raise `max_bytes`, or copy a longer prefix"
+
+
+class ReplicaIncomplete(ReplicaError):
+    """The value has changed or vanished while it was copied, so it is not stored yet."""
+
+    code = "replica-incomplete"
+    default_hint = "sync again"
+
+
+class ClockWentBack(ReplicaError):
+    """The clock shows a time before the last one that the copy has seen."""
+
+    code = "clock-went-back"
+    default_hint = (
+        "correct this machine's clock; if it was wrong before, delete the copy's folder, and sync"
+    )

@@ -13,6 +13,7 @@ Example:
 import asyncio
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from capabilities.capability_errors import InvalidIdentifier
@@ -35,6 +36,7 @@ from .secrets import SECRETS_SPACE, Secrets
 from .session import DEFAULT_NETWORK, Grant, Session, space_of
 from .wallets import AnyWallet, wallet_of
 from .wire.caller import Caller, NodeInfo
+from .wire.changes import DEFAULT_POLL_S, Feed
 from .wire.token_line import (
     NODE_VARIABLE,
     TOKEN_VARIABLE,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from .apps.contacts import Contacts
     from .apps.key_rotation import KeyRotation
     from .apps.programs import Programs
+    from .apps.replica import Replica
     from .apps.runners import Runners
     from .apps.sharing import Sharing
     from .apps.team_moves import TeamMoves
@@ -63,6 +66,8 @@ if TYPE_CHECKING:
     from .sql import Sql
     from .wire.sign_in import SignIn
 
+MAX_REPLICA_BYTES = 1 << 30
+"""Default limit for the keys, metadata and values of a local copy."""
 _NONCE_BYTES = 32
 
 
@@ -450,6 +455,55 @@ class Client:
             ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
         """
         return Kv(self._caller, self.session.chosen_space(space))
+
+    def replica(
+        self,
+        folder: str | Path,
+        prefix: str,
+        *,
+        space: str | None = None,
+        max_bytes: int = MAX_REPLICA_BYTES,
+        retention_grant: str | None = None,
+        allow_envelopes: bool = False,
+        limit: int = 100,
+        poll_s: float = DEFAULT_POLL_S,
+    ) -> "Replica":
+        """Open a durable local copy of the values below a prefix, or create an empty one.
+
+        The session needs `tinycloud.kv/sync` and `tinycloud.kv/get` on the prefix.
+
+        Args:
+            folder: for this copy alone; created with mode 700 if it does not exist.
+            prefix: whole segments: `notes` is this key and all below `notes/`. Not empty.
+            space: as in `kv`.
+            max_bytes: limit for the keys, metadata and values together.
+            retention_grant: cid of a delegation of `tinycloud.kv/retain`, which allows reading the
+                copy for some time after the right to read has ended.
+            allow_envelopes: copy secrets too, as the envelopes that the node stores.
+            limit: a page ends with the commit that reaches this number of changes, 1 to 1000.
+            poll_s: seconds between the requests of `follow` if the node has no place to wait.
+        Raises:
+            InvalidInput: an argument is not valid, or the prefix is one of secrets.
+            SourceChanged: the folder has the copy of another space or prefix.
+            ReplicaInUse: the copy is open elsewhere.
+            ReplicaCorrupt: its file is damaged, or of another version.
+            ReplicaUnusable: other users have access to the folder, or the disk fails.
+            ClockWentBack: the clock shows a time before the last one that the copy has seen.
+            ClientNotReady: as in `kv`.
+        """
+        from .apps.replica import open_replica
+
+        feed = Feed(
+            caller=self._caller,
+            space=self.session.chosen_space(space),
+            prefix=prefix,
+            limit=limit,
+            poll_s=poll_s,
+            retention_grant=retention_grant,
+        )
+        return open_replica(
+            self._caller, feed, folder, max_bytes=max_bytes, allow_envelopes=allow_envelopes
+        )
 
     def sql(self, database: str = "default", *, space: str | None = None) -> "Sql":
         """Return an object for using an SQLite database of a space.

@@ -69,6 +69,16 @@
     ├── DatasetInvalid                 an encrypted data set or its key is not valid
     ├── CallRefused                    a call to a runner is not authorised
     ├── RecoveredKeyMismatch           shares give another key than the stated owner's
+    ├── ReplicaError                   a local copy cannot be used
+    │   ├── SourceChanged              it is of another node, space or prefix
+    │   ├── ReplicaExpired             the right to read it has ended
+    │   ├── ReplicaRevoked             the right to read it was revoked
+    │   ├── ReplicaCorrupt             its file was changed, or is of another version
+    │   ├── ReplicaInUse               another process uses it
+    │   ├── ReplicaUnusable            its folder or disk does not allow it
+    │   ├── ReplicaFull                more bytes than were allowed
+    │   ├── ReplicaIncomplete          the value is not stored yet
+    │   └── ClockWentBack              the time is before the last one seen
     └── EncryptionError
         ├── NetworkNotFound
         ├── NetworkNotActive           (state)

@@ -47,6 +47,7 @@ _OWN = {
     "Programs": "services",
     "PublicKv": "services",
     "Receipts": "services",
+    "Replica": "services",
     "Runners": "services",
     "Secrets": "services",
     "Sharing": "services",

@@ -31,6 +31,7 @@ from sealspace.sync.services import Kv as Kv
 from sealspace.sync.services import Programs as Programs
 from sealspace.sync.services import PublicKv as PublicKv
 from sealspace.sync.services import Receipts as Receipts
+from sealspace.sync.services import Replica as Replica
 from sealspace.sync.services import Runners as Runners
 from sealspace.sync.services import Secrets as Secrets
 from sealspace.sync.services import Sharing as Sharing
@@ -72,6 +73,7 @@ __all__ = [
     "Programs",
     "PublicKv",
     "Receipts",
+    "Replica",
     "Runners",
     "SealspaceError",
     "Secret",

@@ -1,5 +1,6 @@
 # Generated from the asynchronous classes by tools/sync_stubs.py; write it anew with `make pages`.
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
 
 from capabilities.clock_and_entropy import Clock, Entropy
@@ -19,6 +20,7 @@ from sealspace.sync.services import (
     Programs,
     PublicKv,
     Receipts,
+    Replica,
     Runners,
     Secrets,
     Sharing,
@@ -207,6 +209,42 @@ class Client:
         Raises:
             InvalidInput: the text is neither a name nor an id.
             ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
+        """
+
+    def replica(
+        self,
+        folder: str | Path,
+        prefix: str,
+        *,
+        space: str | None = None,
+        max_bytes: int = ...,
+        retention_grant: str | None = None,
+        allow_envelopes: bool = False,
+        limit: int = 100,
+        poll_s: float = ...,
+    ) -> Replica:
+        """Open a durable local copy of the values below a prefix, or create an empty one.
+
+        The session needs `tinycloud.kv/sync` and `tinycloud.kv/get` on the prefix.
+
+        Args:
+            folder: for this copy alone; created with mode 700 if it does not exist.
+            prefix: whole segments: `notes` is this key and all below `notes/`. Not empty.
+            space: as in `kv`.
+            max_bytes: limit for the keys, metadata and values together.
+            retention_grant: cid of a delegation of `tinycloud.kv/retain`, which allows reading the
+                copy for some time after the right to read has ended.
+            allow_envelopes: copy secrets too, as the envelopes that the node stores.
+            limit: a page ends with the commit that reaches this number of changes, 1 to 1000.
+            poll_s: seconds between the requests of `follow` if the node has no place to wait.
+        Raises:
+            InvalidInput: an argument is not valid, or the prefix is one of secrets.
+            SourceChanged: the folder has the copy of another space or prefix.
+            ReplicaInUse: the copy is open elsewhere.
+            ReplicaCorrupt: its file is damaged, or of another version.
+            ReplicaUnusable: other users have access to the folder, or the disk fails.
+            ClockWentBack: the clock shows a time before the last one that the copy has seen.
+            ClientNotReady: as in `kv`.
         """
 
     def sql(self, database: str = "default", *, space: str | None = None) -> Sql:

@@ -1,7 +1,7 @@
 """Synchronous versions of the client's services."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import sealspace as aio
 
@@ -24,6 +24,19 @@ class Kv(Bridged, of=aio.Kv):
         # The keys are fetched in pages, because each switch to the client's thread takes 80 µs.
         for page in self.pages(*args, **kwargs):
             yield from page.keys
+
+
+class Replica(Bridged, of=aio.Replica):
+    """A durable local copy of the values below a prefix.
+
+    Use `Client.replica` to get an instance. See `sealspace.apps.replica.Replica`.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class PublicKv(Bridged, of=aio.PublicKv):

@@ -1,7 +1,7 @@
 # Generated from the asynchronous classes by tools/sync_stubs.py; write it anew with `make pages`.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from capabilities.clock_and_entropy import Clock, Entropy
 from capabilities.machine_tokens import MachineGrant, OidcTrust
@@ -24,6 +24,7 @@ from sealspace.apps.contacts import StoredContacts
 from sealspace.apps.key_rotation import LookedAt, NeedingValue, Reencrypted, WalletSource
 from sealspace.apps.memberships import TeamMember, TeamMembers
 from sealspace.apps.programs import Active, ProgramManifest, Provenance, Target, Version
+from sealspace.apps.replica import ReplicaState, SyncCounts
 from sealspace.apps.runners import Generation
 from sealspace.apps.sharing import Share, _Wallet
 from sealspace.apps.team_keys import CreatedTeam
@@ -425,6 +426,82 @@ class Kv:
         Raises:
             InvalidInput: the prefix is empty, or the limit is out of range.
             SealspaceError: as `list_page`. Call this again with the last cursor to continue.
+        """
+
+class Replica:
+    """A durable local copy of the values below a prefix.
+
+    Use `Client.replica` to get an instance. See `sealspace.apps.replica.Replica`.
+    """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+    def close(self) -> None:
+        """Close the file. Waits for the end of a run."""
+
+    @property
+    def state(self) -> ReplicaState:
+        """The state of the copy, as far as it was committed."""
+
+    def get(self, key: str) -> Value | None:
+        """Read a value of the copy.
+
+        Returns:
+            The value; None if the copy has no such key.
+        Raises:
+            ReplicaIncomplete: the key is there, but its value is not stored yet.
+            ReplicaExpired, ReplicaRevoked: the right to read has ended.
+            ReplicaCorrupt: the stored value does not match its version.
+            ClockWentBack: the clock shows a time before the last one that was seen.
+            ClientNotReady: the copy was never synced, or is closed (ClientClosed).
+        """
+
+    def metadata(self, key: str) -> Value | None:
+        """Read the version and the metadata of a value of the copy.
+
+        The `body` of the result is empty.
+
+        Returns:
+            The metadata; None if the copy has no such key.
+        Raises:
+            SealspaceError: as `get`, except ReplicaIncomplete.
+        """
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """Yield the keys of the copy below a prefix, in ascending order.
+
+        Keys whose values are not stored yet are included.
+
+        Args:
+            prefix: whole segments: `notes` is this key and all below `notes/`; "": all keys.
+        Raises:
+            SealspaceError: as `get`, except ReplicaIncomplete.
+        """
+
+    def sync(self) -> SyncCounts:
+        """Bring the copy up to date.
+
+        Each page is committed with its cursor, so a later run continues after the last page that
+        was committed, whatever ended the run.
+
+        Raises:
+            SourceChanged: the node is not the one that the copy is from; nothing was sent.
+            ReplicaExpired: the right to read is not valid at the time of this machine's clock.
+            ReplicaRevoked: a delegation was revoked; the values were deleted.
+            ReplicaFull: the copy would be larger than allowed.
+            ReplicaCorrupt, ReplicaUnusable: the file is damaged, or the disk fails.
+            ClockWentBack: the clock shows a time before the last one that was seen.
+            MalformedAnswer: a page is not one of this feed.
+            SealspaceError: as `Kv.changes`; the copy is kept.
+        """
+
+    def follow(self) -> Iterator[SyncCounts]:
+        """Bring the copy up to date, and again whenever a value changes.
+
+        Yields after each run that changed something, and after the first.
+
+        Raises:
+            SealspaceError: as `sync`. Call this again to continue.
         """
 
 class PublicKv:

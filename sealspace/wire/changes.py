@@ -67,6 +67,9 @@ class ChangesPage:
         is_reset: whether everything read before is void: the node cannot tell what has changed
             since the former cursor. This page is the first of a new beginning.
         expires_at: RFC 3339 text: when the right to read ends; None without an end.
+        not_before: RFC 3339 text: when the right to read began; None without a begin (CF9).
+        retain_until: RFC 3339 text: until when a copy may be kept although the right to read has
+            ended; None if it may not (CF10).
     """
 
     changes: tuple[Change, ...]
@@ -74,6 +77,8 @@ class ChangesPage:
     more: bool
     is_reset: bool = False
     expires_at: str | None = None
+    not_before: str | None = None
+    retain_until: str | None = None
 
 
 @frozen
@@ -86,6 +91,8 @@ class Feed:
         prefix: the beginning of the keys, of whole segments; not empty.
         limit: a page ends with the commit that reaches this number of changes, 1 to MAX_CHANGES.
         poll_s: pause after an empty page of a node that does not wait, seconds.
+        retention_grant: cid of the delegation that says how long a copy may be kept; None: none is
+            named (CF10).
     """
 
     caller: Caller
@@ -93,6 +100,7 @@ class Feed:
     prefix: str
     limit: int
     poll_s: float
+    retention_grant: str | None = None
 
 
 class _Change(msgspec.Struct):
@@ -141,14 +149,11 @@ async def follow_changes(
         MalformedAnswer: the answer is not a page of this feed, or the pages do not advance.
         SealspaceError: as `Kv.list_page`.
     """
-    if not feed.prefix:
-        raise InvalidInput("the feed of changes needs a prefix: an empty one is not allowed")
-    if not 1 <= feed.limit <= MAX_CHANGES:
-        raise InvalidInput(f"the limit of changes must be 1 to {MAX_CHANGES}, not {feed.limit}")
-    reader = _Reader(feed, cursor)
+    require_feed(feed)
+    reader = FeedReader(feed, cursor)
     while True:
         page = await reader.read()
-        if page is not None:
+        if page is not None and (page.changes or page.is_reset or reader.is_new):
             yield page
         if reader.is_current and not waits:
             return
@@ -156,12 +161,28 @@ async def follow_changes(
             await asyncio.sleep(feed.poll_s)
 
 
+def require_feed(feed: Feed) -> None:
+    """Check the arguments of a feed before anything is sent.
+
+    Raises:
+        InvalidInput: the prefix is empty, or the limit is out of range.
+    """
+    if not feed.prefix:
+        raise InvalidInput("the feed of changes needs a prefix: an empty one is not allowed")
+    if not 1 <= feed.limit <= MAX_CHANGES:
+        raise InvalidInput(f"the limit of changes must be 1 to {MAX_CHANGES}, not {feed.limit}")
+
+
 @dataclass
-class _Reader:
+class FeedReader:
     """How far a reader of a feed has come.
 
     Attributes:
-        is_current: whether the last page said that nothing more is there.
+        feed: the feed.
+        cursor: where the next page begins; None: at the beginning.
+        is_current: whether the last page said that nothing more is there. The next request then
+            waits for a change.
+        is_new: whether the last page has another cursor than the one before.
         is_reset: whether the next page is the first one after a reset.
         is_pause_due: whether the node was not ready to wait.
         standing: pages in a row that did not advance, although more follows.
@@ -170,12 +191,16 @@ class _Reader:
     feed: Feed
     cursor: str | None
     is_current: bool = False
+    is_new: bool = False
     is_reset: bool = False
     is_pause_due: bool = False
     standing: int = 0
 
     async def read(self) -> ChangesPage | None:
-        """Read the next page; None if it has nothing new, or after a reset."""
+        """Read the next page; None if the node reset the feed, which then begins again.
+
+        Raises the same errors as `follow_changes`.
+        """
         wait_s = _wait_of(self.feed) if self.is_current else 0
         self.is_pause_due = False
         try:
@@ -191,16 +216,14 @@ class _Reader:
         if self.is_reset:
             page = replace(page, is_reset=True)
         self.is_reset = False
-        is_new = page.cursor != self.cursor
+        self.is_new = page.cursor != self.cursor
         self.cursor = page.cursor
         self.is_current = not page.more
-        self.standing = 0 if is_new or self.is_current else self.standing + 1
+        self.standing = 0 if self.is_new or self.is_current else self.standing + 1
         if self.standing >= _MOST_STANDING:
             raise MalformedAnswer("the node's pages of changes do not advance")
         self.is_pause_due = wait_s > 0 and not has_waited and not page.changes
-        if page.changes or page.is_reset or is_new:
-            return page
-        return None
+        return page
 
 
 def _wait_of(feed: Feed) -> int:
@@ -213,6 +236,8 @@ async def _page(feed: Feed, cursor: str | None, *, wait_s: int) -> tuple[Changes
     headers = {"x-tinycloud-limit": str(feed.limit)}
     if cursor is not None:
         headers["x-tinycloud-cursor"] = header_value(cursor)
+    if feed.retention_grant is not None:
+        headers["x-tinycloud-retention-grant"] = header_value(feed.retention_grant)
     if wait_s:
         headers["Prefer"] = f"wait={wait_s}"
     right = space_capability(feed.space, "kv", feed.prefix, KV_SYNC)
@@ -225,7 +250,7 @@ async def _page(feed: Feed, cursor: str | None, *, wait_s: int) -> tuple[Changes
         raise MalformedAnswer("the node's page of changes is of another feed")
     changes: list[Change] = []
     for one in page.changes:
-        if not _is_below(one.key, feed.prefix) or one.deleted != (one.etag is None):
+        if not is_below(one.key, feed.prefix) or one.deleted != (one.etag is None):
             raise MalformedAnswer("the node's page of changes has a change that is not valid")
         changes.append(Change(key=one.key, etag=one.etag, metadata=one.metadata))
     found = ChangesPage(
@@ -233,11 +258,13 @@ async def _page(feed: Feed, cursor: str | None, *, wait_s: int) -> tuple[Changes
         cursor=page.cursor,
         more=page.more,
         expires_at=page.authority.expires_at,
+        not_before=page.authority.not_before,
+        retain_until=page.authority.retain_until,
     )
     return found, "Preference-Applied" in answer.headers
 
 
-def _is_below(key: str, prefix: str) -> bool:
-    """Return whether a key is the prefix, or is below it."""
-    below = prefix if prefix.endswith("/") else f"{prefix}/"
+def is_below(key: str, prefix: str) -> bool:
+    """Return whether a key is the prefix, or is below it; every key is below the empty one."""
+    below = prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
     return key == prefix or key.startswith(below)

@@ -4,18 +4,24 @@ import traceback
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from error_causes import BASES, CAUSES, World, cause
+from relay import Answer
 from trust_settings import trusting_config
 
 from sealspace import errors
 from sealspace.apps.invitations import Joining
 from sealspace.apps.provenance import parse_trusted_root
+from sealspace.apps.replica import Replica
 from sealspace.apps.run_calls import read_call
+from sealspace.client import Client
+from sealspace.delegations import allow
 from sealspace.documents.dataset_format import parse_dataset_key
 from sealspace.documents.signed_statements import read_statement
 from sealspace.errors import SealspaceError
+from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 
 
@@ -70,6 +76,100 @@ async def _no_call(_: World) -> None:
 @cause(errors.SqlRefused)
 async def _no_such_table(world: World) -> None:
     await (await world.owner()).sql().query("SELECT * FROM nowhere")
+
+
+def _copy(client: Client, world: World, **more: Any) -> Replica:
+    """Open the copy of a key that owns its space."""
+    return client.replica(world.folder / "copy", "notes", space="feed", **more)
+
+
+async def _copied(world: World, **more: Any) -> Replica:
+    """Open the copy of a value, which stays open until the test ends."""
+    client = await world.agent()
+    await client.kv("feed").put("notes/a", b"1")
+    return await world.stack.enter_async_context(_copy(client, world, **more))
+
+
+async def _device(world: World) -> tuple[Client, Replica, str]:
+    """Return an owner, the copy of a device, and the cid of the device's delegation."""
+    owner = await world.agent()
+    await owner.kv("feed").put("notes/a", b"1")
+    space = owner.kv("feed").space.text
+    device = await world.elsewhere(world.bench.node.url, key_session(bytes(32)))
+    rights = [allow(f"{space}/kv/notes", f"tinycloud.kv/{one}") for one in ("get", "sync")]
+    granted = await owner.delegations.delegate(device.session.did, rights, ttl_s=1000)
+    await device.delegations.accept(granted)
+    copy = device.replica(world.folder / "copy", "notes", space=space)
+    await world.stack.enter_async_context(copy)
+    await copy.sync()
+    return owner, copy, granted.cid
+
+
+@cause(errors.SourceChanged)
+async def _copy_of_another_prefix(world: World) -> None:
+    await (await _copied(world)).close()
+    (await world.agent()).replica(world.folder / "copy", "other", space="feed")
+
+
+@cause(errors.ReplicaExpired)
+async def _copy_that_has_ended(world: World) -> None:
+    _, copy, _ = await _device(world)
+    world.bench.clock.advance(1000)
+    copy.get("notes/a")
+
+
+@cause(errors.ReplicaRevoked)
+async def _copy_of_a_revoked_grant(world: World) -> None:
+    owner, copy, cid = await _device(world)
+    await owner.delegations.revoke(cid)
+    await copy.sync()
+
+
+@cause(errors.ReplicaCorrupt)
+async def _copy_that_was_changed(world: World) -> None:
+    await (await _copied(world)).close()
+    (world.folder / "copy" / "replica.sqlite3").write_bytes(b"changed" * 1000)
+    _copy(await world.agent(), world)
+
+
+@cause(errors.ReplicaInUse)
+async def _copy_that_is_open(world: World) -> None:
+    await _copied(world)
+    _copy(await world.agent(), world)
+
+
+@cause(errors.ReplicaUnusable)
+async def _copy_of_all_users(world: World) -> None:
+    await (await _copied(world)).close()
+    (world.folder / "copy").chmod(0o755)
+    _copy(await world.agent(), world)
+
+
+@cause(errors.ReplicaFull)
+async def _copy_without_room(world: World) -> None:
+    await (await _copied(world, max_bytes=1)).sync()
+
+
+@cause(errors.ReplicaIncomplete)
+async def _copy_without_a_value(world: World) -> None:
+    agent = await world.agent()
+    await agent.kv("feed").put("notes/a", b"1")
+
+    def hide(answer: Answer) -> None:
+        if b'"changes"' not in answer.body:
+            answer.status = 404
+
+    client = await world.with_changed_answers("/invoke", hide, agent.session)
+    copy = await world.stack.enter_async_context(_copy(client, world))
+    await copy.sync()
+    copy.get("notes/a")
+
+
+@cause(errors.ClockWentBack)
+async def _copy_of_the_future(world: World) -> None:
+    copy = await _copied(world)
+    world.bench.clock.advance(-1000)
+    copy.get("notes/a")
 
 
 def every_class() -> Iterator[type[SealspaceError]]:
@@ -140,6 +240,7 @@ CODES = {
     "CallRefused": "call-refused",
     "ClientClosed": "client-closed",
     "ClientNotReady": "client-not-ready",
+    "ClockWentBack": "clock-went-back",
     "CollateralNeeded": "collateral-needed",
     "ContactsInvalid": "contacts-invalid",
     "DatasetInvalid": "dataset-invalid",
@@ -192,12 +293,21 @@ CODES = {
     "ReceiptInvalid": "receipt-invalid",
     "RecoveredKeyMismatch": "recovered-key-mismatch",
     "ReleaseRefused": "release-refused",
+    "ReplicaCorrupt": "replica-corrupt",
+    "ReplicaError": "replica",
+    "ReplicaExpired": "replica-expired",
+    "ReplicaFull": "replica-full",
+    "ReplicaInUse": "replica-in-use",
+    "ReplicaIncomplete": "replica-incomplete",
+    "ReplicaRevoked": "replica-revoked",
+    "ReplicaUnusable": "replica-unusable",
     "ResponseBindingMismatch": "response-binding-mismatch",
     "ResponseSignatureInvalid": "response-signature-invalid",
     "ResponseTooLarge": "response-too-large",
     "SealspaceError": "sealspace",
     "SessionExpired": "session-expired",
     "SharesMissing": "shares-missing",
+    "SourceChanged": "source-changed",
     "SpaceNotFound": "space-not-found",
     "SpacesNotHosted": "spaces-not-hosted",
     "SuccessionInvalid": "succession-invalid",

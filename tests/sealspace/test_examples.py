@@ -232,5 +232,6 @@ async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
         "json": json,
         "Path": Path,
         "key": bytes(32),
+        "space": client.kv().space.text,
         "BytesIO": BytesIO,
     }

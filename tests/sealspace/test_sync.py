@@ -53,7 +53,7 @@ MEMBERS = [
 
 def test_every_service_has_its_counterpart() -> None:
     """Every asynchronous service has a synchronous counterpart."""
-    assert len(SERVICES) == 20
+    assert len(SERVICES) == 21
     assert {service.__name__: service.__name__ for service in SERVICES} == {
         service.__name__: model_of(service).__name__ for service in SERVICES
     }

@@ -45,6 +45,7 @@ from sealspace.errors import (
     BackendError,
     DecryptDenied,
     EncryptionError,
+    ReplicaError,
     SealspaceError,
     TransportError,
 )
@@ -152,7 +153,13 @@ class World:
 
 Cause = Callable[[World], Awaitable[object]]
 CAUSES: dict[type[SealspaceError], Cause] = {}
-BASES: set[type[SealspaceError]] = {SealspaceError, TransportError, BackendError, EncryptionError}
+BASES: set[type[SealspaceError]] = {
+    SealspaceError,
+    TransportError,
+    BackendError,
+    EncryptionError,
+    ReplicaError,
+}
 """Base classes that are never raised themselves."""
 
 

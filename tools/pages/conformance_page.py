@@ -30,6 +30,7 @@ PAGES = (
     "wire",
     "store",
     "change-feed",
+    "replica",
     "encryption",
     "attestation",
     "release",
@@ -60,7 +61,7 @@ _RULE = re.compile(r"^- \*\*([A-Z]{1,2}\d+a?)\*\* ?(\*Describes:\*)? ?(.*)$")
 _ROW = re.compile(r"^\| (Q\d+|enc-[WD]\d+) \| (.*) \|$")
 _HEADING = re.compile(r"^#+ (\d+(?:\.\d+)*)(?: to (\d+(?:\.\d+)*))?[. ] ?(.*)$")
 _LETTERS = (
-    r"(?:DR|RV|CF|EN|AT|AG|RC|RL|RN|IP|ST|MF|MT|BK|RK|SM|OX|DS|PV|PY|TG|TK|TM|SH|SQ"
+    r"(?:DR|RV|CF|RP|EN|AT|AG|RC|RL|RN|IP|ST|MF|MT|BK|RK|SM|OX|DS|PV|PY|TG|TK|TM|SH|SQ"
     r"|[PUXARECSTKVDIHMWQJ])"
 )
 _ID = re.compile(
