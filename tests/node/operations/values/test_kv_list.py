@@ -181,6 +181,40 @@ async def test_delegated_listing_in_pages(owner: Owner) -> None:
     assert headers["x-tinycloud-cursor"] == ""
 
 
+@pytest.mark.parametrize(
+    ("granted", "expected"),
+    [
+        ("/kv", [["", "/a", "b", "b/c"], ["b", "b/c"]]),
+        ("/kv/", [[""], None]),
+        ("/kv/b", [None, ["b", "b/c"]]),
+        ("/kv/b/", [None, None]),
+    ],
+)
+async def test_M61_a_listing_stays_within_its_grant(
+    owner: Owner, granted: str, expected: list[list[str] | None]
+) -> None:
+    """A delegated listing contains what its grant covers: of an empty path that is present only
+    this path itself (X3), of an absent one all paths.
+
+    `expected`: the answers about the paths "" and "b"; None: refused.
+    """
+    await owner.put_all(dict.fromkeys(("", "/a", "b", "b/c"), b""))
+    friend = Owner(owner.node, owner.session, owner.clock)
+    resource = f"{owner.space.text}{granted}"
+    grant = owner.token((), more={resource: "tinycloud.kv/list"}, audience=friend.signer.did)
+    async with owner.session.post(
+        f"{owner.node.url}/delegate", headers={"Authorization": grant}
+    ) as answer:
+        assert answer.status == 200
+    answers: list[list[str] | None] = []
+    for path in ("", "b"):
+        asked = f"{owner.space.text}/kv/{path}"
+        token = friend.token((), more={asked: "tinycloud.kv/list"}, proofs=[grant])
+        reply = await friend.invoke(token=token)
+        answers.append(json.loads(reply.body) if reply.status == 200 else None)
+    assert answers == expected
+
+
 # --- option headers (I9)
 
 NOT_POSITIVE = "{} must be a positive integer"
