@@ -5,7 +5,6 @@ A listing contains a path and the paths below it, in byte order.
 
 from collections.abc import Sequence
 from hmac import compare_digest
-from typing import Literal
 
 from blake3 import blake3
 
@@ -99,16 +98,22 @@ async def list_granted(request: Request) -> Paths:
     own_key = head_key(target.space, target.path)
     call = await read_call(services, request.invocation, (own_key,), query.ranges())
     call.require_hosted()
-    granted = _granted_part(call, target)
+    granted = _granted_paths(call, target)
     paths: list[str] = []
     # A path that ends with a slash is among the paths below it, unless those are not listed.
-    is_listed_below = granted == "tree" and query.prefix == target.path
-    is_due = granted != "nothing" and not is_listed_below and after is None
+    is_listed_below = granted.prefix == target.path
+    is_due = granted.is_requested_granted and not is_listed_below and after is None
     if is_due and has_value(call.records[0]):
         paths.append(target.path)  # before all others, in byte order
     has_more = False
-    if granted == "tree":
-        listing = await complete(services.store, query, call.pages[0])
+    if granted.prefix is not None:
+        if granted.prefix == query.prefix:
+            listing = await complete(services.store, query, call.pages[0])
+        else:
+            query = ListingQuery(
+                target.space, prefix=granted.prefix, after=after, limit=query.limit
+            )
+            listing = await list_paths(services.store, query)
         paths += listing.paths
         while limit is None and listing.more:
             query = ListingQuery(
@@ -123,30 +128,43 @@ async def list_granted(request: Request) -> Paths:
     return Paths(page, encode_cursor(services.keyring, origin, page[-1]))
 
 
-_GrantedPart = Literal["tree", "path", "nothing"]
-"""What of a listing the caller may see: the requested path and all below it, the requested path
-alone, or nothing."""
+class _GrantedPaths(AcyclicStruct):
+    """The paths of a listing that the caller may see.
+
+    Attributes:
+        is_requested_granted: whether the requested path itself is granted.
+        prefix: the text that the other granted paths begin with; None if there are none.
+    """
+
+    is_requested_granted: bool
+    prefix: str | None
 
 
-def _granted_part(call: Call, target: OperationTarget) -> _GrantedPart:
+def _granted_paths(call: Call, target: OperationTarget) -> _GrantedPaths:
     """Determine which paths of a listing the caller may see (Q15).
 
     A grant that covers the requested path covers all paths below it too, because both go by whole
     segments (X6).
     """
+    everything = _GrantedPaths(is_requested_granted=True, prefix=below(target.path))
+    # An empty path that is present covers paths that begin with a slash. Only an absent one covers
+    # all paths (X3), and the listing of an empty path contains them.
+    of_empty_path = _GrantedPaths(is_requested_granted=True, prefix="/")
     asked = SpaceResource(target.space, "kv", path=target.path)
     caveats = _conditions_of(call, target)
     selection = selection_of(asked, caveats)
     if selection is not None and selection.is_exact:
-        return "path"
+        return _GrantedPaths(is_requested_granted=True, prefix=None)
+    if selection is not None and target.path == "" and _is_of(selection.resource, target):
+        return of_empty_path
     if call.invocation.invoker == target.space.owner:  # both are canonical (R1, P4)
-        return "tree"
+        return everything
     granted = _granted_resources(call, asked, caveats)
     if not granted:
-        return "nothing"
-    # An empty path that is present covers no other path, unlike an absent one (X3).
-    is_of_empty_path = target.path == "" and all(_is_of(one, target) for one in granted)
-    return "path" if is_of_empty_path or (selection is not None and not target.path) else "tree"
+        return _GrantedPaths(is_requested_granted=False, prefix=None)
+    if target.path == "" and all(_is_of(resource, target) for resource in granted):
+        return of_empty_path
+    return everything
 
 
 def _conditions_of(call: Call, target: OperationTarget) -> Caveats:

@@ -185,7 +185,7 @@ async def test_delegated_listing_in_pages(owner: Owner) -> None:
     ("granted", "expected"),
     [
         ("/kv", [["", "/a", "b", "b/c"], ["b", "b/c"]]),
-        ("/kv/", [[""], None]),
+        ("/kv/", [["", "/a"], None]),
         ("/kv/b", [None, ["b", "b/c"]]),
         ("/kv/b/", [None, None]),
     ],
@@ -193,8 +193,8 @@ async def test_delegated_listing_in_pages(owner: Owner) -> None:
 async def test_M61_a_listing_stays_within_its_grant(
     owner: Owner, granted: str, expected: list[list[str] | None]
 ) -> None:
-    """A delegated listing contains what its grant covers: of an empty path that is present only
-    this path itself (X3), of an absent one all paths.
+    """A delegated listing contains what its grant covers: of an empty path that is present
+    this path and those that begin with a slash (X3), of an absent one all paths.
 
     `expected`: the answers about the paths "" and "b"; None: refused.
     """
