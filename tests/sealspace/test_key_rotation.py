@@ -39,6 +39,7 @@ from sealspace.wallets import AnyWallet, new_wallet
 from sealspace.wire.transport import TransportSettings
 
 SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
+_MOST_RACES = 8
 FIRST, SECOND = "open sesame", b"\0\1"
 
 
@@ -136,9 +137,15 @@ async def test_an_owner_with_a_key(bench: Any) -> None:
 async def test_two_rotations_at_once(scene: Scene) -> None:
     """One of two concurrent rotations wins, the other is refused, and both see one key (EN35)."""
     other = await scene.bench.client(scene.owner.session)
-    done = await asyncio.gather(scene.rotate(), scene.rotate(other), return_exceptions=True)
-    won = [one for one in done if isinstance(one, NetworkPin)]
-    lost = [one for one in done if isinstance(one, PreconditionFailed | NetworkKeyChanged)]
+    won: list[NetworkPin] = []
+    for _ in range(_MOST_RACES):
+        done = await asyncio.gather(scene.rotate(), scene.rotate(other), return_exceptions=True)
+        won = [one for one in done if isinstance(one, NetworkPin)]
+        lost = [one for one in done if isinstance(one, PreconditionFailed | NetworkKeyChanged)]
+        if len(won) == 1:
+            break
+        # On a busy machine one can begin after the other has ended. Then both are in order.
+        assert len({one.key_version for one in won}) == 2, done
     assert len(won) == 1 and len(lost) == 1, done
     for client in (scene.owner, other):
         client.encryption.forget(scene.network)
