@@ -657,7 +657,7 @@ class ReplicaFull(ReplicaError):
     """The copy would be larger than allowed. Nothing of the page was stored."""
 
     code = "replica-full"
-    default_hint = "raise `max_bytes`, or copy a longer prefix"
+    default_hint = "raise the limit, or copy a longer prefix"
 
 
 class ReplicaIncomplete(ReplicaError):

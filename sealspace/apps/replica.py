@@ -378,7 +378,7 @@ class Replica:
 
     def _require_usable(self) -> None:
         if self._file.is_closed:
-            raise ClientClosed("the copy was closed", hint="open it again with `client.replica`")
+            raise ClientClosed("the copy was closed", hint="open it again")
         revoked = self._file.state.revoked
         if revoked is not None:
             raise _revoked(revoked)
@@ -411,6 +411,7 @@ def open_replica(
         raise InvalidInput(
             "the values of this prefix are encrypted, and the copy would contain only envelopes",
             hint="pass allow_envelopes=True to copy them as they are",
+            step="copy another prefix",
         )
     if max_bytes < 1:
         raise InvalidInput("the limit of a copy must be at least one byte")
