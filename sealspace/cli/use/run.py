@@ -124,9 +124,7 @@ def _encoded(name: str, value: str | bytes) -> bytes:
     "--stop-s",
     metavar="SECONDS",
     type=click.IntRange(0, _MAX_STOP_S),
-    default=_STOP_S,
-    show_default=True,
-    help="With --watch: time to end after SIGTERM, before SIGKILL.",
+    help=f"With --watch: time to end after SIGTERM, before SIGKILL. Default: {_STOP_S}.",
 )
 @click.argument("command", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
@@ -141,7 +139,7 @@ def run(
     is_watched: bool,
     every_s: int | None,
     watch_stop: bool,
-    stop_s: int,
+    stop_s: int | None,
     command: tuple[str, ...],
 ) -> int | None:
     """Run a command with secrets as environment variables.
@@ -173,7 +171,11 @@ def run(
     command ends by itself, or at Ctrl-C.
     """
     interval_s = watch_interval(
-        is_watched, every_s, watch_stop=watch_stop, without=no_masking and "--no-masking"
+        is_watched,
+        every_s,
+        without=no_masking and "--no-masking",
+        watch_stop=watch_stop,
+        stop_s=stop_s,
     )
     keep_out_of_core_dumps()
     allowed = _names(allow_override or "")
@@ -236,11 +238,13 @@ def _run_watched(
     watch: Callable[[Callable[[Update], None]], SecretWatch],
     passed: _Passed,
     *,
-    stop_s: float,
+    stop_s: int | None,
 ) -> int:
     """Run a command, start it again with new values, and return its exit status."""
     with watching(watch) as updates:
-        restarts = CommandRestarts(updates, passed.start_with, stop_s=stop_s)
+        restarts = CommandRestarts(
+            updates, passed.start_with, stop_s=_STOP_S if stop_s is None else stop_s
+        )
         return run_masked(command, start.environment, start.patterns, restarts=restarts)
 
 

@@ -45,6 +45,7 @@ def watch_interval(
             raise click.UsageError(f"--watch and {without} cannot be combined")
         return _DEFAULT_EVERY_S if every_s is None else every_s
     for name, value in {"watch_every": every_s, **others}.items():
-        if value not in (None, False):
+        # `--stop-s 0` was given, although 0 equals False.
+        if value is not None and value is not False:
             raise click.UsageError(f"--{name.replace('_', '-')} needs --watch")
     return None

@@ -232,6 +232,7 @@ async def test_CL12_the_watching_process_ends(owner: Owner) -> None:
     [
         (("run", "--watch", "--stop-s", "3601", "--", "true"), "0<=x<=3600"),
         (("run", "--watch-stop", "--", "true"), "--watch-stop needs --watch"),
+        (("run", "--stop-s", "0", "--", "true"), "--stop-s needs --watch"),
         (("run", "--watch-every", "3", "--", "true"), "--watch-every needs --watch"),
         (("run", "--watch", "--watch-every", "0", "--", "true"), "1<=x<=3600"),
         (("run", "--watch", "--watch-every", "3601", "--", "true"), "1<=x<=3600"),
