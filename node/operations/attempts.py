@@ -43,24 +43,18 @@ async def until_committed(
         StoreBusy: commits kept failing for `store.retry_s`.
         Any error of `attempt`, `judge` or the store.
     """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + services.config.store.retry_s
+    is_first = True
     try:
-        return await _repeated(services, attempt)
+        while True:
+            commit, result = await attempt(is_first)
+            if not isinstance(await services.store.commit(commit), Refused):
+                return result
+            if loop.time() > deadline:
+                raise StoreBusy("other writes kept changing the same rows")
+            is_first = False
     except StoreBusy:
         if judge is not None:
             await judge()
         raise
-
-
-async def _repeated(
-    services: Services, attempt: Callable[[bool], Awaitable[tuple[Commit, Result]]]
-) -> Result:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + services.config.store.retry_s
-    is_first = True
-    while True:
-        commit, result = await attempt(is_first)
-        if not isinstance(await services.store.commit(commit), Refused):
-            return result
-        if loop.time() > deadline:
-            raise StoreBusy("other writes kept changing the same rows")
-        is_first = False
