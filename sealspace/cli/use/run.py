@@ -181,13 +181,9 @@ def run(
     allowed = _names(allow_override or "")
     named = None if only is None else _names(only)
     project = None if no_project else find_project()
-    if is_all:
-        _require_no_names(named, project)
-    if project is not None:
-        reading, variables = _read_for_project(project, named, allowed, scope=scope, source=source)
-    else:
-        choice = _all_of if is_all else partial(_chosen, allowed=allowed)
-        reading, variables = _read_by_name(choice if named is None else named, scope, source)
+    reading, variables = _read_for_command(
+        named, project, allowed, is_all=is_all, scope=scope, source=source
+    )
     # Usually the wrong wallet or scope: do not run the command without its keys.
     if not variables and not allow_empty:
         raise _nothing_to_pass(scope, source)
@@ -219,6 +215,29 @@ class _Passed:
         passed = {variable: values[secret] for variable, secret in self.variables.items()}
         environment = child_environment(os.environb, passed, allowed=self.allowed)
         return Start(environment=environment, patterns=mask_patterns(passed))
+
+
+def _read_for_command(
+    named: Sequence[str] | None,
+    project: Project | None,
+    allowed: Collection[str],
+    *,
+    is_all: bool,
+    scope: str | None,
+    source: str | None,
+) -> tuple[Reading, Mapping[str, str]]:
+    """Read the secrets that the options and the project file choose.
+
+    Returns them, and the secret of each variable.
+    """
+    if is_all:
+        _require_no_names(named, project)
+    if project is not None:
+        return _read_for_project(project, named, allowed, scope=scope, source=source)
+    if named is not None:
+        return _read_by_name(named, scope, source)
+    choice = _all_of if is_all else partial(_chosen, allowed=allowed)
+    return _read_by_name(choice, scope, source)
 
 
 def _read_by_name(
@@ -332,7 +351,7 @@ def _all_of(names: Sequence[str], *, chosen_by_others: bool) -> Sequence[str]:
 
 
 def _chosen(
-    names: Sequence[str], *, chosen_by_others: bool, allowed: Sequence[str]
+    names: Sequence[str], *, chosen_by_others: bool, allowed: Collection[str]
 ) -> Sequence[str]:
     """Select the secrets to pass to the command.
 
