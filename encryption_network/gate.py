@@ -603,7 +603,7 @@ def _check_withdrawn(
     for withdrawn in (request.decrypt.network.withdrawals, request.withdrawals):
         if withdrawn is NOTHING_WITHDRAWN:
             continue
-        if withdrawn.dids and withdrawn.names_any(_parties(request, links)):
+        if withdrawn.dids and withdrawn.names_any(parties(request.invoker, links)):
             raise _refused("withdrawn", "a party to the release")
         if evidence is not None and withdrawn.covers(evidence):
             raise _refused("withdrawn", f"evidence {evidence_digest(evidence).hex()}")
@@ -643,13 +643,13 @@ def _check_key_owner(
     return (key_owner.row,)
 
 
-def _parties(request: ReleaseRequest, links: Iterable[Registered]) -> set[Principal]:
+def parties(invoker: Principal, links: Iterable[Registered]) -> set[Principal]:
     """Return the invoker, and the signers and receivers of the delegations."""
-    parties = {request.invoker}
+    involved = {invoker}
     for link in links:
-        parties.add(link.delegation.delegator)
-        parties.add(link.delegation.delegate)
-    return parties
+        involved.add(link.delegation.delegator)
+        involved.add(link.delegation.delegate)
+    return involved
 
 
 def _refused(reason: Reason, detail: str) -> ReleaseRefused:

@@ -210,10 +210,7 @@ def claim(record: NetworkRecord) -> NetworkRecord:
 
 
 def revoked(record: NetworkRecord, now: float) -> NetworkRecord:
-    """Return a copy of a network's record in state "revoked" (enc 1.8).
-
-    `updatedAt` is set to `now`, even if the network was already revoked.
-    """
+    """Return a copy of a network's record in state "revoked" (enc 1.8)."""
     return replace(record, state="revoked", updated_at=timestamp(now))
 
 

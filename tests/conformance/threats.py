@@ -42,6 +42,7 @@ _TOKENS = "attacks/test_tokens.py::"
 _MACHINES = "attacks/test_machine_tokens.py::"
 _ID_TOKENS = "attacks/test_id_tokens.py::"
 _WITHDRAWALS = "attacks/test_withdrawals.py::"
+_REVOKERS = "attacks/test_withdrawn_revokers.py::"
 _CONDITIONS = "attacks/test_conditions.py::"
 _COSTS = "node/operations/values/test_outsiders.py::"
 _CONSOLE = "node/http/test_console.py::"
@@ -413,6 +414,11 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.4 a stolen session that was withdrawn loosens the policy for others": (
         _WITHDRAWALS + "test_a_withdrawn_session_changes_nothing_more",
         _WITHDRAWALS + "test_withdrawn_before_a_policy_is_written",
+    ),
+    "3.4 a stolen session that was withdrawn revokes the network for ever, and with it every "
+    "secret": (
+        _REVOKERS + "test_RC38_a_withdrawn_party",
+        _REVOKERS + "test_RC38_withdrawn_before_the_commit",
     ),
     "3.4 an application that was withdrawn by its compose hash attests again without the "
     "event log": (_WITHDRAWALS + "test_a_withdrawn_application_leaves_its_log_out",),

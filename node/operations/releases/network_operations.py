@@ -9,6 +9,7 @@ from capabilities.principals import principal_of
 from capabilities.resources import NetworkId
 from capabilities.strict_json import JsonObject
 from capabilities.tokens import Invocation, UnverifiedInvocation, parse_invocation
+from encryption_network.gate import parties
 from encryption_network.network_errors import RequestError
 from encryption_network.networks import (
     NetworkRecord,
@@ -35,15 +36,19 @@ from encryption_network.requests import (
     read_body,
 )
 from encryption_network.signed_descriptor import SIGNATURE_MEMBER, is_nonce, sign_descriptor
+from encryption_network.withdrawals import decode_withdrawals
 from spaces.documents.network_rows import network_put, network_row_key
 from spaces.grants.admissions import admission_key, is_admitted
 from spaces.grants.replay_records import nonce_replay_records
+from spaces.keyspace import WITHDRAWALS_KEY
+from spaces.space_errors import RecordDamaged
 from spaces.store.contract import Check, Commit, Record, ReplayRecord, check_of, read_row, stamp_of
 
 from ...refusal import Refusal
 from ...services import Services
 from ..attempts import until_committed
-from ..authorise import Call, admit_signed, read_call, refuse_after_restore
+from ..authorise import Call, admit_signed, closure_contents, read_call, refuse_after_restore
+from ..owner_authority import links_of
 from .network_reading import require_present_secret
 
 
@@ -181,13 +186,18 @@ async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, 
 async def revoke(services: Services, header: str, path_id: str) -> None:
     """Revoke an encryption network permanently (enc 2.8).
 
-    A repeated request, with a new token, has no effect.
+    A repeated request, with a new token, writes nothing.
+
+    Raises:
+        MalformedToken, CapabilityError, EncryptionError, SpaceError: the first check that fails.
+        ChainError: also `action-unauthorized`, for a party in which the owner or the operator has
+            withdrawn trust (RC38).
     """
     invocation = _admitted(services, parse_invocation(header))
 
-    async def attempt(is_first: bool) -> tuple[Commit, JsonObject]:
+    async def attempt(is_first: bool) -> tuple[Commit, None]:
         # `_bind_write` records the nonce of the token, as in `create`.
-        call = await read_call(services, invocation, records_use=False)
+        call = await read_call(services, invocation, (WITHDRAWALS_KEY,), records_use=False)
         write = await _bind_write(
             services,
             call,
@@ -196,10 +206,53 @@ async def revoke(services: Services, header: str, path_id: str) -> None:
             REVOKE_BODY_HASH,
             records_nonce=is_first,
         )
-        record = revoked(check_revoke(write.record), services.now())
-        return _prepare(services, write, record, "network.revoked")
+        record = check_revoke(write.record)
+        trusted = await _trust_check(services, call, record)
+        if record.state != "revoked":
+            changed = revoked(record, services.now())
+            commit, _ = _prepare(services, write, changed, "network.revoked", (trusted,))
+            return commit, None
+        # Nothing is written, but the row that says so has to be durable (ST16).
+        unchanged = check_of(network_row_key(record.network_id), write.row)
+        commit = Commit(
+            puts=(),
+            live=call.live,
+            checks=(unchanged, *call.unmoved),
+            replay_record=write.replay_record,
+            reserve=record.owner,
+        )
+        return commit, None
 
     await until_committed(services, attempt)
+
+
+async def _trust_check(services: Services, call: Call, record: NetworkRecord) -> Check:
+    """Refuse a caller, or a chain, in which trust was withdrawn (RC38).
+
+    Args:
+        call: read with the row of the operator's withdrawals.
+        record: the network, with its owner's withdrawals.
+
+    Returns:
+        The condition that the operator's list is unchanged. The owner's list is in the row of the
+        network, which the commit checks anyway.
+
+    Raises:
+        ChainError: `action-unauthorized`.
+        RecordDamaged: there is no list, or a delegation of the chain is missing.
+    """
+    (row,) = call.records
+    if row is None or row.value is None:
+        raise RecordDamaged("the store has no list of withdrawals of trust")
+    contents = closure_contents(call.cited)
+    links = await links_of(services, contents)
+    if len(links) < len(contents):
+        raise RecordDamaged("a delegation above the token is missing")
+    involved = parties(call.invocation.invoker, links.values())
+    withdrawals = record.withdrawals.joined(decode_withdrawals(row.value))
+    if withdrawals.names_any(involved):
+        raise ChainError("action-unauthorized", record.network_id.text, NETWORK_REVOKE)
+    return Check(WITHDRAWALS_KEY, row.stamp)
 
 
 def _admitted(services: Services, unverified: UnverifiedInvocation) -> Invocation:
