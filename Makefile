@@ -21,6 +21,8 @@ WITHOUT_A_STORE := $(addprefix tests/spaces/,store archive test_damaged_rows.py 
 # Type-checked for macOS too: what clients, and commands of owners and verifiers, consist of.
 OF_CLIENTS := sealspace tee_backend encryption_network capabilities
 CONSOLE_TOOLS := .cache/console-tools
+WYCHEPROOF := https://github.com/C2SP/wycheproof
+WYCHEPROOF_REVISION := dac1dd4729fd1f8dd9e1e9f3dce51d783da6c166
 # Half of what the dependencies consist of; no test imports it.
 NEVER_IMPORTED := /(pip|setuptools|pkg_resources|mypyc?|backrefs|graphql|pymdownx|griffe|babel|pygments/(lexers|styles)|moto/(?!(core|s3|s3bucket_path|sts|iam|events|cloudwatch|utilities|moto_server|moto_api)/)[^/]+)/
 
@@ -36,7 +38,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help changes-model demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix histories rotations models members mutants python-base test-python-base test-image fuzz lock clean
+.PHONY: help changes-model demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix histories rotations models members mutants python-base test-python-base test-image fuzz wycheproof lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -210,6 +212,14 @@ test-image: $(VENV)/.installed ## build the Containerfile on a clean Debian root
 
 fuzz: $(VENV)/.installed ## throw bytes at every parser for some minutes
 	@FUZZ_EXAMPLES=20000 SQL_HTTP_FUZZ=20000 $(BIN)/pytest -q -k fuzz
+
+# The folder of the reference vectors is replaced by one that has only this project's.
+wycheproof: $(VENV)/.installed ## run Project Wycheproof's vectors for signatures, keys and ciphers (needs git and the network)
+	@rm -rf .cache/wycheproof && git init --quiet .cache/wycheproof/project
+	@git -C .cache/wycheproof/project fetch --quiet --depth 1 $(WYCHEPROOF) $(WYCHEPROOF_REVISION)
+	@git -C .cache/wycheproof/project checkout --quiet FETCH_HEAD
+	@mkdir .cache/wycheproof/vectors && ln -s ../project/testvectors_v1 .cache/wycheproof/vectors/wycheproof
+	@REFERENCE_VECTORS=$(CURDIR)/.cache/wycheproof/vectors $(BIN)/pytest -q -m shared tests/capabilities/test_wycheproof.py tests/encryption_network/test_keywrap.py
 
 lock: ## resolve the dependencies anew into requirements.lock (needs uv)
 	@uv pip compile pyproject.toml --all-extras --generate-hashes --no-header --no-annotate --no-emit-index-url --universal --python-version 3.11 --output-file requirements.lock --quiet

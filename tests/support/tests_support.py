@@ -37,7 +37,7 @@ PACKAGES = (
     "spaces",
     "tee_backend",
 )
-SHARED_VECTORS = REPOSITORY.parent / "shared" / "vectors"
+SHARED_VECTORS = Path(os.environ.get("REFERENCE_VECTORS", REPOSITORY.parent / "shared" / "vectors"))
 VECTORS_ABSENT = "reference vectors are not beside this checkout"
 
 FUZZ_VARIABLE = "FUZZ_EXAMPLES"
