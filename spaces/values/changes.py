@@ -112,12 +112,13 @@ class ChangesQuery(AcyclicStruct):
         after = sequence + self.after.to_bytes(NUMBER_BYTES, "big") + b"\xff"
         return Range(sequence, after=after, limit=self.limit + 1, by_number=True)
 
-    def may_include(self, listed: "_Listed") -> bool:
+    def may_include(self, listed: "_ListedRow") -> bool:
         """Return whether a row is a change that the page contains, as far as its key shows."""
         if listed.key[:1] in _DELETED and listed.number <= self.floor:
             return False
-        # The key of a longer path does not contain its beginning.
-        return listed.key[:1] not in _SHORT or self.is_below(listed.key[VALUE_PREFIX_BYTES:])
+        if listed.key[:1] in _SHORT:
+            return self.is_below(listed.key[VALUE_PREFIX_BYTES:])
+        return True  # the key of a longer path has only its hash, so the row has to be read
 
     def is_below(self, path: bytes) -> bool:
         """Return whether a path is the prefix, or below it."""
@@ -126,8 +127,14 @@ class ChangesQuery(AcyclicStruct):
         return path == prefix or path.startswith(below)
 
 
-class _Listed(AcyclicStruct):
-    """A row in the order of numbers."""
+class _ListedRow(AcyclicStruct):
+    """A row in the order of numbers, which was not read yet.
+
+    Attributes:
+        number: of the commit that wrote the row.
+        key: of the row.
+        position: the sequence and the number, as `Record.position`.
+    """
 
     number: int
     key: bytes
@@ -140,11 +147,11 @@ class _Listing:
 
     Attributes:
         rows: in the order of their numbers.
-        number: the number up to which all rows were examined.
-        more: whether others follow.
+        number: the number after which the next page begins.
+        more: whether more rows follow.
     """
 
-    rows: list[_Listed]
+    rows: list[_ListedRow]
     number: int
     more: bool
 
@@ -155,7 +162,7 @@ async def read_changes(store: Store, query: ChangesQuery, page: Page) -> Changes
     Args:
         store: contains the values.
         query: the parameters.
-        page: of `query.first_range()`.
+        page: the first page of positions, which was read by `query.first_range()`.
     Raises:
         RecordDamaged: a row does not decode.
         StoreUnavailable: the store does not answer.
@@ -163,70 +170,83 @@ async def read_changes(store: Store, query: ChangesQuery, page: Page) -> Changes
     listing = await _list_rows(store, query, page)
     reading = _Reading(query)
     await reading.read(store, listing.rows)
-    changes = tuple(sorted(reading.changes, key=_order_of))
-    if reading.ended_at is not None:
+    changes = tuple(sorted(reading.changes, key=_feed_order))
+    if reading.ended_at is not None:  # the page is large enough
         return ChangesPage(changes=changes, number=reading.ended_at, more=True)
-    # A row that was written again meanwhile follows later.
-    more = listing.more or reading.is_any_moved
-    # Without changes the reader keeps its place, unless the next page can begin further on.
-    number = listing.number if changes or more else query.after
-    return ChangesPage(changes=changes, number=number, more=more)
+    if listing.more or reading.has_moved_rows:
+        # A row that was written again meanwhile has a later number now, so it follows.
+        return ChangesPage(changes=changes, number=listing.number, more=True)
+    if not changes:  # the reader keeps its place
+        return ChangesPage(changes=(), number=query.after, more=False)
+    return ChangesPage(changes=changes, number=listing.number, more=False)
 
 
-def _order_of(change: Change) -> tuple[int, bytes]:
+def _feed_order(change: Change) -> tuple[int, bytes]:
+    """Return the sort key of a change: its number, then its path."""
     return change.number, encode_text(change.path)
 
 
 async def _list_rows(store: Store, query: ChangesQuery, page: Page) -> _Listing:
-    """Find the rows of a page, without reading them."""
+    """Find the rows of a page, without reading them.
+
+    `page` is the first page of positions. The search ends when the page of changes is full, when no
+    row is left, or after _EXAMINED_ROWS rows.
+    """
     sequence_bytes = len(space_keys(query.space).sequence)
-    rows: list[_Listed] = []
-    examined = 0
+    rows: list[_ListedRow] = []
+    examined_count = 0
     while True:
-        is_complete = _add_rows(rows, query, [_listed(key, sequence_bytes) for key, _ in page.rows])
-        if is_complete or not page.more or page.last_key is None:
-            number = rows[-1].number if rows else query.after
-            return _Listing(rows, number, more=is_complete)
-        examined += len(page.rows)
-        if examined >= _EXAMINED_ROWS:
+        candidates = [_decode_entry(key, sequence_bytes) for key, _ in page.rows]
+        is_full = _add_to_page(rows, query, candidates)
+        if is_full or not page.more or page.last_key is None:
+            last_number = rows[-1].number if rows else query.after
+            return _Listing(rows, last_number, more=is_full)
+        examined_count += len(page.rows)
+        if examined_count >= _EXAMINED_ROWS:
             # More rows of the last commit may follow, so the page ends before it.
-            last = _listed(page.last_key, sequence_bytes).number
-            rows = [one for one in rows if one.number < last]
-            return _Listing(rows, last - 1, more=True)
+            unfinished = _decode_entry(page.last_key, sequence_bytes).number
+            whole_commits = [row for row in rows if row.number < unfinished]
+            return _Listing(whole_commits, unfinished - 1, more=True)
         range_ = replace(query.first_range(), after=page.last_key, limit=MAX_PAGE_ROWS)
         page = await read_page(store, range_)
 
 
-def _add_rows(rows: list[_Listed], query: ChangesQuery, found: Sequence[_Listed]) -> bool:
-    """Add further rows to those of a page.
+def _add_to_page(
+    rows: list[_ListedRow], query: ChangesQuery, candidates: Sequence[_ListedRow]
+) -> bool:
+    """Add candidates to the rows of a page, as far as the page may contain them.
 
-    Returns whether the page ends before one of them.
+    Returns whether the page ends before one of the candidates.
     """
-    for listed in found:
+    for listed in candidates:
         # Later pages of positions are read later, so they may have later commits.
         if listed.number > query.until:
             return True
         if not query.may_include(listed):
             continue
-        if len(rows) >= query.limit and listed.number != rows[-1].number:
+        is_next_commit = bool(rows) and listed.number != rows[-1].number
+        if len(rows) >= query.limit and is_next_commit:
             return True
         rows.append(listed)
     return False
 
 
-def _listed(entry: bytes, sequence_bytes: int) -> _Listed:
-    """Decode an entry of the order of numbers: the sequence, the number and the key of the row."""
+def _decode_entry(entry: bytes, sequence_bytes: int) -> _ListedRow:
+    """Decode an entry of the order of numbers: the sequence, the number and the key of the row.
+
+    `sequence_bytes` is the length of the sequence.
+    """
     position_end = sequence_bytes + NUMBER_BYTES
-    return _Listed(
+    return _ListedRow(
         number=int.from_bytes(entry[sequence_bytes:position_end], "big"),
         key=entry[position_end:],
         position=entry[:position_end],
     )
 
 
-def _batches(rows: Sequence[_Listed]) -> Iterator[list[_Listed]]:
+def _batches(rows: Sequence[_ListedRow]) -> Iterator[list[_ListedRow]]:
     """Split rows into batches of some _ROWS_AT_ONCE rows, which end with a whole commit."""
-    batch: list[_Listed] = []
+    batch: list[_ListedRow] = []
     for listed in rows:
         if len(batch) >= _ROWS_AT_ONCE and listed.number != batch[-1].number:
             yield batch
@@ -241,39 +261,44 @@ class _Reading:
     """The rows of a page that were read so far.
 
     Attributes:
+        query: the parameters of the page.
         changes: those that the page contains.
-        is_any_moved: whether a row was written again since it was listed.
+        has_moved_rows: whether a row was written again since it was listed.
         ended_at: the number with which the page ends early because of its size, or None.
     """
 
     query: ChangesQuery
     changes: list[Change] = field(default_factory=list)
-    is_any_moved: bool = False
+    has_moved_rows: bool = False
     ended_at: int | None = None
     _size_bytes: int = 0
 
-    async def read(self, store: Store, rows: Sequence[_Listed]) -> None:
-        """Read rows, until there are enough."""
-        count = 0
+    async def read(self, store: Store, rows: Sequence[_ListedRow]) -> None:
+        """Read rows in batches of whole commits, until the page has _ENOUGH_BYTES."""
+        read_count = 0
         for batch in _batches(rows):
-            for start in range(0, len(batch), _ROWS_AT_ONCE):
-                some = batch[start : start + _ROWS_AT_ONCE]
-                records = (await store.read([one.key for one in some])).records
-                for listed, record in zip(some, records, strict=True):
-                    self._add(listed, record)
-            count += len(batch)
-            if self._size_bytes >= _ENOUGH_BYTES and count < len(rows):
+            await self._read_batch(store, batch)
+            read_count += len(batch)
+            if self._size_bytes >= _ENOUGH_BYTES and read_count < len(rows):
                 self.ended_at = batch[-1].number
                 return
 
-    def _add(self, listed: _Listed, record: Record | None) -> None:
-        """Add a row, unless it was written again."""
-        # Its new state belongs to a later number. Here it could precede changes that were committed
-        # before it.
+    async def _read_batch(self, store: Store, batch: Sequence[_ListedRow]) -> None:
+        """Read the rows of a batch, at most _ROWS_AT_ONCE with one call."""
+        for start in range(0, len(batch), _ROWS_AT_ONCE):
+            listed_rows = batch[start : start + _ROWS_AT_ONCE]
+            records = (await store.read([listed.key for listed in listed_rows])).records
+            for listed, record in zip(listed_rows, records, strict=True):
+                self._add(listed, record)
+
+    def _add(self, listed: _ListedRow, record: Record | None) -> None:
+        """Add the change of a row, unless the row was written again since it was listed."""
         if record is None or record.value is None or record.position != listed.position:
-            self.is_any_moved = True
+            # Its new state belongs to a later number. Here it could precede changes that were
+            # committed before it.
+            self.has_moved_rows = True
             return
-        change = _change_of(listed, record)
+        change = _decode_change(listed, record)
         if not self.query.is_below(encode_text(change.path)):
             return
         self.changes.append(change)
@@ -281,7 +306,7 @@ class _Reading:
         self._size_bytes += row_bytes(change.path, metadata)
 
 
-def _change_of(listed: _Listed, record: Record) -> Change:
+def _decode_change(listed: _ListedRow, record: Record) -> Change:
     """Decode the row of a value or of a deleted path."""
     if listed.key[:1] in _DELETED:
         return Change(number=listed.number, path=deleted_path_of(record).path, head=None)

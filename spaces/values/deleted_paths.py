@@ -9,7 +9,7 @@ The tombstones of the store (ST5) would not do: they are swept after a day, and 
 """
 
 from collections import defaultdict
-from collections.abc import Set
+from collections.abc import Mapping, Sequence, Set
 
 from capabilities.frozen_struct import AcyclicStruct
 
@@ -23,7 +23,18 @@ from ..keyspace import (
     deleted_key,
 )
 from ..scans import walk_position, walk_put
-from ..store.contract import Packed, Put, Range, Record, Store, commit_puts, read_page, stamp_of
+from ..store.contract import (
+    Packed,
+    Page,
+    Put,
+    Range,
+    Record,
+    Store,
+    commit_puts,
+    read_page,
+    read_row,
+    stamp_of,
+)
 from ..store.sequences import NUMBER_BYTES, number_of
 from .metadata import path_bytes
 
@@ -32,7 +43,7 @@ KEPT_DAYS = 30
 _KEPT_S = KEPT_DAYS * 86_400.0
 _SWEPT_ROWS = 256
 _REMOVED_EARLY = 256  # the most that one write removes, of short paths and of long ones
-_WALKS = ((DELETED_PREFIX, "deleted-paths"), (LONG_DELETED_PREFIX, "deleted-long-paths"))
+_SCANS = ((DELETED_PREFIX, "deleted-paths"), (LONG_DELETED_PREFIX, "deleted-long-paths"))
 
 
 class DeletedPath(Packed):
@@ -70,27 +81,38 @@ def feed_start_of(record: Record | None) -> int:
 async def sweep_deleted_paths(store: Store, *, now: float) -> bool:
     """Remove rows of paths that were deleted more than KEPT_DAYS ago (CF6).
 
-    The rows are not sorted by time, so each call reads one page of all of them, and the next call
-    reads the page after it. The same commit records in each space up to which number rows were
-    removed. Readers that are behind it have to start again.
+    The rows are not sorted by time, so they are scanned: each call reads one page, and the next
+    call reads the page after it. The commit that removes rows also records, for each space, the
+    highest removed number. A reader that has not come so far must start again.
 
-    Returns whether to read the next page at once.
+    Args:
+        store: contains the rows.
+        now: epoch seconds.
+    Returns:
+        Whether to call again at once: rows were removed, and their scan is not at its end.
     """
-    is_any_removed = False
-    for prefix, walk in _WALKS:
-        place = await walk_position(store, walk)
-        page = await read_page(store, Range(prefix, after=place, limit=_SWEPT_ROWS))
-        old: dict[bytes, list[tuple[bytes, Record]]] = defaultdict(list)
-        for key, record in page.rows:
-            if deleted_path_of(record).deleted_at < now - _KEPT_S:
-                old[key[SPACE16_IN_KEY]].append((key, record))
+    has_more = False
+    for prefix, scan in _SCANS:
+        start = await walk_position(store, scan)
+        page = await read_page(store, Range(prefix, after=start, limit=_SWEPT_ROWS))
+        expired = _expired_rows(page, before=now - _KEPT_S)
         puts: list[Put] = []
-        for space16, rows in old.items():
-            puts += await _removal(store, space16, rows)
-        if puts or page.place != place:
-            await commit_puts(store, *puts, walk_put(walk, page.place))
-        is_any_removed = is_any_removed or bool(puts and page.place is not None)
-    return is_any_removed
+        for space16, rows in expired.items():
+            puts += await _plan_removal(store, space16, rows)
+        if puts or page.place != start:
+            await commit_puts(store, *puts, walk_put(scan, page.place))
+        if puts and page.place is not None:
+            has_more = True
+    return has_more
+
+
+def _expired_rows(page: Page, *, before: float) -> Mapping[bytes, list[tuple[bytes, Record]]]:
+    """Return the rows of paths that were deleted before a time, by the hash of their space."""
+    expired: dict[bytes, list[tuple[bytes, Record]]] = defaultdict(list)
+    for key, record in page.rows:
+        if deleted_path_of(record).deleted_at < before:
+            expired[key[SPACE16_IN_KEY]].append((key, record))
+    return expired
 
 
 class EarlyRemoval(AcyclicStruct):
@@ -111,19 +133,20 @@ NO_REMOVAL = EarlyRemoval()
 async def plan_early_removal(
     store: Store, own: SpaceKeys, *, excess_bytes: int, besides: Set[bytes]
 ) -> EarlyRemoval:
-    """Choose rows of deleted paths whose space a write needs (CF6).
+    """Choose rows of deleted paths to remove, so that a write gets their room (CF6).
 
     Deleted values must not keep new ones out. Readers that have not seen these deletes start again.
+    NO_REMOVAL is returned if the rows that one write may remove are not enough.
 
     Args:
         store: contains the rows.
         own: the keys of the space.
-        excess_bytes: how many bytes are needed.
+        excess_bytes: by how many bytes the space is too full for the write.
         besides: keys of rows that the commit writes anyway.
     """
     rows: list[tuple[bytes, Record]] = []
     freed_bytes = 0
-    for prefix, _ in _WALKS:
+    for prefix, _ in _SCANS:
         page = await read_page(store, Range(prefix + own.space16, limit=_REMOVED_EARLY))
         for key, record in page.rows:
             if freed_bytes < excess_bytes and key not in besides:
@@ -131,17 +154,27 @@ async def plan_early_removal(
                 freed_bytes += path_bytes(deleted_path_of(record).path)
     if freed_bytes < excess_bytes:
         return NO_REMOVAL  # the write is refused anyway
-    return EarlyRemoval(
-        puts=tuple(await _removal(store, own.space16, rows)), freed_bytes=freed_bytes
-    )
+    puts = await _plan_removal(store, own.space16, rows)
+    return EarlyRemoval(puts=tuple(puts), freed_bytes=freed_bytes)
 
 
-async def _removal(store: Store, space16: bytes, rows: list[tuple[bytes, Record]]) -> list[Put]:
-    """Return the writes that remove rows of deleted paths of a space."""
-    start_key = FEED_START_PREFIX + space16
-    (start,) = (await store.read((start_key,))).records
-    numbers = [number_of(record.position) for _, record in rows]
-    highest = max(feed_start_of(start), *numbers)
+async def _plan_removal(
+    store: Store, space16: bytes, rows: Sequence[tuple[bytes, Record]]
+) -> list[Put]:
+    """Return the writes that remove rows of deleted paths, and record the highest of their numbers.
+
+    Args:
+        store: contains the rows.
+        space16: the hash of the space that all rows belong to.
+        rows: at least one, each with its key.
+    """
+    feed_start_key = FEED_START_PREFIX + space16
+    feed_start = await read_row(store, feed_start_key)
+    highest = feed_start_of(feed_start)
+    puts: list[Put] = []
+    for key, record in rows:
+        highest = max(highest, number_of(record.position))
+        puts.append(Put(key, None, expect=record.stamp))
     value = highest.to_bytes(NUMBER_BYTES, "big")
-    puts = [Put(key, None, expect=record.stamp) for key, record in rows]
-    return [*puts, Put(start_key, value, expect=stamp_of(start))]
+    puts.append(Put(feed_start_key, value, expect=stamp_of(feed_start)))
+    return puts

@@ -13,6 +13,7 @@ Example:
     commit = Commit(puts=(*plan.puts, ...), checks=(*plan.checks, ...))
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from capabilities.frozen_struct import AcyclicStruct, FrozenStruct
@@ -99,40 +100,49 @@ async def plan_key_places(
     """
     if not stored:
         return _NOTHING
-    row_keys = [*dict.fromkeys(one.row_key for one in stored)]
-    records = dict(zip(row_keys, (await store.read(row_keys)).records, strict=True))
-    places = {key: key_places_of(record) for key, record in records.items()}
-    for one in stored:
-        places[one.row_key] = _with_place(places[one.row_key], one.place)
+    places_by_row: dict[bytes, list[bytes]] = defaultdict(list)
+    for stored_key in stored:
+        places_by_row[stored_key.row_key].append(stored_key.place)
+    row_keys = tuple(places_by_row)
+    records = (await store.read(row_keys)).records
     puts: list[Put] = []
     checks: list[Check] = []
     growth_bytes = 0
-    for key, record in records.items():
-        former, later = key_places_of(record), places[key]
-        assert later is not None  # a place was added
-        if record is not None and later == former:
+    for row_key, record in zip(row_keys, records, strict=True):
+        recorded = key_places_of(record)
+        updated = _add_places(recorded, places_by_row[row_key])
+        if record is not None and updated == recorded:
             # The commit relies on this row, so the row has to be as durable as the commit.
-            checks.append(Check(key, record.stamp))
+            checks.append(Check(row_key, record.stamp))
             continue
         # The owner's space pays for its row, whoever adds the second path.
-        account = rows_counter(later.owner[SPACE16_IN_KEY])
+        account = rows_counter(updated.owner[SPACE16_IN_KEY])
         put = Put(
-            key,
-            _CODEC.encode(later),
+            row_key,
+            _CODEC.encode(updated),
             expect=stamp_of(record),
-            weight_bytes=later.charged_bytes,
+            weight_bytes=updated.charged_bytes,
             account=account,
         )
         puts.append(put)
         if account == own.rows:
-            growth_bytes += later.charged_bytes - (former.charged_bytes if former else 0)
+            recorded_bytes = 0 if recorded is None else recorded.charged_bytes
+            growth_bytes += updated.charged_bytes - recorded_bytes
     return KeyPlacesPlan(puts=tuple(puts), checks=tuple(checks), growth_bytes=growth_bytes)
 
 
-def _with_place(places: KeyPlaces | None, place: bytes) -> KeyPlaces:
-    """Return the paths of a content key after a further path has stored it."""
-    if places is None:
-        return KeyPlaces(place)
-    if places.other is not None or places.owner == place:
-        return places
-    return KeyPlaces(places.owner, place)
+def _add_places(recorded: KeyPlaces | None, places: Sequence[bytes]) -> KeyPlaces:
+    """Return the paths of a content key after further paths have stored it.
+
+    Args:
+        recorded: the paths so far; None: no path has stored the key.
+        places: the further paths, at least one, in the order of the writes. One of them may be the
+            owner again.
+    """
+    owner = places[0] if recorded is None else recorded.owner
+    if recorded is not None and recorded.other is not None:
+        return recorded  # the row has room for two paths
+    for place in places:
+        if place != owner:
+            return KeyPlaces(owner, place)
+    return KeyPlaces(owner)

@@ -85,7 +85,7 @@ class Waited(AcyclicStruct):
     wait_s: int
 
 
-class _Call(AcyclicStruct):
+class _FeedCall(AcyclicStruct):
     """A call of the feed, before it is authorised.
 
     Attributes:
@@ -107,7 +107,7 @@ class _Call(AcyclicStruct):
     @property
     def prefix(self) -> str:
         """The prefix of the feed."""
-        assert self.resource.path is not None  # `_feed_of` checked it
+        assert self.resource.path is not None  # `_parse_resource` requires one
         return self.resource.path
 
     @property
@@ -143,79 +143,96 @@ async def sync(request: Request) -> Changes | Waited:
         ConnectionError: the client has disconnected while it waited.
         Errors of `read_call`.
     """
-    asked = _parse(request)
-    found = await _read(request, asked, asked.place, records_use=True)
-    assert found is not None  # a call begins where its cursor says
-    if found.has_changes or asked.cursor is None or asked.wait_s == 0:
-        return found.page
+    feed = _parse_call(request)
+    page = await _read_page(request, feed, feed.place, records_use=True)
+    assert page is not None  # a cursor whose place was lost is refused
+    # A reader without a cursor gets one at once, also if the feed is still empty.
+    may_wait = feed.cursor is not None and feed.wait_s > 0
+    if page.has_changes or not may_wait:
+        return page.answer
     waiting = Waiting(
-        owner=asked.resource.space.owner,
+        owner=feed.resource.space.owner,
         client=counted_address(request.message.client),  # as for connections (H9)
-        wait_s=asked.wait_s,
+        wait_s=feed.wait_s,
         is_gone=request.message.is_gone,
     )
     with request.services.waits.place(waiting) as place:
-        if place is None:
-            return found.page
-        return await _wait(request, asked, place, found)
+        if place is None:  # all places are taken
+            return page.answer
+        return await _wait_for_changes(request, feed, place, page)
 
 
-async def _wait(
-    request: Request, asked: _Call, place: WaitingPlace, found: "_Found"
+async def _wait_for_changes(
+    request: Request, feed: _FeedCall, place: WaitingPlace, page: "_FeedPage"
 ) -> Changes | Waited:
-    """Wait for a page with changes, and judge the call again before it is answered (CF12)."""
+    """Wait for a page with changes, and judge the call again before it is answered (CF12).
+
+    Args:
+        request: the call.
+        feed: its parameters.
+        place: where the caller waits.
+        page: the page that was read first, which has no changes.
+    """
     cohort = request.services.cohort
-    sequence = space_keys(asked.resource.space).sequence
+    sequence = space_keys(feed.resource.space).sequence
     while True:
         # Other requests need not wait for this one to come to the same stage.
         cohort.answered(1)
         try:
-            ending = await place.until_changed(sequence, found.sequence_row)
+            ending = await place.until_changed(sequence, page.sequence_row)
         finally:
             cohort.arrived(1)
             request.message.note_wait(place.waited_ns)
         if ending is Ending.GONE:
             raise ConnectionResetError("the client has disconnected")
         # The rows up to here contain no change for this reader, so they are not read again.
-        read = await _read(request, asked, found.examined, records_use=False)
-        if read is None:  # these rows were lost
-            read = await _read(request, asked, asked.place, records_use=False)
-            assert read is not None  # as in `sync`
-        found = read
-        if ending in (Ending.GIVEN_UP, Ending.CLOSED):
-            return found.page
-        if found.has_changes or ending is Ending.OVER:
-            return Waited(page=found.page, wait_s=asked.wait_s)
+        next_page = await _read_page(request, feed, page.examined, records_use=False)
+        if next_page is None:  # these rows were lost
+            next_page = await _read_page(request, feed, feed.place, records_use=False)
+            assert next_page is not None  # as in `sync`
+        page = next_page
+        if ending in (Ending.GIVEN_UP, Ending.CLOSED):  # the full time was not waited
+            return page.answer
+        if page.has_changes or ending is Ending.OVER:
+            return Waited(page=page.answer, wait_s=feed.wait_s)
 
 
-class _Found(AcyclicStruct):
+class _FeedPage(AcyclicStruct):
     """A page that was read.
 
     Attributes:
-        page: the answer.
+        answer: the page, as the caller gets it.
         has_changes: whether it contains changes, or more follow.
         sequence_row: the value of the row of the sequence; empty without a row.
-        examined: the last number of the space when the page was read.
+        examined: the place of the last number of the space when the page was read.
     """
 
-    page: Changes
+    answer: Changes
     has_changes: bool
     sequence_row: bytes
     examined: Place
 
 
-async def _read(
-    request: Request, asked: _Call, start: Place | None, *, records_use: bool
-) -> _Found | None:
+async def _read_page(
+    request: Request, feed: _FeedCall, start: Place | None, *, records_use: bool
+) -> _FeedPage | None:
     """Authorise a call, and read the page that begins after a place.
 
-    Returns None if `start` is a later place than that of the call, and is not in the store any
-    more.
+    Args:
+        request: the call.
+        feed: its parameters.
+        start: the place after which the page begins: that of the cursor, or a later one; None at
+            the beginning.
+        records_use: whether the token is used up by this read.
+    Returns:
+        None if `start` is later than the cursor, and the store has lost the rows up to it.
+    Raises:
+        Errors of `sync`.
     """
     services = request.services
-    own = space_keys(asked.resource.space)
+    own = space_keys(feed.resource.space)
     after = 0 if start is None else start.position
-    first_range = asked.query(after=after).first_range()
+    first_range = feed.query(after=after).first_range()
     call = await read_call(
         services,
         request.invocation,
@@ -223,107 +240,119 @@ async def _read(
         (first_range,),
         records_use=records_use,
     )
+    sequence_record, feed_start_record = call.records
+    (positions,) = call.pages
     call.require_hosted()
-    _refuse_single_path(request.invocation.capabilities[0], asked.resource)
-    retain_until = await _retain_until(services, call, asked)
-    state = sequence_of(call.records[0])
-    place = _valid_place(asked, state, feed_start=feed_start_of(call.records[1]))
-    if start is not None and not state.contains(start.position, start.history):
+    _refuse_single_path(request.invocation.capabilities[0], feed.resource)
+    retain_until = await _read_retention_end(services, call, feed)
+    sequence = sequence_of(sequence_record)
+    place = _require_known_place(feed, sequence, feed_start=feed_start_of(feed_start_record))
+    if start is not None and not sequence.contains(start.position, start.history):
         return None
-    query = asked.query(after=after, floor=place.floor, until=state.number)
-    page = await read_changes(services.store, query, call.pages[0])
+    query = feed.query(after=after, floor=place.floor, until=sequence.number)
+    page = await read_changes(services.store, query, positions)
     answer = Changes(
-        changes=tuple([_shown(change) for change in page.changes]),
+        changes=tuple([_change_json(change) for change in page.changes]),
         more=page.more,
-        cursor=_next_cursor(services, asked, place, page),
+        cursor=_make_next_cursor(services, feed, place, page),
         source=Source(
             node_did=services.keyring.node_did,
-            space=asked.resource.space.text,
-            prefix=asked.prefix,
+            space=feed.resource.space.text,
+            prefix=feed.prefix,
         ),
-        authority=_window(call.cited, retain_until),
+        authority=_authority_window(call.cited, retain_until),
     )
-    row = call.records[0]
-    return _Found(
-        page=answer,
+    sequence_row = None if sequence_record is None else sequence_record.value
+    return _FeedPage(
+        answer=answer,
         has_changes=bool(page.changes) or page.more,
-        sequence_row=b"" if row is None else row.value or b"",
-        examined=replace(place, position=state.number),
+        sequence_row=sequence_row or b"",
+        examined=replace(place, position=sequence.number),
     )
 
 
-def _parse(request: Request) -> _Call:
+def _parse_call(request: Request) -> _FeedCall:
     """Parse the token's capability and the headers of a call.
 
     Raises:
         Refusal: `bad-option`.
     """
-    resource = _feed_of(request.invocation.capabilities)
+    resource = _parse_resource(request.invocation.capabilities)
+    assert resource.path is not None  # `_parse_resource` checked it
     headers = {name.lower(): value.strip() for name, value in request.message.headers.items()}
     cursor = headers.get(_CURSOR_HEADER)
-    limit = _limit_of(headers.get(_LIMIT_HEADER))
+    limit = _parse_limit(headers.get(_LIMIT_HEADER))
     place = None
     if cursor is not None:
-        origin = (resource.space.text, resource.path or "")
+        origin = (resource.space.text, resource.path)
         place = open_cursor(request.services.keyring, parse_cursor(cursor), origin)
-    return _Call(
+    return _FeedCall(
         resource=resource,
         limit=limit,
         cursor=cursor,
         place=place,
-        retention=_retention_of(headers.get(RETENTION_HEADER)),
-        wait_s=_wait_of(headers.get(_PREFER_HEADER, "")),
+        retention=_parse_retention(headers.get(RETENTION_HEADER)),
+        wait_s=_parse_wait_s(headers.get(_PREFER_HEADER, "")),
     )
 
 
-def _feed_of(capabilities: Sequence[Capability]) -> SpaceResource:
-    """Return the resource of a call's only capability.
+def _parse_resource(capabilities: Sequence[Capability]) -> SpaceResource:
+    """Return the resource of a call's only capability, which has a path: the prefix.
 
     Raises:
-        Refusal: `bad-option`, there are others, or the prefix is missing (CF1).
+        Refusal: `bad-option`, there are other capabilities, or the prefix is missing (CF1).
     """
     if len(capabilities) != 1:
         raise Refusal("bad-option", f"{KV_SYNC} must be the invocation's only capability")
     resource = capabilities[0].resource
-    if (
-        not isinstance(resource, SpaceResource)
-        or not resource.path
-        or resource.query is not None
-        or resource.fragment is not None
-    ):
-        raise Refusal("bad-option", f"{KV_SYNC} requires a non-empty KV prefix")
+    requires_prefix = Refusal("bad-option", f"{KV_SYNC} requires a non-empty KV prefix")
+    if not isinstance(resource, SpaceResource) or not resource.path:
+        raise requires_prefix
+    if resource.query is not None or resource.fragment is not None:
+        raise requires_prefix
     return resource
 
 
-def _limit_of(text: str | None) -> int:
-    """Return the limit of changes in a header."""
+def _parse_limit(text: str | None) -> int:
+    """Return the limit of changes in a header; without the header, the default.
+
+    Raises:
+        Refusal: `bad-option`, not a number from 1 to MAX_LIST_LIMIT.
+    """
     if text is None:
         return _DEFAULT_LIMIT
-    if text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_LIST_LIMIT)):
+    is_number = text.isascii() and text.isdecimal()
+    if is_number and len(text) <= len(str(MAX_LIST_LIMIT)):
         limit = int(text)
         if 1 <= limit <= MAX_LIST_LIMIT:
             return limit
     raise Refusal("bad-option", f"{_LIMIT_HEADER} must be between 1 and {MAX_LIST_LIMIT}")
 
 
-def _wait_of(text: str) -> int:
+def _parse_wait_s(text: str) -> int:
     """Return the seconds that a caller prefers to wait (RFC 7240); 0 without such a preference.
 
     A preference that is malformed or unknown is ignored, as the RFC demands.
     """
     for preference in text.split(","):
-        name, _, value = preference.partition(";")[0].partition("=")
-        seconds = value.strip().strip('"')
+        without_parameters, _, _ = preference.partition(";")
+        name, _, value = without_parameters.partition("=")
         if name.strip().lower() != "wait":
             continue
-        if not (seconds.isascii() and seconds.isdecimal() and len(seconds) <= _MAX_WAIT_DIGITS):
+        seconds = value.strip().strip('"')
+        is_number = seconds.isascii() and seconds.isdecimal()
+        if not is_number or len(seconds) > _MAX_WAIT_DIGITS:
             return 0
         return min(int(seconds), MAX_WAIT_S)
     return 0
 
 
-def _retention_of(text: str | None) -> _RetentionCid | None:
-    """Return the cid of a retention grant in a header."""
+def _parse_retention(text: str | None) -> _RetentionCid | None:
+    """Return the cid of a retention grant in a header, or None without the header.
+
+    Raises:
+        Refusal: `bad-option`, not a cid.
+    """
     if text is None:
         return None
     try:
@@ -343,50 +372,51 @@ def _refuse_single_path(capability: Capability, resource: SpaceResource) -> None
         raise CaveatRefused("selector-caveat-not-met")
 
 
-def _valid_place(asked: _Call, state: SequenceState, *, feed_start: int) -> Place:
-    """Return how far the reader has come (CF8).
+def _require_known_place(feed: _FeedCall, sequence: SequenceState, *, feed_start: int) -> Place:
+    """Return how far the reader has come, in the present history of the space (CF8).
 
     A reader without a cursor begins with all values, and with the deletes from now on.
 
     Args:
-        asked: the call.
-        state: the sequence of the space.
+        feed: the call.
+        sequence: that of the space.
         feed_start: the highest number of a deleted path whose row was removed.
     Raises:
         Refusal: `sync-reset`, the cursor is not for this feed, or the store has another history.
     """
-    if asked.cursor is None:
-        return Place(position=0, floor=state.number, history=state.history)
-    place = asked.place
+    if feed.cursor is None:
+        return Place(position=0, floor=sequence.number, history=sequence.history)
+    place = feed.place
     if place is None:
         raise Refusal("sync-reset", "cursor-invalid")
     # Numbers are used again after a restore or a failover, histories are not. A reader whose
     # position was lost has seen changes that are not in the store.
     for number in (place.position, place.floor):
-        if not state.contains(number, place.history):
+        if not sequence.contains(number, place.history):
             raise Refusal("sync-reset", "position-unknown")
-    # The reader may have missed a delete whose row is gone. Deletes up to the floor do not concern
-    # it.
-    if max(place.position, place.floor) < feed_start:
+    # The reader has read all deletes up to its position, and those up to its floor do not concern
+    # it. It may have missed a later delete whose row is gone.
+    knows_deletes_up_to = max(place.position, place.floor)
+    if knows_deletes_up_to < feed_start:
         raise Refusal("sync-reset", "position-unknown")
-    return replace(place, history=state.history)
+    return replace(place, history=sequence.history)
 
 
-def _next_cursor(services: Services, asked: _Call, place: Place, page: ChangesPage) -> str:
+def _make_next_cursor(services: Services, feed: _FeedCall, place: Place, page: ChangesPage) -> str:
     """Return the cursor for the next page; that of the call if nothing is new (CF7)."""
-    is_new = page.number != place.position and (page.changes or page.more)
-    if asked.cursor is not None and not is_new:
-        return asked.cursor
+    has_advanced = page.number != place.position and (page.changes or page.more)
+    if feed.cursor is not None and not has_advanced:
+        return feed.cursor
     return seal_cursor(
         services.keyring,
         replace(place, position=page.number),
-        asked.origin,
+        feed.origin,
         nonce=services.entropy.token(NONCE_BYTES),
     )
 
 
-def _shown(change: Change) -> Mapping[str, object]:
-    """Return a change as the answer shows it."""
+def _change_json(change: Change) -> Mapping[str, object]:
+    """Return a change as JSON members; a delete has only the path."""
     head = change.head
     if head is None:
         return {"key": change.path, "deleted": True}
@@ -402,8 +432,13 @@ def _shown(change: Change) -> Mapping[str, object]:
     }
 
 
-def _window(cited: Sequence[Registered], retain_until: float | None) -> Window:
-    """Return the times that the reader's right depends on (CF9)."""
+def _authority_window(cited: Sequence[Registered], retain_until: float | None) -> Window:
+    """Return the times that the reader's right depends on (CF9).
+
+    Args:
+        cited: the live delegations of the call, whose times include those of their ancestors.
+        retain_until: end of the retention grant, epoch seconds; None: no grant, or without an end.
+    """
     begins = [grant.not_before for grant in cited if grant.not_before is not None]
     ends = [grant.expires_at for grant in cited if grant.expires_at is not None]
     return Window(
@@ -413,17 +448,18 @@ def _window(cited: Sequence[Registered], retain_until: float | None) -> Window:
     )
 
 
-async def _retain_until(services: Services, call: Call, asked: _Call) -> float | None:
-    """Return until when the reader may keep what it has read (CF10).
+async def _read_retention_end(services: Services, call: Call, feed: _FeedCall) -> float | None:
+    """Check the retention grant of a call, and return its end in epoch seconds (CF10).
 
-    None means that no retention was asked for, or that the grant has no end.
+    Returns None if the call names no retention grant, or if the grant has no end.
 
     Raises:
-        Refusal: `retention-refused`, the grant does not allow it; nothing is answered.
+        Refusal: `retention-refused`, the grant does not exist, is not the caller's, is not in
+            force, or does not cover the prefix. No page is answered then.
     """
-    if asked.retention is None:
+    if feed.retention is None:
         return None
-    (grant,) = await services.delegations.by_cid([asked.retention.digest])
+    (grant,) = await services.delegations.by_cid([feed.retention.digest])
     if grant is None:
         raise _retention_refused("not-found")
     if grant.delegation.delegate != call.invocation.invoker:
@@ -441,12 +477,13 @@ async def _retain_until(services: Services, call: Call, asked: _Call) -> float |
         raise _retention_refused("not-yet-valid")
     if grant.expires_at is not None and now >= grant.expires_at:
         raise _retention_refused("expired")
-    if not any(_retains(one, asked.resource) for one in grant.delegation.capabilities):
-        raise _retention_refused("not-covering")
-    return grant.expires_at
+    for capability in grant.delegation.capabilities:
+        if _allows_keeping(capability, feed.resource):
+            return grant.expires_at
+    raise _retention_refused("not-covering")
 
 
-def _retains(capability: Capability, resource: SpaceResource) -> bool:
+def _allows_keeping(capability: Capability, resource: SpaceResource) -> bool:
     """Return whether a capability allows to keep what is read below a prefix."""
     # A condition could restrict it to less than the prefix, so conditions are not accepted.
     return (

@@ -21,7 +21,7 @@ _REFUSED_STATES = ("retiring", "retired")
 async def check_keys(
     services: Services, space: SpaceId, sealed: Sequence[tuple[str, SealedKey]]
 ) -> tuple[Check, ...]:
-    """Check that no value is sealed to a key of the space's owner that is being retired.
+    """Check that no value is sealed to a key of the space's owner that is retiring or retired.
 
     Args:
         services: the node's.
@@ -30,27 +30,28 @@ async def check_keys(
     Returns:
         Conditions that fail the commit if one of the networks has changed.
     Raises:
-        Refusal: `key-retiring`.
+        Refusal: `key-retiring`, a value is sealed to such a key.
     """
-    stated: dict[NetworkId, set[int | None]] = {}
+    versions_by_network: dict[NetworkId, set[int | None]] = {}
     for _, sealed_key in sealed:
         network = network_sealed_to(sealed_key, space)
         if network is not None:
-            stated.setdefault(network, set()).add(sealed_key.key_version)
-    if not stated:
+            versions_by_network.setdefault(network, set()).add(sealed_key.key_version)
+    if not versions_by_network:
         return ()
-    keys = [network_row_key(network) for network in stated]
-    rows = (await services.store.read(keys)).records
+    row_keys = [network_row_key(network) for network in versions_by_network]
+    rows = (await services.store.read(row_keys)).records
     checks: list[Check] = []
-    for key, row, versions in zip(keys, rows, stated.values(), strict=True):
+    for row_key, row, versions in zip(row_keys, rows, versions_by_network.values(), strict=True):
         # There may be no such network at this node.
         if row is not None and row.value is not None:
             _check_versions(decode_network(row.value), versions)
-            checks.append(Check(key, row.stamp))
+            checks.append(Check(row_key, row.stamp))
     return tuple(checks)
 
 
 def _check_versions(record: NetworkRecord, versions: set[int | None]) -> None:
+    """Refuse versions of a network's key that are retiring or retired."""
     for former in record.former_keys:
         if former.key_version in versions and former.state in _REFUSED_STATES:
             raise Refusal("key-retiring", former.key_version, record.key_version)

@@ -56,19 +56,21 @@ async def stored_keys_of(
     """
     if not sealed:
         return []
-    names = {key.network: network_sealed_to(key, space) for _, key in sealed}
-    records = await _read_networks(store, [name for name in names.values() if name is not None])
+    networks = {key.network: network_sealed_to(key, space) for _, key in sealed}
+    own_networks = [network for network in networks.values() if network is not None]
+    records = await _read_networks(store, own_networks)
     stored: list[StoredKey] = []
-    for number, (path, key) in enumerate(sealed):
-        if number % _KEYS_AT_ONCE == _KEYS_AT_ONCE - 1:
-            await asyncio.sleep(0)
-        network = names[key.network]
-        wrapped_key = decode_standard(key.wrapped_key)
-        if network is None or network not in records or wrapped_key is None:
+    for number, (path, key) in enumerate(sealed, start=1):
+        if number % _KEYS_AT_ONCE == 0:
+            await asyncio.sleep(0)  # lets other tasks run
+        network = networks[key.network]
+        if network is None:  # of another owner
             continue
-        digest = content_key_digest(
-            records[network], wrapped_key, keyring, key_version=key.key_version
-        )
+        record = records.get(network)
+        wrapped_key = decode_standard(key.wrapped_key)
+        if record is None or wrapped_key is None:  # at another node, or malformed
+            continue
+        digest = content_key_digest(record, wrapped_key, keyring, key_version=key.key_version)
         if digest is not None:
             row_key = places_row_key(network, digest)
             stored.append(StoredKey(row_key=row_key, place=head_key(space, path)))
@@ -76,12 +78,16 @@ async def stored_keys_of(
 
 
 def network_sealed_to(key: SealedKey, space: SpaceId) -> NetworkId | None:
-    """Return the network of an envelope; None if it is not one of the space's owner."""
+    """Return the network of an envelope.
+
+    Returns None if its id is malformed, or if the network is not one of the space's owner.
+    """
     try:
         network = parse_network_id(key.network)
     except InvalidIdentifier:
         return None
-    return network if principal_of(network.owner) == space.owner else None
+    is_of_space_owner = principal_of(network.owner) == space.owner
+    return network if is_of_space_owner else None
 
 
 async def _read_networks(
@@ -92,8 +98,8 @@ async def _read_networks(
     if not unique:
         return {}
     rows = (await store.read([network_row_key(network) for network in unique])).records
-    found: dict[NetworkId, NetworkRecord] = {}
+    records: dict[NetworkId, NetworkRecord] = {}
     for network, row in zip(unique, rows, strict=True):
         if row is not None and row.value is not None:
-            found[network] = decode_network(row.value)
-    return found
+            records[network] = decode_network(row.value)
+    return records

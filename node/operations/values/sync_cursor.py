@@ -74,17 +74,25 @@ def seal_cursor(keyring: Keyring, place: Place, origin: Sequence[str], *, nonce:
     floor8 = place.floor.to_bytes(NUMBER_BYTES, "big")
     plain = _VERSION + position8 + floor8 + place.history
     cipher = ChaCha20Poly1305(keyring.derive(_CONTEXT))
-    return encode_url(nonce + cipher.encrypt(nonce, plain, _framed(origin)))
+    sealed = cipher.encrypt(nonce, plain, _length_prefixed(origin))
+    return encode_url(nonce + sealed)
 
 
 def open_cursor(keyring: Keyring, raw: bytes, origin: Sequence[str]) -> Place | None:
     """Decrypt a cursor.
 
-    Returns None if this node did not make it for this space and prefix, or in another version.
+    Args:
+        keyring: derives the key.
+        raw: as `parse_cursor` returned it, untrusted.
+        origin: the space and the prefix of the feed.
+    Returns:
+        None if this node did not make the cursor for this space and prefix, or if it has another
+        version of the format.
     """
     cipher = ChaCha20Poly1305(keyring.derive(_CONTEXT))
+    nonce, sealed = raw[:NONCE_BYTES], raw[NONCE_BYTES:]
     try:
-        plain = cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], _framed(origin))
+        plain = cipher.decrypt(nonce, sealed, _length_prefixed(origin))
     except InvalidTag:
         return None
     if len(plain) != _PLAIN_BYTES or not plain.startswith(_VERSION):
@@ -96,7 +104,7 @@ def open_cursor(keyring: Keyring, raw: bytes, origin: Sequence[str]) -> Place | 
     )
 
 
-def _framed(words: Sequence[str]) -> bytes:
+def _length_prefixed(words: Sequence[str]) -> bytes:
     """Join words, each after its length, so that different words never give the same bytes."""
     parts = [word.encode("utf-8", "surrogatepass") for word in words]
     return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
