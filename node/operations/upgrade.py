@@ -73,7 +73,8 @@ class Upgraded(FrozenStruct):
         schema: the schema of the store.
         values: how many values and versions were examined for content keys.
         numbered: how many values got a number.
-        unreadable: how many of them have a damaged or missing file, whose key is not known.
+        unreadable: how many values and versions have a damaged or missing file. It is not known
+            which content key these contain.
         keys: how many content keys are stored.
         at_two_paths: how many of these are stored at two paths.
     """
@@ -97,6 +98,9 @@ class StoreUpgrade:
         progress: called after each step with the number of values so far; raises to end the
             upgrade.
         accepts_unreadable: whether values with a damaged or missing file may be left out.
+
+    The private attributes count what was done so far. `_spaces` contains the spaces that were read,
+    by their hashes.
     """
 
     store: Store
@@ -121,15 +125,15 @@ class StoreUpgrade:
             StoreBusy: another process changed the schema meanwhile.
             StoreMisused: the file of a value is damaged or missing, and that was not accepted.
         """
-        schema = await read_row(self.store, SCHEMA_KEY)
-        put = schema_put(expect=stamp_of(schema))
-        if schema is not None and schema.value != put.value:
-            if schema.value == _WITHOUT_CONTENT_KEYS:
-                await self._record_keys()
+        schema_row = await read_row(self.store, SCHEMA_KEY)
+        put = schema_put(expect=stamp_of(schema_row))
+        if schema_row is not None and schema_row.value != put.value:
+            if schema_row.value == _WITHOUT_CONTENT_KEYS:
+                await self._record_content_keys()
             await self._number_values()
             if not await commit_puts(self.store, put):
                 raise StoreBusy("another process changed the schema of the store")
-        keys, at_two_paths = await self._count()
+        keys, at_two_paths = await self._count_keys()
         return Upgraded(
             schema=SCHEMA_VERSION,
             values=self._examined,
@@ -139,13 +143,13 @@ class StoreUpgrade:
             at_two_paths=at_two_paths,
         )
 
-    async def _record_keys(self) -> None:
+    async def _record_content_keys(self) -> None:
         """Record the paths of the content keys in all values and versions (ST23)."""
         for prefix in (VALUES_PREFIX, LONG_VALUES_PREFIX, VERSIONS_PREFIX):
             async for page in pages_of(self.store, Range(prefix, limit=_PAGE_ROWS)):
-                await self._record(page)
+                await self._record_page(page)
                 await self.progress(self._examined)
-        self._check_all_read()
+        self._require_all_read()
 
     async def _number_values(self) -> None:
         """Give each value without a number the next one of its space (ST25).
@@ -155,13 +159,13 @@ class StoreUpgrade:
         """
         for prefix in (VALUES_PREFIX, LONG_VALUES_PREFIX):
             async for page in pages_of(self.store, Range(prefix, limit=_PAGE_ROWS)):
-                puts = _numbering_puts(page)
+                puts = _puts_of_numbers(page)
                 if puts and not await commit_puts(self.store, *puts):
                     raise StoreBusy("another process changed the store")
                 self._numbered += len(puts)
                 await self.progress(self._examined + self._numbered)
 
-    def _check_all_read(self) -> None:
+    def _require_all_read(self) -> None:
         """Check that no value was left out without the operator's consent.
 
         The path of a value that was left out is not recorded. If its file came back later, its
@@ -175,30 +179,35 @@ class StoreUpgrade:
                 " command again; if they are lost for good, add --accept-unreadable",
             )
 
-    async def _record(self, page: Page) -> None:
-        """Record the paths of the content keys in some values or versions."""
-        sealed: dict[SpaceId, list[tuple[str, SealedKey]]] = defaultdict(list)
+    async def _record_page(self, page: Page) -> None:
+        """Record the paths of the content keys in a page of values or versions."""
+        sealed_by_space: dict[SpaceId, list[tuple[str, SealedKey]]] = defaultdict(list)
         for key, record in page.rows:
-            head = _head_of(key, record)
+            head = _value_in_row(key, record)
             if head is None:
                 continue
             self._examined += 1
-            found = await self._sealed_key(head)
-            if found is None:
+            sealed_key = await self._find_sealed_key(head)
+            if sealed_key is None:
                 continue
-            space = await self._space(key[SPACE16_IN_KEY])
+            space = await self._read_space(key[SPACE16_IN_KEY])
             if space is not None:
-                sealed[space].append((head.path, found))
-        for space, keys in sealed.items():
-            stored = await stored_keys_of(self.store, self.keyring, space, keys)
+                sealed_by_space[space].append((head.path, sealed_key))
+        for space, sealed in sealed_by_space.items():
+            stored = await stored_keys_of(self.store, self.keyring, space, sealed)
             plan = await plan_key_places(self.store, space_keys(space), stored)
-            if plan.puts and isinstance(
-                await self.store.commit(Commit(puts=plan.puts, checks=plan.checks)), Refused
-            ):
+            if not plan.puts:
+                continue
+            commit = Commit(puts=plan.puts, checks=plan.checks)
+            if isinstance(await self.store.commit(commit), Refused):
                 raise StoreBusy("another process changed the store")
 
-    async def _sealed_key(self, head: Head) -> SealedKey | None:
-        """Return the wrapped key in a value, if it is an envelope."""
+    async def _find_sealed_key(self, head: Head) -> SealedKey | None:
+        """Return the wrapped key in a value.
+
+        Returns None if the value is not an envelope. It is also None if the value's file is damaged
+        or missing, and such a value is counted as unreadable.
+        """
         if head.size_bytes > MOST_ENVELOPE_BYTES:
             return None
         try:
@@ -207,14 +216,14 @@ class StoreUpgrade:
             self._unreadable += 1
             return None
 
-    async def _space(self, space16: bytes) -> SpaceId | None:
-        """Return the space with a hash; None if no space with it was ever hosted."""
+    async def _read_space(self, space16: bytes) -> SpaceId | None:
+        """Return the space with a hash; None if no space with this hash was ever hosted."""
         if space16 not in self._spaces:
             hosted = space_of(await read_row(self.store, space_key(space16)))
             self._spaces[space16] = None if hosted is None else hosted.space
         return self._spaces[space16]
 
-    async def _count(self) -> tuple[int, int]:
+    async def _count_keys(self) -> tuple[int, int]:
         """Return the number of recorded content keys, and of those at two paths."""
         keys = at_two_paths = 0
         async for page in pages_of(self.store, Range(KEY_PLACES_PREFIX, limit=_COUNTED_ROWS)):
@@ -228,23 +237,23 @@ class StoreUpgrade:
         return keys, at_two_paths
 
 
-def _head_of(key: bytes, record: Record) -> Head | None:
-    """Return the value in a row; None for a deleted value and for an index row of long paths.
-
-    The key of a version may end with the byte that marks index rows.
-    """
+def _value_in_row(key: bytes, record: Record) -> Head | None:
+    """Return the value in a row; None for a deleted value and for an index row of long paths."""
+    if not has_value(record):
+        return None
+    # The key of a version may end with the byte that marks index rows.
     is_version = key[:1] == VERSIONS_PREFIX
-    if not has_value(record) or (is_index_row(key) and not is_version):
+    if is_index_row(key) and not is_version:
         return None
     return head_of(record, key=key)
 
 
-def _numbering_puts(page: Page) -> list[Put]:
+def _puts_of_numbers(page: Page) -> list[Put]:
     """Return the puts that give the values of a page a number, if they have none."""
     puts: list[Put] = []
     for key, record in page.rows:
-        head = _head_of(key, record)
-        if head is None or record.position:
+        head = _value_in_row(key, record)
+        if head is None or record.position:  # no value, or one with a number
             continue
         put = Put(
             key,

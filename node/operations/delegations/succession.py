@@ -38,11 +38,12 @@ from ..authorise import check_not_moved
 
 
 class Moves(FrozenStruct):
-    """The rows of the wallets that matter for a registration, as read in its snapshot.
+    """The rows that say which wallets have moved, as read in the snapshot of a registration.
 
     Attributes:
-        keys: of the rows; those of the wallets above the delegation come first.
-        records: in the same order.
+        keys: of the rows. The first ones are those of the wallets above the delegation. For a
+            statement of a succession, that of the successor may follow.
+        records: in the same order; None for a wallet without a row.
         above: number of the wallets above the delegation.
     """
 
@@ -52,7 +53,7 @@ class Moves(FrozenStruct):
 
     @property
     def unmoved(self) -> tuple[Check, ...]:
-        """Conditions of the commit."""
+        """Conditions of the commit: no row has changed."""
         return unchanged_successions(self.keys, self.records)
 
     def of(self, key: bytes) -> Record | None:
@@ -61,10 +62,12 @@ class Moves(FrozenStruct):
 
 
 async def first_statement(services: Services, delegation: Delegation) -> Registered | None:
-    """Return the statement that a delegation countersigns, or None.
+    """Return the first statement of a succession, which a delegation countersigns.
+
+    Returns None if the delegation countersigns nothing, or if the first statement is not stored.
 
     Raises:
-        Refusal: `membership-refused`, the statement is invalid.
+        Refusal: `membership-refused`, the statement in the delegation is invalid.
     """
     if not is_succession(delegation):
         return None
@@ -82,35 +85,36 @@ async def first_statement(services: Services, delegation: Delegation) -> Registe
 def move_keys(
     delegation: Delegation, judged: Sequence[Registered | None]
 ) -> tuple[tuple[bytes, ...], int]:
-    """Return the keys of the rows for `Moves`, and the number of the wallets above.
+    """Return `Moves.keys` and `Moves.above` for a delegation.
 
-    These are the rows of the wallets above a delegation and, for a statement of a succession, that
-    of the successor.
+    `judged` are the stored delegations that it cites; None: not stored.
     """
-    wallets = wallets_of(delegation.delegator, judged)
-    if not is_succession(delegation) or delegation.delegate in wallets:
-        return succession_keys(wallets), len(wallets)
-    return succession_keys((*wallets, delegation.delegate)), len(wallets)
+    above = wallets_of(delegation.delegator, judged)
+    wallets = above
+    if is_succession(delegation) and delegation.delegate not in above:
+        wallets = (*above, delegation.delegate)
+    return succession_keys(wallets), len(above)
 
 
 def check_registration(moves: Moves, registered: Registered) -> None:
-    """Refuse a delegation by a wallet that has moved, or under such a wallet's (TM18, TM19).
+    """Refuse a delegation that a wallet above it signed, if this wallet has moved (TM18, TM19).
 
-    The two statements of the succession itself may be sent again.
+    The signer is one of these wallets. The two statements of the succession itself may be sent
+    again.
 
     Raises:
         Refusal: `owner-moved`.
     """
     delegation = registered.delegation
-    above = moves.records[: moves.above]
-    for moved in moved_owners(above):
-        if delegation.content_key in moved.statements:
+    rows_above = moves.records[: moves.above]
+    for succession in moved_owners(rows_above):
+        if delegation.content_key in succession.statements:
             return
-    check_not_moved(above, registered, delegation.capabilities)
+    check_not_moved(rows_above, registered, delegation.capabilities)
 
 
 class Named(FrozenStruct, kw_only=True):
-    """What a statement of a succession is judged by.
+    """The facts by which a statement of a succession is judged.
 
     Attributes:
         services: of this process.
@@ -144,29 +148,43 @@ def plan_succession(
     above = [parent for parent in parents if parent is not None]
     try:
         stated = stated_membership(delegation, registered_at=named.now)
-        if moved_owners((named.moves.of(succession_key(delegation.delegate)),)):
+        row_of_successor = named.moves.of(succession_key(delegation.delegate))
+        if moved_owners((row_of_successor,)):
             raise MalformedToken("the successor has moved to another wallet itself")
-        if stated.countersigns is None:
-            return _announced(delegation, above, named)
-        return _moved(delegation, stated, above, named)
+        is_first_statement = stated.countersigns is None
+        if is_first_statement:
+            return _plan_first_statement(delegation, above, named)
+        return _plan_move(delegation, stated, above, named)
     except MalformedToken as exc:
         raise Refusal("membership-refused", exc.text) from exc
 
 
-def _announced(delegation: Delegation, above: Sequence[Registered], named: Named) -> Commit:
-    """Return what the first statement writes: that the team is about to move."""
+def _plan_first_statement(
+    delegation: Delegation, above: Sequence[Registered], named: Named
+) -> Commit:
+    """Return the write of the first statement: the team's row, without a successor yet.
+
+    Raises:
+        MalformedToken: the signer has not been an admin for long enough (TM17).
+    """
     check_senior(above, now=named.now)
     team = team_of(delegation)
     record = named.moves.of(succession_key(team))
-    if read_succession(record) is not None:  # another statement wrote it
+    if read_succession(record) is not None:  # another statement wrote the row
         return Commit()
-    return Commit(puts=(succession_put(Succession(owner=team), record),))
+    about_to_move = Succession(owner=team)
+    return Commit(puts=(succession_put(about_to_move, record),))
 
 
-def _moved(
+def _plan_move(
     delegation: Delegation, stated: Membership, above: Sequence[Registered], named: Named
 ) -> Commit:
-    """Return what the second statement writes: that the team has moved."""
+    """Return the writes of the second statement: the successor, and an audit record.
+
+    Raises:
+        MalformedToken: the two statements do not make a succession, or the first one is not in
+            force.
+    """
     first, now = named.first, named.now
     move = check_countersigned(delegation, stated, above, first, now=now)
     assert first is not None  # otherwise `check_countersigned` raises
@@ -175,8 +193,8 @@ def _moved(
     record = named.moves.of(succession_key(move.team))
     if record is None:
         raise MalformedToken("the first statement is to be signed again")
-    above_first = tuple([one.content_key for one in first.closure])
-    moved = Succession(
+    authority_of_first = tuple([link.content_key for link in first.closure])
+    succession = Succession(
         owner=move.team,
         successor=move.successor,
         statements=(first.delegation.content_key, delegation.content_key),
@@ -189,11 +207,11 @@ def _moved(
         actor=delegation.delegator,
         subject=move.team,
         token=delegation.cid,
-        authority=above_first,
+        authority=authority_of_first,
         detail=canonical_members({"successor": move.successor, "statements": cids}),
     )
     return Commit(
-        puts=(succession_put(moved, record), audit.put(named.services.entropy)),
+        puts=(succession_put(succession, record), audit.put(named.services.entropy)),
         # If the signer of the first statement was removed meanwhile, the team does not move.
-        live=marker_keys(above_first),
+        live=marker_keys(authority_of_first),
     )

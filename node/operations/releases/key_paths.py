@@ -10,7 +10,7 @@ from encryption_network.content_keys import content_key_digest
 from spaces.documents.network_rows import network_row_key
 from spaces.grants.hosting import space_of
 from spaces.keyspace import SPACE16_IN_KEY, VALUE_PREFIX_BYTES, VALUES_PREFIX, space_key
-from spaces.store.contract import read_row
+from spaces.store.contract import Record, read_row
 from spaces.values.key_places import key_places_of
 from spaces.values.value_heads import head_of
 
@@ -51,7 +51,8 @@ async def read_key_paths(
 
     Raises:
         Errors of `admitted_reader` and `read_call`.
-        Refusal: `request-malformed`, the wrapped key cannot be read; `network-unknown`;
+        Refusal: `request-malformed`, the wrapped key is not base64url of 1 to MOST_WRAPPED_BYTES
+            bytes; `network-unknown`;
             `session-not-bound`, the token has facts; `policy-not-in-person`, the caller is not the
             owner in person.
         SpaceError: the store does not answer, or a row does not decode.
@@ -59,12 +60,7 @@ async def read_key_paths(
     invocation, network = admitted_reader(services, header, path_id, DECRYPT)
     if invocation.facts:  # a decrypt request has one, and must not serve here (T12)
         raise Refusal("session-not-bound", hint="sign a token without facts for this request")
-    wrapped_key = decode_url(key) if len(key) <= 2 * MOST_WRAPPED_BYTES else None
-    if wrapped_key is None or not 0 < len(wrapped_key) <= MOST_WRAPPED_BYTES:
-        raise Refusal(
-            "request-malformed",
-            hint="pass the wrapped key of an envelope as `key`, in base64url without padding",
-        )
+    wrapped_key = _parse_wrapped_key(key)
     call = await read_call(services, invocation, (network_row_key(network),))
     record = known_network(call.records[0])
     authority = await decide_owner_authority(services, call, record.owner)
@@ -79,27 +75,55 @@ async def read_key_paths(
     places = key_places_of(row)
     if places is None:
         return KeyPathsAnswer(())
-    value_keys = [place for place in (places.owner, places.other) if place is not None]
-    return KeyPathsAnswer(await _names_of(services, value_keys))
+    value_keys = [places.owner]
+    if places.other is not None:
+        value_keys.append(places.other)
+    return KeyPathsAnswer(await _read_resources(services, value_keys))
 
 
-async def _names_of(services: Services, value_keys: Sequence[bytes]) -> tuple[str | None, ...]:
-    """Return the resources of values by the keys of their rows."""
+def _parse_wrapped_key(text: str) -> bytes:
+    """Decode the wrapped key of a request, 1 to MOST_WRAPPED_BYTES bytes.
+
+    Raises:
+        Refusal: `request-malformed`, not base64url, empty or too long.
+    """
+    wrapped_key = decode_url(text) if len(text) <= 2 * MOST_WRAPPED_BYTES else None
+    if wrapped_key is None or not 0 < len(wrapped_key) <= MOST_WRAPPED_BYTES:
+        raise Refusal(
+            "request-malformed",
+            hint="pass the wrapped key of an envelope as `key`, in base64url without padding",
+        )
+    return wrapped_key
+
+
+async def _read_resources(
+    services: Services, value_keys: Sequence[bytes]
+) -> tuple[str | None, ...]:
+    """Return the resources of values by the keys of their rows; None: see `KeyPathsAnswer`."""
     space_keys = [space_key(key[SPACE16_IN_KEY]) for key in value_keys]
     records = (await services.store.read([*value_keys, *space_keys])).records
-    heads = records[: len(value_keys)]
-    spaces = records[len(value_keys) :]
-    names: list[str | None] = []
-    path: str | None
-    for key, head_record, space_record in zip(value_keys, heads, spaces, strict=True):
+    value_records = records[: len(value_keys)]
+    space_records = records[len(value_keys) :]
+    resources: list[str | None] = []
+    for key, value_record, space_record in zip(
+        value_keys, value_records, space_records, strict=True
+    ):
         hosted = space_of(space_record)
-        if key[:1] == VALUES_PREFIX:
-            path = key[VALUE_PREFIX_BYTES:].decode("utf-8", "replace")
-        else:  # the key of a long path has its hash, and the row has the path
-            head = head_of(head_record, key=key)
-            path = None if head is None else head.path.encode("utf-8", "replace").decode()
+        path = _path_of(key, value_record)
         if hosted is None or path is None:
-            names.append(None)
+            resources.append(None)
         else:
-            names.append(f"{hosted.space.text}/kv/{path}")
-    return tuple(names)
+            resources.append(f"{hosted.space.text}/kv/{path}")
+    return tuple(resources)
+
+
+def _path_of(key: bytes, record: Record | None) -> str | None:
+    """Return the path of a value; None if it is long and the value was deleted.
+
+    Bytes that are not UTF-8 are replaced, since JSON cannot contain them.
+    """
+    if key[:1] == VALUES_PREFIX:
+        return key[VALUE_PREFIX_BYTES:].decode("utf-8", "replace")
+    # The key of a long path has its hash, and the row has the path.
+    head = head_of(record, key=key)
+    return None if head is None else head.path.encode("utf-8", "replace").decode()

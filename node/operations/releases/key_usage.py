@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from capabilities.abilities import SET_POLICY
+from capabilities.frozen_struct import AcyclicStruct
 from capabilities.resources import NetworkId, SpaceId
 from encryption_network.networks import NetworkRecord
 from spaces.documents.network_rows import network_row_key
@@ -38,6 +39,7 @@ PAGE_ROWS = 64
 MAX_ENVELOPE_BYTES = 4 * 1024 * 1024
 """Largest body in a file that is read, bytes; larger values count as other data."""
 _AFTER_CHARS = 4096
+_NUMBER_CHARS = 4
 _VERSION = re.compile(r"[1-9][0-9]?", re.ASCII)
 _KINDS = (VALUES_PREFIX, LONG_VALUES_PREFIX, VERSIONS_PREFIX)
 
@@ -82,7 +84,8 @@ async def read_usage(
         after: untrusted `after` of the previous page; empty for the first page.
     Raises:
         Errors of `admitted_reader` and `read_call`.
-        Refusal: `network-unknown`; `policy-not-in-person`; `request-malformed`.
+        Refusal: `network-unknown`; `policy-not-in-person`, the caller is not the owner in person;
+            `request-malformed`, `key_version` or `after` is not valid.
     """
     invocation, network = admitted_reader(services, header, path_id, SET_POLICY)
     call = await read_call(services, invocation, (network_row_key(network),))
@@ -95,79 +98,108 @@ async def read_usage(
         )
     if _VERSION.fullmatch(key_version) is None:
         raise Refusal("request-malformed", hint="keyVersion: send the number of a version")
-    ranges = await _ranges(services, record)
-    position, key = _parse_after(after, len(ranges))
-    if position == len(ranges):
+    ranges = await _list_ranges(services, record)
+    number, last_key = _parse_after(after, len(ranges))
+    if number == len(ranges):
         return UsagePage((), None)
-    space, prefix = ranges[position]
-    page = await read_page(services.store, Range(prefix, after=key, limit=PAGE_ROWS))
-    found = await _needing(services, page, space, record.network_id, int(key_version))
-    following = None
+    range_ = ranges[number]
+    page = await read_page(services.store, Range(range_.prefix, after=last_key, limit=PAGE_ROWS))
+    values = await _find_values(services, page, range_.space, record.network_id, int(key_version))
+    next_after = None
     if page.more and page.last_key is not None:
-        following = f"{position}.{page.last_key.hex()}"
-    elif position + 1 < len(ranges):
-        following = f"{position + 1}."
-    return UsagePage(tuple(found), following)
+        next_after = f"{number}.{page.last_key.hex()}"
+    elif number + 1 < len(ranges):
+        next_after = f"{number + 1}."
+    return UsagePage(tuple(values), next_after)
 
 
-async def _ranges(services: Services, record: NetworkRecord) -> list[tuple[SpaceId, bytes]]:
-    """Return the beginnings of the keys to search, each with its space."""
-    ranges = []
+class _SearchedRange(AcyclicStruct):
+    """Rows of one kind in a space, which the search reads.
+
+    Attributes:
+        space: the space.
+        prefix: the beginning of the keys of the rows.
+    """
+
+    space: SpaceId
+    prefix: bytes
+
+
+async def _list_ranges(services: Services, record: NetworkRecord) -> list[_SearchedRange]:
+    """Return the ranges to search: three for each space of the network's owner."""
+    ranges: list[_SearchedRange] = []
     async for page in pages_of(services.store, owned_spaces_range(record.owner)):
         for _, row in page.rows:
             hosted = space_of(row)
-            if hosted is not None:
-                for kind in _KINDS:
-                    ranges.append((hosted.space, kind + space_id16(hosted.space)))
+            if hosted is None:
+                continue
+            for kind in _KINDS:
+                prefix = kind + space_id16(hosted.space)
+                ranges.append(_SearchedRange(space=hosted.space, prefix=prefix))
     return ranges
 
 
-def _parse_after(after: str, count: int) -> tuple[int, bytes | None]:
-    """Parse `after` of a page: the number of the range, and the last key in it."""
+def _parse_after(after: str, range_count: int) -> tuple[int, bytes | None]:
+    """Parse `after` of a page, which is `NUMBER.KEY`.
+
+    Returns the number of the range to read, and the last key that was read in it, or None to begin
+    with its first row. The number may be `range_count`: a space may be gone since the last page.
+
+    Raises:
+        Refusal: `request-malformed`.
+    """
     if not after:
         return 0, None
-    number, dot, key = after.partition(".")
     malformed = Refusal("request-malformed", hint="after: send what the previous page contained")
-    if len(after) > _AFTER_CHARS or not dot or not number.isascii() or not number.isdigit():
+    if len(after) > _AFTER_CHARS:
         raise malformed
-    if len(number) > 4 or int(number) > count:
+    number, dot, key = after.partition(".")
+    is_number = number.isascii() and number.isdigit()
+    if not dot or not is_number or len(number) > _NUMBER_CHARS:
+        raise malformed
+    if int(number) > range_count:
         raise malformed
     try:
-        return int(number), bytes.fromhex(key) or None
+        last_key = bytes.fromhex(key)
     except ValueError:
         raise malformed from None
+    return int(number), last_key or None
 
 
-async def _needing(
+async def _find_values(
     services: Services, page: Page, space: SpaceId, network: NetworkId, key_version: int
 ) -> Sequence[Needing]:
     """Return the values of a page that are sealed to a version of a key."""
-    found = []
+    values: list[Needing] = []
     for key, row in page.rows:
         is_former = key.startswith(VERSIONS_PREFIX)
-        if not is_former and is_index_row(key):
+        # The key of a former value may end with the byte that marks index rows.
+        if is_index_row(key) and not is_former:
             continue
         head = head_of(row, key=key)
-        if head is None or not await _is_sealed_to(services, head, space, network, key_version):
+        if head is None:  # deleted
             continue
-        number = version_number(key) if is_former else None
-        found.append(Needing(space=space.text, path=head.path, version=number))
-    return found
+        if await _is_sealed_to(services, head, space, network, key_version):
+            version = version_number(key) if is_former else None
+            values.append(Needing(space=space.text, path=head.path, version=version))
+    return values
 
 
 async def _is_sealed_to(
     services: Services, head: Head, space: SpaceId, network: NetworkId, key_version: int
 ) -> bool:
     """Return whether a value is sealed to a version of a network's key."""
-    body = await _body_of(services, head)
-    sealed = None if body is None else find_sealed_key(body)
+    body = await _read_envelope_body(services, head)
+    if body is None:
+        return False
+    sealed = find_sealed_key(body)
     if sealed is None or sealed.key_version != key_version:
         return False
     return network_sealed_to(sealed, space) == network
 
 
-async def _body_of(services: Services, head: Head) -> bytes | None:
-    """Return the body of a value that may be an envelope."""
+async def _read_envelope_body(services: Services, head: Head) -> bytes | None:
+    """Return the body of a value, or None if it is too large to be an envelope."""
     if head.body is not None:
         return head.body
     if head.size_bytes > MAX_ENVELOPE_BYTES:

@@ -4,7 +4,7 @@ Only the owner in person may change the versions of a key. To install a new vers
 needs a statement that the owner's wallet or own key signed, which a stolen session does not have.
 """
 
-from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -99,8 +99,12 @@ async def change_keys(services: Services, header: str, *, path_id: str, body: by
     Returns:
         The candidate with the node's signature, or the versions of the key after the change.
     Raises:
-        Refusal: `request-malformed`.
-        RequestError: see `encryption_network.rotation`; `key-statement-refused`.
+        Refusal: `request-malformed`, the body is not one of `KeysRequest`, or the nonce is not
+            valid.
+        RequestError: the errors of `encryption_network.rotation`, if the state of the network or of
+            the version does not allow the change; `key-statement-refused`, the statement is not
+            valid, or names another key than the candidate; `key-version-changed`, it replaces
+            another version than the newest.
         Errors of `change_in_person`.
     """
     value = read_body(body, max_bytes=MAX_KEYS_BODY_BYTES)
@@ -121,7 +125,7 @@ async def change_keys(services: Services, header: str, *, path_id: str, body: by
         path_id=path_id,
         fact_type=KEYS_FACT,
         value=value,
-        make=_change_of(services, request),
+        make=partial(_apply_request, request=request, services=services, now=services.now()),
         action=f"network.key.{_ACTIONS[type(request)]}",
         detail=_detail(request),
         in_person="sign in with the owner's wallet and change the key from that session",
@@ -141,7 +145,7 @@ _ACTIONS: dict[type[KeysRequest], str] = {
 
 
 def _detail(request: KeysRequest) -> bytes:
-    """Return the detail of the audit record."""
+    """Return the detail of the audit record, which tells what was requested."""
     match request:
         case MakeCandidate():
             return b""
@@ -151,28 +155,29 @@ def _detail(request: KeysRequest) -> bytes:
             return canonical_bytes({"keyVersion": key_version})
 
 
-def _change_of(
-    services: Services, request: KeysRequest
-) -> Callable[[NetworkRecord], NetworkRecord]:
-    """Return the function that applies a request to a network's record."""
-    now = services.now()
+def _apply_request(
+    record: NetworkRecord, *, request: KeysRequest, services: Services, now: float
+) -> NetworkRecord:
+    """Return a network's record after a request to change its key.
 
-    def changed(record: NetworkRecord) -> NetworkRecord:
-        match request:
-            case MakeCandidate():
-                return with_candidate(
-                    record, now=now, keyring=services.keyring, entropy=services.entropy
-                )
-            case ActivateKey(statement=statement):
-                data = statement.encode()
-                _check_statement(data, record, node_did=services.keyring.node_did)
-                return with_candidate_activated(record, data, now=now)
-            case RetireKey(key_version=key_version):
-                return with_key_retiring(record, key_version, now=now)
-            case DestroyKey(key_version=key_version):
-                return with_key_retired(record, key_version, now=now)
+    `now` is the time of the request, epoch seconds.
 
-    return changed
+    Raises:
+        RequestError: as `change_keys`.
+    """
+    match request:
+        case MakeCandidate():
+            return with_candidate(
+                record, now=now, keyring=services.keyring, entropy=services.entropy
+            )
+        case ActivateKey(statement=statement):
+            data = statement.encode()
+            _check_statement(data, record, node_did=services.keyring.node_did)
+            return with_candidate_activated(record, data, now=now)
+        case RetireKey(key_version=key_version):
+            return with_key_retiring(record, key_version, now=now)
+        case DestroyKey(key_version=key_version):
+            return with_key_retired(record, key_version, now=now)
 
 
 def _check_statement(data: bytes, record: NetworkRecord, *, node_did: str) -> None:
@@ -199,6 +204,7 @@ def _check_statement(data: bytes, record: NetworkRecord, *, node_did: str) -> No
 
 
 def _read_statement(data: bytes, record: NetworkRecord, *, node_did: str) -> KeyChange:
+    """Parse and verify the owner's statement about a network's key."""
     try:
         return read_key_change(data, network=record.network_id, node_did=node_did)
     except StatementInvalid as exc:
