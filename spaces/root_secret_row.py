@@ -80,9 +80,9 @@ class RootSecretRow(Packed):
 
     def former_of(self, check_value: bytes) -> FormerSecret | None:
         """Return the replaced root secret with a check value, or None."""
-        for one in self.former:
-            if one.check_value == check_value:
-                return one
+        for former in self.former:
+            if former.check_value == check_value:
+                return former
         return None
 
     def replaced(self, now: float) -> "RootSecretRow":
@@ -91,13 +91,13 @@ class RootSecretRow(Packed):
         `now` is in epoch seconds.
         """
         assert self.next is not None  # the caller has begun a replacement
-        past = FormerSecret(number=self.number, check_value=self.check_value, replaced_at=now)
+        this = FormerSecret(number=self.number, check_value=self.check_value, replaced_at=now)
         return RootSecretRow(
             number=self.number + 1,
             check_value=self.next.check_value,
             since=now,
             kept_keys=self.next.kept_keys,
-            former=(*self.former, past)[-MAX_FORMER:],
+            former=(*self.former, this)[-MAX_FORMER:],
         )
 
     def replacing(self, successor: NextSecret) -> "RootSecretRow":
@@ -114,8 +114,8 @@ async def read_root_secret(store: Store) -> tuple[RootSecretRow | None, Record |
     """Read which root secret a store is sealed with.
 
     Returns:
-        The decoded row and the row as stored; None for a store that was last served by a version
-        without this row.
+        The decoded row, and the record that contains it. Both are None for a store that was last
+        served by a version without this row.
 
     Raises:
         RecordDamaged: the row does not decode.
@@ -125,9 +125,9 @@ async def read_root_secret(store: Store) -> tuple[RootSecretRow | None, Record |
     return _CODEC.read(record), record
 
 
-def root_secret_put(row: RootSecretRow, stored: Record | None) -> Put:
+def root_secret_put(row: RootSecretRow, record: Record | None) -> Put:
     """Return the write operation for the row.
 
-    The commit is refused if the row is not the one that was read.
+    `record` is the record that was read. The commit is refused if the store has another one.
     """
-    return Put(ROOT_SECRET_KEY, _CODEC.encode(row), expect=stamp_of(stored))
+    return Put(ROOT_SECRET_KEY, _CODEC.encode(row), expect=stamp_of(record))

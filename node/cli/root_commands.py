@@ -64,7 +64,7 @@ def show(config: Config) -> None:
     secret that they need.
     """
     row, _record = run_on_store(config, read_root_secret)
-    if row is None:
+    if row is None:  # no start of this version has recorded it
         print_json({"number": 1, "checkValue": None})
         return
     print_json(
@@ -75,11 +75,11 @@ def show(config: Config) -> None:
             "isBeingReplaced": row.next is not None,
             "former": [
                 {
-                    "number": one.number,
-                    "checkValue": one.check_value.hex(),
-                    "replacedAt": time_text(one.replaced_at),
+                    "number": former.number,
+                    "checkValue": former.check_value.hex(),
+                    "replacedAt": time_text(former.replaced_at),
                 }
-                for one in row.former
+                for former in row.former
             ],
         }
     )
@@ -124,7 +124,7 @@ def rotate(
         tell(*_COSTS)
         confirm("give the node a new identity?", yes=yes)
     try:
-        done, new, former_file = asyncio.run(
+        result, new_secret, former_file = asyncio.run(
             _rotate(config, file, platform_path, new_identity=new_identity)
         )
     except WrongSecret as error:
@@ -139,65 +139,82 @@ def rotate(
             hint = f"stop the node that uses {config.data}"
         what = f"the root secret of {store_location(config)} was not replaced"
         raise as_node_error(error, config, what=what, hint=hint) from error
-    _print_rotated(config, done, new, former_file, new_identity=new_identity)
-    return FAILED if done.damaged else 0
+    _print_rotated(config, result, new_secret, former_file, new_identity=new_identity)
+    return FAILED if result.damaged else 0
 
 
 async def _rotate(
     config: Config, file: Path | None, platform_path: str | None, *, new_identity: bool
 ) -> tuple[Rotated, NewSecret, Path | None]:
+    """Replace the root secret, and put the file of the new one in place.
+
+    Returns the result, the new secret, and the file that has the former secret now (see
+    `put_in_place`).
+    """
     offered = Keyring(load_root_secret(config, None))
     store = open_store(config)
     try:
         row, _ = await read_root_secret(store)
-        number = 2 if row is None else row.number + 1
-        new = load_new_secret(
+        new_secret = load_new_secret(
             config,
             file=file,
             platform_path=platform_path,
-            number=number,
+            number=2 if row is None else row.number + 1,
             entropy=SystemEntropy(),
         )
         replacement = Replacement(
             store=store,
             offered=offered,
-            new=Keyring(new.secret),
+            new=Keyring(new_secret.secret),
             new_identity=new_identity,
             clock=SystemClock(),
             entropy=SystemEntropy(),
             progress=counter("networks sealed again", every=1_000, first=1_000),
         )
-        done = await replacement.run()
+        result = await replacement.run()
     finally:
         await store.close()
-    return done, new, put_in_place(config, new, former_number=done.number - 1)
+    former_file = put_in_place(config, new_secret, former_number=result.number - 1)
+    return result, new_secret, former_file
 
 
 def _print_rotated(
-    config: Config, done: Rotated, new: NewSecret, former_file: Path | None, *, new_identity: bool
+    config: Config,
+    result: Rotated,
+    new: NewSecret,
+    former_file: Path | None,
+    *,
+    new_identity: bool,
 ) -> None:
-    """Print the result, and what the operator must change."""
+    """Print the result, and what the operator must change.
+
+    `former_file` is the file in the data folder that has the former secret, or None if the operator
+    names the secret in the settings.
+    """
+    secret_file = _secret_file_now(config, new, former_file)
     if shared().as_json:
         print_json(
             {
-                "number": done.number,
-                "nodeDid": done.node_did,
-                "formerNodeDid": done.former_node_did,
-                "networks": done.networks,
-                "damaged": done.damaged,
-                "secretFile": None if new.file is None else str(_file_of(config, new, former_file)),
+                "number": result.number,
+                "nodeDid": result.node_did,
+                "formerNodeDid": result.former_node_did,
+                "networks": result.networks,
+                "damaged": result.damaged,
+                "secretFile": None if secret_file is None else str(secret_file),
                 "platformPath": new.platform_path,
                 "formerSecretFile": None if former_file is None else str(former_file),
             }
         )
-    print_lines(*[f"damaged: {network}: no secret opens it" for network in done.damaged], err=True)
-    former = done.number - 1
+    print_lines(
+        *[f"damaged: {network}: no secret opens it" for network in result.damaged], err=True
+    )
+    former_number = result.number - 1
     tell(
-        f"root secret number {done.number} has replaced number {former};"
-        f" networks sealed again: {done.networks:,}",
+        f"root secret number {result.number} has replaced number {former_number};"
+        f" networks sealed again: {result.networks:,}",
         _next_step(config, new, former_file),
-        f"backups made before now need secret number {former}: keep it with them, apart from this"
-        " machine",
+        f"backups made before now need secret number {former_number}: keep it with them, apart from"
+        " this machine",
     )
     if former_file is not None:
         tell(f"next: move {former_file} there, or remove it")
@@ -205,23 +222,26 @@ def _print_rotated(
         tell(_STILL_POSSIBLE)
 
 
-def _file_of(config: Config, new: NewSecret, former_file: Path | None) -> Path | None:
-    """Return the file in which the new secret is now."""
-    if former_file is not None:
+def _secret_file_now(config: Config, new: NewSecret, former_file: Path | None) -> Path | None:
+    """Return the file in which the new secret is now; None for a secret of the platform."""
+    if former_file is not None:  # `put_in_place` renamed `secret-next`
         return (config.data / "secret").absolute()
     return new.file
 
 
 def _next_step(config: Config, new: NewSecret, former_file: Path | None) -> str:
+    """Return what the operator does so that the next start uses the new secret."""
     if new.platform_path is not None:
         return f'next: set secret.platform_path = "{new.platform_path}", then start the node'
-    if former_file is not None:
-        if config.is_shared:
-            return (
-                f"next: copy {_file_of(config, new, former_file)} to the data folder of every"
-                " machine that serves the database, then start the nodes"
-            )
+    is_in_data_folder = former_file is not None
+    if is_in_data_folder and config.is_shared:
+        return (
+            f"next: copy {_secret_file_now(config, new, former_file)} to the data folder of every"
+            " machine that serves the database, then start the nodes"
+        )
+    if is_in_data_folder:
         return "next: start the node; its data folder has the new secret"
+    # The settings name the secret: by its value in an environment variable, or by its file.
     if config.secret.value is not None:
         return (
             "next: set SEALSPACE_SECRET__VALUE to the output of this command, then start the node:"

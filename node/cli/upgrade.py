@@ -42,7 +42,7 @@ def upgrade(config: Config, accepts_unreadable: bool) -> None:
             f"there is no store in {config.data}", hint="specify the data folder with --data"
         )
     try:
-        upgraded = asyncio.run(_upgraded(config, accepts_unreadable=accepts_unreadable))
+        upgraded = asyncio.run(_run_upgrade(config, accepts_unreadable=accepts_unreadable))
     except SpaceError as error:
         hint = "run the same command again"
         if isinstance(error, StoreLocked):
@@ -69,13 +69,20 @@ def upgrade(config: Config, accepts_unreadable: bool) -> None:
         )
 
 
-async def _upgraded(config: Config, *, accepts_unreadable: bool) -> Upgraded:
+async def _run_upgrade(config: Config, *, accepts_unreadable: bool) -> Upgraded:
+    """Upgrade the store of the settings, while no node uses it.
+
+    Raises:
+        StoreLocked, StoreBusy: a node is running.
+        Errors of `StoreUpgrade.run`.
+    """
     store = open_store(config)  # on LMDB, this fails while a node is running
     lease = Lease(store, owner=SystemEntropy().token(16), ttl_s=LEASE_S)
-    shown = counter("values examined", every=10_000)
+    show_count = counter("values examined", every=10_000)
 
     async def progress(examined: int) -> None:
-        shown(examined)
+        show_count(examined)
+        # A running node of a database has the lease. Each step takes it again, since it ends.
         if config.is_shared and not await lease.take(now=SystemClock.now()):
             raise StoreBusy(
                 "a node uses this database, or has used it in the last two minutes; stop every node"
@@ -83,14 +90,14 @@ async def _upgraded(config: Config, *, accepts_unreadable: bool) -> Upgraded:
 
     try:
         await progress(0)
-        upgrade = StoreUpgrade(
+        store_upgrade = StoreUpgrade(
             store=store,
             values=Values(store, await stored_objects(config, store), SystemEntropy()),
             keyring=await own_keyring(config, store),
             progress=progress,
             accepts_unreadable=accepts_unreadable,
         )
-        upgraded = await upgrade.run()
+        upgraded = await store_upgrade.run()
         if config.is_shared:
             await lease.release()
         return upgraded

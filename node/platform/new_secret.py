@@ -66,8 +66,8 @@ def load_new_secret(
 
     Raises:
         ConfigurationError: the source cannot be that of the present secret.
-        SecretUnusable: unreadable, too short or too long, or readable by other users; or the
-            platform does not provide it.
+        SecretUnusable: the new secret is unreadable, too short or too long, or other users can read
+            its file; or the platform does not provide it.
     """
     if secret_origin(config) == "platform":
         if file is not None:
@@ -77,13 +77,13 @@ def load_new_secret(
                 " replace it",
                 hint="use --new-platform-path PATH, or no option",
             )
-        path = platform_path or numbered_path(config.secret.platform_path, number)
-        if path == config.secret.platform_path:
+        new_path = platform_path or numbered_path(config.secret.platform_path, number)
+        if new_path == config.secret.platform_path:
             raise ConfigurationError(
-                f"the present root secret has the platform path {path} already",
+                f"the present root secret has the platform path {new_path} already",
                 hint="use another --new-platform-path",
             )
-        return NewSecret(secret=_from_platform(config, path), platform_path=path)
+        return NewSecret(secret=_read_from_platform(config, new_path), platform_path=new_path)
     if platform_path is not None:
         # The former secret, which the operator knows, opened the same networks.
         raise ConfigurationError(
@@ -91,13 +91,14 @@ def load_new_secret(
             " cannot replace it",
             hint="use --new-secret-file FILE",
         )
-    if file is None and (config.secret.file is not None or config.secret.value is not None):
+    is_in_data_folder = config.secret.file is None and config.secret.value is None
+    if file is None and not is_in_data_folder:
         raise ConfigurationError(
             "no file was named for the new root secret",
             hint="use --new-secret-file FILE; the file is created if it does not exist",
         )
-    place = file or config.data / NEXT_FILE_NAME
-    return NewSecret(secret=_from_file(place, entropy), file=place.absolute())
+    secret_file = file or config.data / NEXT_FILE_NAME
+    return NewSecret(secret=_read_or_create_file(secret_file, entropy), file=secret_file.absolute())
 
 
 def numbered_path(path: str, number: int) -> str:
@@ -115,8 +116,14 @@ def put_in_place(config: Config, new: NewSecret, *, former_number: int) -> Path 
     The former secret is kept as `secret-former-1`, with its number. Each step can be repeated after
     an interruption.
 
+    Args:
+        config: names the data folder.
+        new: as `load_new_secret` returned it.
+        former_number: number of the secret that was replaced.
+
     Returns:
-        The file with the former secret, or None if the settings name the secret.
+        The file with the former secret, or None if the new secret is not in `secret-next`. Then
+        nothing is changed, and the operator changes the settings.
 
     Raises:
         StoreMisused: there is another file of that name.
@@ -139,12 +146,18 @@ def put_in_place(config: Config, new: NewSecret, *, former_number: int) -> Path 
     return former_file.absolute()
 
 
-def _from_platform(config: Config, path: str) -> bytes:
-    named = SecretSettings(platform=True, platform_path=path)
-    return load_root_secret(replace(config, secret=named), None)
+def _read_from_platform(config: Config, path: str) -> bytes:
+    """Return the secret that the platform has for a path."""
+    settings = SecretSettings(platform=True, platform_path=path)
+    return load_root_secret(replace(config, secret=settings), None)
 
 
-def _from_file(path: Path, entropy: Entropy) -> bytes:
+def _read_or_create_file(path: Path, entropy: Entropy) -> bytes:
+    """Return the secret in a file, which is created with a random secret if it does not exist.
+
+    Raises:
+        SecretUnusable: the file cannot be read or created, or the secret is too short or too long.
+    """
     try:
         if not path.exists():
             make_file(path, entropy.token(MIN_SECRET_BYTES))  # durable before anything is sealed

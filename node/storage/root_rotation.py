@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from capabilities.clock_and_entropy import Clock, Entropy, time_text
+from capabilities.frozen_struct import FrozenStruct
 from encryption_network.canonical_json import canonical_members
 from encryption_network.keyring import Keyring
 from encryption_network.network_errors import RequestError
@@ -74,11 +75,28 @@ class Rotated:
     was_finished: bool = False
 
 
+class _ResealedPage(FrozenStruct):
+    """The networks of a page, after they were sealed again.
+
+    Attributes:
+        puts: the rows to write; empty if all were sealed under the new secret already.
+        damaged: ids of the networks whose private key neither secret opens.
+    """
+
+    puts: tuple[Put, ...]
+    damaged: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Replacement:
     """A replacement of a root secret, as the operator wants it.
 
+    A replacement uses three keyrings. `offered` and `new` have the keys that are derived from one
+    secret alone. Each of them becomes a complete keyring with the keys that were kept from former
+    secrets: the former keyring, and that of the successor.
+
     Attributes:
+        store: no node uses it.
         offered: derived from the present root secret alone.
         new: derived from the new root secret alone.
         new_identity: whether the node also gets a new identity.
@@ -100,44 +118,57 @@ class Replacement:
 
         Raises:
             SecretUnusable: the new secret is the present or a former one, or the secrets are not
-                those of the replacement that was begun.
-            StoreMisused: a node is running, or the options are not those of the replacement that
-                was begun.
+                those of the interrupted command.
+            StoreMisused: a node is running, no node has used the store yet, or --new-identity
+                differs from the interrupted command.
             SecretReplaced, WrongSecret: the offered secret is not the present one.
             StoreBusy: another process replaces the secret.
             RecordDamaged, RecordError, SpaceError: the store cannot be read or written.
         """
-        row, stored = await self._recorded()
-        if row.next is None and row.check_value == self.new.check_value:
-            return await self._finished_before(row)
+        row, record = await self._read_row()
+        has_new_secret = row.check_value == self.new.check_value
+        if has_new_secret and row.next is None:
+            return await self._result_before(row)
         lease = await self._take_lease()
         try:
-            return await self._replace(row, stored)
+            return await self._replace(row, record)
         finally:
             if lease is not None:
                 await lease.release()
 
-    async def _replace(self, row: RootSecretRow, stored: Record) -> Rotated:
+    async def _replace(self, row: RootSecretRow, record: Record) -> Rotated:
+        """Do the three steps of a replacement, without those that an earlier call has done."""
         if row.next is None:
-            row, stored = await self._begin(row, stored)
-        former = self._former(row)
-        successor = self._successor(row)
-        done = Rotated(
+            row, record = await self._begin(row, record)
+        self._check_same_secrets(row)
+        former = self._former_keyring(row)
+        self._check_same_identity(row, former)
+        successor = self._successor_keyring(row)
+        result = Rotated(
             number=row.number + 1,
             node_did=successor.node_did,
             former_node_did=former.node_did,
         )
-        while await self._reseal_all(former, successor, stored, done):
-            pass
-        if done.node_did != done.former_node_did:
-            done.heads = await resign_heads(self.store, await self._chain(successor))
-        await self._finish(row, stored, done)
-        return done
+        is_anything_left = True
+        while is_anything_left:
+            is_anything_left = await self._reseal_pass(former, successor, record, result)
+        if result.node_did != result.former_node_did:
+            result.heads = await resign_heads(self.store, await self._successor_chain(successor))
+        await self._finish(row, record, result)
+        return result
 
-    async def _recorded(self) -> tuple[RootSecretRow, Record]:
-        """Read which secret the store is sealed with; record it if no version has done so."""
-        row, stored = await read_root_secret(self.store)
+    async def _read_row(self) -> tuple[RootSecretRow, Record]:
+        """Read the row of the root secret; write it first if no version has done so.
+
+        Returns:
+            The row, and the record that contains it.
+        Raises:
+            StoreMisused: no node has used the store yet.
+            StoreFull: the row is missing, and the store has no space for it.
+        """
+        row, record = await read_root_secret(self.store)
         if row is None:
+            # This also checks that the offered secret is that of the store.
             present = await opened_keyring(self.store, self.offered)
             if await recorded_identity(self.store) is None:
                 raise StoreMisused(
@@ -145,13 +176,18 @@ class Replacement:
                     hint="start the node once: sealspace serve",
                 )
             await record_root_secret(self.store, present, now=self.clock.now())
-            row, stored = await read_root_secret(self.store)
-        if row is None or stored is None:
+            row, record = await read_root_secret(self.store)
+        if row is None or record is None:
             raise StoreFull("the store has no space to record its root secret")
-        return row, stored
+        return row, record
 
-    async def _finished_before(self, row: RootSecretRow) -> Rotated:
-        """Return the result of a replacement that an earlier call finished."""
+    async def _result_before(self, row: RootSecretRow) -> Rotated:
+        """Return the result of a replacement that an earlier call finished.
+
+        Raises:
+            SecretUnusable: the new secret is the present one, and the offered secret is not one
+                that it replaced. So this is not a repeated command.
+        """
         if row.former_of(self.offered.check_value) is None:
             raise SecretUnusable(
                 "the new root secret is the present one",
@@ -179,8 +215,13 @@ class Replacement:
             )
         return lease
 
-    async def _begin(self, row: RootSecretRow, stored: Record) -> tuple[RootSecretRow, Record]:
-        """Name the successor, in one commit."""
+    async def _begin(self, row: RootSecretRow, record: Record) -> tuple[RootSecretRow, Record]:
+        """Name the successor, in one commit; return the row and the record afterwards.
+
+        Raises:
+            SecretUnusable: the store had the new secret before.
+            StoreBusy: another process replaces the secret.
+        """
         former = await opened_keyring(self.store, self.offered)
         reused = row.former_of(self.new.check_value)
         if reused is not None:
@@ -201,20 +242,21 @@ class Replacement:
             )
         )
         # It may use the last space of a full store, as a revocation may (ST17).
-        commit = Commit(puts=(root_secret_put(begun, stored),), reserve="")
+        commit = Commit(puts=(root_secret_put(begun, record),), reserve="")
         if isinstance(await self.store.commit(commit), Refused):
             raise StoreBusy("another process is replacing the root secret")
-        written, new_stored = await read_root_secret(self.store)
-        if new_stored is None or written != begun:
+        written, written_record = await read_root_secret(self.store)
+        if written_record is None or written != begun:
             raise StoreBusy("another process is replacing the root secret")
-        return written, new_stored
+        return written, written_record
 
-    def _former(self, row: RootSecretRow) -> Keyring:
-        """Return the keys of the secret that is being replaced.
+    def _check_same_secrets(self, row: RootSecretRow) -> None:
+        """Check that both secrets are those of the replacement in the row.
 
-        The arguments have to be those of the replacement that was begun.
+        Raises:
+            SecretUnusable: an interrupted command had another secret.
         """
-        assert row.next is not None
+        assert row.next is not None  # `_begin` named the successor
         if row.next.check_value != self.new.check_value:
             raise SecretUnusable(
                 f"root secret number {row.number} is being replaced since"
@@ -227,73 +269,99 @@ class Replacement:
                 " configured secret is another one",
                 hint="set secret.file, secret.value or secret.platform_path as before",
             )
-        former = self.offered
-        if row.kept_keys:
-            former = self.offered.with_kept_keys(row.kept_keys)
-        if (row.next.node_did != former.node_did) != self.new_identity:
-            raise StoreMisused(
-                "the replacement was begun "
-                + ("without --new-identity" if self.new_identity else "with --new-identity"),
-                hint="use the same options as the command that was interrupted",
-            )
-        return former
 
-    def _successor(self, row: RootSecretRow) -> Keyring:
-        assert row.next is not None
+    def _former_keyring(self, row: RootSecretRow) -> Keyring:
+        """Return the keys of the store with the secret that is being replaced."""
+        if row.kept_keys:
+            return self.offered.with_kept_keys(row.kept_keys)
+        return self.offered  # the store's first secret: no key was kept from another one
+
+    def _successor_keyring(self, row: RootSecretRow) -> Keyring:
+        """Return the keys of the store with the new secret."""
+        assert row.next is not None  # `_begin` named the successor
         return self.new.with_kept_keys(row.next.kept_keys)
 
-    async def _reseal_all(
-        self, former: Keyring, successor: Keyring, stored: Record, done: Rotated
+    def _check_same_identity(self, row: RootSecretRow, former: Keyring) -> None:
+        """Check that --new-identity is as in the command that began the replacement.
+
+        Raises:
+            StoreMisused: it differs.
+        """
+        assert row.next is not None  # `_begin` named the successor
+        begun_with_new_identity = row.next.node_did != former.node_did
+        if begun_with_new_identity == self.new_identity:
+            return
+        option = "with --new-identity" if begun_with_new_identity else "without --new-identity"
+        raise StoreMisused(
+            f"the replacement was begun {option}",
+            hint="use the same options as the command that was interrupted",
+        )
+
+    async def _reseal_pass(
+        self, former: Keyring, successor: Keyring, record: Record, result: Rotated
     ) -> bool:
-        """Seal the private keys of all networks again (RK5); return whether any was not yet."""
-        before = done.networks
-        done.damaged.clear()
+        """Seal the private keys of all networks under the new secret, page by page (RK5).
+
+        Args:
+            former: the keys of the secret that is being replaced.
+            successor: the keys of the new secret.
+            record: the record of the root secret's row; each commit requires it unchanged.
+            result: gets the number of networks and the damaged ones.
+        Returns:
+            Whether any private key was still sealed under the former secret.
+        """
+        count_before = result.networks
+        result.damaged.clear()
         after: bytes | None = None
         while True:
             page = await read_page(
                 self.store, Range(NETWORKS_PREFIX, after=after, limit=NETWORKS_AT_ONCE)
             )
-            damaged: list[str] = []
-            puts = self._resealed(page, former, successor, damaged)
-            if puts and not await self._write(puts, stored):
+            resealed_page = self._reseal_page(page, former, successor)
+            puts = resealed_page.puts
+            if puts and not await self._commit_resealed(puts, record):
                 continue  # a network was changed, so the page is read again
-            done.networks += len(puts)
-            done.damaged += damaged
-            self.progress(done.networks)
+            result.networks += len(puts)
+            result.damaged += resealed_page.damaged
+            self.progress(result.networks)
             if page.place is None:
-                return done.networks > before
+                return result.networks > count_before
             after = page.place
 
-    def _resealed(
-        self, page: Page, former: Keyring, successor: Keyring, damaged: list[str]
-    ) -> tuple[Put, ...]:
-        """Return the rows of a page to write; names of damaged networks are added to a list."""
+    def _reseal_page(self, page: Page, former: Keyring, successor: Keyring) -> "_ResealedPage":
+        """Seal the private keys of the networks in a page again, without writing them."""
         puts: list[Put] = []
+        damaged: list[str] = []
         for key, record in page.rows:
             network = decode_network(record.value or b"")
             try:
-                new = resealed(network, former=former, new=successor, entropy=self.entropy)
+                changed = resealed(network, former=former, new=successor, entropy=self.entropy)
             except RequestError:
                 # Neither secret opens it, so it was lost before. It must not prevent the others
                 # from being sealed again.
                 damaged.append(network.network)
                 continue
-            if new is not None:
-                puts.append(Put(key, encode_network(new), expect=record.stamp))
-        return tuple(puts)
+            if changed is not None:  # None: an earlier pass sealed it
+                puts.append(Put(key, encode_network(changed), expect=record.stamp))
+        return _ResealedPage(puts=tuple(puts), damaged=tuple(damaged))
 
-    async def _write(self, puts: tuple[Put, ...], stored: Record) -> bool:
-        """Write rows that were sealed again; return False if one of them has changed."""
-        unchanged = check_of(ROOT_SECRET_KEY, stored)
-        commit = Commit(puts=puts, checks=(unchanged,), reserve="")
+    async def _commit_resealed(self, puts: tuple[Put, ...], record: Record) -> bool:
+        """Write networks that were sealed again; return False if one of them has changed.
+
+        Raises:
+            StoreBusy: the root secret's row is not `record` any more.
+        """
+        same_root_secret = check_of(ROOT_SECRET_KEY, record)
+        commit = Commit(puts=puts, checks=(same_root_secret,), reserve="")
         if not isinstance(await self.store.commit(commit), Refused):
             return True
-        _, now_stored = await read_root_secret(self.store)
-        if now_stored is None or now_stored.stamp != stored.stamp:
+        _, present_record = await read_root_secret(self.store)
+        if present_record is None or present_record.stamp != record.stamp:
             raise StoreBusy("another process has finished replacing the root secret")
         return False
 
-    async def _chain(self, successor: Keyring) -> Chain:
+    async def _successor_chain(self, successor: Keyring) -> Chain:
+        """Return the audit chain, which the node signs with its new identity."""
         identity = await self._identity()
         return Chain(
             node_did=successor.node_did,
@@ -302,26 +370,33 @@ class Replacement:
         )
 
     async def _identity(self) -> Identity:
+        """Read the identity of the store; a missing one is damage."""
         identity = await recorded_identity(self.store)
         if identity is None:
             raise RecordDamaged("the store has no identity")
         return identity
 
-    async def _finish(self, row: RootSecretRow, stored: Record, done: Rotated) -> None:
-        """Make the successor the present secret, in one commit."""
+    async def _finish(self, row: RootSecretRow, record: Record, result: Rotated) -> None:
+        """Make the successor the present secret, in one commit with the identity and the audit.
+
+        Raises:
+            StoreBusy: another process has finished the replacement.
+        """
         now = self.clock.now()
         identity = await self._identity()
         audit = AuditRecord(
             at=now,
             action=ROTATED,
             actor="operator",
-            subject=done.node_did,
-            detail=canonical_members({"number": done.number, "formerNode": done.former_node_did}),
+            subject=result.node_did,
+            detail=canonical_members(
+                {"number": result.number, "formerNode": result.former_node_did}
+            ),
         )
-        renamed = Identity(node_did=done.node_did, store_id=identity.store_id)
+        renamed = Identity(node_did=result.node_did, store_id=identity.store_id)
         commit = Commit(
             puts=(
-                root_secret_put(row.replaced(now), stored),
+                root_secret_put(row.replaced(now), record),
                 Put(IDENTITY_KEY, identity_row(renamed)),
                 audit.put(self.entropy),
             ),

@@ -35,32 +35,40 @@ async def opened_keyring(store: Store, offered: Keyring) -> Keyring:
         # Nothing was replaced, so the node's DID is derived from the secret itself.
         await _check_node_did(store, offered)
         return offered
-    check_value = offered.check_value
-    known = row.check_value == check_value
-    if row.next is not None and (known or row.next.check_value == check_value):
-        raise RotationUnfinished(number=row.number, begun_on=time_text(row.next.begun_at))
-    if not known:
-        await _refuse(store, row, offered)
+    is_present = offered.check_value == row.check_value
+    if row.next is not None:
+        is_successor = offered.check_value == row.next.check_value
+        if is_present or is_successor:
+            raise RotationUnfinished(number=row.number, begun_on=time_text(row.next.begun_at))
+    if not is_present:
+        raise await _error_for_other_secret(store, row, offered)
     if row.kept_keys:
         return offered.with_kept_keys(row.kept_keys)
     return offered
 
 
-async def _refuse(store: Store, row: RootSecretRow, offered: Keyring) -> None:
-    """Raise the error for a root secret that is not the present one."""
+async def _error_for_other_secret(
+    store: Store, row: RootSecretRow, offered: Keyring
+) -> SecretReplaced | WrongSecret:
+    """Return the error for a root secret that is not the present one: a former or a foreign one."""
     former = row.former_of(offered.check_value)
     if former is not None:
-        raise SecretReplaced(
+        return SecretReplaced(
             number=former.number,
             replaced_on=time_text(former.replaced_at),
             present=row.number,
         )
     identity = await recorded_identity(store)
     recorded = "another node" if identity is None else identity.node_did
-    raise WrongSecret(recorded=recorded, offered=offered.node_did)
+    return WrongSecret(recorded=recorded, offered=offered.node_did)
 
 
 async def _check_node_did(store: Store, offered: Keyring) -> None:
+    """Check that the store is new, or belongs to the node whose DID the secret gives.
+
+    Raises:
+        WrongSecret: it belongs to another node.
+    """
     identity = await recorded_identity(store)
     if identity is not None and identity.node_did != offered.node_did:
         raise WrongSecret(recorded=identity.node_did, offered=offered.node_did)
@@ -79,23 +87,25 @@ async def record_root_secret(store: Store, keyring: Keyring, *, now: float) -> C
         full to record the secret.
 
     Raises:
-        RotationUnfinished, SecretReplaced: a replacement of the secret began meanwhile.
+        RotationUnfinished: the secret is being replaced.
+        SecretReplaced: the secret was replaced meanwhile.
+        WrongSecret: another process recorded another secret first.
         SpaceError: the store does not answer.
     """
-    row, stored = await read_root_secret(store)
+    row, record = await read_root_secret(store)
     if row is None:
         first = RootSecretRow(number=1, check_value=keyring.check_value, since=now)
         try:
             # The commit may use the last space of a full store, as a revocation may (ST17).
-            await store.commit(Commit(puts=(root_secret_put(first, stored),), reserve=""))
+            await store.commit(Commit(puts=(root_secret_put(first, record),), reserve=""))
         except StoreFull:
             return None
-        # Another process may have written the row first.
-        row, stored = await read_root_secret(store)
-    if row is None or stored is None:
-        return None
+        # The commit is refused if another process has written the row first.
+        row, record = await read_root_secret(store)
+    assert row is not None  # one of the processes wrote it, and it is never removed
+    assert record is not None  # it contains the row
     if row.next is not None:
         raise RotationUnfinished(number=row.number, begun_on=time_text(row.next.begun_at))
     if row.check_value != keyring.check_value:
-        await _refuse(store, row, keyring)
-    return Check(ROOT_SECRET_KEY, stored.stamp)
+        raise await _error_for_other_secret(store, row, keyring)
+    return Check(ROOT_SECRET_KEY, record.stamp)

@@ -18,9 +18,10 @@ _HEADS_AT_ONCE = 200
 
 
 async def resign_heads(store: Store, chain: Chain) -> int:
-    """Sign all heads that another identity signed again.
+    """Sign all heads again that another identity signed.
 
-    It can be interrupted and called again. A head keeps its time and what it covers.
+    A head keeps its time and the entries that it covers. The function can be interrupted and called
+    again.
 
     Args:
         store: contains the heads.
@@ -33,23 +34,24 @@ async def resign_heads(store: Store, chain: Chain) -> int:
         RecordDamaged: a head does not decode.
         SpaceError: the store does not answer.
     """
-    signed = 0
+    signed_count = 0
     after: bytes | None = None
     while True:
         page = await read_page(store, Range(AUDIT_HEADS_PREFIX, after=after, limit=_HEADS_AT_ONCE))
-        puts = _resigned(page, chain)
+        puts = _sign_anew(page, chain)
         if puts and isinstance(await store.commit(Commit(puts=puts, reserve="")), Refused):
             continue  # another process changed a head, so the page is read again
-        signed += len(puts)
+        signed_count += len(puts)
         if page.place is None:
-            return signed
+            return signed_count
         after = page.place
 
 
-def _resigned(page: Page, chain: Chain) -> tuple[Put, ...]:
+def _sign_anew(page: Page, chain: Chain) -> tuple[Put, ...]:
+    """Return the writes of the heads of a page that another identity signed."""
     puts: list[Put] = []
     for key, record in page.rows:
-        members = _members_of(record.value or b"")
+        members = _parse_head(record.value or b"")
         if members.get("node") == chain.node_did:
             continue
         members.pop("signature", None)
@@ -59,7 +61,12 @@ def _resigned(page: Page, chain: Chain) -> tuple[Put, ...]:
     return tuple(puts)
 
 
-def _members_of(head: bytes) -> JsonObject:
+def _parse_head(head: bytes) -> JsonObject:
+    """Return the members of a stored head.
+
+    Raises:
+        RecordDamaged: it is not a JSON object.
+    """
     try:
         members: JsonObject = msgspec.json.decode(head, type=dict)
     except (ValueError, RecursionError) as exc:
