@@ -25,10 +25,9 @@ _BATCH = 64
 
 
 def is_exchanged(delegation: Delegation) -> bool:
-    """Return whether a machine token says that the node made it under a trust.
-
-    Only such a token cites a delegation, and what an admin's wallet signs for a team (TM6).
-    """
+    """Return whether a delegation is a machine token that the node made under a trust."""
+    # Machine tokens by owners cite nothing. Those by an admin's wallet cite the admin's membership
+    # (TM6), and are not UCANs.
     is_by_node = bool(delegation.parents) and delegation.form == "ucan"
     return is_by_node and is_machine_token(delegation)
 
@@ -46,14 +45,19 @@ def exchanged_puts(registered: Registered) -> list[Put]:
 def exchanged_counter_of(
     delegation: Delegation, parents: Sequence[ContentKey]
 ) -> tuple[bytes, ...]:
-    """Return the key of the counter that a machine token counts in; empty for other delegations.
+    """Return the key of the counter that a machine token counts in.
 
     Args:
+        delegation: any delegation.
         parents: content keys of the delegations that it cites, as far as they are registered.
+    Returns:
+        One key. Empty if the node did not make the delegation under a trust, or if the trust is not
+        registered.
     """
-    if not is_exchanged(delegation):
+    if not is_exchanged(delegation) or not parents:
         return ()
-    return tuple([exchanged_counter(trust) for trust in parents[:1]])
+    trust = parents[0]  # a machine token cites one delegation at most
+    return (exchanged_counter(trust),)
 
 
 def exchanged_bound(counter: bytes, value: int, *, limit: int) -> tuple[Add, ...]:
@@ -64,7 +68,7 @@ def exchanged_bound(counter: bytes, value: int, *, limit: int) -> tuple[Add, ...
         value: its value when it was read.
         limit: most tokens that have not ended; 0 means unlimited.
     Raises:
-        TooManyExchanged: there are as many already.
+        TooManyExchanged: the limit is reached.
     """
     if not limit:
         return ()
@@ -74,10 +78,13 @@ def exchanged_bound(counter: bytes, value: int, *, limit: int) -> tuple[Add, ...
 
 
 def require_room(value: int, *, limit: int) -> None:
-    """Check that a trust has room for one more machine token.
+    """Check that one more machine token may be made under a trust.
 
+    Args:
+        value: how many tokens have not ended.
+        limit: most of them; 0 means unlimited.
     Raises:
-        TooManyExchanged: it has none.
+        TooManyExchanged: the limit is reached.
     """
     if limit and value >= limit:
         raise TooManyExchanged(

@@ -41,7 +41,7 @@ _CODEC = Codec(Succession)
 succession_of = _CODEC.of
 """Decode the row of a succession."""
 read_succession = _CODEC.read
-"""Decode the row of a succession; None if there is none."""
+"""Decode the row of a succession; None if there is no such row."""
 
 
 def succession_key(owner: Principal) -> bytes:
@@ -49,14 +49,14 @@ def succession_key(owner: Principal) -> bytes:
     return SUCCESSIONS_PREFIX + x16(owner)
 
 
-def _lay_out_keys(owners: tuple[Principal, ...]) -> tuple[bytes, ...]:
+def _keys_of(owners: tuple[Principal, ...]) -> tuple[bytes, ...]:
     return tuple([SUCCESSIONS_PREFIX + x16(owner) for owner in owners])
 
 
 # Every request computes the keys of the same few wallets. Long lists are not cached: clients could
 # fill the memory with them.
 succession_keys = Results(
-    _lay_out_keys,
+    _keys_of,
     most=8192,
     longest=_MEMOISED_CHARS,
     length=lambda owners: sum(map(len, owners)),
@@ -64,12 +64,12 @@ succession_keys = Results(
 """Return the key of each owner's succession."""
 
 
-def _lay_out_checks(keys: tuple[bytes, ...]) -> tuple[Check, ...]:
+def _absence_checks(keys: tuple[bytes, ...]) -> tuple[Check, ...]:
     return tuple([Check(key, ABSENT) for key in keys])
 
 
 _all_absent = Results(
-    _lay_out_checks, most=8192, longest=_MEMOISED_CHARS // _DID_CHARS, length=len
+    _absence_checks, most=8192, longest=_MEMOISED_CHARS // _DID_CHARS, length=len
 ).__getitem__
 
 
@@ -84,19 +84,25 @@ def succession_put(succession: Succession, record: Record | None) -> Put:
 def unchanged_successions(
     keys: tuple[bytes, ...], records: Sequence[Record | None]
 ) -> tuple[Check, ...]:
-    """Return the conditions that no owner has moved since the rows were read."""
+    """Return the conditions that no owner has moved since the rows were read.
+
+    Args:
+        keys: `succession_keys` of the owners.
+        records: the rows, in the same order; None for an owner without a row.
+    """
     if records.count(None) == len(keys):  # nearly always
         return _all_absent(keys)
-    return tuple(
-        [
-            Check(key, ABSENT if record is None else record.stamp)
-            for key, record in zip(keys, records, strict=True)
-        ]
-    )
+    checks: list[Check] = []
+    for key, record in zip(keys, records, strict=True):
+        checks.append(Check(key, ABSENT if record is None else record.stamp))
+    return tuple(checks)
 
 
 def moved_owners(records: Sequence[Record | None]) -> tuple[Succession, ...]:
-    """Return the successions of the owners who have moved."""
+    """Return the successions of the owners who have moved.
+
+    Owners for whom only the first statement was registered are left out.
+    """
     moved: list[Succession] = []
     for record in records:
         if record is None:  # nearly every owner

@@ -27,8 +27,8 @@ from ..space_errors import SpaceError
 from .contract import MAX_READ_KEYS, Store
 from .observing import CountedStore
 
-_LOCAL_EVERY_S = 0.1
-_DATABASE_EVERY_S = 0.5
+_LOCAL_PAUSE_S = 0.1
+_DATABASE_PAUSE_S = 0.5
 # Callers that are woken read the store again. No more than this many do so at a time, so that other
 # requests are answered in between and find a connection to the database.
 _AWAKE_AT_ONCE = 2
@@ -84,23 +84,34 @@ class Waiting(FrozenStruct):
 
 @dataclass(eq=False, kw_only=True, slots=True)
 class WaitingPlace:
-    """The place of one caller."""
+    """The place of one caller.
+
+    Attributes:
+        waiting: the caller.
+        ends_at_s: when the time of the caller is over, by the monotonic clock.
+        waited_ns: how long the caller has waited so far, nanoseconds.
+
+    The private attributes: `_turns` bounds how many callers are awake, and `_has_turn` says whether
+    this one is. `_on_wait` is called when a wait begins. `_sequence` and `_known_value` are those
+    of the present wait, and `_outcome` is set when it ends. `_final_ending` ends later waits.
+    """
 
     waiting: Waiting
     ends_at_s: float
     _turns: asyncio.Semaphore
-    _begun: Callable[[], None]
+    _on_wait: Callable[[], None]
     _sequence: bytes = b""
-    _seen: bytes = b""
-    _ended: "asyncio.Future[Ending] | None" = None
-    _final: Ending | None = None
+    _known_value: bytes = b""
+    _outcome: "asyncio.Future[Ending] | None" = None
+    _final_ending: Ending | None = None
     _has_turn: bool = False
     waited_ns: int = 0
 
     @property
     def sequence(self) -> bytes | None:
         """The key of the sequence that the caller waits for; None if it does not wait now."""
-        return None if self._ended is None or self._ended.done() else self._sequence
+        is_waiting = self._outcome is not None and not self._outcome.done()
+        return self._sequence if is_waiting else None
 
     async def until_changed(self, sequence: bytes, seen: bytes) -> Ending:
         """Wait for a commit.
@@ -109,29 +120,32 @@ class WaitingPlace:
             sequence: the key of a sequence.
             seen: the value of its row that the caller has read; empty without a row. A commit that
                 followed this read ends the wait, also one before this call.
+        Returns:
+            Why the wait has ended. After CHANGED, the caller has one of the few turns to read the
+            store, until it waits again or leaves the place.
         """
         self.leave()
-        if self._final is not None:
-            return self._final
+        if self._final_ending is not None:
+            return self._final_ending
         self._sequence = sequence
-        self._seen = seen
-        self._ended = asyncio.get_running_loop().create_future()
-        self._begun()
+        self._known_value = seen
+        self._outcome = asyncio.get_running_loop().create_future()
+        self._on_wait()
         began_ns = time.perf_counter_ns()
         try:
-            return await self._ended
+            return await self._outcome
         finally:
             self.waited_ns += time.perf_counter_ns() - began_ns
 
     def has_changed(self, value: bytes) -> bool:
         """Return whether the row of the sequence has another value than the caller has read."""
-        return value != self._seen
+        return value != self._known_value
 
     async def wake(self, ending: Ending) -> None:
         """End the wait as soon as few others are awake."""
         await self._turns.acquire()
-        if self.sequence is None:
-            self._turns.release()  # it has ended meanwhile
+        if self.sequence is None:  # the wait has ended meanwhile
+            self._turns.release()
             return
         self._has_turn = True
         self.end(ending, is_final=ending is not Ending.CHANGED)
@@ -139,12 +153,12 @@ class WaitingPlace:
     def end(self, ending: Ending, *, is_final: bool = True) -> None:
         """End the wait at once, and if `is_final` all later waits of this caller too."""
         if is_final:
-            self._final = ending
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(ending)
+            self._final_ending = ending
+        if self._outcome is not None and not self._outcome.done():
+            self._outcome.set_result(ending)
 
     def leave(self) -> None:
-        """Let another caller be woken."""
+        """Give the turn back, so that another caller is woken."""
         if self._has_turn:
             self._has_turn = False
             self._turns.release()
@@ -183,14 +197,14 @@ class SequenceWaits:
     @contextmanager
     def place(self, waiting: Waiting) -> Iterator[WaitingPlace | None]:
         """Take a place for the `with` block; None if the caller cannot wait."""
-        if not self._has_room(waiting):
+        if not self._make_room(waiting):
             yield None
             return
         place = WaitingPlace(
             waiting=waiting,
             ends_at_s=self.now_s() + waiting.wait_s,
             _turns=self._turns,
-            _begun=self._begin,
+            _on_wait=self._start_watching,
         )
         self._places[id(place)] = place
         self._by_owner.setdefault(waiting.owner, {})[id(place)] = place
@@ -216,55 +230,65 @@ class SequenceWaits:
         Raises:
             SpaceError: the store does not answer.
         """
-        latest_s = self.now_s() + self._every_s
+        # A wait that would be over before the next look ends now, so that none is too long.
+        latest_s = self.now_s() + self._pause_s
         for place in tuple(self._places.values()):
             if place.waiting.is_gone():
                 place.end(Ending.GONE)
-        over = [place for place in self._places.values() if place.ends_at_s <= latest_s]
-        await _wake_in_turn(over, Ending.OVER)
-        await _wake_in_turn(await self._changed(), Ending.CHANGED)
+        expired = [place for place in self._places.values() if place.ends_at_s <= latest_s]
+        await _wake_in_turn(expired, Ending.OVER)
+        changed = await self._find_changed()
+        await _wake_in_turn(changed, Ending.CHANGED)
 
     @property
-    def _every_s(self) -> float:
-        return _LOCAL_EVERY_S if isinstance(self.store, CountedStore) else _DATABASE_EVERY_S
+    def _pause_s(self) -> float:
+        """The time between two looks at the store, seconds."""
+        return _LOCAL_PAUSE_S if isinstance(self.store, CountedStore) else _DATABASE_PAUSE_S
 
-    def _has_room(self, waiting: Waiting) -> bool:
-        """Return whether a caller gets a place; another owner may lose one for it (CF13)."""
+    def _make_room(self, waiting: Waiting) -> bool:
+        """Make room for a caller, and return whether there is room (CF13).
+
+        If all places are taken, the owner with the most places may lose its oldest one.
+        """
         bounds = self.bounds
-        own = len(self._by_owner.get(waiting.owner, ()))
-        if self._is_closed or bounds.most == 0 or own >= bounds.most_per_owner:
+        own_count = len(self._by_owner.get(waiting.owner, ()))
+        if self._is_closed or bounds.most == 0 or own_count >= bounds.most_per_owner:
             return False
-        if (
-            waiting.client is not None
-            and bounds.most_per_client
-            and self._by_client[waiting.client] >= bounds.most_per_client
-        ):
+        if self._is_client_at_limit(waiting.client):
             return False
         if len(self._places) < bounds.most:
             return True
-        largest = max(self._by_owner.values(), key=len)
+        places_of_largest_owner = max(self._by_owner.values(), key=len)
         # Otherwise the two owners would take the place from each other again and again.
-        if len(largest) <= own + 1:
+        if len(places_of_largest_owner) <= own_count + 1:
             return False
-        oldest = next(iter(largest.values()))
+        oldest = next(iter(places_of_largest_owner.values()))
         oldest.end(Ending.GIVEN_UP)
         self._remove(oldest)
         return True
 
-    def _begin(self) -> None:
-        """Have the store looked at, now that a caller waits."""
-        # The caller may have read the store before the last look at it.
+    def _is_client_at_limit(self, client: str | None) -> bool:
+        """Return whether a client's address has all places that it may have."""
+        limit = self.bounds.most_per_client
+        if client is None or limit == 0:  # not counted
+            return False
+        return self._by_client[client] >= limit
+
+    def _start_watching(self) -> None:
+        """Start the task that looks at the store, unless it runs; a caller waits from now on."""
+        # The caller may have read the store before the last look at it, so the next one is full.
         self._last_commit = None
         if self._task is None and not self._is_closed:
             self._task = asyncio.get_running_loop().create_task(self._watch())
 
     def _remove(self, place: WaitingPlace) -> None:
+        """Free a place, unless another owner got it already."""
         if self._places.pop(id(place), None) is None:
-            return  # another owner got it
+            return
         waiting = place.waiting
-        own = self._by_owner[waiting.owner]
-        del own[id(place)]
-        if not own:
+        places_of_owner = self._by_owner[waiting.owner]
+        del places_of_owner[id(place)]
+        if not places_of_owner:
             del self._by_owner[waiting.owner]
         if waiting.client is not None:
             self._by_client[waiting.client] -= 1
@@ -275,8 +299,9 @@ class SequenceWaits:
         """Look at the store again and again, as long as somebody waits."""
         try:
             while self._places:
-                await self.pause(self._every_s)
-                # The callers wait on. When their time is over, they get the error themselves.
+                await self.pause(self._pause_s)
+                # After an error the callers wait on. When their time is over, they read the store
+                # and get the error themselves.
                 with suppress(SpaceError):
                     await self.look()
         finally:
@@ -284,44 +309,46 @@ class SequenceWaits:
             for place in tuple(self._places.values()):  # only after a bug, or in `close`
                 place.end(Ending.GIVEN_UP)
 
-    async def _changed(self) -> list[WaitingPlace]:
+    async def _find_changed(self) -> list[WaitingPlace]:
         """Return the callers whose sequence has another value than they have read."""
         if isinstance(self.store, CountedStore):
             last_commit = self.store.last_commit()
-            if last_commit == self._last_commit:
+            if last_commit == self._last_commit:  # nothing was committed since the last look
                 return []
             self._last_commit = last_commit
-        waiting: dict[bytes, list[WaitingPlace]] = {}
+        places_by_sequence: dict[bytes, list[WaitingPlace]] = {}
         for place in self._places.values():
             if place.sequence is not None:
-                waiting.setdefault(place.sequence, []).append(place)
-        values = await self._values(tuple(waiting))
+                places_by_sequence.setdefault(place.sequence, []).append(place)
+        values = await self._read_values(tuple(places_by_sequence))
         changed: list[WaitingPlace] = []
-        for sequence, places in waiting.items():
+        for sequence, places in places_by_sequence.items():
             for place in places:
                 if place.has_changed(values[sequence]):
                     changed.append(place)
         return changed
 
-    async def _values(self, sequences: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Read the rows of sequences; the value of one without a row is empty."""
+    async def _read_values(self, sequences: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Read the values of the rows of sequences; without a row, the value is empty."""
         values: dict[bytes, bytes] = {}
         for start in range(0, len(sequences), MAX_READ_KEYS):
-            some = sequences[start : start + MAX_READ_KEYS]
-            records = (await self.store.read(some)).records
-            for sequence, record in zip(some, records, strict=True):
+            batch = sequences[start : start + MAX_READ_KEYS]
+            records = (await self.store.read(batch)).records
+            for sequence, record in zip(batch, records, strict=True):
                 values[sequence] = b"" if record is None else record.value or b""
         return values
 
 
 async def _wake_in_turn(places: Sequence[WaitingPlace], ending: Ending) -> None:
-    """Wake callers, those of different owners alternately."""
-    ranked: list[tuple[int, WaitingPlace]] = []
-    ranks: Counter[str] = Counter()
+    """Wake callers in rounds: each round has one caller of every owner that is left."""
+    rounds: dict[int, list[WaitingPlace]] = {}
+    counts: Counter[str] = Counter()  # how many callers of an owner were seen
     for place in places:
         owner = place.waiting.owner
-        ranked.append((ranks[owner], place))
-        ranks[owner] += 1
-    ranked.sort(key=lambda one: one[0])
-    for _, place in ranked:
-        await place.wake(ending)
+        rounds.setdefault(counts[owner], []).append(place)
+        counts[owner] += 1
+    # The first caller of each later round was seen after one of the round before, so the rounds are
+    # in order.
+    for places_of_round in rounds.values():
+        for place in places_of_round:
+            await place.wake(ending)

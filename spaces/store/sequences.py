@@ -68,11 +68,12 @@ class SequenceState(AcyclicStruct):
             return True  # before all commits, in every history
         if number > self.number:
             return False
-        next_start = self.number + 1  # of the history that follows
-        for known in reversed(self.histories):
-            if known.id == history:
-                return number < next_start
-            next_start = known.first_number
+        # From the present history back to the oldest one: each ends where the next one begins.
+        end = self.number + 1
+        for recorded in reversed(self.histories):
+            if recorded.id == history:
+                return number < end
+            end = recorded.first_number
         return False
 
 
@@ -103,10 +104,12 @@ def advance(value: bytes, history: bytes) -> bytes:
         value: the present value; empty before the first commit.
         history: the id of the present history.
     """
-    number8 = (int.from_bytes(value[:NUMBER_BYTES], "big") + 1).to_bytes(NUMBER_BYTES, "big")
+    last_number = int.from_bytes(value[:NUMBER_BYTES], "big")
+    number8 = (last_number + 1).to_bytes(NUMBER_BYTES, "big")
     histories = value[NUMBER_BYTES:]
-    if histories[-HISTORY_BYTES:] != history:
-        histories = (histories + number8 + history)[-MAX_HISTORIES * _ENTRY_BYTES :]
+    if histories[-HISTORY_BYTES:] != history:  # this number is the first of a new history
+        histories += number8 + history
+        histories = histories[-MAX_HISTORIES * _ENTRY_BYTES :]
     return number8 + histories
 
 
