@@ -84,7 +84,7 @@ def check_admitted(
 
 
 def member_of(facts: AuthorityFacts) -> Member | None:
-    """Return as which member of a team a request was made (TM3).
+    """Return the team member who made a request (TM3).
 
     Such a request cites one delegation: a member's sign-in to the invoker. It has no other
     authority.
@@ -100,15 +100,18 @@ def member_of(facts: AuthorityFacts) -> Member | None:
     """
     if facts.invoker == facts.owner or len(facts.cited) != 1:
         return None
-    sign_in = facts.links.get(facts.cited[0])
+    (cited,) = facts.cited
+    sign_in = facts.links.get(cited)
     if sign_in is None or sign_in.delegation.delegate != facts.invoker:
         return None
     return signed_in_member(facts, sign_in)
 
 
 def signed_in_member(facts: AuthorityFacts, sign_in: Registered) -> Member | None:
-    """Return the member who signed in with a delegation; None if it is no member's sign-in (TM3).
+    """Return the member who signed in with a delegation (TM3).
 
+    Returns:
+        None if the delegation is not the sign-in of a member.
     Raises:
         MalformedToken: it cites a membership that is not valid.
     """
@@ -117,62 +120,76 @@ def signed_in_member(facts: AuthorityFacts, sign_in: Registered) -> Member | Non
         return None
     if not signs_in_a_key(delegation, registered_at=sign_in.registered_at):
         return None
-    membership = _only_proof(facts, sign_in)
+    membership = _only_cited(facts, sign_in)
     if membership is None or not is_membership(membership.delegation):
         return None
     return holding_member(facts, membership, holder=delegation.delegator)
 
 
 def admin_statement(facts: AuthorityFacts, link: Registered) -> bool:
-    """Return whether an admin of the owner made a statement for it (TM6).
+    """Return whether an admin of a team signed a delegation for the team (TM6).
 
     The delegation is signed by an admin's wallet, and cites only the admin's membership; or it is
     signed by the key of an admin's session, and cites only the admin's sign-in.
 
+    Args:
+        facts: of the request; `owner` is the team.
+        link: the delegation.
     Raises:
         MalformedToken: it cites a membership that is not valid.
     Does not check:
         That the delegations are in force.
     """
-    proof = _only_proof(facts, link)
-    if proof is None:
+    cited = _only_cited(facts, link)
+    if cited is None:
         return False
     signer = link.delegation.delegator
-    if is_membership(proof.delegation):
-        member: Member | None = holding_member(facts, proof, holder=signer)
-    elif proof.delegation.delegate == signer:
-        member = signed_in_member(facts, proof)
-    else:
-        member = None
-    return member is not None and member.statement.role == "admin"
+    if is_membership(cited.delegation):
+        member = holding_member(facts, cited, holder=signer)
+        return member.statement.role == "admin"
+    is_session_of_signer = cited.delegation.delegate == signer
+    if not is_session_of_signer:
+        return False
+    signed_in = signed_in_member(facts, cited)
+    return signed_in is not None and signed_in.statement.role == "admin"
 
 
 def holding_member(facts: AuthorityFacts, membership: Registered, *, holder: Principal) -> Member:
-    """Check a membership of `holder` and all above it, and return the member.
+    """Check a membership and those of the admins above it, and return the member.
 
+    Args:
+        facts: of the request; `owner` is the team.
+        membership: the membership of `holder`.
+        holder: DID of the member's wallet.
     Raises:
-        MalformedToken: one of them is not valid, or the membership is not the holder's.
+        MalformedToken: one of the memberships is not valid, or the first one is of another member
+            or another team.
     """
-    first = stated_membership(membership.delegation, registered_at=membership.registered_at)
-    if first.member != holder:
+    held = stated_membership(membership.delegation, registered_at=membership.registered_at)
+    if held.member != holder:
         raise MalformedToken("the membership is that of another member")
     if team_of(membership.delegation) != facts.owner:
         raise MalformedToken("the membership is one of another team")
-    link, stated = membership, first
+    # From the member up to the admin whom the team itself admitted.
+    link = membership
+    stated = held
     # A closure has few members and no cycle, but the bound does not rely on that.
     for _ in range(len(facts.links)):
         parents = cited_links(facts, link)
         if parents is None:
             raise MalformedToken("a delegation that the membership cites is missing")
         check_admitted(link.delegation, stated, parents)
-        if not parents:
-            return Member(team=facts.owner, statement=first)
-        link = parents[0]
+        if not parents:  # signed by the team's own wallet
+            return Member(team=facts.owner, statement=held)
+        (link,) = parents  # `check_admitted` allows one at most
         stated = stated_membership(link.delegation, registered_at=link.registered_at)
     raise MalformedToken("the memberships cite each other")
 
 
-def _only_proof(facts: AuthorityFacts, link: Registered) -> Registered | None:
-    """Return the only delegation that a delegation cites; None if it cites another number."""
+def _only_cited(facts: AuthorityFacts, link: Registered) -> Registered | None:
+    """Return the only delegation that a delegation cites.
+
+    Returns None if it cites none or several, or if the cited one is not part of the request.
+    """
     proofs = cited_links(facts, link) or []
     return proofs[0] if len(proofs) == 1 else None

@@ -120,7 +120,7 @@ def stated_membership(delegation: Delegation, *, registered_at: float) -> Member
     Does not check:
         Who may sign it (`check_admitted`), and that it is live.
     """
-    stated = _statement(delegation)
+    stated = _parse_statement(delegation)
     if delegation.form != "cacao":
         raise MalformedToken("a membership is signed by a wallet")
     if stated.member != delegation.delegate or delegation.audience != delegation.delegate:
@@ -135,7 +135,7 @@ def stated_membership(delegation: Delegation, *, registered_at: float) -> Member
     _check_paths(stated, team)
     _check_succession(stated, team)
     if stated.role == "admin":
-        _check_admins_rights(delegation.capabilities, team)
+        _check_rights_of_admin(delegation.capabilities, team)
     else:
         _check_rights(delegation.capabilities, stated, team)
     return stated
@@ -148,8 +148,8 @@ def team_of(delegation: Delegation) -> Principal:
         MalformedToken: it grants nothing, resources of several owners, or rights with conditions.
     """
     teams = {root_of(capability.resource) for capability in delegation.capabilities}
-    (team, *others) = teams or {None}
-    if team is None or others:
+    team = teams.pop() if len(teams) == 1 else None
+    if team is None:
         raise MalformedToken("a membership grants rights of one team")
     if any(capability.caveats for capability in delegation.capabilities):
         raise MalformedToken("a membership grants rights without caveats")
@@ -181,8 +181,12 @@ def admin_membership(
     return stated
 
 
-def _statement(delegation: Delegation) -> Membership:
-    """Return the statement in the facts of a membership (TM1)."""
+def _parse_statement(delegation: Delegation) -> Membership:
+    """Parse the statement in the facts of a membership (TM1).
+
+    Raises:
+        MalformedToken: there are other facts, or the statement has not the documented form.
+    """
     fact, *others = delegation.facts
     if others or not isinstance(fact, dict) or len(fact) != 1:
         raise MalformedToken("a membership has exactly one fact")
@@ -200,13 +204,14 @@ def _check_paths(stated: Membership, team: Principal) -> None:
         raise MalformedToken("a membership lists each secret once")
     folder = secrets_resource(team)
     for path in stated.paths:
-        # A folder would include everything below it.
-        if not path.startswith(folder) or not _SECRET.fullmatch(path.removeprefix(folder)):
+        is_in_folder = path.startswith(folder)
+        # A path that is itself a folder would include everything below it.
+        if not is_in_folder or not _SECRET.fullmatch(path.removeprefix(folder)):
             raise MalformedToken("the paths of a membership are secrets of the team")
 
 
 def _check_succession(stated: Membership, team: Principal) -> None:
-    """Check what only the statements of a succession may say (TM16, TM17)."""
+    """Check the statement of a successor, and that no other one countersigns (TM16, TM17)."""
     if stated.role != "successor":
         if stated.countersigns is not None:
             raise MalformedToken("only a succession is countersigned")
@@ -219,30 +224,35 @@ def _check_succession(stated: Membership, team: Principal) -> None:
         raise MalformedToken("only a team with the key of a wallet has a successor")
 
 
-def _check_admins_rights(capabilities: Sequence[Capability], team: Principal) -> None:
+def _check_rights_of_admin(capabilities: Sequence[Capability], team: Principal) -> None:
     """Check that an admin's membership grants at least what a writer of all secrets has (TM1).
 
     A release does not tell an admin with fewer rights from one with all of them.
     """
     if len(capabilities) > MAX_ADMIN_RIGHTS:
         raise MalformedToken(f"an admin's membership has at most {MAX_ADMIN_RIGHTS} rights")
-    if not any(
-        satisfies(one.ability, DECRYPT) and network_of(one.resource) for one in capabilities
-    ):
+    may_decrypt = any(
+        satisfies(capability.ability, DECRYPT) and network_of(capability.resource)
+        for capability in capabilities
+    )
+    if not may_decrypt:
         raise MalformedToken("an admin may decrypt with a network of the team")
     secrets = parse_resource(secrets_resource(team))
-    granted = [one.ability for one in capabilities if extends(secrets, one.resource)]
-    for _, ability in secret_rights("writer", team, ()):
-        if not any(satisfies(one, ability) for one in granted):
+    granted_abilities: list[str] = []  # on all secrets of the team
+    for capability in capabilities:
+        if extends(secrets, capability.resource):
+            granted_abilities.append(capability.ability)
+    for _, required in secret_rights("writer", team, ()):
+        if not any(satisfies(granted, required) for granted in granted_abilities):
             raise MalformedToken("an admin may use all secrets of the team as a writer")
 
 
 def _check_rights(capabilities: Sequence[Capability], stated: Membership, team: Principal) -> None:
     """Check that a membership grants exactly the rights of its role (TM1).
 
-    A membership that granted more would say less than it is.
+    If it granted more, the statement, which clients show, would not be the whole truth.
     """
-    assert stated.role != "admin"
+    assert stated.role != "admin"  # `stated_membership` checks admins elsewhere
     expected = secret_rights(stated.role, team, stated.paths)
     granted: list[tuple[str, str]] = []
     network_count = 0
@@ -251,7 +261,8 @@ def _check_rights(capabilities: Sequence[Capability], stated: Membership, team: 
             network_count += 1
         else:
             granted.append((capability.resource.text, capability.ability))
-    if network_count != 1 or sorted(granted) != sorted(expected):  # no capability repeats (T7)
+    has_expected_rights = sorted(granted) == sorted(expected)  # no capability repeats (T7)
+    if network_count != 1 or not has_expected_rights:
         raise MalformedToken(
             f"a {stated.role} may use its secrets as a {stated.role}, decrypt with one network, and"
             " nothing else"

@@ -33,7 +33,7 @@ SUCCESSOR_READS = frozenset({KV_GET, KV_LIST, KV_METADATA, DECRYPT})
 
 
 class Move(AcyclicStruct, kw_only=True):
-    """What two statements of a succession say together.
+    """The move of a team that two statements of a succession state together.
 
     Attributes:
         team: DID of the team's former wallet.
@@ -70,7 +70,7 @@ def check_countersigned(
         second: a delegation that `stated_membership` and `check_admitted` accepted.
         stated: its statement, which has `countersigns`.
         above: the delegation that it cites, the membership of its signer.
-        first: the stored delegation with the cid in `countersigns`; None: there is none.
+        first: the stored delegation with the cid in `countersigns`; None: not stored.
         now: epoch seconds.
     Raises:
         MalformedToken: the two statements do not make a succession.
@@ -79,7 +79,7 @@ def check_countersigned(
     """
     if first is None:
         raise MalformedToken("the statement that it countersigns is not registered here")
-    (membership,) = above
+    (membership,) = above  # `check_admitted` required exactly one
     move = check_pair(second, stated, membership, first)
     check_senior(above, now=now)
     if now < first.registered_at + NOTICE_S:
@@ -94,7 +94,7 @@ def check_countersigned(
 def check_pair(
     second: Delegation, stated: Membership, membership: Registered, first: Registered
 ) -> Move:
-    """Check that two statements belong together, and that two independent admins signed (TM17).
+    """Check that two statements belong together, and that independent admins signed them (TM17).
 
     Args:
         second: as in `check_countersigned`.
@@ -109,17 +109,19 @@ def check_pair(
     """
     if not is_succession(first.delegation):
         raise MalformedToken("it countersigns a delegation that names no successor")
-    other = stated_membership(first.delegation, registered_at=first.registered_at)
+    stated_first = stated_membership(first.delegation, registered_at=first.registered_at)
     team = team_of(second)
-    if other.countersigns is not None:
+    if stated_first.countersigns is not None:
         raise MalformedToken("it countersigns a statement that countersigns another one")
     if cid_text(first.delegation.cid) != stated.countersigns:
         raise MalformedToken("it names the first statement by another cid than that of its token")
-    if (other.member, team_of(first.delegation)) != (stated.member, team):
+    is_same_team = team_of(first.delegation) == team
+    is_same_successor = stated_first.member == stated.member
+    if not is_same_team or not is_same_successor:
         raise MalformedToken("the two statements name different teams or successors")
     if first.delegation.delegator == second.delegator:
         raise MalformedToken("two different admins sign the statements of a succession")
-    _check_independent(second, membership, first)
+    _check_independent_admins(second, membership, first)
     return Move(team=team, successor=second.delegate)
 
 
@@ -132,7 +134,8 @@ def check_senior(above: Sequence[Registered], *, now: float) -> None:
     Raises:
         MalformedToken: the membership is too new.
     """
-    if any(one.registered_at > now - SENIORITY_S for one in above):
+    latest_allowed = now - SENIORITY_S
+    if any(link.registered_at > latest_allowed for link in above):
         raise MalformedToken(
             f"the admin's membership is younger than {SENIORITY_S // 86_400} days, so it cannot"
             " name a successor yet"
@@ -147,10 +150,12 @@ def is_successors_reading(
 ) -> bool:
     """Return whether a token only reads with a statement of the succession (TM19).
 
-    What the new wallet had of the former one before, and what it signed with that, has ended.
+    Rights that the former wallet had given to the new one before have ended, and so has everything
+    that the new one signed with them.
 
     Args:
-        reading: the delegation, or the only one that an invocation cites; None: there is none.
+        reading: the delegation, or the only one that an invocation cites; None: there is no such
+            delegation.
         capabilities: of the token.
         successor: DID of the wallet to which the owner moved.
         statements: content keys of the statements by which the owner moved.
@@ -159,7 +164,7 @@ def is_successors_reading(
         return False
     if len(reading.parents) != 1 or reading.parents[0] not in statements:
         return False
-    return all(one.ability in SUCCESSOR_READS for one in capabilities)
+    return all(capability.ability in SUCCESSOR_READS for capability in capabilities)
 
 
 def wallets_of(signer: Principal, cited: Sequence[Registered | None]) -> tuple[Principal, ...]:
@@ -179,8 +184,8 @@ def wallets_of(signer: Principal, cited: Sequence[Registered | None]) -> tuple[P
     return _wallets_among(tuple(accounts))
 
 
-def _first_wallets(accounts: tuple[Principal, ...]) -> tuple[Principal, ...]:
-    """Return each wallet among some accounts once, and as many as a chain can have."""
+def _distinct_wallets(accounts: tuple[Principal, ...]) -> tuple[Principal, ...]:
+    """Return each wallet among some accounts once, at most MAX_CHAIN_NODES + 1 of them."""
     wallets = dict.fromkeys([account for account in accounts if is_wallet(account)])
     return tuple(wallets)[: MAX_CHAIN_NODES + 1]
 
@@ -188,19 +193,22 @@ def _first_wallets(accounts: tuple[Principal, ...]) -> tuple[Principal, ...]:
 # Cached, because the requests of a session depend on the same wallets. Long lists are not cached:
 # clients could fill the memory with them.
 _wallets_among = Results(
-    _first_wallets,
+    _distinct_wallets,
     most=8192,
     longest=_MEMOISED_CHARS,
     length=lambda accounts: sum(map(len, accounts)),
 ).__getitem__
 
 
-def _check_independent(second: Delegation, membership: Registered, first: Registered) -> None:
+def _check_independent_admins(
+    second: Delegation, membership: Registered, first: Registered
+) -> None:
     """Check that no wallet but the team's signed above both statements.
 
-    Otherwise one admin could name two more, and move the team with them. Wallets are compared, not
-    delegations: an admin with two memberships could name one under each.
+    Otherwise one admin could make two more admins, and move the team with their signatures. Wallets
+    are compared, not delegations: an admin with two memberships could make one admin under each.
     """
     above_second = {second.delegator, *membership.accounts}
-    if above_second.intersection(first.accounts) - {team_of(second)}:
+    shared_signers = above_second.intersection(first.accounts) - {team_of(second)}
+    if shared_signers:
         raise MalformedToken("an admin is above both statements, or admitted the other signer")

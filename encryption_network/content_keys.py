@@ -22,7 +22,9 @@ _LABEL = b"sealspace/content-key/v1\0"
 class _Known(FrozenStruct):
     """The hash of a wrapped key that was opened.
 
-    `sealed_private_key` is the private key that opened it, as it is stored. It is encrypted.
+    Attributes:
+        sealed_private_key: the private key that opened it, encrypted as in the network's record.
+        digest: `content_key_hash` of the content key.
     """
 
     sealed_private_key: bytes
@@ -46,8 +48,9 @@ def content_key_hash(network: NetworkId, content_key: bytes) -> bytes:
 def known_digest(network: NetworkId, key_version: int, wrapped_key: bytes) -> bytes | None:
     """Return the hash of a wrapped content key that this process has opened recently, or None.
 
-    Nothing is opened, and it is not checked whether the network still has the key. So the result is
-    only a hint which row to read early.
+    Does not check:
+        Whether the network still has the private key. So the result is only a hint which row to
+        read early.
     """
     known = _known_digests.get((network.text, key_version, wrapped_key))
     return None if known is None else known.digest
@@ -73,8 +76,8 @@ def content_key_digest(
         sealed_private_key = network.sealed_key_of(version)
         if sealed_private_key is None:  # unknown or retired
             continue
-        entry = (network.network_id.text, version, wrapped_key)
-        known = _known_digests.get(entry)
+        cache_key = (network.network_id.text, version, wrapped_key)
+        known = _known_digests.get(cache_key)
         if known is not None and known.sealed_private_key == sealed_private_key:
             return known.digest
         try:
@@ -83,6 +86,6 @@ def content_key_digest(
         except RequestError:
             continue
         digest = content_key_hash(network.network_id, content_key)
-        _known_digests.put(entry, _Known(sealed_private_key=sealed_private_key, digest=digest))
+        _known_digests.put(cache_key, _Known(sealed_private_key=sealed_private_key, digest=digest))
         return digest
     return None

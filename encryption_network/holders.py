@@ -28,12 +28,18 @@ Holder = MachineGrant | Member
 
 
 def holder_of(owner: OwnerAuthority, exchange_key: str) -> Holder | None:
-    """Return the machine token or the member that requests a key; None for everybody else.
+    """Return the machine token or the member that requests a key.
 
-    Raises ReleaseRefused if the request cites a machine token or a membership that is not used as
-    MT4 and TM4 say.
+    Args:
+        owner: what the request shows about the owner of the network.
+        exchange_key: DID of the key with which this node signs machine tokens.
+    Returns:
+        None if the request was made neither with a machine token nor by a member.
+    Raises:
+        ReleaseRefused: the request cites a machine token or a membership that is not used as it
+            must be (MT4, TM4).
     """
-    machine = _machine_grant_of(owner, exchange_key)
+    machine = _require_machine_grant(owner, exchange_key)
     if machine is not None:
         return machine
     try:
@@ -45,37 +51,42 @@ def holder_of(owner: OwnerAuthority, exchange_key: str) -> Holder | None:
 def cited_memberships(facts: AuthorityFacts) -> list[Membership]:
     """Return the memberships of the network's owner that a request depends on.
 
-    They are in the closures of the cited delegations, in whatever form the request cites them.
+    Memberships that the request cites indirectly, through other delegations, are included.
 
-    Raises ReleaseRefused if one of them is not valid.
+    Raises:
+        ReleaseRefused: one of the memberships in the request is not valid.
     """
-    memberships = []
+    memberships: list[Membership] = []
     try:
         for link in facts.links.values():
-            if is_membership(link.delegation) and team_of(link.delegation) == facts.owner:
-                stated = stated_membership(link.delegation, registered_at=link.registered_at)
-                memberships.append(stated)
+            if not is_membership(link.delegation) or team_of(link.delegation) != facts.owner:
+                continue
+            memberships.append(stated_membership(link.delegation, registered_at=link.registered_at))
     except MalformedToken as exc:
         raise ReleaseRefused("chain", exc.text) from exc
     return memberships
 
 
-def _machine_grant_of(owner: OwnerAuthority, exchange_key: str) -> MachineGrant | None:
+def _require_machine_grant(owner: OwnerAuthority, exchange_key: str) -> MachineGrant | None:
     """Return the machine token with which a caller requests a key (MT4).
 
-    None is returned for the owner, whose authority does not come from its proofs, and for requests
-    that cite no machine token. A request that cites one has no other authority: it cites nothing
-    else. The owner of the network itself signed the token for the invoker, or an admin of the team
-    did (TM6); or one of them signed a trust for this node's exchange key, with which the node
-    signed the token (OX4).
+    A request with a machine token has no other authority, so it cites nothing else. The token is
+    for the invoker. One of these signed it:
 
-    Raises ReleaseRefused if the request has a machine token and is not of this form.
+    - the owner of the network;
+    - an admin of the team, if the owner is a team (TM6);
+    - this node, under a trust for its exchange key that one of them signed (OX4).
+
+    Returns:
+        None for the owner, whose authority does not come from its proofs, and for requests without
+        a machine token.
+    Raises:
+        ReleaseRefused: the request has a machine token and is not of this form.
     """
     facts = owner.facts
-    links = facts.links.values()
-    if facts.invoker == facts.owner or not any(
-        is_machine_token(registered.delegation) for registered in links
-    ):
+    if facts.invoker == facts.owner:
+        return None
+    if not any(is_machine_token(link.delegation) for link in facts.links.values()):
         return None
     cited = facts.links.get(facts.cited[0]) if len(facts.cited) == 1 else None
     if cited is None or not is_machine_token(cited.delegation):
@@ -83,7 +94,7 @@ def _machine_grant_of(owner: OwnerAuthority, exchange_key: str) -> MachineGrant 
     if cited.delegation.delegate != facts.invoker:
         raise ReleaseRefused("chain", "the machine token was made for another key")
     try:
-        grant = _judged(facts, cited, exchange_key)
+        grant = _check_signer(facts, cited, exchange_key)
     except MalformedToken as exc:
         raise ReleaseRefused("chain", exc.text) from exc
     if not isinstance(grant, MachineGrant):
@@ -91,19 +102,21 @@ def _machine_grant_of(owner: OwnerAuthority, exchange_key: str) -> MachineGrant 
     return grant
 
 
-def _judged(
+def _check_signer(
     facts: AuthorityFacts, link: Registered, exchange_key: str
 ) -> MachineGrant | OidcTrust | None:
     """Check who signed a machine token or a trust, and return what it grants.
 
+    A token may cite a trust, which is then checked in the same way.
+
     Raises:
-        MalformedToken: it is invalid, or none of those signed it who may.
+        MalformedToken: it is invalid, or the signer is not the owner, an admin or this node.
     """
     token = link.delegation
     proofs = cited_links(facts, link)
     if proofs is None or len(proofs) > 1:
         raise MalformedToken("a machine token cites one delegation at most")
-    if not proofs:
+    if not proofs:  # signed by the owner itself
         if token.delegator != facts.owner:
             raise MalformedToken("the owner of the network did not issue the machine token")
         return machine_grant(token, registered_at=link.registered_at)
@@ -114,12 +127,13 @@ def _judged(
         registered_at=link.registered_at,
         cited_at=proof.registered_at,
     )
-    if is_membership(proof.delegation):
+    if is_membership(proof.delegation):  # signed by an admin
         holding_member(facts, proof, holder=token.delegator)
         return grant
-    # If the owner trusts another node, the tokens that it makes open nothing here (OX4).
+    # Otherwise a node signed it. If the owner trusts another node, the tokens that this node makes
+    # open nothing here (OX4).
     if proof.delegation.delegate != exchange_key:
         raise MalformedToken("the machine token was made by another node")
-    if not isinstance(_judged(facts, proof, exchange_key), OidcTrust):
+    if not isinstance(_check_signer(facts, proof, exchange_key), OidcTrust):
         raise MalformedToken("the machine token cites no trust")
     return grant

@@ -121,10 +121,11 @@ def with_key_retiring(record: NetworkRecord, key_version: int, *, now: float) ->
     Raises:
         RequestError: `key-version-kept`, the version is the newest, retired or unknown.
     """
-    former = _former(record, key_version)
+    former = _require_former(record, key_version)
     if former.state == "retiring":
         return record
-    return _with_former(record, replace(former, state="retiring", changed_at=timestamp(now)), now)
+    retiring = replace(former, state="retiring", changed_at=timestamp(now))
+    return _replace_former(record, retiring, now)
 
 
 def with_key_retired(record: NetworkRecord, key_version: int, *, now: float) -> NetworkRecord:
@@ -134,17 +135,21 @@ def with_key_retired(record: NetworkRecord, key_version: int, *, now: float) -> 
         RequestError: `key-version-kept`, the version is the newest, retired or unknown, or is not
             retiring yet.
     """
-    former = _former(record, key_version)
+    former = _require_former(record, key_version)
     if former.state != "retiring":
         raise RequestError(
             "key-version-kept", "it is not retiring yet, so new values may be sealed to it"
         )
     retired = replace(former, sealed_private_key=None, state="retired", changed_at=timestamp(now))
-    return _with_former(record, retired, now)
+    return _replace_former(record, retired, now)
 
 
-def _former(record: NetworkRecord, key_version: int) -> KeyVersion:
-    """Return a former version that is not retired."""
+def _require_former(record: NetworkRecord, key_version: int) -> KeyVersion:
+    """Return a former version that is not retired.
+
+    Raises:
+        RequestError: `key-version-kept`, the version is the newest, retired or unknown.
+    """
     if key_version == record.key_version:
         raise RequestError("key-version-kept", "it is the newest; replace the key first")
     for former in record.former_keys:
@@ -155,14 +160,17 @@ def _former(record: NetworkRecord, key_version: int) -> KeyVersion:
     raise RequestError("key-version-kept", "the network has no such version")
 
 
-def _with_former(record: NetworkRecord, changed: KeyVersion, now: float) -> NetworkRecord:
-    """Replace one former version in a network's record."""
-    kept = [one for one in record.former_keys if one.key_version != changed.key_version]
-    former_keys = tuple(sorted((*kept, changed), key=_number))
+def _replace_former(record: NetworkRecord, changed: KeyVersion, now: float) -> NetworkRecord:
+    """Replace the former version with the number of `changed` in a network's record."""
+    unchanged = [
+        former for former in record.former_keys if former.key_version != changed.key_version
+    ]
+    former_keys = tuple(sorted((*unchanged, changed), key=_version_number))
     return replace(record, former_keys=former_keys, updated_at=timestamp(now))
 
 
-def _number(version: KeyVersion) -> int:
+def _version_number(version: KeyVersion) -> int:
+    """Return the sort key of a version."""
     return version.key_version
 
 
@@ -217,6 +225,7 @@ def keys_json(record: NetworkRecord) -> JsonObject:
 def _key_json(
     key_version: int, public_key: bytes, *, state: KeyState, created_at: str, changed_at: str
 ) -> JsonObject:
+    """Return a version as JSON, with its public key in base64."""
     return {
         "keyVersion": key_version,
         "publicEncryptionKey": encode_standard(public_key),
@@ -227,14 +236,20 @@ def _key_json(
 
 
 def candidate_json(record: NetworkRecord, nonce: str, signer: Ed25519Signer) -> JsonObject:
-    """Return the candidate of a network, signed by the node for a client's nonce (EN37)."""
+    """Return the candidate of a network, signed by the node for a client's nonce (EN37).
+
+    Args:
+        record: has a candidate.
+        nonce: from the client's request, so that an older answer cannot be sent again.
+        signer: with the node's key.
+    """
     assert record.candidate is not None  # `with_candidate` added it
     candidate: JsonObject = {
         "keyVersion": record.candidate.key_version,
         "publicEncryptionKey": encode_standard(record.candidate.public_key),
         "alg": record.alg,
     }
-    signed = _candidate_text(candidate, record.network, node_did=signer.did, nonce=nonce)
+    signed = _candidate_bytes(candidate, record.network, node_did=signer.did, nonce=nonce)
     return {"candidate": candidate, "nodeSignature": encode_standard(signer.sign(signed))}
 
 
@@ -250,7 +265,7 @@ def verify_candidate(
         signature: the member beside it, untrusted.
         network: canonical id of the requested network.
         node_did: of the expected node.
-        nonce: the one in the request.
+        nonce: that of the request, to which the node answered.
     Returns:
         The version and the public key of 32 bytes.
     Raises:
@@ -258,22 +273,23 @@ def verify_candidate(
     """
     node_key = ed25519_public_key(node_did)
     signature_bytes = decode_standard(signature)
-    key_version = candidate.get("keyVersion")
-    public_key = decode_standard(candidate.get("publicEncryptionKey"))
     if node_key is None or signature_bytes is None or len(signature_bytes) != 64:
         raise DescriptorError("the node's DID has no Ed25519 key, or its signature is malformed")
+    key_version = candidate.get("keyVersion")
+    public_key = decode_standard(candidate.get("publicEncryptionKey"))
     # In Python a boolean is an integer too.
     if type(key_version) is not int or public_key is None or len(public_key) != KEY_BYTES:
         raise DescriptorError("the candidate has no version, or no key of 32 bytes")
     try:
-        signed = _candidate_text(candidate, network, node_did=node_did, nonce=nonce)
+        signed = _candidate_bytes(candidate, network, node_did=node_did, nonce=nonce)
         verify_ed25519(node_key, signed, signature_bytes)
     except (BadSignature, InvalidCanonicalJson) as exc:
         raise DescriptorError("the node's signature is not valid") from exc
     return key_version, public_key
 
 
-def _candidate_text(candidate: JsonObject, network: str, *, node_did: str, nonce: str) -> bytes:
+def _candidate_bytes(candidate: JsonObject, network: str, *, node_did: str, nonce: str) -> bytes:
+    """Return the canonical JSON that the node signs for a candidate."""
     return canonical_members(
         {
             "type": CANDIDATE_TYPE,
