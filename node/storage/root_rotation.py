@@ -128,7 +128,7 @@ class Replacement:
         row, record = await self._read_row()
         has_new_secret = row.check_value == self.new.check_value
         if has_new_secret and row.next is None:
-            return await self._result_before(row)
+            return await self._result_of_earlier_call(row)
         lease = await self._take_lease()
         try:
             return await self._replace(row, record)
@@ -181,7 +181,7 @@ class Replacement:
             raise StoreFull("the store has no space to record its root secret")
         return row, record
 
-    async def _result_before(self, row: RootSecretRow) -> Rotated:
+    async def _result_of_earlier_call(self, row: RootSecretRow) -> Rotated:
         """Return the result of a replacement that an earlier call finished.
 
         Raises:

@@ -1,7 +1,7 @@
 """Shares that a person gives to a command: files, lines of standard input, or typed words."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def read_shares(files: Sequence[Path]) -> OwnerRecovery:
     On a terminal, the person types them, and mistyped ones again.
 
     Raises:
-        InvalidShare: a share is not valid, or does not fit to those before.
+        InvalidShare: a share is not valid, or does not fit the shares before it.
         SharesMissing: there are too few.
     """
     if len(files) > MOST_SHARES:
@@ -49,20 +49,21 @@ def read_shares(files: Sequence[Path]) -> OwnerRecovery:
     recovery = OwnerRecovery()
     for path in files:
         if str(path) != "-":
-            _add_file(recovery, path)
+            _add_share_in_file(recovery, path)
     if any(str(path) == "-" for path in files):
         if is_interactive():
             _ask_for_shares(recovery)
         else:
-            _read_lines(recovery)
+            _read_shares_from_input(recovery)
     if recovery.missing > 0:
-        raise _missing(recovery)
+        raise _error_for_missing(recovery)
     return recovery
 
 
-def _missing(recovery: OwnerRecovery) -> SharesMissing:
-    given = len(recovery)
-    if given == 0:
+def _error_for_missing(recovery: OwnerRecovery) -> SharesMissing:
+    """Return the error for too few shares, which says how many are missing."""
+    given_count = len(recovery)
+    if given_count == 0:
         return SharesMissing(
             "no share was given",
             missing=recovery.missing,
@@ -70,14 +71,15 @@ def _missing(recovery: OwnerRecovery) -> SharesMissing:
         )
     noun = "share is" if recovery.missing == 1 else "shares are"
     return SharesMissing(
-        f"{given} of {given + recovery.missing} needed shares were given; {recovery.missing} more"
-        f" {noun} missing",
+        f"{given_count} of {given_count + recovery.missing} needed shares were given;"
+        f" {recovery.missing} more {noun} missing",
         missing=recovery.missing,
         hint="add the files of other shares, or `-` in a terminal to type their words",
     )
 
 
-def _add_file(recovery: OwnerRecovery, path: Path) -> None:
+def _add_share_in_file(recovery: OwnerRecovery, path: Path) -> None:
+    """Add the share in a file; an error names the file."""
     name = printable(str(path))
     data = read_named(path, most_bytes=MAX_SHEET_BYTES)
     try:
@@ -102,8 +104,8 @@ def _ask_for_shares(recovery: OwnerRecovery) -> None:
             print_error(what_happened(error), error.hint)
 
 
-def _read_lines(recovery: OwnerRecovery) -> None:
-    """Read one share from each line of standard input."""
+def _read_shares_from_input(recovery: OwnerRecovery) -> None:
+    """Read one share from each line of standard input; an error names the line."""
     for number in range(1, MOST_SHARES + 1):
         line = sys.stdin.buffer.readline(MAX_TYPED_CHARS + 1)
         if not line:
@@ -114,7 +116,7 @@ def _read_lines(recovery: OwnerRecovery) -> None:
         try:
             recovery.add_typed(parse_share(text), name=name)
         except InvalidShare as error:
-            if error.message.startswith(name):
+            if error.message.startswith(name):  # `add_typed` names the line itself
                 raise
             raise InvalidShare(f"{name}: {error.message}", hint=error.hint) from None
 
@@ -147,50 +149,62 @@ def passphrase_for(recovery: OwnerRecovery, path: Path | None) -> str:
         return read_passphrase(path)
     if recovery.sheet is None or not recovery.sheet.has_passphrase:
         return ""
-    return _asked(
-        "the shares need a passphrase",
-        hint="add --passphrase-file FILE",
-        ask=lambda: ask_hidden("passphrase of the shares"),
-    )
+    _require_terminal("the shares need a passphrase", hint="add --passphrase-file FILE")
+    return ask_hidden("passphrase of the shares")
 
 
 def owner_for(recovery: OwnerRecovery, owner: str | None, *, option: str = "--owner") -> str:
-    """Return the DID of the owner whose key is recovered. `option` is the one that states it."""
+    """Return the DID of the owner whose key is recovered.
+
+    Args:
+        recovery: the shares. Those in files state the DID.
+        owner: the value of the option for the DID, or None.
+        option: the name of this option, for the message.
+    Raises:
+        InvalidInput: the user has to be asked, and there is no terminal.
+    """
     if owner is not None:
         return owner
     if recovery.sheet is not None:
         return recovery.sheet.owner
-    return _asked(
+    _require_terminal(
         "typed words do not state the owner",
         hint=f"add {option} DID, which is written beside the words",
-        ask=lambda: _ask_openly("owner's DID"),
     )
+    return _ask_visibly("owner's DID")
 
 
 def node_for(recovery: OwnerRecovery, node: str | None) -> str:
     """Return the URL of the node to sign in to.
 
-    Files state it. They are trusted only if they alone give the key: then whoever could change all
-    of them has the key already (RV12).
+    The files of the shares state it. This is trusted only if the files alone give the key: then
+    anyone who could change all of them has the key already (RV12).
+
+    Raises:
+        InvalidInput: the user has to be asked, and there is no terminal.
     """
     if node is not None:
         return node
     if recovery.sheet is not None and not recovery.has_typed:
         return recovery.sheet.node
-    return _asked(
+    _require_terminal(
         "not all shares state the node",
         hint="add --node URL, which is written beside the words",
-        ask=lambda: _ask_openly("node's address"),
     )
+    return _ask_visibly("node's address")
 
 
-def _asked(what: str, *, hint: str, ask: Callable[[], str]) -> str:
+def _require_terminal(missing: str, *, hint: str) -> None:
+    """Refuse to go on without a terminal, if the user has to type what is missing.
+
+    `missing` begins the message, and `hint` says with which option it can be given instead.
+    """
     if not is_interactive():
-        raise InvalidInput(f"{what}, and this command is not running in a terminal", hint=hint)
-    return ask()
+        raise InvalidInput(f"{missing}, and this command is not running in a terminal", hint=hint)
 
 
-def _ask_openly(label: str) -> str:
+def _ask_visibly(label: str) -> str:
+    """Ask for a line that is shown while it is typed."""
     with interruptible():
         # Any: as in click
         typed: Any = click.prompt(label, err=True)

@@ -86,7 +86,7 @@ def is_empty(folder: Path) -> bool:
     try:
         return not folder.exists() or not any(folder.iterdir())
     except OSError as error:
-        raise _not_written(folder, error) from None
+        raise _error_for_folder(folder, error) from None
 
 
 def write_shares(
@@ -111,11 +111,14 @@ def write_shares(
         threshold: how many of them give the key.
         passphrase: needed beside the shares; "" for none.
         is_team: whether the owner is a team.
+    Raises:
+        KeyFileUnusable: a file cannot be written. No file is left then.
     """
-    made = split_key(seed, threshold=threshold, shares=shares, passphrase=passphrase)
     created = time_text(SystemClock.now())
-    sheets = [
-        RecoverySheet(
+    sheets: list[RecoverySheet] = []
+    texts: dict[str, str] = {}  # by the name of the file
+    for share in split_key(seed, threshold=threshold, shares=shares, passphrase=passphrase):
+        sheet = RecoverySheet(
             share=share,
             shares=shares,
             owner=owner,
@@ -123,13 +126,9 @@ def write_shares(
             created=created,
             has_passphrase=bool(passphrase),
         )
-        for share in made
-    ]
-    texts = {
-        f"share-{one.share.number}-of-{shares}.txt": format_sheet(one, is_team=is_team)
-        for one in sheets
-    }
-    _require_recovery(texts, owner, passphrase)
+        sheets.append(sheet)
+        texts[f"share-{share.number}-of-{shares}.txt"] = format_sheet(sheet, is_team=is_team)
+    _check_recovery(texts, owner, passphrase)
     _write_all(folder, {name: text.encode("ascii") for name, text in texts.items()})
     return WrittenShares(
         sheets=tuple(sheets),
@@ -138,8 +137,11 @@ def write_shares(
     )
 
 
-def _require_recovery(texts: Mapping[str, str], owner: str, passphrase: str) -> None:
-    """Check that the texts of all files give the owner's key (RV3)."""
+def _check_recovery(texts: Mapping[str, str], owner: str, passphrase: str) -> None:
+    """Check that the texts of all files give the owner's key (RV3).
+
+    This is checked before any file is written.
+    """
     recovery = OwnerRecovery()
     for name, text in texts.items():
         recovery.add_sheet(parse_sheet(text.encode("ascii")), name=name)
@@ -159,9 +161,10 @@ def _write_all(folder: Path, files: Mapping[str, bytes]) -> None:
         for path in written:
             with suppress(OSError):
                 path.unlink()
-        raise _not_written(folder, error) from None
+        raise _error_for_folder(folder, error) from None
 
 
-def _not_written(folder: Path, error: OSError) -> KeyFileUnusable:
+def _error_for_folder(folder: Path, error: OSError) -> KeyFileUnusable:
+    """Return the error for a folder that cannot be read or written."""
     reason, step = file_fault(folder, error.errno)
     return KeyFileUnusable(f"cannot write shares to {folder}: {reason}", hint=step)

@@ -63,7 +63,7 @@ _OF_ONESELF = ("contact", "team", "use", "status", "login", "logout", "whoami", 
 """Commands about the owner's login, which do not depend on the chosen team."""
 
 
-class _Stored(StrictRecord):
+class _StoredChoice(StrictRecord):
     """The content of `team.json`.
 
     Attributes:
@@ -92,20 +92,26 @@ class ChosenTeam(NamedTuple):
 def chosen_team(home: OwnerHome, *, with_project: bool = True) -> ChosenTeam | None:
     """Return the team whose secrets commands use, or None for the owner's own secrets.
 
+    Args:
+        home: the owner's folder.
+        with_project: whether a project file may choose the team.
     Raises:
         InvalidInput: the project file must not be used, or the stored choice cannot be read.
     """
-    named = shared().given_team
-    if named is not None:
-        return None if named == OWN else _named(named, "--as")
+    text_in_option = shared().given_team
+    if text_in_option is not None:
+        return _team_in_text(text_in_option, "--as")
     if with_project:
-        team, path = team_of_project()
-        if team:
-            return None if team == OWN else _named(team, path)
+        text_in_project, path = team_of_project()
+        if text_in_project:
+            return _team_in_text(text_in_project, path)
     return stored_choice(home)
 
 
-def _named(text: str, source: str) -> ChosenTeam:
+def _team_in_text(text: str, source: str) -> ChosenTeam | None:
+    """Return the team that a text names by a DID or a contact; None for the owner's own secrets."""
+    if text == OWN:
+        return None
     return ChosenTeam(name=text, did=text if text.startswith("did:") else None, source=source)
 
 
@@ -118,7 +124,7 @@ def stored_choice(home: OwnerHome) -> ChosenTeam | None:
     """
     try:
         data = read_file(_choice_path(home), most_bytes=_MOST_BYTES)
-        stored = msgspec.json.decode(data, type=_Stored)
+        stored = msgspec.json.decode(data, type=_StoredChoice)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
@@ -131,7 +137,7 @@ def stored_choice(home: OwnerHome) -> ChosenTeam | None:
 
 def keep_choice(home: OwnerHome, team: str, name: str) -> None:
     """Store the team that all later commands use."""
-    value = msgspec.to_builtins(_Stored(team=team, name=name))
+    value = msgspec.to_builtins(_StoredChoice(team=team, name=name))
     replace_file(_choice_path(home), canonical_bytes(value))
 
 
@@ -146,9 +152,9 @@ async def for_chosen_team(home: OwnerHome, client: Client) -> AsyncIterator[Clie
 
     Raises:
         DelegationRevoked, NotGranted: as in the command, with the next step for a member.
-        SealspaceError: as `_acting`.
+        SealspaceError: as `_client_for_chosen_team`.
     """
-    acting = await _acting(home, client)
+    acting = await _client_for_chosen_team(home, client)
     try:
         yield acting
     except DelegationRevoked as error:
@@ -169,7 +175,7 @@ async def for_chosen_team(home: OwnerHome, client: Client) -> AsyncIterator[Clie
         raise
 
 
-async def _acting(home: OwnerHome, client: Client) -> Client:
+async def _client_for_chosen_team(home: OwnerHome, client: Client) -> Client:
     """Return a client for the chosen team, or `client` itself.
 
     Raises:
@@ -181,7 +187,8 @@ async def _acting(home: OwnerHome, client: Client) -> Client:
     if context is None:
         return client
     command = context.command_path
-    if command.removeprefix("sealspace ").partition(" ")[0] in _OF_ONESELF:
+    group, _, _ = command.removeprefix("sealspace ").partition(" ")
+    if group in _OF_ONESELF:
         return client
     # An agent could write a project file, so `mcp` reads none (AG1).
     with_project = not context.params.get("no_project") and command != "sealspace mcp"
@@ -195,24 +202,27 @@ async def _acting(home: OwnerHome, client: Client) -> Client:
         )
     did = await team_named(client, chosen.name) if chosen.did is None else chosen.did
     if command in _WRITING:
-        _confirm_project(home, chosen, did)
-        tell(f"for the team {_in_words(chosen.name, did)}")
+        _confirm_project_file(home, chosen, did)
+        tell(f"for the team {_team_text(chosen.name, did)}")
     return client.acting(await team_session(home, client, did))
 
 
-def _in_words(name: str, did: str) -> str:
+def _team_text(name: str, did: str) -> str:
+    """Return a team in words: its name and its DID."""
     return did if name == did else f"{name} ({did})"
 
 
-def _confirm_project(home: OwnerHome, chosen: ChosenTeam, did: str) -> None:
+def _confirm_project_file(home: OwnerHome, chosen: ChosenTeam, did: str) -> None:
     """Ask before a project file decides where a value is stored.
 
     A repository may contain such a file, and the members of its team would read the value.
     """
-    if chosen.source in ("--as", "use"):
+    is_from_project_file = chosen.source not in ("--as", "use")
+    if not is_from_project_file:
         return
     stored = stored_choice(home)
-    if stored is None or stored.did != did:
+    is_also_stored = stored is not None and stored.did == did
+    if not is_also_stored:
         confirm(
             f"the project file {chosen.source} chooses the team {chosen.name}; change its secrets?",
             hint=f"if this is right, add --as {chosen.name}; for your own secrets, add --as {OWN}",
@@ -253,16 +263,9 @@ async def team_session(
     """
     path = session_path(home, team)
     if not anew:
-        try:
-            session = load_session(path)
-            is_of_node = session.node_id == client.session.node_id
-            is_usable = is_of_node and session.owner == team and not has_ended(session)
-            # An admin may have signed the membership anew, or changed the role. Nothing was done
-            # yet, so a new session is enough; a command that has begun is not repeated.
-            if is_usable and (await client.delegations.status(session.grants[0].cid)).is_active:
-                return session
-        except (OSError, InvalidSession):
-            pass  # without the file, the wallet signs in again
+        stored_session = await _usable_session(path, client, team)
+        if stored_session is not None:
+            return stored_session
     from ...wire.sign_in import SESSION_TTL_S
 
     membership = await client.teams.membership(team)
@@ -278,14 +281,35 @@ async def team_session(
     return acting.session
 
 
-async def signing_membership(client: Client, *, unbound: bool = False) -> Grant | None:
-    """Return the membership that a grant by the owner's wallet cites, for a team (TM6).
+async def _usable_session(path: Path, client: Client, team: str) -> Session | None:
+    """Return the session for a team in a file; None if the wallet has to sign in again.
 
-    Returns None for a client that acts for the owner.
+    That is so if the file has no session that can be read, if the session is for another team or
+    node or has ended, or if its membership is not active any more.
+    """
+    try:
+        session = load_session(path)
+    except (OSError, InvalidSession):
+        return None
+    is_for_team = session.owner == team and session.node_id == client.session.node_id
+    if not is_for_team or has_ended(session):
+        return None
+    # An admin may have signed the membership anew, or changed the role. Nothing was done yet, so a
+    # new session is enough; a command that has begun is not repeated.
+    membership = await client.delegations.status(session.grants[0].cid)
+    return session if membership.is_active else None
+
+
+async def signing_membership(client: Client, *, unbound: bool = False) -> Grant | None:
+    """Return the admin's membership that a grant for a team cites (TM6).
+
+    The owner's wallet signs such a grant, as an admin of the team.
 
     Args:
         client: of the command.
         unbound: whether the grant allows values without a place.
+    Returns:
+        None for a client that acts for the owner, whose grants cite no membership.
     Raises:
         InvalidInput: no admin may allow such values.
         NotAMember: the owner is not an admin of the team.
@@ -318,7 +342,11 @@ def forget_team_session(home: OwnerHome, team: str) -> None:
 
 
 def session_path(home: OwnerHome, team: str) -> Path:
-    """Return the path of the session for a team."""
+    """Return the path of the session for a team.
+
+    Raises:
+        NotSignedIn: `team` is not the DID of a wallet, whose address names the file.
+    """
     # The last part of a wallet's DID is its address.
     address = team.rpartition(":")[2]
     if not address.removeprefix("0x").isalnum():

@@ -1,4 +1,4 @@
-"""The question which members stay whom a removed admin had admitted (TM15)."""
+"""The question whether the members whom a removed admin had admitted stay (TM15)."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -30,8 +30,8 @@ async def chosen_to_stay(
 ) -> tuple[str, ...]:
     """Return the cids of the memberships that are signed anew before an admin is removed.
 
-    The memberships that depend on the admin are listed first. An admin could be a second wallet of
-    the removed person, so an admin stays only after a yes.
+    The memberships that depend on the removed admin are listed first. An admin among these members
+    could be a second wallet of the removed person, so such an admin stays only after a yes.
 
     Args:
         acting: with the session for the team.
@@ -43,63 +43,79 @@ async def chosen_to_stay(
         InvalidInput: the owner has to be asked, and there is no terminal.
         SealspaceError: as `Teams.admitted_by`.
     """
-    found = await acting.teams.admitted_by(did, wallet=wallet)
-    if not found:
+    members = await acting.teams.admitted_by(did, wallet=wallet)
+    if not members:
         return ()
-    names = await names_for(client, [did, *(one.did for one in found)])
-    remover = names.whole(did)
-    tell(f"{remover} had admitted:", *(f"  {_line(one, names)}" for one in found))
+    names = await names_for(client, [did, *[member.did for member in members]])
+    removed_admin = names.whole(did)
+    lines = [f"  {_membership_text(member, names)}" for member in members]
+    tell(f"{removed_admin} had admitted:", *lines)
     if admitted is None:
-        staying = _asked_who_stays(found, remover, names)
+        staying = _ask_who_stays(members, removed_admin, names)
     elif admitted == "keep":
-        staying = list(found)
+        staying = list(members)
     else:
         staying = []
-    return tuple([one.grant.cid for one in staying])
+    return tuple([member.grant.cid for member in staying])
 
 
-def _asked_who_stays(found: Sequence[TeamMember], remover: str, names: Names) -> list[TeamMember]:
-    """Ask which members stay. Without a terminal, all writers and readers do."""
-    admins = [one for one in found if one.role == "admin"]
-    staying = [one for one in found if one.role != "admin"]
+def _ask_who_stays(
+    members: Sequence[TeamMember], removed_admin: str, names: Names
+) -> list[TeamMember]:
+    """Ask which members stay, and return them.
+
+    Without a terminal, all writers and readers stay.
+
+    Raises:
+        InvalidInput: there is an admin among the members, and no terminal.
+    """
+    admins = [member for member in members if member.role == "admin"]
+    others = [member for member in members if member.role != "admin"]
     if is_interactive():
-        staying = _asked_members(staying, names)
-    elif admins:
+        staying = _ask_who_leaves(others, names)
+    elif not admins:
+        staying = others
+    else:
         raise InvalidInput(
-            f"{remover} had admitted the admin {names.whole(admins[0].did)}, which may be a second"
-            " key of the same person, and this command is not running in a terminal",
+            f"{removed_admin} had admitted the admin {names.whole(admins[0].did)}, which may be a"
+            " second key of the same person, and this command is not running in a terminal",
             hint=f"say whether they stay: add {_OPTIONS}",
         )
-    return staying + [one for one in admins if _admin_stays(names.whole(one.did), remover)]
+    for admin in admins:
+        if _ask_whether_admin_stays(names.whole(admin.did), removed_admin):
+            staying.append(admin)
+    return staying
 
 
-def _admin_stays(admin: str, remover: str) -> bool:
-    """Ask whether an admin stays."""
-    tell(f"{remover} admitted the admin {admin}, which may be a second key of the same person")
+def _ask_whether_admin_stays(admin: str, removed_admin: str) -> bool:
+    """Ask whether an admin stays whom the removed one had admitted."""
+    tell(
+        f"{removed_admin} admitted the admin {admin}, which may be a second key of the same person"
+    )
     return ask_yes_or_no(f"does the admin {admin} stay?")
 
 
-def _asked_members(members: Sequence[TeamMember], names: Names) -> list[TeamMember]:
+def _ask_who_leaves(members: Sequence[TeamMember], names: Names) -> list[TeamMember]:
     """Ask which writers and readers do not stay, and return the others."""
     if not members:
         return []
     # Only the owner's own names count: the removed admin chose those in the memberships.
-    called: dict[str, set[str]] = {}
-    for one in members:
-        name = names.name(one.did)
-        called[one.did] = {one.did} if name is None else {one.did, name}
-    known = set().union(*called.values())
+    accepted_texts: dict[str, set[str]] = {}  # DID -> how the user may write this member
+    for member in members:
+        name = names.name(member.did)
+        accepted_texts[member.did] = {member.did} if name is None else {member.did, name}
+    all_texts: set[str] = set().union(*accepted_texts.values())
     while True:
         typed = ask_text("which writers and readers do not stay? names or DIDs; empty: all stay")
         leaving = {text.strip() for text in typed.split(",") if text.strip()}
-        unknown = sorted(leaving - known)
+        unknown = sorted(leaving - all_texts)
         if not unknown:
-            return [one for one in members if leaving.isdisjoint(called[one.did])]
+            return [member for member in members if leaving.isdisjoint(accepted_texts[member.did])]
         tell(f"{unknown[0]} is not one of these writers and readers")
 
 
-def _line(one: TeamMember, names: Names) -> str:
-    """Return a membership in words."""
-    secrets = f" for {', '.join(one.secrets)}" if one.secrets else ""
-    since = "" if one.since is None else f", since {time_text(one.since)}"
-    return f"{names.whole(one.did)}, {one.role}{secrets}{since}"
+def _membership_text(member: TeamMember, names: Names) -> str:
+    """Return a membership in words: who, role, secrets, and since when."""
+    secrets = f" for {', '.join(member.secrets)}" if member.secrets else ""
+    since = "" if member.since is None else f", since {time_text(member.since)}"
+    return f"{names.whole(member.did)}, {member.role}{secrets}{since}"

@@ -58,20 +58,20 @@ async def rotate(client: Client, name: str, spaces: tuple[str, ...], key_only: b
     await right_to(client, network, SET_POLICY)
     newest = await client.network_keys.rotate(network, wallet=owner_home().wallet)
     tell(f"replaced: the key of {name} is version {newest.key_version}, {newest.fingerprint}")
-    done = Reencrypted()
+    result = Reencrypted()
     if name == PROTECTED_NETWORK:
         tell("secrets that runners made stay encrypted to the former key")
     elif not key_only:
-        done = await _reencrypt(client, network, spaces)
+        result = await _reencrypt_values(client, network, spaces)
     print_result(
         {
             "network": network.text,
             "keyVersion": newest.key_version,
             "fingerprint": newest.fingerprint,
-            **_document(done),
+            **_reencrypted_document(result),
         }
     )
-    return _status(done, name)
+    return _report_failed(result, name)
 
 
 @click.command(epilog="Example: `sealspace network reencrypt` continues an interrupted `rotate`.")
@@ -89,9 +89,9 @@ async def reencrypt(client: Client, name: str, spaces: tuple[str, ...]) -> int:
     The exit status is 1 then.
     """
     network = client.encryption.network(name)
-    done = await _reencrypt(client, network, spaces)
-    print_result({"network": network.text, **_document(done)})
-    return _status(done, name)
+    result = await _reencrypt_values(client, network, spaces)
+    print_result({"network": network.text, **_reencrypted_document(result)})
+    return _report_failed(result, name)
 
 
 @click.command(
@@ -117,9 +117,9 @@ async def retire(client: Client, name: str, key_version: int, lose_values: bool,
     await client.network_keys.retire(network, key_version)
     tell(f"the node refuses new values that are encrypted to version {key_version}")
     values = await client.network_keys.usage(network, key_version)
-    copies = await _copies(client, network, key_version)
-    current = [one for one in values if one.version is None]
-    _tell_needing(values, copies)
+    copies = await _copies_for_key(client, network, key_version)
+    current = [value for value in values if value.version is None]
+    _tell_what_needs_key(values, copies)
     if current and not lose_values:
         raise InvalidInput(
             f"{len(current)} current values are encrypted to version {key_version}; the key was not"
@@ -141,24 +141,27 @@ async def retire(client: Client, name: str, key_version: int, lose_values: bool,
     )
 
 
-async def _copies(
+async def _copies_for_key(
     client: Client, network: NetworkId, key_version: int
 ) -> list[tuple[str, SharedFolder]]:
     """Return the folders of other owners with copies for a key, each with the owner's DID."""
     # Only copies for the network `default` are made (SH1).
     if client.encryption.network() != network:
         return []
-    folders = await client.sharing.received_folders()
-    return [one for one in folders if one[1].key_version == key_version]
+    copies: list[tuple[str, SharedFolder]] = []
+    for owner, folder in await client.sharing.received_folders():
+        if folder.key_version == key_version:
+            copies.append((owner, folder))
+    return copies
 
 
-def _tell_needing(
+def _tell_what_needs_key(
     values: Sequence[NeedingValue], copies: Sequence[tuple[str, SharedFolder]]
 ) -> None:
-    """Print what at the node still needs a key."""
-    for one in values[:_MOST_NAMED]:
-        former = "" if one.version is None else f", version {one.version} of it"
-        tell(f"needs the key: {one.path} in {one.space}{former}")
+    """Print which values and copies at the node still need a key."""
+    for value in values[:_MOST_NAMED]:
+        version = "" if value.version is None else f", version {value.version} of it"
+        tell(f"needs the key: {value.path} in {value.space}{version}")
     if len(values) > _MOST_NAMED:
         tell(f"and {len(values) - _MOST_NAMED} more values")
     for owner, folder in copies:
@@ -171,33 +174,35 @@ def _tell_needing(
         tell("nothing at this node needs the key")
 
 
-async def _reencrypt(client: Client, network: NetworkId, spaces: Sequence[str]) -> Reencrypted:
-    """Encrypt the owner's values to the newest key, and print what was done."""
+async def _reencrypt_values(
+    client: Client, network: NetworkId, spaces: Sequence[str]
+) -> Reencrypted:
+    """Encrypt the owner's values to the newest key, and print how many."""
     await right_to(client, network, DECRYPT)
-    with progress(None, "encrypting") as shown:
-        done = await client.network_keys.reencrypt(network, spaces=spaces, progress=shown)
-    tell(f"encrypted again: {done.sealed} values; to the newest key before: {done.current}")
-    return done
+    with progress(None, "encrypting") as show_progress:
+        result = await client.network_keys.reencrypt(network, spaces=spaces, progress=show_progress)
+    tell(f"encrypted again: {result.sealed} values; to the newest key before: {result.current}")
+    return result
 
 
-def _status(done: Reencrypted, name: str) -> int:
-    """Return the exit status, and print which values were not encrypted again, with --quiet too."""
-    if not done.failed:
+def _report_failed(result: Reencrypted, name: str) -> int:
+    """Print which values were not encrypted again, with --quiet too; return the exit status."""
+    if not result.failed:
         return 0
-    for path, reason in done.failed[:_MOST_NAMED]:
+    for path, reason in result.failed[:_MOST_NAMED]:
         print_lines(f"not encrypted again: {path}: {reason}", err=True)
-    if len(done.failed) > _MOST_NAMED:
-        print_lines(f"and {len(done.failed) - _MOST_NAMED} more; --json names all", err=True)
+    if len(result.failed) > _MOST_NAMED:
+        print_lines(f"and {len(result.failed) - _MOST_NAMED} more; --json names all", err=True)
     print_error(
-        f"{len(done.failed)} values are still encrypted to a former key",
+        f"{len(result.failed)} values are still encrypted to a former key",
         f"store these values again, then run: sealspace network reencrypt {name}",
     )
     return FAILED
 
 
-def _document(done: Reencrypted) -> dict[str, object]:
+def _reencrypted_document(result: Reencrypted) -> dict[str, object]:
     return {
-        "encryptedAgain": done.sealed,
-        "encryptedBefore": done.current,
-        "failed": [{"path": path, "reason": reason} for path, reason in done.failed],
+        "encryptedAgain": result.sealed,
+        "encryptedBefore": result.current,
+        "failed": [{"path": path, "reason": reason} for path, reason in result.failed],
     }

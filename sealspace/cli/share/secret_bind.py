@@ -39,7 +39,7 @@ _ListState = Literal["complete", "cut", "unreadable"]
 """Whether the list of grants was read to its end."""
 
 
-class _Found(NamedTuple):
+class _ReadSecrets(NamedTuple):
     """The secrets that were read.
 
     Attributes:
@@ -76,53 +76,57 @@ async def bind(
     """
     if bool(names) == is_all or (is_all and scope is not None):
         raise click.UsageError("name the secrets to bind, or add --all without --scope")
+    chosen: list[SecretName] = []
+    skipped: list[SecretName] = []
     if is_all:
-        chosen, skipped = await _all_secrets(client)
+        chosen, skipped = await _list_all_secrets(client)
     else:
-        chosen, skipped = [writable_name(one, scope) for one in dict.fromkeys(names)], []
-    found = await _read(client, chosen)
+        chosen = [writable_name(name, scope) for name in dict.fromkeys(names)]
+    secrets = await _read_secrets(client, chosen)
     document: dict[str, object] = {
         "bound": [],
-        "boundBefore": _labels(found.bound),
+        "boundBefore": _labels(secrets.bound),
         "skipped": _labels(skipped),
     }
-    if found.unbound:
-        document |= await _tell_writers(client, list(found.unbound))
-        count = len(found.unbound)
+    if secrets.unbound:
+        document |= await _tell_origin(client, list(secrets.unbound))
+        count = len(secrets.unbound)
         what = "this value to its name" if count == 1 else f"these {count} values to their names"
         confirm(f"are they the right values? bind {what}?", yes=yes)
-        document["bound"] = await _bind(client, found)
+        document["bound"] = await _bind_unbound(client, secrets)
     else:
         tell("nothing to bind: no value that was read lacks its place")
     # Also those that were bound before: an earlier run may have ended before it renewed the copies.
-    renewed = await client.sharing.renew(_labels(one for one in chosen if one not in found.refused))
+    not_refused = [name for name in chosen if name not in secrets.refused]
+    renewed = await client.sharing.renew(_labels(not_refused))
     if renewed:
         tell(f"renewed the copies of {', '.join(renewed)}")
-    _finish(client, document, found.refused)
+    _print_result(client, document, secrets.refused)
 
 
-def _finish(
+def _print_result(
     client: Client, document: dict[str, object], refused: dict[SecretName, SealspaceError]
 ) -> None:
     """Print the result, and raise the first error if some secrets were not bound."""
-    for secret, error in refused.items():
-        tell(f"not bound: {secret.label}: {what_happened(error, own=client.session.owner)}")
-    document["refused"] = [
-        {"secret": secret.label, "code": error.code} for secret, error in refused.items()
-    ]
+    refused_documents: list[dict[str, str]] = []
+    for name, error in refused.items():
+        tell(f"not bound: {name.label}: {what_happened(error, own=client.session.owner)}")
+        refused_documents.append({"secret": name.label, "code": error.code})
+    document["refused"] = refused_documents
     print_result(document)
-    for error in refused.values():
-        raise error
+    for first_error in refused.values():
+        raise first_error
 
 
-def _labels(secrets: Iterable[SecretName]) -> list[str]:
-    return [one.label for one in secrets]
+def _labels(names: Iterable[SecretName]) -> list[str]:
+    return [name.label for name in names]
 
 
-async def _all_secrets(client: Client) -> tuple[list[SecretName], list[SecretName]]:
+async def _list_all_secrets(client: Client) -> tuple[list[SecretName], list[SecretName]]:
     """Return the names of all secrets in all scopes, and of those that only runners make."""
     secrets = client.secrets()
-    chosen, skipped = [], []
+    chosen: list[SecretName] = []
+    skipped: list[SecretName] = []
     for scope in (None, *await secrets.scopes()):
         for name in await secrets.list(scope=scope):
             if is_protected(name):
@@ -134,74 +138,73 @@ async def _all_secrets(client: Client) -> tuple[list[SecretName], list[SecretNam
     return chosen, skipped
 
 
-async def _read(client: Client, chosen: Sequence[SecretName]) -> _Found:
-    """Read secrets, to find the unbound ones."""
-    found = _Found(unbound={}, bound=[], refused={})
-    count = counter(f"of {len(chosen)} secrets read", every=_EVERY, first=_EVERY)
-    for done, one in enumerate(chosen, 1):
+async def _read_secrets(client: Client, chosen: Sequence[SecretName]) -> _ReadSecrets:
+    """Read secrets, and sort them by whether their values state their place."""
+    secrets = _ReadSecrets(unbound={}, bound=[], refused={})
+    show_count = counter(f"of {len(chosen)} secrets read", every=_EVERY, first=_EVERY)
+    for read_count, secret_name in enumerate(chosen, 1):
         try:
-            secret = await client.secrets().read(one.name, scope=one.scope)
+            secret = await client.secrets().read(secret_name.name, scope=secret_name.scope)
         except SealspaceError as error:
             # One secret that cannot be read must not keep the others unbound.
-            found.refused[one] = error
+            secrets.refused[secret_name] = error
         else:
             if secret.is_bound:
-                found.bound.append(one)
+                secrets.bound.append(secret_name)
             else:
-                found.unbound[one] = secret
-        count(done)
-    return found
+                secrets.unbound[secret_name] = secret
+        show_count(read_count)
+    return secrets
 
 
-async def _bind(client: Client, found: _Found) -> list[str]:
-    """Store values with their places, and note those that are refused."""
-    secrets = client.secrets()
-    bound = []
-    count = counter(f"of {len(found.unbound)} values bound", every=_EVERY, first=_EVERY)
-    for done, (one, former) in enumerate(found.unbound.items(), 1):
+async def _bind_unbound(client: Client, secrets: _ReadSecrets) -> list[str]:
+    """Store the unbound values with their places.
+
+    Returns the labels of those that were bound. The others are added to `secrets.refused`.
+    """
+    bound_labels: list[str] = []
+    show_count = counter(f"of {len(secrets.unbound)} values bound", every=_EVERY, first=_EVERY)
+    for tried_count, (secret_name, secret) in enumerate(secrets.unbound.items(), 1):
         try:
-            await secrets.bind(one.name, scope=one.scope, if_match=former.etag)
+            await client.secrets().bind(
+                secret_name.name, scope=secret_name.scope, if_match=secret.etag
+            )
         except SealspaceError as error:
-            found.refused[one] = error
+            secrets.refused[secret_name] = error
         else:
-            bound.append(one.label)
-            tell(f"bound {one.label}")
-        count(done)
-    return bound
+            bound_labels.append(secret_name.label)
+            tell(f"bound {secret_name.label}")
+        show_count(tried_count)
+    return bound_labels
 
 
-async def _tell_writers(client: Client, secrets: Sequence[SecretName]) -> dict[str, object]:
+async def _tell_origin(client: Client, unbound: Sequence[SecretName]) -> dict[str, object]:
     """Print when each secret was stored, and who else may write it (EN34).
 
     Returns:
         Members for the JSON output. `writers` contains the grants. `writersList` is `complete`,
         `cut` or `unreadable`.
     """
-    for path, value in (await stored_secrets(client, secrets)).items():
-        label = next(one.label for one in secrets if one.path == path)
-        stored_when = ""
-        if value.stored_at is not None:
-            stored_when = f"; stored {age_text(value.stored_at)}, {time_text(value.stored_at)}"
-        tell(f"{label} does not state its place{stored_when}")
+    await _tell_when_stored(client, unbound)
     tell("the node does not tell who stored a value; only its operator has that in the audit log")
-    records, state = await _live_grants(client)
-    writers: dict[str, DelegationRecord] = {}
-    reached: dict[str, list[str]] = {}  # CID of a grant -> labels of the secrets
-    for one in secrets:
-        resource = client.secrets().resource(one.name, scope=one.scope)
+    records, state = await _read_live_grants(client)
+    grants: dict[str, DelegationRecord] = {}  # by their CIDs
+    writable: dict[str, list[str]] = {}  # CID of a grant -> labels of the secrets
+    for secret in unbound:
+        resource = client.secrets().resource(secret.name, scope=secret.scope)
         for record in writers_of(records, resource, client.session.owner):
-            writers[record.cid] = record
-            reached.setdefault(record.cid, []).append(one.label)
-    names = await known_names(client, [one.delegate for one in writers.values()])
-    rows = []
-    for cid, record in writers.items():
+            grants[record.cid] = record
+            writable.setdefault(record.cid, []).append(secret.label)
+    names = await known_names(client, [record.delegate for record in grants.values()])
+    rows: list[dict[str, object]] = []
+    for cid, record in grants.items():
         row, _ = grant_row(record, made_here=False)
         name = names.get(record.delegate)
-        rows.append(row | {"name": name, "secrets": reached[cid]})
+        rows.append(row | {"name": name, "secrets": writable[cid]})
         who = f"{record.delegate} ({name})" if name else record.delegate
         until = "without end" if row["expiresAt"] is None else f"until {row['expiresAt']}"
         tell(
-            f"warning: {who} may write {', '.join(reached[cid])}, {until}, and could have stored"
+            f"warning: {who} may write {', '.join(writable[cid])}, {until}, and could have stored"
             " another of your secrets there",
             f"to revoke this right: sealspace grant revoke {cid}",
         )
@@ -214,7 +217,17 @@ async def _tell_writers(client: Client, secrets: Sequence[SecretName]) -> dict[s
     return {"writers": rows, "writersList": state}
 
 
-async def _live_grants(client: Client) -> tuple[list[DelegationRecord], _ListState]:
+async def _tell_when_stored(client: Client, unbound: Sequence[SecretName]) -> None:
+    """Print when each unbound secret was stored, as far as the node knows."""
+    labels = {secret.path: secret.label for secret in unbound}
+    for path, value in (await stored_secrets(client, unbound)).items():
+        stored_when = ""
+        if value.stored_at is not None:
+            stored_when = f"; stored {age_text(value.stored_at)}, {time_text(value.stored_at)}"
+        tell(f"{labels[path]} does not state its place{stored_when}")
+
+
+async def _read_live_grants(client: Client) -> tuple[list[DelegationRecord], _ListState]:
     """Fetch the owner's live grants, and say whether these are all.
 
     An error leads to a warning, and the grants that were read before it are returned.
@@ -224,7 +237,7 @@ async def _live_grants(client: Client) -> tuple[list[DelegationRecord], _ListSta
     account = None if client.session.space else SECRETS_SPACE
     try:
         for status in LIVE:
-            async for one in client.delegations.query(
+            async for record in client.delegations.query(
                 direction="granted",
                 status=status,
                 account=account,
@@ -232,7 +245,7 @@ async def _live_grants(client: Client) -> tuple[list[DelegationRecord], _ListSta
             ):
                 if len(records) == MOST_GRANTS:
                     return records, "cut"
-                records.append(one)
+                records.append(record)
     except SealspaceError as error:
         # A list that cannot be read must not look like a list without writers (EN34).
         reason = what_happened(error, own=client.session.owner)

@@ -43,56 +43,72 @@ async def adopt(
     if bool(labels) == is_all:
         raise click.UsageError("name the secrets, or add --all")
     home = owner_home()
-    did = await team_named(client, team)
-    chosen = (
-        await _all_labels(client) if is_all else [parse_secret_label(one).label for one in labels]
-    )
+    team_did = await team_named(client, team)
+    if is_all:
+        chosen = await _labels_to_move(client)
+    else:
+        chosen = [parse_secret_label(label).label for label in labels]
     if not chosen:
         tell("you have no secrets of your own")
-        print_result({"team": did, "moved": []})
+        print_result({"team": team_did, "moved": []})
         return
-    await _tell_what_stays(client, chosen)
-    whom = (await names_for(client, [did])).whole(did)
-    what = "copied" if keep else "moved"
+    await _tell_staying_grants(client, chosen)
+    names = await names_for(client, [team_did])
+    team_text = names.whole(team_did)
     ending = "" if keep else ", and delete your own"
-    confirm(f"store {', '.join(chosen)} in the team {whom}, for all its members{ending}?", yes=yes)
-    acting = client.acting(await team_session(home, client, did))
-    await _move(client, acting, chosen, keep=keep)
-    tell(f"{what} to the team: sealspace secret list --all --as {team}")
-    print_result({"team": did, "moved": chosen})
+    confirm(
+        f"store {', '.join(chosen)} in the team {team_text}, for all its members{ending}?", yes=yes
+    )
+    acting = client.acting(await team_session(home, client, team_did))
+    await _move_secrets(client, acting, chosen, keep=keep)
+    verb = "copied" if keep else "moved"
+    tell(f"{verb} to the team: sealspace secret list --all --as {team}")
+    print_result({"team": team_did, "moved": chosen})
 
 
-async def _all_labels(client: Client) -> list[str]:
+async def _labels_to_move(client: Client) -> list[str]:
     """Return the labels of all the owner's secrets that can move."""
     secrets = client.secrets()
-    found = []
+    labels: list[str] = []
     for scope in (None, *await secrets.scopes()):
         for name in await secrets.list(scope=scope):
             if is_protected(name) or is_reserved(name):
                 tell(f"{name} stays: only runners use it")
             else:
-                found.append(name if scope is None else f"{scope}/{name}")
-    return found
+                labels.append(name if scope is None else f"{scope}/{name}")
+    return labels
 
 
-async def _tell_what_stays(client: Client, labels: Sequence[str]) -> None:
-    """List what others were granted on the owner's own secrets, which does not move."""
+async def _tell_staying_grants(client: Client, labels: Sequence[str]) -> None:
+    """Print the grants to others on the owner's own secrets, which do not move."""
     for label in labels:
         try:
-            lines = await other_readers(client, label)
+            grants = await other_readers(client, label)
         except NotFound:  # moved by an interrupted command, or reported when it is moved
             continue
-        if lines:
-            tell(f"on your own {label}, these grants do not move:", *(f"  {one}" for one in lines))
+        if grants:
+            tell(
+                f"on your own {label}, these grants do not move:",
+                *[f"  {grant}" for grant in grants],
+            )
 
 
-async def _move(client: Client, acting: Client, labels: Sequence[str], *, keep: bool) -> None:
-    """Move secrets one after the other, and say what was done."""
+async def _move_secrets(
+    client: Client, acting: Client, labels: Sequence[str], *, keep: bool
+) -> None:
+    """Move secrets one after the other, and print the result of each.
+
+    Args:
+        client: with the owner's own session.
+        acting: with the session for the team.
+        labels: of the secrets.
+        keep: whether the owner's own secrets are left.
+    """
     for label in labels:
-        done = await client.teams.adopt(label, acting.session, keep=keep)
-        noun = "version" if done.versions == 1 else "versions"
-        own = "; your own was deleted" if done.is_own_deleted else ""
-        tell(f"{label}: {done.versions} {noun} stored for the team{own}")
+        adopted = await client.teams.adopt(label, acting.session, keep=keep)
+        noun = "version" if adopted.versions == 1 else "versions"
+        own = "; your own was deleted" if adopted.is_own_deleted else ""
+        tell(f"{label}: {adopted.versions} {noun} stored for the team{own}")
 
 
 # --- teams of copies ------------------------------------------------------------------------------
@@ -114,43 +130,45 @@ async def convert(client: Client, name: str, place: KeyPlace, yes: bool) -> None
     at another node need a login at this one. See `sealspace team create` for the options.
     """
     wallet = wallet_of_owner()
-    shares = [one for one in await client.sharing.shares() if one.folder.team == name]
+    shares = [share for share in await client.sharing.shares() if share.folder.team == name]
     if not shares:
         await _delete_leftovers(client, name)
         return
     _require_wallets(shares)
-    labels = sorted({copy.label for one in shares for copy in one.copies})
-    people = {one.folder.did: one for one in shares}
-    names = await names_for(client, list(people))
-    await _tell_what_stays(client, labels)
-    whom = ", ".join(names.whole(did) for did in people)
-    what = ", ".join(labels) or "no secret yet"
+    labels = sorted({copy.label for share in shares for copy in share.copies})
+    share_of_person = {share.folder.did: share for share in shares}
+    names = await names_for(client, list(share_of_person))
+    await _tell_staying_grants(client, labels)
+    readers_text = ", ".join([names.whole(did) for did in share_of_person])
+    secrets_text = ", ".join(labels) or "no secret yet"
     confirm(
-        f"make a team with members {name}, with the readers {whom}, move {what} into it, and end"
-        " the copies?",
+        f"make a team with members {name}, with the readers {readers_text}, move {secrets_text}"
+        " into it, and end the copies?",
         yes=yes,
     )
     created = await make_team(client, name, (), place, replaces_copies=True)
     acting = client.acting(await team_session(owner_home(), client, created.team))
-    listed = await acting.teams.members()
-    for did, share in people.items():
-        if not listed.of(did):
-            ends_at = share.grant.expires_at
-            await acting.teams.admit(
-                did,
-                "reader",
-                wallet=wallet,
-                name=names.name(did),
-                ends_at=None if ends_at is None else int(ends_at),
-            )
-    await _move(client, acting, labels, keep=False)
+    members = await acting.teams.members()
+    for did, share in share_of_person.items():
+        if members.of(did):  # an interrupted command admitted them
+            continue
+        ends_at = share.grant.expires_at
+        await acting.teams.admit(
+            did,
+            "reader",
+            wallet=wallet,
+            name=names.name(did),
+            ends_at=None if ends_at is None else int(ends_at),
+        )
+    await _move_secrets(client, acting, labels, keep=False)
     await client.sharing.unshare(None, team=name)
     tell(
         f"the team {name} has members now; the copies ended",
-        f"next, on the machine of each of {whom}: sealspace contact add NAME {created.team}, then"
-        " sealspace use NAME",
+        f"next, on the machine of each of {readers_text}: sealspace contact add NAME"
+        f" {created.team}, then sealspace use NAME",
     )
-    print_result({"team": created.team, "name": name, "readers": list(people), "moved": labels})
+    readers = list(share_of_person)
+    print_result({"team": created.team, "name": name, "readers": readers, "moved": labels})
 
 
 async def _delete_leftovers(client: Client, name: str) -> None:
@@ -167,10 +185,11 @@ async def _delete_leftovers(client: Client, name: str) -> None:
 
 def _require_wallets(shares: Sequence[Share]) -> None:
     """Refuse people without a wallet, who cannot be members."""
-    for one in shares:
-        if not is_wallet(parse_principal(one.folder.did)):
+    for share in shares:
+        did = share.folder.did
+        if not is_wallet(parse_principal(did)):
             raise InvalidInput(
-                f"{one.folder.did} has no wallet, so cannot be a member",
+                f"{did} has no wallet, so cannot be a member",
                 hint="remove them from the team of copies first, and share with them alone:"
-                f" sealspace team remove {one.folder.team} {one.folder.did}",
+                f" sealspace team remove {share.folder.team} {did}",
             )

@@ -90,31 +90,31 @@ async def invite(
     that `sealspace use` chose.
     """
     _refuse_yes(yes)
-    given = required_role(role)
-    did, team_name = await team_or_chosen(client, team)
-    acting = client.acting(await team_session(owner_home(), client, did))
+    new_role = required_role(role)
+    team_did, team_name = await team_or_chosen(client, team)
+    acting = client.acting(await team_session(owner_home(), client, team_did))
     invitation = await acting.teams.invite(
         team_name,
-        given,
+        new_role,
         wallet=wallet_of_owner(),
         secrets=labels_in(secrets),
         ttl_s=ttl_s,
         name=name,
     )
     inviting = Inviting(invitation=invitation)
-    _keep(_admins_path(owner_home(), invitation.id), inviting)
+    _store_side(_admins_path(owner_home(), invitation.id), inviting)
     line = invitation_line(invitation)
     print_result(
         {
             "id": invitation.id,
             "invitation": line,
-            "role": given,
+            "role": new_role,
             "expiresAt": optional_time(invitation.ends_at),
         },
         [line],
     )
     tell(
-        f"this invites {with_article(given)}, {end_text(invitation.ends_at)}; the other person"
+        f"this invites {with_article(new_role)}, {end_text(invitation.ends_at)}; the other person"
         " runs: sealspace team join LINE"
     )
     if no_wait or not is_interactive():  # nobody could say whether the words are the same
@@ -188,19 +188,20 @@ async def _join(client: Client, line: str, name: str | None, no_wait: bool) -> N
     team_name = name or invitation.name
     await _require_free_name(client, team_name, invitation.team)
     path = _joiners_path(home, invitation.id)
-    joining = _stored_joining(path)
+    joining = _read_stored_joining(path)
     if joining is None:
         joining = await Joining.prepare(client.teams, line)
-        _keep(path, joining)
+        _store_side(path, joining)
     if not joining.admin_nonce:
         await joining.commit(client.teams)
-    joining = await _answered(client, joining, path, no_wait=no_wait)
-    if joining.words is None:
+    joining = await _wait_for_nonce(client, joining, path, no_wait=no_wait)
+    if joining.words is None:  # only with --no-wait
         tell("the admin has not answered yet; then run the same command again")
         return
     print_words(joining.words)
     tell("read these words to the admin, who compares and confirms them")
-    if not await _joined(client, joining, no_wait=no_wait):
+    is_member = await _wait_for_membership(client, joining, no_wait=no_wait)
+    if not is_member:  # only with --no-wait
         tell("the admin has not confirmed yet; then run the same command again")
         return
     if await name_or_none(client, team_name) is None:
@@ -222,6 +223,7 @@ def print_words(words: tuple[str, ...]) -> None:
 
 
 def _refuse_yes(yes: bool) -> None:
+    """Refuse --yes, which every other command with a question accepts."""
     if yes:
         raise InvalidInput(
             "--yes cannot be used here: only a person can compare the words, and without this"
@@ -238,30 +240,19 @@ async def _admit(acting: Client, client: Client, inviting: Inviting, *, no_wait:
         acting: with the admin's session for the team.
         client: with the admin's own session.
         inviting: the admin's side.
-        no_wait: do not wait.
+        no_wait: whether to return at once if the person has not answered.
+    Raises:
+        InvalidInput: the command is not running in a terminal.
+        InvitationInvalid: the words differ; the invitation has ended.
     """
     path = _admins_path(owner_home(), inviting.invitation.id)
-    is_told = False
-    while inviting.words is None:
-        advanced = await inviting.advance(acting.teams)
-        if advanced != inviting:
-            inviting = advanced
-            if inviting.words is None:
-                _keep(path, inviting)  # the nonce is stored before anybody sees it
-            continue
-        if no_wait:
-            tell(
-                "the other person has not answered yet; then:"
-                f" sealspace team confirm {inviting.invitation.id}"
-            )
-            return
-        if not is_told:
-            tell(
-                "waiting for the other person; to go on later: Ctrl-C, then"
-                f" sealspace team confirm {inviting.invitation.id}"
-            )
-            is_told = True
-        await asyncio.sleep(_POLL_S)
+    inviting = await _wait_for_person(acting, inviting, path, no_wait=no_wait)
+    if inviting.words is None:  # only with --no-wait
+        tell(
+            "the other person has not answered yet; then:"
+            f" sealspace team confirm {inviting.invitation.id}"
+        )
+        return
     print_words(inviting.words)
     if not is_interactive():
         raise InvalidInput(
@@ -282,25 +273,57 @@ async def _admit(acting: Client, client: Client, inviting: Inviting, *, no_wait:
     path.unlink(missing_ok=True)
     tell(f"{whom} is {role} of the team, {end_text(grant.expires_at)}")
     if whom == inviting.joiner:  # there is no contact yet
-        _suggest_contact(inviting)
+        _tell_contact_name(inviting)
     print_result({"member": inviting.joiner, "role": inviting.invitation.role, "cid": grant.cid})
 
 
-def _suggest_contact(inviting: Inviting) -> None:
+async def _wait_for_person(
+    acting: Client, inviting: Inviting, path: Path, *, no_wait: bool
+) -> Inviting:
+    """Exchange nonces with the person who joins, until there are words to compare.
+
+    With `no_wait`, the admin's side is returned without words if the person has not answered.
+    """
+    is_told = False
+    while inviting.words is None:
+        advanced = await inviting.advance(acting.teams)
+        if advanced != inviting:
+            inviting = advanced
+            if inviting.words is None:
+                _store_side(path, inviting)  # the nonce is stored before anybody sees it
+            continue
+        if no_wait:
+            return inviting
+        if not is_told:
+            tell(
+                "waiting for the other person; to go on later: Ctrl-C, then"
+                f" sealspace team confirm {inviting.invitation.id}"
+            )
+            is_told = True
+        await asyncio.sleep(_POLL_S)
+    return inviting
+
+
+def _tell_contact_name(inviting: Inviting) -> None:
     """Print how commands can name the new member."""
-    given = inviting.invitation.member_name or ""
-    name = given if is_contact_name(given) else "NAME"
+    member_name = inviting.invitation.member_name or ""
+    name = member_name if is_contact_name(member_name) else "NAME"
     tell(f"next, to use a name in commands: sealspace contact add {name} {inviting.joiner}")
 
 
-async def _answered(client: Client, joining: Joining, path: Path, *, no_wait: bool) -> Joining:
-    """Wait until the admin has answered, store the admin's nonce, and send the person's."""
+async def _wait_for_nonce(
+    client: Client, joining: Joining, path: Path, *, no_wait: bool
+) -> Joining:
+    """Wait until the admin has answered, store the admin's nonce, and send the person's.
+
+    With `no_wait`, the person's side is returned as it is if the admin has not answered.
+    """
     is_told = False
     while not joining.is_revealed:
         advanced = await joining.advance(client.teams)
         if advanced != joining:
             joining = advanced
-            _keep(path, joining)  # the admin's nonce is stored before the person's is sent
+            _store_side(path, joining)  # the admin's nonce is stored before the person's is sent
             continue
         if no_wait:
             return joining
@@ -311,8 +334,14 @@ async def _answered(client: Client, joining: Joining, path: Path, *, no_wait: bo
     return joining
 
 
-async def _joined(client: Client, joining: Joining, *, no_wait: bool) -> bool:
-    """Wait until the admin has confirmed. Return whether the membership is there."""
+async def _wait_for_membership(client: Client, joining: Joining, *, no_wait: bool) -> bool:
+    """Wait until the admin has confirmed, and return whether the person is a member.
+
+    False is returned only with `no_wait`.
+
+    Raises:
+        InvitationInvalid: the invitation has ended without a membership.
+    """
     while True:
         # Asked first: the membership is signed before the invitation ends.
         is_open = await joining.is_open(client.teams)
@@ -332,20 +361,25 @@ async def _joined(client: Client, joining: Joining, *, no_wait: bool) -> bool:
 
 
 async def _require_free_name(client: Client, name: str, team: str) -> None:
-    """Check that a name can become that of a team among the contacts."""
+    """Check that a name can become that of a team among the contacts.
+
+    Raises:
+        InvalidInput: not a valid name of a contact.
+        AlreadyThere: another contact has the name.
+    """
     if not is_contact_name(name):
         raise InvalidInput(
             "the invitation has no usable name for the team", hint="choose one: add --name NAME"
         )
-    known = await name_or_none(client, name)
-    if known is not None and not same_principal(known, team):
+    did_of_contact = await name_or_none(client, name)
+    if did_of_contact is not None and not same_principal(did_of_contact, team):
         raise AlreadyThere(
-            f"you have a contact {name}, which is {known}",
+            f"you have a contact {name}, which is {did_of_contact}",
             hint="choose another name for the team: add --name NAME",
         )
 
 
-def _stored_joining(path: Path) -> Joining | None:
+def _read_stored_joining(path: Path) -> Joining | None:
     """Return the stored state, or None if this is the first call with the line."""
     try:
         return decode_joining(read_file(path, most_bytes=_MOST_BYTES))
@@ -353,21 +387,23 @@ def _stored_joining(path: Path) -> Joining | None:
         return None
 
 
-def _keep(path: Path, side: Inviting | Joining) -> None:
+def _store_side(path: Path, side: Inviting | Joining) -> None:
+    """Store the state of one side of an invitation in a private file."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
     replace_file(path, encode_side(side))
 
 
 def _admins_path(home: OwnerHome, invitation_id: str) -> Path:
-    return _path(home, "invitations", invitation_id)
+    return _side_path(home, "invitations", invitation_id)
 
 
 def _joiners_path(home: OwnerHome, invitation_id: str) -> Path:
-    return _path(home, "joining", invitation_id)
+    return _side_path(home, "joining", invitation_id)
 
 
-def _path(home: OwnerHome, folder: str, invitation_id: str) -> Path:
-    """Return the path of a state. The id must not lead out of the folder."""
-    if not invitation_id.replace("-", "").replace("_", "").isalnum() or len(invitation_id) > 64:
+def _side_path(home: OwnerHome, folder: str, invitation_id: str) -> Path:
+    """Return the path of the state of one side. The id must not lead out of the folder."""
+    is_base64url = invitation_id.replace("-", "").replace("_", "").isalnum()
+    if not is_base64url or len(invitation_id) > 64:
         raise InvalidInput("not the id of an invitation", hint="copy the id from `team invite`")
     return home.folder / folder / f"{invitation_id}.json"

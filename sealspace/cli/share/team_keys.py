@@ -81,7 +81,7 @@ def key_options(command: Callable[..., Any]) -> Callable[..., Any]:  # Any: as i
     """Add the options for the key of a new team. The command gets them as `place`."""
 
     @wraps(command)
-    def called(
+    def wrapper(
         *arguments: Any,
         shares: int,
         threshold: int,
@@ -98,10 +98,12 @@ def key_options(command: Callable[..., Any]) -> Callable[..., Any]:  # Any: as i
             key_file=key_file,
         )
         _require_one_place(place)
+        require_possible(place.shares, place.threshold)
         return command(*arguments, place=place, **named)
 
-    found: Callable[..., Any] = called
-    for option in (
+    decorated: Callable[..., Any] = wrapper
+    # The help lists the option first that was added last.
+    for add_option in (
         click.option(
             "--key-file",
             type=NEW_FILE,
@@ -116,8 +118,8 @@ def key_options(command: Callable[..., Any]) -> Callable[..., Any]:  # Any: as i
         threshold_option,
         shares_option,
     ):
-        found = option(found)
-    return found
+        decorated = add_option(decorated)
+    return decorated
 
 
 @click.command(
@@ -184,16 +186,16 @@ async def make_team(
     checked_name(name)
     if client.session.did == client.session.owner:
         raise no_wallet()
-    names = {await did_named(client, one): one for one in admins}
-    seed = _seed_at(place, client.url)
+    admin_texts: dict[str, str] = {}  # DID -> as it was given: a name or the DID
+    for admin in admins:
+        admin_texts[await did_named(client, admin)] = admin
+    admin_names = {did: text for did, text in admin_texts.items() if not text.startswith("did:")}
+    seed = _make_or_reuse_seed(place, client.url)
     await _require_free_name(client, name, WalletSigner(seed).did)
     if not replaces_copies:
         await _require_no_copies(client, name)
     created = await client.teams.create(
-        names,
-        ttl_s=ttl_s,
-        names={did: given for did, given in names.items() if not given.startswith("did:")},
-        seed=seed,
+        list(admin_texts), ttl_s=ttl_s, names=admin_names, seed=seed
     )
     if await name_or_none(client, name) is None:
         contacts = contacts_of(client)
@@ -211,7 +213,7 @@ async def make_team(
             "give each file to another person, then delete the folder; to try the shares:"
             " sealspace recovery check FILE…",
         )
-    if not names:
+    if not admin_texts:
         tell(one_admin(name))
     return created
 
@@ -229,17 +231,19 @@ def _require_one_place(place: KeyPlace) -> None:
         context = click.get_current_context()
         for option in ("shares", "threshold", "passphrase_file"):
             if context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
-                given = option.replace("_", "-")
-                raise click.UsageError(f"--{given} is for shares: add --out, and omit --key-file")
-    require_possible(place.shares, place.threshold)
+                written = option.replace("_", "-")
+                raise click.UsageError(f"--{written} is for shares: add --out, and omit --key-file")
 
 
-def _seed_at(place: KeyPlace, node: str) -> bytes:
-    """Return a new key for a team after it was written, or the one that is there already."""
+def _make_or_reuse_seed(place: KeyPlace, node: str) -> bytes:
+    """Return the key of a new team, after it was written to its place.
+
+    If the place has a key already, from an interrupted command, this key is returned.
+    """
     if place.key_file is not None:
         return seed_in_file(place.key_file)
     if not is_empty(place.path):
-        return _seed_in_folder(place.path, place.passphrase_file)
+        return _recover_seed_in_folder(place.path, place.passphrase_file)
     passphrase = ""
     if place.passphrase_file is not None:
         passphrase = read_passphrase(place.passphrase_file)
@@ -258,7 +262,7 @@ def _seed_at(place: KeyPlace, node: str) -> bytes:
 
 
 def seed_in_file(path: Path) -> bytes:
-    """Return the team's key in a file, which is written if it does not exist."""
+    """Return the team's key in a file; a file that does not exist gets a new key."""
     if path.exists():
         tell(f"using the existing key in {path}")
         return read_wallet(path).secret
@@ -267,11 +271,15 @@ def seed_in_file(path: Path) -> bytes:
     return seed
 
 
-def _seed_in_folder(folder: Path, passphrase_file: Path | None) -> bytes:
-    """Return the key that the shares in a folder give, which a former command wrote."""
+def _recover_seed_in_folder(folder: Path, passphrase_file: Path | None) -> bytes:
+    """Return the key that the shares in a folder give, which an interrupted command wrote.
+
+    Raises:
+        InvalidInput: the folder does not have all shares.
+    """
     recovery = read_shares(sorted(folder.iterdir()))
     sheet = recovery.sheet
-    assert sheet is not None  # each of the files is one
+    assert sheet is not None  # `read_shares` parsed each file as a sheet
     if len(recovery) != sheet.shares:
         raise InvalidInput(
             f"{folder} contains {len(recovery)} of {sheet.shares} shares",
@@ -282,23 +290,28 @@ def _seed_in_folder(folder: Path, passphrase_file: Path | None) -> bytes:
 
 
 async def _require_free_name(client: Client, name: str, team: str) -> None:
-    """Check that a name can become that of a team among the contacts."""
-    known = await name_or_none(client, name)
-    if known is not None and not same_principal(known, team):
+    """Check that a name can become that of a team among the contacts.
+
+    Raises:
+        AlreadyThere: the name is that of another contact, or the team has another name.
+    """
+    did_of_contact = await name_or_none(client, name)
+    if did_of_contact is not None and not same_principal(did_of_contact, team):
         raise AlreadyThere(
-            f"you have a contact {name}, which is {known}", hint="choose another name for the team"
+            f"you have a contact {name}, which is {did_of_contact}",
+            hint="choose another name for the team",
         )
-    former = (await names_for(client, [team])).name(team)
-    if former not in (None, name):
+    present_name = (await names_for(client, [team])).name(team)
+    if present_name not in (None, name):
         raise AlreadyThere(
-            f"this is the key of {team}, which is your contact {former}",
-            hint=f"a new team needs a new key; to complete the team {former}, use this name",
+            f"this is the key of {team}, which is your contact {present_name}",
+            hint=f"a new team needs a new key; to complete the team {present_name}, use this name",
         )
 
 
 async def _require_no_copies(client: Client, name: str) -> None:
     """Refuse the name of a team of copies."""
-    if any(one.folder.team == name for one in await client.sharing.shares()):
+    if any(share.folder.team == name for share in await client.sharing.shares()):
         raise AlreadyThere(
             f"you have a team of copies that is called {name}",
             hint="choose another name for the team; or, to make a team with members of it:"
@@ -343,42 +356,52 @@ async def recover(
     """
     if bool(files) == (key_file is not None):
         raise click.UsageError("name the team's key: either the files of shares, or --key-file")
-    wanted = None if team is None else await team_named(client, team)
-    name = None
-    did: str = client.session.owner
-    if admin is not None:
-        did = await did_named(client, admin)
-        name = None if admin.startswith("did:") else admin
-    elif client.session.did == client.session.owner:
-        raise no_wallet()
+    stated_team = None if team is None else await team_named(client, team)
+    admin_did, admin_name = await _new_admin(client, admin)
     if key_file is None:
-        seed, wanted = _seed_of_shares(files, wanted, passphrase_file)
+        seed, team_did = _recover_seed_from_files(files, stated_team, passphrase_file)
+    elif stated_team is None:
+        raise click.UsageError("a key file does not state the team: add --team")
     else:
-        if wanted is None:
-            raise click.UsageError("a key file does not state the team: add --team")
-        seed = read_wallet(key_file).secret
-    names = await names_for(client, [wanted, did])
+        seed, team_did = read_wallet(key_file).secret, stated_team
+    names = await names_for(client, [team_did, admin_did])
     confirm(
-        f"make {names.whole(did)} an admin of the team {names.whole(wanted)}, who can read and"
-        " replace all its secrets, and remove all members?",
+        f"make {names.whole(admin_did)} an admin of the team {names.whole(team_did)}, who can read"
+        " and replace all its secrets, and remove all members?",
         yes=yes,
     )
-    grant = await client.teams.recover(seed, wanted, did, ttl_s=ttl_s, name=name)
-    tell(f"{names.whole(did)} is an admin of the team, {end_text(grant.expires_at)}")
-    if names.name(wanted) is None:
-        tell(f"next: sealspace contact add NAME {wanted}")
+    grant = await client.teams.recover(seed, team_did, admin_did, ttl_s=ttl_s, name=admin_name)
+    tell(f"{names.whole(admin_did)} is an admin of the team, {end_text(grant.expires_at)}")
+    if names.name(team_did) is None:
+        tell(f"next: sealspace contact add NAME {team_did}")
     tell(
         "next: sealspace team members NAME, and remove each admin whose key is lost:"
         " sealspace team remove NAME DID"
     )
-    print_result({"team": wanted, "admin": did, "cid": grant.cid})
+    print_result({"team": team_did, "admin": admin_did, "cid": grant.cid})
 
 
-def _seed_of_shares(
-    files: Sequence[Path], team: str | None, passphrase_file: Path | None
+async def _new_admin(client: Client, admin: str | None) -> tuple[str, str | None]:
+    """Return the DID of the new admin, and the name by which the team calls the admin, or None.
+
+    Without --admin it is the user, who needs a wallet.
+    """
+    if admin is not None:
+        did = await did_named(client, admin)
+        return did, None if admin.startswith("did:") else admin
+    if client.session.did == client.session.owner:
+        raise no_wallet()
+    return client.session.owner, None
+
+
+def _recover_seed_from_files(
+    files: Sequence[Path], stated_team: str | None, passphrase_file: Path | None
 ) -> tuple[bytes, str]:
-    """Return a team's key and DID. The key is that of this DID (RV8)."""
+    """Return the key that shares give, and the DID of the team whose key it is (RV8).
+
+    `stated_team` is the DID in --team. Without it, the files state the team.
+    """
     recovery = read_shares(files)
-    wanted = owner_for(recovery, team, option="--team")
+    team = owner_for(recovery, stated_team, option="--team")
     passphrase = passphrase_for(recovery, passphrase_file)
-    return recovery.key(owner=wanted, passphrase=passphrase), wanted
+    return recovery.key(owner=team, passphrase=passphrase), team

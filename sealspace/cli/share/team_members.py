@@ -71,16 +71,19 @@ async def members(client: Client, team: str | None, ended: bool) -> None:
     """
     did, name = await team_or_chosen(client, team)
     acting = client.acting(await team_session(owner_home(), client, did))
-    listed = await acting.teams.members(ended=ended)
-    names = await names_for(client, [one.did for one in listed.members])
-    documents = [_member_json(one) for one in listed.members]
-    rows = []
-    for one, document in zip(listed.members, documents, strict=True):
-        by = "the team" if one.admitted_by == one.team else names.short(one.admitted_by)
-        shown = document | {"member": names.short(one.did), "by": by}
-        rows.append([cell_text(shown[column]) for column in _COLUMNS])
+    memberships = await acting.teams.members(ended=ended)
+    names = await names_for(client, [member.did for member in memberships.members])
+    documents: list[dict[str, object]] = []
+    rows: list[list[str]] = []
+    for member in memberships.members:
+        document = _member_document(member)
+        documents.append(document)
+        is_admitted_by_team = member.admitted_by == member.team
+        by = "the team" if is_admitted_by_team else names.short(member.admitted_by)
+        with_names = document | {"member": names.short(member.did), "by": by}
+        rows.append([cell_text(with_names[column]) for column in _COLUMNS])
     print_rows(documents, _COLUMNS, rows, nothing="no members")
-    if listed.has_one_admin:
+    if memberships.has_one_admin:
         tell(one_admin(name))
 
 
@@ -92,16 +95,17 @@ def one_admin(team: str) -> str:
     )
 
 
-def _member_json(one: TeamMember) -> dict[str, object]:
+def _member_document(member: TeamMember) -> dict[str, object]:
+    """Return a membership as JSON members, with DIDs in place of names."""
     return {
-        "member": one.did,
-        "name": one.name,
-        "role": one.role,
-        "secrets": list(one.secrets) or "all",
-        "until": optional_time(one.ends_at),
-        "by": one.admitted_by,
-        "state": one.status,
-        "cid": one.grant.cid,
+        "member": member.did,
+        "name": member.name,
+        "role": member.role,
+        "secrets": list(member.secrets) or "all",
+        "until": optional_time(member.ends_at),
+        "by": member.admitted_by,
+        "state": member.status,
+        "cid": member.grant.cid,
     }
 
 
@@ -126,18 +130,18 @@ async def role(
     ended.
     """
     home = owner_home()
-    given = required_role(role)
-    member = await did_of_member(client, did)
+    new_role = required_role(role)
+    member_did = await did_of_member(client, did)
     team_did = await team_named(client, team)
     acting = client.acting(await team_session(home, client, team_did))
     wallet = wallet_of_owner()
-    kept = await chosen_to_stay(acting, client, member, admitted, wallet=wallet)
-    changed = await acting.teams.change_role(
-        member, given, wallet=wallet, secrets=labels_in(secrets), kept=kept
+    kept = await chosen_to_stay(acting, client, member_did, admitted, wallet=wallet)
+    removal = await acting.teams.change_role(
+        member_did, new_role, wallet=wallet, secrets=labels_in(secrets), kept=kept
     )
-    await _tell_renewed(client, changed)
-    tell(f"{did} is {with_article(given)} of the team {team} now, from the next command on")
-    print_result({"team": team_did, "member": member, "role": given})
+    await _tell_renewed(client, removal)
+    tell(f"{did} is {with_article(new_role)} of the team {team} now, from the next command on")
+    print_result({"team": team_did, "member": member_did, "role": new_role})
 
 
 @click.command()
@@ -183,7 +187,10 @@ async def did_of_member(client: Client, person: str) -> str:
 
 
 async def members_team_named(client: Client, team: str) -> str | None:
-    """Return the DID of a team with members, or None if the text names a team of copies.
+    """Return the DID of a team with members, by its DID or the name of a contact.
+
+    Returns None if the owner is not a member of a team with this name. It may be the name of a team
+    of copies.
 
     Raises:
         InvalidInput: there is a team of each kind with this name.
@@ -193,10 +200,12 @@ async def members_team_named(client: Client, team: str) -> str | None:
     did = await name_or_none(client, team)
     if did is None:
         return None
-    mine = await client.teams.memberships()
-    if not any(same_principal(one.team, did) for one in mine):
+    memberships = await client.teams.memberships()
+    if not any(same_principal(membership.team, did) for membership in memberships):
         return None
-    if any(one.folder.team == team for one in await client.sharing.shares()):
+    shares = await client.sharing.shares()
+    is_also_team_of_copies = any(share.folder.team == team for share in shares)
+    if is_also_team_of_copies:
         raise InvalidInput(
             f"{team} is a team with members, and also the name of a team of copies",
             hint=f"for the team with members, write its DID: {did}",
@@ -213,13 +222,23 @@ async def admit(
     secrets: str | None,
     ttl_s: float | None,
 ) -> None:
-    """Make a person a member of a team with members."""
-    given = required_role(role)
+    """Make a person a member of a team with members.
+
+    Args:
+        client: with the owner's own session.
+        team: DID of the team.
+        did: DID of the person.
+        name: the person's DID, or the name that the team uses from now on.
+        role: of the member; None is refused, because there is no default.
+        secrets: the option --secrets.
+        ttl_s: life of the membership, seconds; None: the longest that the owner may give.
+    """
+    new_role = required_role(role)
     acting = client.acting(await team_session(owner_home(), client, team))
     try:
         grant = await acting.teams.admit(
             did,
-            given,
+            new_role,
             wallet=wallet_of_owner(),
             secrets=labels_in(secrets),
             ttl_s=ttl_s,
@@ -229,52 +248,56 @@ async def admit(
         error.step = "omit --expires: the membership then ends with your own, or after a year"
         raise
     tell(
-        f"{name} is {with_article(given)} of the team, {end_text(grant.expires_at)}",
+        f"{name} is {with_article(new_role)} of the team, {end_text(grant.expires_at)}",
         f"next, on their machine: sealspace contact add NAME {team}, then sealspace use NAME",
     )
-    print_result({"team": team, "member": did, "role": given, "cid": grant.cid})
+    print_result({"team": team, "member": did, "role": new_role, "cid": grant.cid})
 
 
 async def remove_member(client: Client, team: str, did: str, admitted: Admitted | None) -> None:
-    """Remove a member of a team with members."""
+    """Remove a member of a team with members. `team` and `did` are DIDs."""
     acting = client.acting(await team_session(owner_home(), client, team))
     wallet = wallet_of_owner()
     kept = await chosen_to_stay(acting, client, did, admitted, wallet=wallet)
-    removed = await acting.teams.remove(did, wallet=wallet, kept=kept)
-    await _tell_renewed(client, removed)
+    removal = await acting.teams.remove(did, wallet=wallet, kept=kept)
+    await _tell_renewed(client, removal)
+    names = await names_for(client, [did])
     tell(
-        f"removed {(await names_for(client, [did])).whole(did)}",
+        f"removed {names.whole(did)}",
         "what was read stays known: replace the values with `sealspace secret put`",
     )
-    print_result({"team": team, "removed": did, "cids": list(removed.revoked)})
+    print_result({"team": team, "removed": did, "cids": list(removal.revoked)})
 
 
 async def own_memberships(client: Client) -> list[dict[str, object]]:
     """Return the teams with members of which the owner is a member, as JSON."""
-    found: dict[str, dict[str, object]] = {}
-    for one in await client.teams.memberships():
-        if one.team in found:  # the latest membership comes first
+    documents: dict[str, dict[str, object]] = {}  # by the DID of the team
+    for membership in await client.teams.memberships():
+        team = membership.team
+        if team in documents:  # the latest membership comes first
             continue
-        names = await names_for(client, [one.team])
-        found[one.team] = {
+        names = await names_for(client, [team])
+        documents[team] = {
             "kind": "members",
-            "team": names.name(one.team) or one.team,
-            "did": one.team,
+            "team": names.name(team) or team,
+            "did": team,
             "person": None,
-            "role": one.role,
+            "role": membership.role,
             "fingerprint": None,
-            "secrets": list(one.secrets) or "all",
-            "until": optional_time(one.ends_at),
+            "secrets": list(membership.secrets) or "all",
+            "until": optional_time(membership.ends_at),
         }
-    return list(found.values())
+    return list(documents.values())
 
 
 # --- details --------------------------------------------------------------------------------------
 
 
 async def team_or_chosen(client: Client, team: str | None) -> tuple[str, str]:
-    """Return the DID and the name of a team; None: the chosen one.
+    """Return the DID and the name of a team.
 
+    Args:
+        team: a DID or the name of a contact; None: the team that is chosen for commands.
     Raises:
         InvalidInput: no team is given, and none is chosen.
     """
@@ -293,15 +316,17 @@ async def team_or_chosen(client: Client, team: str | None) -> tuple[str, str]:
 
 
 def required_role(role: Role | None) -> Role:
-    """Return the role that the user gave."""
+    """Return the role that the user gave; without one, the command is refused."""
     if role is None:
         raise click.UsageError("a member needs a --role: reader, writer or admin")
     return role
 
 
 def labels_in(secrets: str | None) -> list[str]:
-    """Return the labels of secrets in a list with commas."""
-    return [] if secrets is None else [one.strip() for one in secrets.split(",")]
+    """Return the labels of secrets in the option --secrets, a list with commas."""
+    if secrets is None:
+        return []
+    return [label.strip() for label in secrets.split(",")]
 
 
 def wallet_of_owner() -> AnyWallet:
@@ -321,6 +346,7 @@ async def _tell_renewed(client: Client, removal: Removal) -> None:
     """Name the members whose memberships were signed anew."""
     if not removal.renewed:
         return
-    names = await names_for(client, [one.did for one in removal.renewed])
-    whom = ", ".join(names.whole(one.did) for one in removal.renewed)
+    dids = [member.did for member in removal.renewed]
+    names = await names_for(client, dids)
+    whom = ", ".join([names.whole(did) for did in dids])
     tell(f"signed anew, because the removed admin had admitted them: {whom}")

@@ -33,6 +33,7 @@ from ...documents.successions import (
 from ...errors import InvalidInput, NodeRefused, SuccessionInvalid
 from ...private_files import read_file, replace_file
 from ...service.command_errors import AlreadyThere, NotThere
+from ...session import Grant
 from ..options.paths import NEW_FILE
 from ..owner.chosen_team import (
     forget_team_session,
@@ -42,7 +43,7 @@ from ..owner.chosen_team import (
     team_named,
     team_session,
 )
-from ..owner.contact_names import contacts_of, did_named, keep_contacts, names_for
+from ..owner.contact_names import Names, contacts_of, did_named, keep_contacts, names_for
 from ..owner.owner_profile import OwnerHome, at_node, owner_home
 from ..terminal import (
     ask_yes_or_no,
@@ -64,10 +65,9 @@ from .team_members import wallet_of_owner
 _POLL_S = 1.0
 """How often a waiting command looks whether the other admin has signed, seconds."""
 _MOST_BYTES = 256 * 1024
-_COLUMNS = ("member", "name", "role", "secrets", "until", "by")
 
 
-class _Kept(StrictRecord):
+class _StoredMove(StrictRecord):
     """The state of a move on the first admin's machine.
 
     Attributes:
@@ -140,17 +140,18 @@ async def move(
     confirm come along. The team gets a new DID, which you and the others compare.
     """
     home = owner_home()
-    former = await team_named(client, team)
-    proven = await client.team_moves.succession(former)
-    if proven is None:
+    former_did = await team_named(client, team)
+    succession = await client.team_moves.succession(former_did)
+    if succession is None:
         choice = _Choice(left_out=left_out, leave_unreadable=leave_unreadable, yes=yes)
-        named = await _named(client, home, team, former, key_file, choice)
-        await _show(client, team, named)
+        statement = await _first_statement(client, home, team, former_did, key_file, choice)
+        await _print_line(client, team, statement)
+        same_command = _command_to_continue(team, key_file)
         if no_wait:
-            tell(f"next, after the other admin has signed: {_again(team, key_file)}")
+            tell(f"next, after the other admin has signed: {same_command}")
             return
-        proven = await _countersigned(client, former, _again(team, key_file))
-    await _finish(client, home, team, proven, key_file)
+        succession = await _wait_for_second_admin(client, former_did, same_command)
+    await _finish_move(client, home, team, succession, key_file)
 
 
 @click.command(
@@ -168,9 +169,9 @@ async def countersign(client: Client, team: str, line: str) -> None:
     former key any more, and this cannot be undone.
     """
     home = owner_home()
-    former = await team_named(client, team)
-    acting = client.acting(await team_session(home, client, former))
-    statement = await acting.team_moves.examine(_line_of(line))
+    former_did = await team_named(client, team)
+    acting = client.acting(await team_session(home, client, former_did))
+    statement = await acting.team_moves.examine(_read_line(line))
     names = await names_for(client, [statement.signer])
     signer = names.whole(statement.signer)
     tell(
@@ -209,82 +210,113 @@ async def follow(client: Client, team: str, did: str | None) -> None:
     know: somebody who has the team's former key could have made admins, too.
     """
     home = owner_home()
-    former = await team_named(client, team)
-    proven = await client.team_moves.succession(former)
-    if proven is None:
+    former_did = await team_named(client, team)
+    succession = await client.team_moves.succession(former_did)
+    if succession is None:
         raise NotThere(
             f"the team {team} has not moved", hint="nothing to do: go on with its secrets"
         )
-    names = await names_for(client, proven.signers)
+    names = await names_for(client, succession.signers)
+    signers = [names.whole(signer) for signer in succession.signers]
     tell(
         f"the team {team} has moved",
-        f"  from {proven.owner}",
-        f"  to   {proven.successor}",
-        f"signed by {' and '.join(names.whole(one) for one in proven.signers)}",
+        f"  from {succession.owner}",
+        f"  to   {succession.successor}",
+        f"signed by {' and '.join(signers)}",
     )
-    if did is not None and not same_principal(did, proven.successor):
-        raise SuccessionInvalid("the team has moved to another wallet than the one in --did")
     if did is None:
         confirm(
             "is this the new DID that an admin told you?",
             hint="ask an admin for the new DID, then add --did DID",
         )
-    membership = await client.teams.membership(proven.successor)
-    await _use(client, home, team, proven)
+    elif not same_principal(did, succession.successor):
+        raise SuccessionInvalid("the team has moved to another wallet than the one in --did")
+    membership = await client.teams.membership(succession.successor)
+    await _switch_to_successor(client, home, team, succession)
     tell(f"you are {membership.role} of the team {team}, {end_text(membership.ends_at)}")
-    print_result({"team": proven.successor, "former": proven.owner, "role": membership.role})
+    print_result(
+        {"team": succession.successor, "former": succession.owner, "role": membership.role}
+    )
 
 
 # --- details --------------------------------------------------------------------------------------
 
 
-async def _named(
+async def _first_statement(
     client: Client,
     home: OwnerHome,
     team: str,
-    former: str,
+    former_did: str,
     key_file: Path,
     choice: _Choice,
 ) -> MoveStatement:
-    """Return the first statement: the one that this machine keeps, or a new one."""
-    _require_other_key(key_file, former, team)
-    acting = client.acting(await team_session(home, client, former))
-    kept = _kept_statement(home, former, key_file)
-    if kept is not None and await acting.team_moves.is_live(kept):
-        return kept
-    left = await _require_readable(acting, choice)
-    listed = (await acting.teams.members()).live
-    without = [await did_named(client, one) for one in choice.left_out]
-    coming = [one for one in listed if not any(same_principal(one.did, did) for did in without)]
-    await _confirm_members(client, coming, yes=choice.yes)
+    """Return the first statement of a move: the stored one if it is live, or else a new one.
+
+    Before a new one is signed, the user confirms which members and secrets come along.
+    """
+    _require_other_key(key_file, former_did, team)
+    acting = client.acting(await team_session(home, client, former_did))
+    stored_statement = _read_stored_statement(home, former_did, key_file)
+    if stored_statement is not None and await acting.team_moves.is_live(stored_statement):
+        return stored_statement
+    left_secrets = await _require_readable(acting, choice)
+    members = (await acting.teams.members()).live
+    coming_members = await _without_left_out(client, members, choice.left_out)
+    await _confirm_members(client, coming_members, yes=choice.yes)
     seed = seed_in_file(key_file)
-    grants = await _grants_that_end(acting, left)
-    prepared = await client.team_moves.prepare(seed, coming)
-    try:
-        grant = await acting.team_moves.name(prepared.team, wallet=wallet_of_owner())
-    except NodeRefused as error:
-        # A refusal for another reason keeps its own next step.
-        if error.status == 400 and (step := _step_if_too_young(listed)) is not None:
-            error.step = step
-        raise
-    kept_state = _Kept(successor=prepared.team, statement=grant.header, grants=grants)
-    path = _state_path(home, former)
+    ending_grants = await _list_ending_grants(acting, left_secrets)
+    prepared = await client.team_moves.prepare(seed, coming_members)
+    grant = await _sign_first_statement(acting, prepared.team, members)
+    stored_move = _StoredMove(successor=prepared.team, statement=grant.header, grants=ending_grants)
+    path = _stored_move_path(home, former_did)
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    replace_file(path, canonical_bytes(msgspec.to_builtins(kept_state)))
+    replace_file(path, canonical_bytes(msgspec.to_builtins(stored_move)))
     return verify_statement(grant.header, now=SystemClock.now())
 
 
-def _step_if_too_young(listed: Sequence[TeamMember]) -> str | None:
-    """Return what to do until two admins are old enough to sign; None: they are.
+async def _without_left_out(
+    client: Client, members: Sequence[TeamMember], left_out: Sequence[str]
+) -> list[TeamMember]:
+    """Return the members who come along. `left_out` has names or DIDs of the others."""
+    left_out_dids = [await did_named(client, name) for name in left_out]
+    coming: list[TeamMember] = []
+    for member in members:
+        if not any(same_principal(member.did, did) for did in left_out_dids):
+            coming.append(member)
+    return coming
 
-    Their memberships state when they were signed. The node decides by when it registered them.
+
+async def _sign_first_statement(
+    acting: Client, successor: str, members: Sequence[TeamMember]
+) -> Grant:
+    """Sign the first statement with the owner's wallet, and register it.
+
+    Raises:
+        NodeRefused: the node does not accept it. If an admin is too new, the step says until when.
     """
-    signed = sorted([one.since or 0 for one in listed if one.role == "admin"])
+    try:
+        return await acting.team_moves.name(successor, wallet=wallet_of_owner())
+    except NodeRefused as error:
+        # A refusal for another reason keeps its own next step.
+        step = _step_for_missing_seniority(members) if error.status == 400 else None
+        if step is not None:
+            error.step = step
+        raise
+
+
+def _step_for_missing_seniority(members: Sequence[TeamMember]) -> str | None:
+    """Return what to do until two admins have been admins for long enough (TM17).
+
+    Returns None if two have been already, as far as their memberships state when they were signed.
+    The node decides by the time at which it registered the memberships.
+    """
+    admins_since = sorted([member.since or 0 for member in members if member.role == "admin"])
     instead = "if you cannot wait, create a new team with `sealspace team create`, and store the"
     instead += " secrets there"
-    if len(signed) < 2:
+    if len(admins_since) < 2:
         return f"a move needs a second admin, and this team has one; {instead}"
-    ready_at = signed[1] + SENIORITY_S
+    second_admin_since = admins_since[1]
+    ready_at = second_admin_since + SENIORITY_S
     if ready_at <= SystemClock.now():
         return None
     return (
@@ -294,12 +326,14 @@ def _step_if_too_young(listed: Sequence[TeamMember]) -> str | None:
 
 
 async def _require_readable(acting: Client, choice: _Choice) -> frozenset[str]:
-    """Refuse to begin while a secret could not be taken along, unless the user accepts it.
+    """List the secrets that cannot be taken along, and refuse to begin unless the user accepts it.
 
     Every writer, and whoever has the team's key, can store such a value at any time.
 
     Returns:
-        The labels of the secrets that are left.
+        The labels of the secrets that stay behind.
+    Raises:
+        InvalidInput: there are such secrets, and --leave-unreadable was not given.
     """
     unreadable = await acting.team_moves.unreadable()
     for label, reason in unreadable:
@@ -313,46 +347,33 @@ async def _require_readable(acting: Client, choice: _Choice) -> frozenset[str]:
     return frozenset([label for label, _ in unreadable])
 
 
-async def _grants_that_end(acting: Client, left: frozenset[str]) -> tuple[str, ...]:
+async def _list_ending_grants(acting: Client, left_secrets: frozenset[str]) -> tuple[str, ...]:
     """Return in words who reads the team's secrets by a token, a trust or another grant.
 
-    Those in `left` are not taken along, so nobody reads them afterwards.
+    The secrets in `left_secrets` are not taken along, so nobody reads them afterwards.
     """
     secrets = acting.secrets()
-    lines = []
+    lines: list[str] = []
     for scope in (None, *await secrets.scopes()):
         for name in await secrets.list(scope=scope):
             label = name if scope is None else f"{scope}/{name}"
-            if label not in left:
-                lines += [f"{label}: {line}" for line in await granted_readers(acting, label)]
+            if label in left_secrets:
+                continue
+            for reader in await granted_readers(acting, label):
+                lines.append(f"{label}: {reader}")
     return tuple(lines)
 
 
-async def _confirm_members(client: Client, coming: Sequence[TeamMember], *, yes: bool) -> None:
+async def _confirm_members(client: Client, members: Sequence[TeamMember], *, yes: bool) -> None:
     """Show who comes along, and ask whether that is right.
 
-    Who has the team's key may have admitted members.
+    Anyone with the team's key could have admitted members.
     """
-    names = await names_for(
-        client, [one.did for one in coming] + [one.admitted_by for one in coming]
-    )
-    documents = []
-    for one in coming:
-        by = "the team's key" if one.admitted_by == one.team else names.short(one.admitted_by)
-        documents.append(
-            {
-                "member": names.short(one.did),
-                "name": one.name,
-                "role": one.role,
-                "secrets": list(one.secrets) or "all",
-                "until": optional_time(one.ends_at),
-                "by": by,
-            }
-        )
-    rows = [[cell_text(document[column]) for column in _COLUMNS] for document in documents]
+    people = [member.did for member in members] + [member.admitted_by for member in members]
+    names = await names_for(client, people)
     tell("these members come along:")
-    for row in rows:
-        tell("  " + "  ".join(row))
+    for member in members:
+        tell("  " + "  ".join(_member_cells(member, names)))
     confirm(
         "do you know all of them? whoever has the team's key could have admitted others",
         yes=yes,
@@ -360,7 +381,21 @@ async def _confirm_members(client: Client, coming: Sequence[TeamMember], *, yes:
     )
 
 
-async def _show(client: Client, team: str, statement: MoveStatement) -> None:
+def _member_cells(member: TeamMember, names: Names) -> tuple[str, ...]:
+    """Return a member in words: who, name, role, secrets, end, and by whom admitted."""
+    is_admitted_by_team = member.admitted_by == member.team
+    by = "the team's key" if is_admitted_by_team else names.short(member.admitted_by)
+    return (
+        cell_text(names.short(member.did)),
+        cell_text(member.name),
+        cell_text(member.role),
+        cell_text(list(member.secrets) or "all"),
+        cell_text(optional_time(member.ends_at)),
+        cell_text(by),
+    )
+
+
+async def _print_line(client: Client, team: str, statement: MoveStatement) -> None:
     """Print the line and the words for the other admin."""
     line = move_line(
         node=client.url, node_did=(await client.info()).node_id, statement=statement.token
@@ -375,126 +410,149 @@ async def _show(client: Client, team: str, statement: MoveStatement) -> None:
 
 
 def _print_words(statement: MoveStatement) -> None:
+    """Print the words that both admins compare."""
     words = move_words(statement.owner, statement.successor, statement.cid)
     tell(f"the words are: {' '.join(words)}")
 
 
-async def _countersigned(client: Client, former: str, again: str) -> ProvenMove:
-    """Wait until the other admin has signed."""
-    tell(f"waiting for the other admin; to go on later: Ctrl-C, then {again}")
+async def _wait_for_second_admin(client: Client, former_did: str, same_command: str) -> ProvenMove:
+    """Wait until the other admin has signed, and return the verified succession."""
+    tell(f"waiting for the other admin; to go on later: Ctrl-C, then {same_command}")
     while True:
-        proven = await client.team_moves.succession(former)
-        if proven is not None:
-            return proven
+        succession = await client.team_moves.succession(former_did)
+        if succession is not None:
+            return succession
         await asyncio.sleep(_POLL_S)
 
 
-async def _finish(
-    client: Client, home: OwnerHome, team: str, proven: ProvenMove, key_file: Path
+async def _finish_move(
+    client: Client, home: OwnerHome, team: str, succession: ProvenMove, key_file: Path
 ) -> None:
     """Take the secrets along, and use the new wallet from now on."""
-    seed = _seed_of(key_file, proven)
-    done = await client.team_moves.take_along(proven, seed)
-    for label, reason in done.failed:
+    seed = _require_seed_of_successor(key_file, succession)
+    taken = await client.team_moves.take_along(succession, seed)
+    for label, reason in taken.failed:
         tell(f"not taken along: {label}: {reason}")
-    kept = _kept_state(home, proven.owner)
-    ended = () if kept is None else kept.grants
-    if ended:
-        tell("these grants ended with the former key:", *(f"  {one}" for one in ended))
-    await _use(client, home, team, proven)
-    _state_path(home, proven.owner).unlink(missing_ok=True)
+    stored_move = _read_stored_move(home, succession.owner)
+    ended_grants = () if stored_move is None else stored_move.grants
+    if ended_grants:
+        tell("these grants ended with the former key:", *[f"  {line}" for line in ended_grants])
+    await _switch_to_successor(client, home, team, succession)
+    _stored_move_path(home, succession.owner).unlink(missing_ok=True)
     tell(
-        f"took {len(done.moved)} secrets along; {len(done.kept)} were there already",
+        f"took {len(taken.moved)} secrets along; {len(taken.kept)} were there already",
         f"the other members run: sealspace team follow {team}, and compare the new DID:"
-        f" {proven.successor}",
+        f" {succession.successor}",
         "make again what your programs use: tokens (sealspace token create), trusts (sealspace ci"
         " trust), grants to backends and runners",
         f"the new key is in {key_file}. Keep it in a safe place, away from this machine",
     )
     print_result(
         {
-            "team": proven.successor,
-            "former": proven.owner,
-            "moved": list(done.moved),
-            "kept": list(done.kept),
-            "failed": [{"secret": label, "reason": reason} for label, reason in done.failed],
-            "ended": list(ended),
+            "team": succession.successor,
+            "former": succession.owner,
+            "moved": list(taken.moved),
+            "kept": list(taken.kept),
+            "failed": [{"secret": label, "reason": reason} for label, reason in taken.failed],
+            "ended": list(ended_grants),
         }
     )
 
 
-async def _use(client: Client, home: OwnerHome, team: str, proven: ProvenMove) -> None:
-    """Let the contact, and the choice of `sealspace use`, mean the new wallet."""
-    forget_team_session(home, proven.owner)
+async def _switch_to_successor(
+    client: Client, home: OwnerHome, team: str, succession: ProvenMove
+) -> None:
+    """Replace the former DID by that of the new wallet: in the choice, then in the contact.
+
+    The contact is the last: while it has the former DID, the same command continues.
+    """
+    forget_team_session(home, succession.owner)
     chosen = stored_choice(home)
-    if chosen is not None and chosen.did == proven.owner:
-        keep_choice(home, proven.successor, chosen.name)
-    # The contact is the last: while it has the former DID, the same command continues.
-    if team.startswith("did:") or not same_principal(await did_named(client, team), proven.owner):
+    if chosen is not None and chosen.did == succession.owner:
+        keep_choice(home, succession.successor, chosen.name)
+    is_contact_name = not team.startswith("did:")
+    if is_contact_name and same_principal(await did_named(client, team), succession.owner):
+        contacts = contacts_of(client)
+        await contacts.replace(team, succession.owner, succession.successor)
+        keep_contacts(client, await contacts.read())
+
+
+def _require_other_key(key_file: Path, former_did: str, team: str) -> None:
+    """Refuse the key file of the wallet that the team has.
+
+    Raises:
+        AlreadyThere: the file exists and has this key.
+    """
+    if not key_file.exists():
         return
-    contacts = contacts_of(client)
-    await contacts.replace(team, proven.owner, proven.successor)
-    keep_contacts(client, await contacts.read())
-
-
-def _require_other_key(key_file: Path, former: str, team: str) -> None:
-    """Refuse the key file of the wallet that the team has."""
-    if key_file.exists() and same_principal(WalletSigner(seed_in_file(key_file)).did, former):
+    wallet = WalletSigner(seed_in_file(key_file))
+    if same_principal(wallet.did, former_did):
         raise AlreadyThere(
             f"the team {team} has moved already to the wallet in {key_file}",
             hint="to move it once more, name a new file with --key-file",
         )
 
 
-def _seed_of(key_file: Path, proven: ProvenMove) -> bytes:
-    """Return the key of the wallet to which a team has moved."""
+def _require_seed_of_successor(key_file: Path, succession: ProvenMove) -> bytes:
+    """Return the key of the wallet to which a team has moved.
+
+    Raises:
+        NotThere: the file does not exist.
+        InvalidInput: the file has another key.
+    """
     if not key_file.exists():
         raise NotThere(
-            f"the team has moved to {proven.successor}, and {key_file} does not exist",
+            f"the team has moved to {succession.successor}, and {key_file} does not exist",
             hint="name the key file of the first command; without it, the secrets stay where"
             " they are",
         )
     seed = seed_in_file(key_file)
-    if not same_principal(WalletSigner(seed).did, proven.successor):
+    if not same_principal(WalletSigner(seed).did, succession.successor):
         raise InvalidInput(
-            f"the team has moved to {proven.successor}, and {key_file} has another key",
+            f"the team has moved to {succession.successor}, and {key_file} has another key",
             hint="if an admin told you this DID: sealspace team follow NAME; otherwise somebody"
             " else has moved the team",
         )
     return seed
 
 
-def _line_of(line: str) -> str:
-    """Return the line, which is read from standard input for `-`."""
+def _read_line(line: str) -> str:
+    """Return the line of an argument; `-` means that it is read from standard input."""
     return sys.stdin.read(MAX_LINE_CHARS + 1) if line == "-" else line
 
 
-def _again(team: str, key_file: Path) -> str:
+def _command_to_continue(team: str, key_file: Path) -> str:
     """Return the command that continues a move."""
     return f"sealspace team move {team} --key-file {key_file}"
 
 
-def _kept_statement(home: OwnerHome, former: str, key_file: Path) -> MoveStatement | None:
-    """Return the first statement that this machine keeps, or None."""
+def _read_stored_statement(
+    home: OwnerHome, former_did: str, key_file: Path
+) -> MoveStatement | None:
+    """Return the first statement that is stored on this machine.
+
+    Returns None if there is none, if it is not valid or has ended, or if the key file is gone.
+    """
     now = SystemClock.now()
-    kept = _kept_state(home, former)
-    if kept is None or not key_file.exists():
+    stored_move = _read_stored_move(home, former_did)
+    if stored_move is None or not key_file.exists():
         return None
     try:
-        statement = verify_statement(kept.statement, now=now)
+        statement = verify_statement(stored_move.statement, now=now)
     except SuccessionInvalid:
         return None
     return statement if statement.ends_at > now else None
 
 
-def _kept_state(home: OwnerHome, former: str) -> _Kept | None:
-    """Return the state of a move on this machine; None if there is none that can be read."""
+def _read_stored_move(home: OwnerHome, former_did: str) -> _StoredMove | None:
+    """Return the state of a move on this machine; None if it is missing or cannot be read."""
     try:
-        data = read_file(_state_path(home, former), most_bytes=_MOST_BYTES)
-        return msgspec.json.decode(data, type=_Kept)
+        data = read_file(_stored_move_path(home, former_did), most_bytes=_MOST_BYTES)
+        return msgspec.json.decode(data, type=_StoredMove)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
 
-def _state_path(home: OwnerHome, former: str) -> Path:
-    return home.folder / "moves" / session_path(home, former).name
+def _stored_move_path(home: OwnerHome, former_did: str) -> Path:
+    """Return the path of the state of a move. The file is named by the address of the team."""
+    return home.folder / "moves" / session_path(home, former_did).name

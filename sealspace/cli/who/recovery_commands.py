@@ -69,7 +69,7 @@ def create(
     require_possible(shares, threshold)
     passphrase = "" if passphrase_file is None else read_passphrase(passphrase_file)
     require_empty(folder)
-    profile, wallet = _own_wallet()
+    profile, wallet = _open_own_wallet()
     written = write_shares(
         folder,
         wallet.secret,
@@ -86,10 +86,10 @@ def create(
         "created": written.sheets[0].created,
     }
     if prints:
-        document["words"] = [" ".join(one.share.words) for one in written.sheets]
-    lines = list(written.paths)
-    if prints:
+        document["words"] = [" ".join(sheet.share.words) for sheet in written.sheets]
         lines = "\n".join(written.texts).split("\n")
+    else:
+        lines = list(written.paths)
     print_result(document, lines)
     tell(
         f"any {threshold} of these {shares} files give the key of {wallet.did}",
@@ -101,8 +101,12 @@ def create(
     tell("to try the shares: sealspace recovery check FILE…")
 
 
-def _own_wallet() -> tuple[Profile, WalletSigner]:
-    """Open the wallet of the last login, whose key is in a file or keystore."""
+def _open_own_wallet() -> tuple[Profile, WalletSigner]:
+    """Return the last login and its wallet, whose key is in a file or keystore.
+
+    Raises:
+        InvalidInput: the login is by a recovery phrase, or by a wallet in the browser.
+    """
     uses_machine_token()  # refuses one (CL5): only the owner may split the key
     profile = owner_home().profile()
     if profile.kind == "phrase":
@@ -176,19 +180,19 @@ def use(
     refused.
     """
     home = owner_home()
-    before = _profile_before(home)
+    last_profile = _last_profile(home)
     if demand.trust_root is not None:
         node_evidence().read_trust_root(demand.trust_root)
     recovery = read_shares(files)
     expected = owner_for(recovery, owner)
-    if before.owner:
-        _require_same_owner(f"the folder {home.folder} is that of", before.owner, expected)
+    if last_profile.owner:
+        _require_same_owner(f"the folder {home.folder} is that of", last_profile.owner, expected)
     key = recovery.key(owner=expected, passphrase=passphrase_for(recovery, passphrase_file))
     wallet = wallet_from_key(key)
     key_file = home.default_key_file.absolute()
     if key_file.exists():
-        found = read_wallet(key_file).did
-        _require_same_owner(f"{key_file} contains the key of", found, wallet.did)
+        did_in_file = read_wallet(key_file).did
+        _require_same_owner(f"{key_file} contains the key of", did_in_file, wallet.did)
     node = node_for(recovery, shared().node)
     Transport(node)  # rejects an invalid address
     planned = Profile(
@@ -197,11 +201,11 @@ def use(
         key_file=key_file,
         trust_root=demand.trust_root,
         collateral=demand.collateral,
-        spaces=before.spaces,
+        spaces=last_profile.spaces,
     )
     tell(f"the shares give the key of {wallet.did}", f"signing in at {printable(node)}")
     session, profile = sign_in_and_keep(
-        with_node_policy(before, demand, planned),
+        with_node_policy(last_profile, demand, planned),
         wallet,
         new_secret=None if key_file.exists() else key,
         ttl_s=ttl_s,
@@ -210,17 +214,20 @@ def use(
     tell(f"the wallet's key is in {profile.key_file}")
 
 
-def _profile_before(home: OwnerHome) -> Profile:
+def _last_profile(home: OwnerHome) -> Profile:
     """Read the settings of the last login; without one, return empty settings."""
     if (home.folder / "profile.json").exists():
         return home.profile()  # unreadable settings are refused: they may be another owner's
     return Profile(node="", owner="", key_file=home.default_key_file.absolute())
 
 
-def _require_same_owner(what: str, found: str, expected: str) -> None:
-    """Refuse to overwrite what belongs to another owner (RV11)."""
-    if not same_principal(found, expected):
+def _require_same_owner(belongs_to: str, present_owner: str, expected_owner: str) -> None:
+    """Refuse to overwrite what belongs to another owner (RV11).
+
+    `belongs_to` begins the message; the present owner follows.
+    """
+    if not same_principal(present_owner, expected_owner):
         raise AlreadyThere(
-            f"{what} {found}",
+            f"{belongs_to} {present_owner}",
             hint="recover into a new folder: add --home DIR",
         )
