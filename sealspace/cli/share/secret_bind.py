@@ -74,7 +74,10 @@ async def bind(
 
     Values that are stored under two names are refused. Values that only runners make are skipped.
     """
-    if bool(names) == is_all or (is_all and scope is not None):
+    has_names = bool(names)
+    is_neither_or_both = has_names == is_all
+    is_all_of_scope = is_all and scope is not None
+    if is_neither_or_both or is_all_of_scope:
         raise click.UsageError("name the secrets to bind, or add --all without --scope")
     chosen: list[SecretName] = []
     skipped: list[SecretName] = []

@@ -40,7 +40,8 @@ async def adopt(
     read and compared. What you granted on them does not move, and is listed first. A value that the
     team has already is not replaced.
     """
-    if bool(labels) == is_all:
+    has_labels = bool(labels)
+    if has_labels == is_all:  # neither, or both
         raise click.UsageError("name the secrets, or add --all")
     home = owner_home()
     team_did = await team_named(client, team)

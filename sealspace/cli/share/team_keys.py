@@ -101,23 +101,23 @@ def key_options(command: Callable[..., Any]) -> Callable[..., Any]:  # Any: as i
         require_possible(place.shares, place.threshold)
         return command(*arguments, place=place, **named)
 
-    decorated: Callable[..., Any] = wrapper
-    # The help lists the option first that was added last.
-    for add_option in (
+    options_as_in_help = (
+        shares_option,
+        threshold_option,
+        folder_option(
+            required=False,
+            more=" An existing set is used again, to complete an interrupted command.",
+        ),
+        passphrase_option,
         click.option(
             "--key-file",
             type=NEW_FILE,
             help="New file for the team's own key, with mode 0600, instead of shares. An existing"
             " file is used again, to complete an interrupted command.",
         ),
-        passphrase_option,
-        folder_option(
-            required=False,
-            more=" An existing set is used again, to complete an interrupted command.",
-        ),
-        threshold_option,
-        shares_option,
-    ):
+    )
+    decorated: Callable[..., Any] = wrapper
+    for add_option in reversed(options_as_in_help):  # as decorators: the last one is added first
         decorated = add_option(decorated)
     return decorated
 
@@ -354,7 +354,9 @@ async def recover(
     signed. You have to be logged in at the team's node. All members stay as they are: remove lost
     admins afterwards. The key is not stored.
     """
-    if bool(files) == (key_file is not None):
+    uses_shares = bool(files)
+    uses_key_file = key_file is not None
+    if uses_shares == uses_key_file:  # neither, or both
         raise click.UsageError("name the team's key: either the files of shares, or --key-file")
     stated_team = None if team is None else await team_named(client, team)
     admin_did, admin_name = await _new_admin(client, admin)
