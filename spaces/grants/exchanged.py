@@ -56,7 +56,7 @@ def exchanged_counter_of(
     """
     if not is_exchanged(delegation) or not parents:
         return ()
-    trust = parents[0]  # a machine token cites one delegation at most
+    trust = parents[0]  # the only delegation that such a token cites
     return (exchanged_counter(trust),)
 
 

@@ -121,8 +121,8 @@ class WaitingPlace:
             seen: the value of its row that the caller has read; empty without a row. A commit that
                 followed this read ends the wait, also one before this call.
         Returns:
-            Why the wait has ended. After CHANGED, the caller has one of the few turns to read the
-            store, until it waits again or leaves the place.
+            Why the wait has ended. After CHANGED and OVER, the caller has one of the few turns to
+            read the store, until it waits again or leaves the place.
         """
         self.leave()
         if self._final_ending is not None:

@@ -143,7 +143,8 @@ def _parse_after(after: str, range_count: int) -> tuple[int, bytes | None]:
     """Parse `after` of a page, which is `NUMBER.KEY`.
 
     Returns the number of the range to read, and the last key that was read in it, or None to begin
-    with its first row. The number may be `range_count`: a space may be gone since the last page.
+    with its first row. The number is at most `range_count`: an owner without spaces has no range,
+    and the first page has the number 0.
 
     Raises:
         Refusal: `request-malformed`.

@@ -231,7 +231,7 @@ async def admit(
         name: the person's DID, or the name that the team uses from now on.
         role: of the member; None is refused, because there is no default.
         secrets: the option --secrets.
-        ttl_s: life of the membership, seconds; None: the longest that the owner may give.
+        ttl_s: life of the membership, seconds; None: until the owner's own ends, at most a year.
     """
     new_role = required_role(role)
     acting = client.acting(await team_session(owner_home(), client, team))
