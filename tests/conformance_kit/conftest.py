@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,16 @@ from patience import PATIENCE_S
 from node.config.tree import Config, Http, Limits
 
 
-@contextmanager
-def node_of_the_day(folder: Path, **sections: Any) -> Iterator[str]:
+def node_of_the_day(folder: Path, **sections: Any) -> AbstractContextManager[str]:
     """Run a node with the system's clock in a thread; yield its address."""
-    config = Config(store=store_at(folder / "data"), http=Http(port=0, drain_s=0), **sections)
+    return running(
+        Config(store=store_at(folder / "data"), http=Http(port=0, drain_s=0), **sections)
+    )
+
+
+@contextmanager
+def running(config: Config) -> Iterator[str]:
+    """Run a node with the system's clock in a thread; yield its address."""
     is_up = threading.Event()
     started: list[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = []
 

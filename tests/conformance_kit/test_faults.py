@@ -3,8 +3,10 @@
 import asyncio
 
 import pytest
+from conformance_kit.evidence_faults import EVIDENCE_FAULTS
 from conformance_kit.faults import FAULTS
 from conformance_kit.line_faults import Fault
+from conformance_kit.runner_faults import RUNNER_FAULTS
 from patience import PATIENCE_S
 from sealspace_conformance.catalogue import run_groups
 from sealspace_conformance.groups.vectors import cases
@@ -13,11 +15,13 @@ from tests_support import REPOSITORY
 
 
 def test_number_of_faults() -> None:
-    """There are at least twenty faults, each with a name of its own, and the page has their
-    number."""
+    """There are at least twenty faults, each with a name of its own, and the page has the numbers
+    of all."""
     assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 20
     page = (REPOSITORY / "docs" / "reference" / "conformance-kit.md").read_text("utf-8")
     assert f" {len(FAULTS)} copies of it" in page
+    assert f" {len(EVIDENCE_FAULTS)} copies of a node that accepts evidence" in page
+    assert f" {len(RUNNER_FAULTS)} copies of the runner" in page
     assert f" {len(cases())} recorded tokens" in page
 
 

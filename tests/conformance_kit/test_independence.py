@@ -70,12 +70,13 @@ def test_dependencies_are_locked() -> None:
 
 
 def test_the_distribution_is_whole() -> None:
-    """The wheel has every module, the recorded tokens and the recorded quote."""
+    """The wheel has every module, the recorded tokens and quote, and the program of tasks."""
     builder = WheelBuilder(str(KIT))
     held = {file.distribution_path for file in builder.recurse_included_files()}
     package = KIT / "sealspace_conformance"
     files = {str(path.relative_to(KIT)) for path in package.rglob("*.py")}
-    data = {f"sealspace_conformance/{name}" for name in ("py.typed", "quote.json", "vectors.json")}
+    names = ("py.typed", "quote.json", "task.wasm", "task.wat", "vectors.json")
+    data = {f"sealspace_conformance/{name}" for name in names}
     assert files | data == held
 
 

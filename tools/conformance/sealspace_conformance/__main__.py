@@ -11,12 +11,14 @@ from typing import TextIO
 
 from sealspace_conformance import client_kit
 from sealspace_conformance.catalogue import GROUPS, run_groups
+from sealspace_conformance.quotes import Authority, NoAuthority, read_authority
 from sealspace_conformance.report import as_json, exit_status, print_table
 from sealspace_conformance.transport import TIMEOUT_S
 
 _NO_NODE = 2
 _INTERRUPTED = 130
 _MOST_TIMEOUT_S = 300.0
+_SCHEMES = ("http://", "https://")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,17 +41,44 @@ def _run(arguments: Sequence[str] | None) -> int:
     if options.list:
         print("\n".join(GROUPS))
         return 0
-    if not options.url.startswith(("http://", "https://")):
+    if not options.url.startswith(_SCHEMES):
         print(
             "cannot reach a node: the address does not begin with http:// or https://;"
             " next: give it as in http://127.0.0.1:8000",
             file=sys.stderr,
         )
         return _NO_NODE
+    if options.runner and not options.runner.startswith(_SCHEMES):
+        print(
+            "cannot reach a runner: the address does not begin with http:// or https://;"
+            " next: give it as in --runner http://127.0.0.1:8090",
+            file=sys.stderr,
+        )
+        return _NO_NODE
+    try:
+        authority = read_authority(Path(options.authority)) if options.authority else None
+    except NoAuthority as missing:
+        print(
+            f"cannot sign quotes: {missing}; next: give a folder of `sealspace backend simulate`",
+            file=sys.stderr,
+        )
+        return _NO_NODE
+    return _check(options, authority)
+
+
+def _check(options: argparse.Namespace, authority: Authority | None) -> int:
+    """Run the groups, print the rows, and return the exit status."""
     try:
         with _recording(options.record) as record:
             run, is_node = asyncio.run(
-                run_groups(options.url, only=options.only, timeout_s=options.timeout, record=record)
+                run_groups(
+                    options.url,
+                    only=options.only,
+                    timeout_s=options.timeout,
+                    record=record,
+                    authority=authority,
+                    runner=options.runner,
+                )
             )
     except OSError as error:
         print(
@@ -100,6 +129,19 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         metavar="FILE",
         help="write each request and answer to a new file, a line of JSON each",
+    )
+    parser.add_argument(
+        "--runner",
+        default="",
+        metavar="URL",
+        help="the address of a runner that uses the node, whose tasks are checked too",
+    )
+    parser.add_argument(
+        "--authority",
+        default="",
+        metavar="FOLDER",
+        help="a folder of `sealspace backend simulate` whose root the node trusts; with its keys"
+        " the kit signs quotes, and checks releases to them",
     )
     parser.add_argument(
         "--timeout",

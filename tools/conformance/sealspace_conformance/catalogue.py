@@ -1,8 +1,10 @@
 """The groups of checks in the order in which they run, and a run of them."""
 
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import AsyncExitStack
 from typing import TextIO
 
+from sealspace_conformance.groups.accepted_evidence import accepted_evidence
 from sealspace_conformance.groups.attestation import attestation
 from sealspace_conformance.groups.delegations import delegations, ends, long_chains
 from sealspace_conformance.groups.discovery import NODE, discovery
@@ -20,10 +22,12 @@ from sealspace_conformance.groups.networks import networks
 from sealspace_conformance.groups.owned_rules import policies, receipts, withdrawals
 from sealspace_conformance.groups.revocations import accounts, more_revocations, revocations
 from sealspace_conformance.groups.rotation import rotation
-from sealspace_conformance.groups.services import sharing, sql, tasks
+from sealspace_conformance.groups.services import sharing, sql
 from sealspace_conformance.groups.sign_in import sign_in
+from sealspace_conformance.groups.tasks import tasks
 from sealspace_conformance.groups.values import batches, listings, signed_urls, spaces, values
 from sealspace_conformance.groups.vectors import vectors
+from sealspace_conformance.quotes import Authority
 from sealspace_conformance.report import FAILED
 from sealspace_conformance.run import Blocked, Run, Silent, Unsuitable
 from sealspace_conformance.transport import TIMEOUT_S, node_at
@@ -54,6 +58,7 @@ GROUPS: dict[str, Group] = {
     "key-requests": key_requests,
     "releases": releases,
     "attestation": attestation,
+    "accepted-evidence": accepted_evidence,
     "kinds": kinds,
     "policies": policies,
     "receipts": receipts,
@@ -70,6 +75,7 @@ NEEDED = {
     "key-requests": ("networks",),
     "releases": ("networks",),
     "attestation": ("networks",),
+    "accepted-evidence": ("networks",),
     "receipts": ("networks",),
     "withdrawals": ("networks",),
     "machine-tokens": ("networks",),
@@ -84,6 +90,8 @@ async def run_groups(
     only: Collection[str] = (),
     timeout_s: float = TIMEOUT_S,
     record: TextIO | None = None,
+    authority: Authority | None = None,
+    runner: str = "",
 ) -> tuple[Run, bool]:
     """Run groups against a node.
 
@@ -92,13 +100,19 @@ async def run_groups(
         only: the names of groups; empty: all of them.
         timeout_s: the time for one answer.
         record: is written a line of JSON for each exchange.
+        authority: signs quotes that the node accepts.
+        runner: the address of a runner that uses the node.
 
     Returns:
         The run, and whether a node answered at all.
     """
-    async with node_at(url, timeout_s=timeout_s) as node:
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(node_at(url, timeout_s=timeout_s))
         node.record = record
-        run = Run(node)
+        run = Run(node, authority=authority)
+        if runner:
+            run.runner = await stack.enter_async_context(node_at(runner, timeout_s=timeout_s))
+            run.runner.record = record
         run.group = "contact"
         answer = await node.send("GET", "/info")
         run.judge("J1", "GET /info", NODE, answer)

@@ -10,6 +10,7 @@ from typing import Any
 
 from sealspace_conformance.expectations import Expectation
 from sealspace_conformance.keys import Key, Wallet, new_key, new_wallet
+from sealspace_conformance.quotes import Authority
 from sealspace_conformance.report import FAILED, NOT_APPLICABLE, PASSED, Row, shown
 from sealspace_conformance.tokens import Caveats, Grants, SignIn, Token, Ucan, plain
 from sealspace_conformance.transport import Answer, Node
@@ -68,9 +69,13 @@ class Run:
         owner: the owner who signed in; `signed_in` gives it.
         hosting: why the node hosts no space of the owner; empty if it does.
         skew_s: how much the node's clock is ahead, by its `Date` header.
+        authority: signs quotes that the node accepts; None: the kit was given none.
+        runner: a runner that uses the node; None: the kit was given none.
     """
 
     node: Node
+    authority: Authority | None = None
+    runner: Node | None = None
     rows: list[Row] = field(default_factory=list)
     group: str = ""
     did: str = ""

@@ -7,9 +7,7 @@ the quote then names the request, and is not signed any more.
 
 import hashlib
 import json
-from base64 import b64decode
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any
 
 from sealspace_conformance.encodings import b64, b64url, from_b64url, sha256_of
@@ -17,6 +15,7 @@ from sealspace_conformance.envelopes import DECRYPT, new_receiver
 from sealspace_conformance.expectations import Expectation, problem, status, text
 from sealspace_conformance.groups.keys_on_request import CODE, Desk, network_key
 from sealspace_conformance.keys import Key, new_key
+from sealspace_conformance.quotes import recorded_quote
 from sealspace_conformance.run import Blocked, Run, Unsuitable
 from sealspace_conformance.tokens import Token, plain
 from sealspace_conformance.transport import Answer
@@ -28,12 +27,6 @@ _SESSION_FACT = "sealspace.attestation.session/v1"
 _TEE_TYPE = slice(4, 8)
 _REPORT_DATA = slice(48 + 520, 48 + 584)
 _LABEL = b"sealspace/report-data/1"
-
-
-def recorded_quote() -> bytes:
-    """Return a quote of a simulated platform, whose report data are for no request."""
-    document = json.loads(files("sealspace_conformance").joinpath("quote.json").read_bytes())
-    return b64decode(document["quote"])
 
 
 def report_data(nonce: bytes, node: str, holder: str, mode: str, receiver: bytes) -> bytes:
@@ -69,17 +62,25 @@ class Backend:
         """
         sent = json.dumps({"did": (holder or self.key).did}).encode()
         answer = await self.run.node.send("POST", _CHALLENGE, body=sent, headers=_JSON)
+        if answer.status == 429:
+            raise Blocked(
+                "the node accepts no further request about attestation in this minute (AT1);"
+                " wait, or raise its limits.challenges_per_minute"
+            )
         nonce = answer.object.get("nonce")
         if answer.status != 200 or not isinstance(nonce, str):
             raise Blocked(f"the node made no nonce: {answer.status} {answer.text}")
         return nonce
 
-    def bound_quote(self, nonce: str) -> bytes:
-        """Return a quote that names the nonce and this backend."""
-        data = report_data(
+    def bound_data(self, nonce: str) -> bytes:
+        """Return the report data that name the nonce and this backend."""
+        return report_data(
             from_b64url(nonce), self.run.did, self.key.did, "attested", self.receiver
         )
-        return quote_over(data)
+
+    def bound_quote(self, nonce: str) -> bytes:
+        """Return a quote that names the nonce and this backend."""
+        return quote_over(self.bound_data(nonce))
 
     def body(self, quote: bytes, **changes: Any) -> dict[str, Any]:
         """Return the body of a session, with changes."""
@@ -102,7 +103,24 @@ class Backend:
         fact: Mapping[str, Any] | None = None,
         **changes: Any,
     ) -> Answer:
-        """Open a session, with changes of the token or of its fact."""
+        """Ask for a session that has to be refused, with changes of the token or of its fact."""
+        withheld = expectation.and_that(
+            "no evidence is accepted", lambda answer: "evidence" not in answer.object
+        )
+        return await self.open(rule, asked, withheld, nonce, body, fact=fact, **changes)
+
+    async def open(
+        self,
+        rule: str,
+        asked: str,
+        expectation: Expectation,
+        nonce: str,
+        body: Mapping[str, Any],
+        *,
+        fact: Mapping[str, Any] | None = None,
+        **changes: Any,
+    ) -> Answer:
+        """Ask for a session, with changes of the token or of its fact."""
         stated = {
             "type": _SESSION_FACT,
             "nonce": nonce,
@@ -120,11 +138,8 @@ class Backend:
         signer, grants = contents.pop("signer"), contents.pop("grants")
         token = self.run.call(signer, grants, **contents)
         sent = json.dumps(body).encode()
-        withheld = expectation.and_that(
-            "no evidence is accepted", lambda answer: "evidence" not in answer.object
-        )
         return await self.run.ask(
-            rule, asked, withheld, "POST", _SESSIONS, token=token, body=sent, headers=_JSON
+            rule, asked, expectation, "POST", _SESSIONS, token=token, body=sent, headers=_JSON
         )
 
 

@@ -24,8 +24,8 @@ from sealspace_conformance.transport import Answer, parsed
 _JSON = {"content-type": "application/json"}
 POLICY = "sealspace.encryption/policy"
 RECEIPTS = "sealspace.encryption/receipts"
-_POLICY_FACT = "sealspace.encryption.policy/v1"
-_WITHDRAWAL_FACT = "sealspace.encryption.withdrawal/v1"
+POLICY_FACT = "sealspace.encryption.policy/v1"
+WITHDRAWAL_FACT = "sealspace.encryption.withdrawal/v1"
 _MEMBERS = {
     "type",
     "node",
@@ -107,7 +107,7 @@ async def policies(run: Run) -> None:
         "a delegate states a policy",
         problem(403, "policy-not-in-person"),
         strict,
-        statement(run, desk, _POLICY_FACT, strict, signer=bob, proofs=[grant]),
+        statement(run, desk, POLICY_FACT, strict, signer=bob, proofs=[grant]),
     )
     unknown = {"colour": "green"}
     await put(
@@ -115,14 +115,14 @@ async def policies(run: Run) -> None:
         "a policy with an unknown member",
         problem(400, "invalid-policy"),
         unknown,
-        statement(run, desk, _POLICY_FACT, unknown),
+        statement(run, desk, POLICY_FACT, unknown),
     )
     await put(
         "RL17",
         "the owner states a policy",
         empty(204),
         strict,
-        statement(run, desk, _POLICY_FACT, strict),
+        statement(run, desk, POLICY_FACT, strict),
     )
     reading = run.call(
         owner.session, {desk.network: plain(POLICY)}, audience=run.did, proofs=[owner.sign_in]
@@ -136,7 +136,7 @@ async def policies(run: Run) -> None:
         "the owner removes the policy",
         empty(204),
         None,
-        statement(run, desk, _POLICY_FACT, None),
+        statement(run, desk, POLICY_FACT, None),
     )
     await desk.ask("RL17", "the owner asks again", status(200), desk.token(desk.body()))
 
@@ -179,7 +179,7 @@ async def receipts(run: Run) -> None:
         path,
         token=reading(owner.session, owner.sign_in),
     )
-    receipt, key = _receipt_of(listed, request.cid)
+    receipt, key = receipt_of(listed, request.cid)
     _compare_receipt(run, desk, receipt, request)
     run.compare(
         "RC37",
@@ -211,7 +211,7 @@ def _is_page(answer: Answer) -> bool:
     return len(listed) == len(keys) and "after" in found
 
 
-def _receipt_of(answer: Answer, invocation: str) -> tuple[dict[str, Any], Any]:
+def receipt_of(answer: Answer, invocation: str) -> tuple[dict[str, Any], Any]:
     """Return the receipt of an invocation and the key beside it."""
     if not _is_page(answer):
         return {}, None
@@ -284,31 +284,31 @@ async def withdrawals(run: Run) -> None:
         "a delegate withdraws a party",
         problem(403, "policy-not-in-person"),
         body,
-        statement(run, desk, _WITHDRAWAL_FACT, body, signer=bob, proofs=[grant]),
+        statement(run, desk, WITHDRAWAL_FACT, body, signer=bob, proofs=[grant]),
     )
     own = {"did": owner.wallet.did}
     await withdraw(
         "the owner withdraws itself",
         problem(400, "invalid-withdrawal"),
         own,
-        statement(run, desk, _WITHDRAWAL_FACT, own),
+        statement(run, desk, WITHDRAWAL_FACT, own),
     )
     zeros = {"measurement": "00" * 48}
     await withdraw(
         "the owner withdraws a measurement of zeros",
         problem(400, "invalid-withdrawal"),
         zeros,
-        statement(run, desk, _WITHDRAWAL_FACT, zeros),
+        statement(run, desk, WITHDRAWAL_FACT, zeros),
     )
     await withdraw(
         "the owner withdraws a party",
         empty(204),
         body,
-        statement(run, desk, _WITHDRAWAL_FACT, body),
+        statement(run, desk, WITHDRAWAL_FACT, body),
     )
     await withdraw(
         "the owner withdraws it again",
         empty(204),
         body,
-        statement(run, desk, _WITHDRAWAL_FACT, body),
+        statement(run, desk, WITHDRAWAL_FACT, body),
     )

@@ -279,10 +279,3 @@ async def _caveats(run: Run, database: Database) -> None:
         text(401, "child-caveats-not-subset-of-parent: sql-caveat-unknown"),
         run.grant(database.owner.session, reader, odd, proofs=[database.owner.sign_in]),
     )
-
-
-async def tasks(run: Run) -> None:
-    """Say that tasks are not for a node."""
-    run.not_applicable(
-        "TK1", "tasks", "a runner answers /tasks, and no route of a node does (wire §7.1)"
-    )
