@@ -18,10 +18,12 @@ class Expectation:
     Attributes:
         text: the demand in words, for the report.
         difference: returns how an answer differs, or an empty text if it meets the demand.
+        elsewhere: the demand on other nodes of the protocol, where it is a weaker one.
     """
 
     text: str
     difference: Callable[[Answer], str]
+    elsewhere: "Expectation | None" = None
 
     def and_that(self, text: str, holds: Callable[[Answer], bool]) -> "Expectation":
         """Return this demand with a further one."""
@@ -32,7 +34,8 @@ class Expectation:
                 return found
             return "" if holds(answer) else f"not so: {text}"
 
-        return Expectation(f"{self.text}; {text}", difference)
+        elsewhere = None if self.elsewhere is None else self.elsewhere.and_that(text, holds)
+        return Expectation(f"{self.text}; {text}", difference, elsewhere)
 
 
 def _media_type(answer: Answer) -> str:
@@ -68,7 +71,11 @@ def begins(number: int, beginning: str) -> Expectation:
 
 
 def problem(number: int, code: str = "") -> Expectation:
-    """Expect a problem document (H2), of one of our own routes with a code."""
+    """Expect a problem document (H2), of one of our own routes with a code.
+
+    What the protocol's own routes answer before they run has another form on other nodes, of which
+    clients may rely on the status alone.
+    """
 
     def difference(answer: Answer) -> str:
         if answer.status != number:
@@ -81,7 +88,8 @@ def problem(number: int, code: str = "") -> Expectation:
             return "another code"
         return ""
 
-    return Expectation(f"{number} problem {code}".rstrip(), difference)
+    elsewhere = None if code else status(number)
+    return Expectation(f"{number} problem {code}".rstrip(), difference, elsewhere)
 
 
 def empty(number: int, headers: Mapping[str, str] | None = None) -> Expectation:

@@ -30,6 +30,7 @@ from sealspace_conformance.transport import Answer
 _JSON = {"content-type": "application/json"}
 # Measurements of code that nobody runs.
 CODE = dict.fromkeys(("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"), "ab" * 48)
+_OTHER = "the wire protocol alone"
 _NO_FACT = "decrypt request body is malformed: missing encryption invocation facts"
 
 
@@ -278,8 +279,8 @@ async def releases(run: Run) -> None:
     """Check releases to the owner in person, and that nobody else gets a key without evidence."""
     owner = run.hosted_owner()
     desk = Desk(run, owner, await network_key(run, owner, "kit"))
-    mode = run.info.get("attestation")
-    if mode not in ("delegates", "everyone", "off"):
+    mode = run.info.get("attestation") if run.is_sealspace else _OTHER
+    if mode not in ("delegates", "everyone", "off", _OTHER):
         run.not_applicable("RL2", "releases", "the node does not say how it releases keys")
         return
     body = desk.body()
@@ -291,7 +292,10 @@ async def releases(run: Run) -> None:
         await _answer(run, desk, token, body, released)
         await _unusable_keys(run, desk)
     await desk.ask("EN18", "the same request again", text(409, "duplicate invocation"), token, body)
-    await _delegates(run, desk, str(mode))
+    if mode == _OTHER:
+        run.not_applicable("RL5", "a delegate asks", "other nodes demand no evidence")
+    else:
+        await _delegates(run, desk, str(mode))
 
 
 async def _answer(

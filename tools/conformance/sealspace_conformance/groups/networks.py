@@ -46,7 +46,7 @@ class Administration:
     def token(
         self,
         action: str,
-        body: Mapping[str, Any],
+        body: Any,
         *,
         fact: Mapping[str, Any] | None = None,
         **changes: Any,
@@ -178,7 +178,13 @@ async def _refused(run: Run, wanted: Administration) -> None:
         ),
     ):
         await wanted.create("EN14", f"a request to create {asked}", text(code, words), token)
-    split = {**body, "threshold": {"n": 3, "t": 2}}
+    await _shapes(run, wanted.owner)
+
+
+async def _shapes(run: Run, owner: Owner) -> None:
+    """Bodies of another shape. Their network is a further one, which a node may make of them."""
+    wanted = Administration(run, owner, "refused")
+    split = {**wanted.body, "threshold": {"n": 3, "t": 2}}
     await wanted.create(
         "enc-D1",
         "a network of two of three nodes",
@@ -186,13 +192,18 @@ async def _refused(run: Run, wanted: Administration) -> None:
         wanted.token(CREATE, split),
         split,
     )
-    named = {**body, "name": "Kit"}
+    named = {**wanted.body, "name": "Refused"}
     await wanted.create(
         "enc-D4", "a name with a capital", status(400), wanted.token(CREATE, named), named
     )
-    array = [wanted.name, wanted.owner.wallet.did]
-    await wanted.create(
-        "EN13", "an array in place of the body", status(400, 422), wanted.token(CREATE, body), array
+    other = Administration(run, owner, "array")
+    array = [other.name, owner.wallet.did]
+    await other.create(
+        "EN13",
+        "an array in place of the body",
+        status(400, 422),
+        other.token(CREATE, array),
+        array,
     )
 
 
@@ -214,12 +225,8 @@ async def _nonces(run: Run, wanted: Administration) -> None:
     )
 
 
-async def _reading(run: Run, wanted: Administration) -> None:
-    path = f"{NETWORKS}/{wanted.network}"
-    described = status(200).and_that(
-        "the descriptor", lambda a: _describes(a.object.get("descriptor"), run.did, wanted)
-    )
-    await run.ask("EN6", "read its descriptor", described, "GET", path)
+async def _signed(run: Run, path: str, described: Expectation) -> None:
+    """Descriptors that the node signs for a nonce."""
     nonce = b64url(secrets.token_bytes(32))
     signed = described.and_that(
         "signed by the node for this nonce", lambda answer: _is_signed(answer, run.did, nonce)
@@ -232,6 +239,18 @@ async def _reading(run: Run, wanted: Administration) -> None:
         ("an empty nonce", ""),
     ):
         await run.ask("EN28", asked, text(400, _BAD_NONCE), "GET", f"{path}?nonce={bad}")
+
+
+async def _reading(run: Run, wanted: Administration) -> None:
+    path = f"{NETWORKS}/{wanted.network}"
+    described = status(200).and_that(
+        "the descriptor", lambda a: _describes(a.object.get("descriptor"), run.did, wanted)
+    )
+    await run.ask("EN6", "read its descriptor", described, "GET", path)
+    if run.is_sealspace:
+        await _signed(run, path, described)
+    else:
+        run.not_applicable("EN28", "read it for a nonce", "only sealspace signs descriptors")
     absent = f"{NETWORKS}/{wanted.owner.network('nothere')}"
     await run.ask("enc 2.6", "an unknown network", text(404, "network not found"), "GET", absent)
     await run.ask(
