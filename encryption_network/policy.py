@@ -54,7 +54,7 @@ from .key_providers import MAX_KEY_PROVIDERS, is_accepted, parse_key_provider
 from .network_errors import InvalidCanonicalJson, PolicyError, RecordError
 
 MAX_POLICY_BYTES = 32_768
-"""Longest policy as canonical JSON; 64 measurements of five registers take 31 KB."""
+"""Longest policy as canonical JSON; 61 measurements of five registers fit."""
 MAX_POLICIES = 4
 """Most policies in one delegation."""
 MAX_SECONDS = 10 * 365 * 86_400

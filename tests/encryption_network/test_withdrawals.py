@@ -103,6 +103,20 @@ def test_evidence_that_may_conceal_its_application(world: Any) -> None:
     assert not listed.covers(
         world.evidence(world.backend, compose_hash=b"\x79" * 32, rtmr3=b"\3" * 48)
     )
+    registers = Withdrawals(measurements=frozenset({b"\x78" * 48}))
+    assert not registers.covers(world.evidence(world.backend, compose_hash=None, rtmr3=b"\3" * 48))
+
+
+def test_RC20_a_party_is_compared_in_canonical_form() -> None:
+    """Another spelling of a withdrawn DID, or a key of it, is withdrawn too (RC20)."""
+    account = "did:pkh:eip155:1:0x7e5f4552091a69125d5dfcb7b8c2659029395bdf"
+    listed = parse_withdrawal({"did": account})
+    assert account not in listed.dids
+    assert listed.names_any([Principal(account)])
+    key = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
+    listed = parse_withdrawal({"did": key})
+    assert listed.names_any([Principal("did:key:zOther"), Principal(key + "#" + key[8:])])
+    assert not listed.names_any([Principal("did:key:zOther")])
 
 
 def test_RC20_a_receiver_beside_the_chain_is_a_party(world: Any) -> None:
@@ -226,6 +240,44 @@ def test_other_requests_are_refused(value: Any) -> None:
     """Two members, zeros, other lengths and other spellings are refused (RC22)."""
     with pytest.raises(WithdrawalError):
         parse_withdrawal(value)
+
+
+def test_a_did_is_bounded() -> None:
+    """A DID may have 512 characters (RC22)."""
+    longest = "did:web:example.com:" + "a" * 492
+    assert parse_withdrawal({"did": longest}).dids == {longest}
+    with pytest.raises(WithdrawalError):
+        parse_withdrawal({"did": longest + "a"})
+
+
+def test_limits_of_lists_and_requests() -> None:
+    """The limits are those of the specification (RC23)."""
+    assert lists.MAX_NETWORK_ENTRIES == 256
+    assert lists.MAX_NODE_ENTRIES == 1024
+    assert lists.MAX_REQUEST_BYTES == 4096
+
+
+def test_the_format_of_a_row() -> None:
+    """Rows that are stored already are read by every later version (RC21)."""
+    row = msgspec.msgpack.encode([1, [b"\1" * 48, b"\2" * 32], ["did:key:zA"], []])
+    assert decode_withdrawals(row) == SOME
+    assert encode_withdrawals(SOME) == row
+
+
+def test_the_size_of_a_row_is_bounded() -> None:
+    """A row may have 512 KiB (RC21)."""
+    digests = frozenset(n.to_bytes(32, "big") for n in range(15_000))
+
+    def row_with_did(length_chars: int) -> bytes:
+        did = Principal("did:key:z".ljust(length_chars, "a"))
+        return encode_withdrawals(Withdrawals(dids=frozenset({did}), evidence=digests))
+
+    padding_bytes = 512 * 1024 - len(row_with_did(10_000))
+    longest = row_with_did(10_000 + padding_bytes)
+    assert len(longest) == 512 * 1024
+    assert len(decode_withdrawals(longest)) == 15_001
+    with pytest.raises(RecordError, match="too long"):
+        decode_withdrawals(row_with_did(10_001 + padding_bytes))
 
 
 def test_a_list_is_kept_as_it_is(world: Any) -> None:
