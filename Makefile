@@ -38,7 +38,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help changes-model demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix histories rotations models members mutants python-base test-python-base test-image fuzz wycheproof lock clean
+.PHONY: help changes-model demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix histories rotations models members mutants coverage python-base test-python-base test-image fuzz wycheproof lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -197,7 +197,7 @@ members: $(VENV)/.installed ## change the members of a team at random, and compa
 	@MEMBER_SEED=$(SEED) MEMBER_SEQUENCES=$(or $(SEQUENCES),300) $(BIN)/pytest -q -s -n 0 -p no:randomly tests/attacks/test_member_changes.py
 
 # What cosmic-ray needs beside the lock. Results are kept, and a run that was stopped continues. MUTANTS names modules, or
-# options: make mutants MUTANTS=capabilities/chain.py, make mutants MUTANTS=--again.
+# options: make mutants MUTANTS=capabilities/chain.py, make mutants MUTANTS=--again, make mutants MUTANTS="--sample 200 --seed 7".
 .cache/mutants/.installed: tools/mutants.lock $(VENV)/.installed
 	@rm -rf .cache/mutants/packages
 	@$(BIN)/pip install --quiet --no-deps --require-hashes --target .cache/mutants/packages --requirement tools/mutants.lock
@@ -205,6 +205,17 @@ members: $(VENV)/.installed ## change the members of a team at random, and compa
 
 mutants: .cache/mutants/.installed ## change the modules that guard in one place at a time, and look for a test that fails
 	@PYTHONPATH=.cache/mutants/packages nice -n 19 $(BIN)/python tools/mutants.py $(MUTANTS)
+
+COVERED := capabilities encryption_network
+COVERAGE := PYTHONPATH=.cache/coverage/packages nice -n 19 $(BIN)/python -m coverage
+.cache/coverage/.installed: tools/coverage.lock $(VENV)/.installed
+	@rm -rf .cache/coverage
+	@$(BIN)/pip install --quiet --no-deps --require-hashes --target .cache/coverage/packages --requirement tools/coverage.lock
+	@touch $@
+
+coverage: .cache/coverage/.installed ## lines and branches of two packages that their own tests run: in all, and of the ten modules with the fewest
+	@$(COVERAGE) run --rcfile=/dev/null --data-file=.cache/coverage/data --branch $(addprefix --source=,$(COVERED)) -m pytest -q --numprocesses=0 $(addprefix tests/,$(COVERED))
+	@$(COVERAGE) report --rcfile=/dev/null --data-file=.cache/coverage/data --sort=cover --precision=1 --show-missing --skip-empty | awk 'NR <= 12 || /^TOTAL/'
 
 test-image: $(VENV)/.installed ## build the Containerfile on a clean Debian root, and run its node (as root)
 	@for tool in mmdebstrap buildah bwrap; do command -v $$tool >/dev/null || { echo "test-image needs $$tool; run: apt-get install --no-install-recommends mmdebstrap buildah bubblewrap" >&2; exit 1; }; done

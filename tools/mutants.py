@@ -3,16 +3,25 @@
     python tools/mutants.py [MODULE …]    continue with all modules or these, and print results
     python tools/mutants.py --again       test the survivors again, for example after a new test
     python tools/mutants.py --results     print the results so far
+    python tools/mutants.py --sample 200 --seed 7
+                                          draw mutants of the other modules, and test those
 
 It needs cosmic-ray, which `make mutants` installs. `mutants.toml` names the modules and the tests
 of each. Mutants that survive the first tests are run against the wider ones. A mutant that survives
 those is judged by hand: a test is missing, or the mutant is equivalent, and `mutants.toml` says
 why.
 
+A sample is drawn from the modules of `capabilities` and `encryption_network` that `mutants.toml`
+does not name. Each of its mutants has to pass the files of tests that import its module. These are
+in the folders of both packages and of the specification; where none is, in those of `spaces` and
+`sealspace`; where none is there, all tests of the package's folder are run. The same numbers draw
+the same mutants, as long as no text changes.
+
 A test process imports the module once. For each mutant it forks, and the child runs the tests with
 the functions of the mutant, which costs a fraction of a new process. Mutants of what runs at import
-are written into a copy of the checkout, as cosmic-ray does. The results are in `.cache/mutants`, in
-one SQLite file for each text of a module, so that a run can be interrupted and continued.
+are written into a copy of the checkout, and a child imports that. The results are in
+`.cache/mutants`, in one SQLite file for each text of a module, so that a run can be interrupted and
+continued.
 
 Exit status: 0, or 1 if a mutant survives that nobody judged.
 """
@@ -22,16 +31,22 @@ import difflib
 import gc
 import hashlib
 import os
+import random
+import re
 import select
-import shlex
 import shutil
 import signal
 import sqlite3
 import sys
+import tempfile
+import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import chdir, closing
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from importlib.util import cache_from_source
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
@@ -39,15 +54,17 @@ from typing import Any
 import cosmic_ray.plugins
 import pytest
 from cosmic_ray.commands.init import init
-from cosmic_ray.mutating import mutate_and_test, mutate_code
+from cosmic_ray.mutating import mutate_code
 from cosmic_ray.operators.provider import OperatorProvider
 from cosmic_ray.work_db import WorkDB, use_db
-from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkResult
+from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkResult
 from parso.python.tree import Keyword, PythonNode
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / ".cache" / "mutants"
 COPY = RESULTS / "checkout"
+SAMPLED_PACKAGES = ("capabilities", "encryption_network")
+SAMPLED_TESTS = (("capabilities", "encryption_network", "spec"), ("spaces", "sealspace"))
 TIMEOUT_S = 300
 
 _NOT_COPIED = shutil.ignore_patterns(
@@ -161,19 +178,23 @@ class Module:
     Attributes:
         path: relative to the checkout.
         first: arguments of pytest for the tests that every mutant has to pass.
-        wider: those for the mutants that survive the first tests.
+        wider: those for the mutants that survive the first tests; may be empty.
+        sample: the count and the seed of a sample.
+        drawn: the mutants in the sample, each by its operator and occurrence; None means all.
     """
 
     path: str
     first: tuple[str, ...]
-    wider: tuple[str, ...]
+    wider: tuple[str, ...] = ()
+    sample: str = ""
+    drawn: frozenset[tuple[str, int]] | None = None
 
     @property
     def results(self) -> Path:
         """The file of results for the present text of the module."""
         text = (ROOT / self.path).read_bytes()
         name = self.path.removesuffix(".py").replace("/", ".")
-        return RESULTS / f"{name}.{hashlib.sha256(text).hexdigest()[:12]}.sqlite"
+        return RESULTS / f"{name}{self.sample}.{hashlib.sha256(text).hexdigest()[:12]}.sqlite"
 
 
 @dataclass(frozen=True)
@@ -190,7 +211,9 @@ class Change:
 
 
 def _arguments(tests: tuple[str, ...]) -> list[str]:
-    return ["-qq", "-x", "-n0", "-p", "no:randomly", *tests]
+    # Hypothesis is imported before pytest starts, and has no assertions to rewrite.
+    ignored = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+    return ["-qq", "-x", "-n0", "-p", "no:randomly", *ignored, *tests]
 
 
 def _copy_checkout() -> None:
@@ -209,7 +232,17 @@ def _prepare(module: Module) -> None:
     with closing(sqlite3.connect(unfinished)) as database, database:
         database.execute("CREATE TABLE stage (name TEXT NOT NULL)")
         database.execute("INSERT INTO stage VALUES ('first')")
+        if module.drawn is not None:
+            _remove_all_but(module.drawn, database)
     unfinished.rename(module.results)
+
+
+def _remove_all_but(drawn: frozenset[tuple[str, int]], database: sqlite3.Connection) -> None:
+    mutants = database.execute("SELECT job_id, operator_name, occurrence FROM mutation_specs")
+    for job_id, operator, occurrence in mutants.fetchall():
+        if (operator, occurrence) not in drawn:
+            database.execute("DELETE FROM mutation_specs WHERE job_id = ?", (job_id,))
+            database.execute("DELETE FROM work_items WHERE job_id = ?", (job_id,))
 
 
 def _stage(module: Module) -> str:
@@ -242,6 +275,40 @@ def _own_part(code: CodeType) -> tuple[object, ...]:
     return code.co_code, constants, code.co_names, code.co_varnames
 
 
+def _diff(sound: str, mutated: str) -> str:
+    lines = difflib.unified_diff(sound.splitlines(), mutated.splitlines(), n=0, lineterm="")
+    return "\n".join(lines)
+
+
+def _fork(run: Callable[[int], int], timeout_s: float) -> tuple[bool, bytes]:
+    """Run a function in a child process, without output.
+
+    The function gets a file descriptor to write to. Returns whether its result was 0 in time, and
+    what it wrote.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        status = 1
+        try:
+            os.setsid()
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(nothing, stream)
+            status = run(writing)
+        finally:
+            os._exit(status)
+    os.close(writing)
+    with open(reading, "rb") as answers:
+        is_done = bool(select.select([answers], [], [], timeout_s)[0])
+        if not is_done:
+            os.killpg(child, signal.SIGKILL)
+        answer = answers.read()
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) == 0, answer
+
+
 class ForkedMutants:
     """A plugin of pytest that runs the collected tests once for each mutant, in a child process.
 
@@ -256,6 +323,7 @@ class ForkedMutants:
         self._functions: list[FunctionType] = []
         self._results = results
         self._items: list[pytest.Item] = []
+        self._timeout_s = float(TIMEOUT_S)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -269,8 +337,11 @@ class ForkedMutants:
             if type(one) is FunctionType and one.__code__.co_filename == str(self._path)
         ]
         gc.freeze()
+        started = time.monotonic()
         if self._outcome({}) is not TestOutcome.SURVIVED:
             raise pytest.UsageError(f"{self._path}: the tests fail without a mutant")
+        # Much more than the tests take, because a mutant may be in a loop without an end.
+        self._timeout_s = 20 + 5 * (time.monotonic() - started)
         pending = sorted(
             self._results.pending_work_items, key=lambda item: item.mutations[0].start_pos
         )
@@ -281,13 +352,10 @@ class ForkedMutants:
             replaced = self._replaced_functions(mutated)
             if replaced is None:
                 continue
-            diff = difflib.unified_diff(
-                self._source.splitlines(), mutated.splitlines(), n=0, lineterm=""
-            )
             result = WorkResult(
                 worker_outcome=WorkerOutcome.NORMAL,
                 test_outcome=self._outcome(replaced),
-                diff="\n".join(diff),
+                diff=_diff(self._source, mutated),
             )
             self._results.set_result(item.job_id, result)
         return True
@@ -321,43 +389,22 @@ class ForkedMutants:
         return found
 
     def _outcome(self, replaced: dict[FunctionType, CodeType]) -> TestOutcome:
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(reading)
-            self._run_child(replaced, writing)
-        os.close(writing)
-        with open(reading, "rb") as failures:
-            is_done = bool(select.select([failures], [], [], TIMEOUT_S)[0])
-            if not is_done:
-                os.killpg(child, signal.SIGKILL)
-            failed = failures.read()
-        _, status = os.waitpid(child, 0)
+        passed, failed = _fork(partial(self._run_tests, replaced), self._timeout_s)
         if failed:
             self._items.insert(0, self._items.pop(int(failed)))
-        passed = os.waitstatus_to_exitcode(status) == 0
         return TestOutcome.SURVIVED if passed else TestOutcome.KILLED
 
-    def _run_child(self, replaced: dict[FunctionType, CodeType], writing: int) -> None:
+    def _run_tests(self, replaced: dict[FunctionType, CodeType], writing: int) -> int:
         """Run the tests with the mutant, and write the place of the first that fails."""
-        status = 1
-        try:
-            os.setsid()
-            nothing = os.open(os.devnull, os.O_RDWR)
-            for stream in (0, 1, 2):
-                os.dup2(nothing, stream)
-            for function, code in replaced.items():
-                function.__code__ = code
-            following = [*self._items[1:], None]
-            for place, item in enumerate(self._items):
-                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following[place])
-                if item.session.testsfailed:
-                    os.write(writing, str(place).encode())
-                    break
-            else:
-                status = 0
-        finally:
-            os._exit(status)
+        for function, code in replaced.items():
+            function.__code__ = code
+        following = [*self._items[1:], None]
+        for place, item in enumerate(self._items):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following[place])
+            if item.session.testsfailed:
+                os.write(writing, str(place).encode())
+                return 1
+        return 0
 
 
 def _run_forked(module: Module, tests: tuple[str, ...]) -> int:
@@ -381,18 +428,112 @@ def _run_pending(module: Module, tests: tuple[str, ...]) -> None:
     _, status = os.waitpid(child, 0)
     if status:
         raise SystemExit(f"{module.path}: the tests did not run")
-    python = ROOT / ".venv" / "bin" / "python"
-    command = shlex.join([str(python), "-m", "pytest", *_arguments(tests)])
-    with use_db(str(module.results), WorkDB.Mode.open) as results, chdir(COPY):
-        for item in results.pending_work_items:
-            results.set_result(item.job_id, mutate_and_test(item.mutations, command, TIMEOUT_S))
+    with use_db(str(module.results), WorkDB.Mode.open) as results:
+        pending = list(results.pending_work_items)
+        if pending and not _pass_in_copy(module, tests):
+            raise SystemExit(f"{module.path}: the tests fail in the copy without a mutant")
+        for item in pending:
+            results.set_result(item.job_id, _result_in_copy(module, tests, item.mutations[0]))
+
+
+def _result_in_copy(module: Module, tests: tuple[str, ...], mutation: MutationSpec) -> WorkResult:
+    """Write a mutant into the copy of the checkout, and run the tests there."""
+    path = COPY / module.path
+    sound = path.read_text("utf-8")
+    operator = cosmic_ray.plugins.get_operator(mutation.operator_name)()
+    mutated = mutate_code(sound, operator, mutation.occurrence)
+    path.write_text(mutated, "utf-8")
+    try:
+        passed = _pass_in_copy(module, tests)
+    finally:
+        path.write_text(sound, "utf-8")
+    return WorkResult(
+        worker_outcome=WorkerOutcome.NORMAL,
+        test_outcome=TestOutcome.SURVIVED if passed else TestOutcome.KILLED,
+        diff=_diff(sound, mutated),
+    )
+
+
+def _pass_in_copy(module: Module, tests: tuple[str, ...]) -> bool:
+    # A compiled module is used for each text of the same second and size.
+    Path(cache_from_source(str(COPY / module.path))).unlink(missing_ok=True)
+
+    def run_tests(_: int) -> int:
+        os.chdir(COPY)
+        sys.path.insert(0, str(COPY))
+        return int(pytest.main(_arguments(tests)))
+
+    passed, _ = _fork(run_tests, TIMEOUT_S)
+    return passed
 
 
 def _run_first(module: Module) -> None:
     _prepare(module)
     if _stage(module) == "first":
         _run_pending(module, module.first)
-        _begin_wider_stage(module)
+        if module.wider:
+            _begin_wider_stage(module)
+
+
+# --- a sample -------------------------------------------------------------------------------------
+
+
+def _tests_that_import(path: str) -> tuple[str, ...]:
+    """Return the files of tests that import a module, or the folder of its package's tests."""
+    package, _, file_name = path.partition("/")
+    name = file_name.removesuffix(".py")
+    imported = re.compile(
+        rf"from {package}\.{name} import|import {package}\.{name}\b"
+        rf"|from {package} import \(?[^)]*\b{name}\b"
+    )
+    for folders in SAMPLED_TESTS:
+        found = []
+        for folder in folders:
+            for test in sorted((ROOT / "tests" / folder).rglob("test_*.py")):
+                if imported.search(test.read_text("utf-8")):
+                    found.append(str(test.relative_to(ROOT)))
+        if found:
+            return tuple(found)
+    return (f"tests/{package}",)
+
+
+def _listed_mutants(path: str) -> list[tuple[str, int]]:
+    """Return the operator and occurrence of each mutant of a module, in a fixed order."""
+    with (
+        tempfile.TemporaryDirectory(dir=RESULTS) as folder,
+        chdir(ROOT),
+        use_db(str(Path(folder) / "all.sqlite"), WorkDB.Mode.create) as results,
+    ):
+        init([Path(path)], results, {})
+        mutations = [item.mutations[0] for item in results.work_items]
+    return sorted((one.operator_name, one.occurrence) for one in mutations)
+
+
+def _draw(named: list[Module], *, count: int, seed: int) -> list[Module]:
+    """Draw mutants of the modules that are not named; return the modules that have some."""
+    paths = set()
+    for package in SAMPLED_PACKAGES:
+        for file in (ROOT / package).rglob("*.py"):
+            paths.add(str(file.relative_to(ROOT)))
+    paths -= {module.path for module in named}
+    mutants = []
+    for path in sorted(paths):
+        for operator, occurrence in _listed_mutants(path):
+            mutants.append((path, operator, occurrence))
+    drawn = random.Random(seed).sample(mutants, count)
+    print(f"a sample of {count} of {len(mutants)} mutants in {len(paths)} modules, seed {seed}")
+    sampled = []
+    for path in sorted({path for path, _, _ in drawn}):
+        own = [(operator, occurrence) for of, operator, occurrence in drawn if of == path]
+        sampled.append(
+            Module(
+                path,
+                first=_tests_that_import(path),
+                sample=f".sample-{count}-{seed}",
+                drawn=frozenset(own),
+            )
+        )
+    return sampled
 
 
 # --- results --------------------------------------------------------------------------------------
@@ -402,15 +543,43 @@ def _change(module: Module, definition: str | None, diff: str) -> Change:
     was: list[str] = []
     became: list[str] = []
     for line in diff.splitlines():
-        if line.startswith("-") and not line.startswith("---"):
-            was.append(line[1:].strip())
-        elif line.startswith("+") and not line.startswith("+++"):
-            became.append(line[1:].strip())
+        text = line[1:].strip()
+        if line.startswith(("---", "+++")) or not text:
+            continue
+        if line.startswith("-"):
+            was.append(text)
+        elif line.startswith("+"):
+            became.append(text)
     return Change(module.path, definition or "", " ".join(was), " ".join(became))
 
 
-def _print_results(module: Module, judged: set[Change]) -> int:
-    """Print the numbers of a module and its unjudged survivors; return how many these are."""
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """The numbers of mutants of some modules."""
+
+    made: int = 0
+    tested: int = 0
+    survived: int = 0
+    unjudged: int = 0
+
+    def plus(self, other: "Counts") -> "Counts":
+        """Return the sums."""
+        return Counts(
+            made=self.made + other.made,
+            tested=self.tested + other.tested,
+            survived=self.survived + other.survived,
+            unjudged=self.unjudged + other.unjudged,
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.made} mutants, {self.tested} tested, {self.tested - self.survived} killed,"
+            f" {self.survived - self.unjudged} equivalent, {self.unjudged} not judged"
+        )
+
+
+def _print_results(module: Module, judged: set[Change]) -> Counts:
+    """Print the numbers of a module and its unjudged survivors; return the numbers."""
     with closing(sqlite3.connect(module.results)) as database:
         made = database.execute("SELECT count(*) FROM work_items").fetchone()[0]
         rows = database.execute(
@@ -423,13 +592,24 @@ def _print_results(module: Module, judged: set[Change]) -> int:
         if outcome == "SURVIVED"
     ]
     unjudged = [(line, change) for line, change in survivors if change not in judged]
-    print(
-        f"{module.path}: {made} mutants, {len(rows)} tested, {len(rows) - len(survivors)} killed,"
-        f" {len(survivors) - len(unjudged)} equivalent, {len(unjudged)} not judged"
-    )
+    counts = Counts(made=made, tested=len(rows), survived=len(survivors), unjudged=len(unjudged))
+    print(f"{module.path}: {counts}")
     for line, change in unjudged:
         print(f"  {line} {change.definition}\n    - {change.was}\n    + {change.became}")
-    return len(unjudged)
+    return counts
+
+
+def _run(modules: list[Module], *, is_again: bool) -> None:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    _copy_checkout()
+    # Each child has it already.
+    import_module("hypothesis")
+    for module in modules:
+        _run_first(module)
+    for module in modules:
+        if is_again:
+            _begin_wider_stage(module)
+        _run_pending(module, module.wider or module.first)
 
 
 def main() -> int:
@@ -438,6 +618,8 @@ def main() -> int:
     parser.add_argument("module", nargs="*", help="paths of modules; all without one")
     parser.add_argument("--again", action="store_true", help="test the survivors again")
     parser.add_argument("--results", action="store_true", help="print results, and run nothing")
+    parser.add_argument("--sample", type=int, metavar="N", help="mutants of the other modules")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
     options = parser.parse_args()
     settings = tomllib.loads((ROOT / "tools" / "mutants.toml").read_text("utf-8"))
     modules = [
@@ -449,21 +631,18 @@ def main() -> int:
     }
     cosmic_ray.plugins.OPERATOR_PROVIDERS.clear()
     cosmic_ray.plugins.OPERATOR_PROVIDERS["guards"] = Operators()
+    if options.sample:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        modules = _draw(modules, count=options.sample, seed=options.seed)
     wanted = [one for one in modules if not options.module or one.path in options.module]
     if not options.results:
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        _copy_checkout()
-        for module in wanted:
-            _run_first(module)
-        for module in wanted:
-            if options.again:
-                _begin_wider_stage(module)
-            _run_pending(module, module.wider)
-    unjudged = 0
+        _run(wanted, is_again=options.again)
+    total = Counts()
     for module in wanted:
         if module.results.exists():
-            unjudged += _print_results(module, judged)
-    return 1 if unjudged else 0
+            total = total.plus(_print_results(module, judged))
+    print(f"in all: {total}")
+    return 1 if total.unjudged else 0
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import tomllib
 from typing import Any
 
+import pytest
 import sbom
 from tests_support import REPOSITORY
 
@@ -38,9 +39,11 @@ def test_judgements_are_about_lines_that_exist() -> None:
         assert _without_layout(one["was"]) in _without_layout(text), key
 
 
-def test_packages_are_installed_by_hashes() -> None:
+@pytest.mark.parametrize(("tool", "package"), [("mutants", "cosmic-ray"), ("coverage", "coverage")])
+def test_packages_are_installed_by_hashes(tool: str, package: str) -> None:
     """The packages beside the lock are locked by hashes, too."""
-    recipe = (REPOSITORY / "Makefile").read_text("utf-8").split("\n.cache/mutants/.installed: ")[1]
+    makefile = (REPOSITORY / "Makefile").read_text("utf-8")
+    recipe = makefile.split(f"\n.cache/{tool}/.installed: ")[1]
     assert "--require-hashes" in recipe.partition("\n\n")[0]
-    locked = (REPOSITORY / "tools" / "mutants.lock").read_text("utf-8")
-    assert "cosmic-ray" in {one.name for one in sbom.parse_locked(locked)}
+    locked = (REPOSITORY / "tools" / f"{tool}.lock").read_text("utf-8")
+    assert package in {one.name for one in sbom.parse_locked(locked)}
