@@ -14,8 +14,9 @@ why.
 A sample is drawn from the modules of `capabilities` and `encryption_network` that `mutants.toml`
 does not name. Each of its mutants has to pass the files of tests that import its module. These are
 in the folders of both packages and of the specification; where none is, in those of `spaces` and
-`sealspace`; where none is there, all tests of the package's folder are run. The same numbers draw
-the same mutants, as long as no text changes.
+`sealspace`; where none is there, all tests of the package's folder are run. Tests that draw
+examples draw ten, or as many as FUZZ_EXAMPLES says. The same numbers draw the same mutants, as long
+as no text changes.
 
 A test process imports the module once. For each mutant it forks, and the child runs the tests with
 the functions of the mutant, which costs a fraction of a new process. Mutants of what runs at import
@@ -191,10 +192,12 @@ class Module:
 
     @property
     def results(self) -> Path:
-        """The file of results for the present text of the module."""
-        text = (ROOT / self.path).read_bytes()
+        """The file of results for the present text of the module, and for what was drawn."""
+        digest = hashlib.sha256((ROOT / self.path).read_bytes())
+        if self.drawn is not None:
+            digest.update(repr(sorted(self.drawn)).encode())
         name = self.path.removesuffix(".py").replace("/", ".")
-        return RESULTS / f"{name}{self.sample}.{hashlib.sha256(text).hexdigest()[:12]}.sqlite"
+        return RESULTS / f"{name}{self.sample}.{digest.hexdigest()[:12]}.sqlite"
 
 
 @dataclass(frozen=True)
@@ -634,6 +637,7 @@ def main() -> int:
     if options.sample:
         RESULTS.mkdir(parents=True, exist_ok=True)
         modules = _draw(modules, count=options.sample, seed=options.seed)
+        os.environ.setdefault("FUZZ_EXAMPLES", "10")
     wanted = [one for one in modules if not options.module or one.path in options.module]
     if not options.results:
         _run(wanted, is_again=options.again)

@@ -387,6 +387,14 @@ def test_C5_C6_signature_is_the_named_wallets():
             verify_cacao(bad)
 
 
+def test_a_signature_is_not_shown():
+    """The representation of a sign-in has no signature, so a log cannot have one."""
+    shown = repr(parse_cacao(GOOD))
+    assert "nonce=" in shown
+    assert "signature" not in shown
+    assert repr(parse_cacao(GOOD).signature) not in shown
+
+
 def test_a_wallet_signs_only_its_own_messages():
     """Signing a message for another wallet raises an error."""
     with pytest.raises(ValueError, match="another wallet"):

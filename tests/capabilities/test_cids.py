@@ -66,6 +66,17 @@ def test_E8_other_hashes_parse_and_never_match(text):
     assert parse_cid(text).digest32 is None
 
 
+def test_E8_numbers_of_two_bytes():
+    """A number from 128 on takes two bytes, and only those."""
+    tail = b"\x12\x20" + DIGEST
+    for codec, written in ((127, b"\x7f"), (128, b"\x80\x01"), (16_384, b"\x80\x80\x01")):
+        text = in_base("b", b"\x01" + written + tail)
+        assert parse_cid(text).codec == codec
+        assert Cid(codec, 0x12, DIGEST).text() == text
+    with pytest.raises(InvalidIdentifier):
+        parse_cid(in_base("b", b"\x01\xff\x00" + tail))
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -313,6 +313,9 @@ def test_K4_length_of_a_did_jwk():
         if len(did_jwk(ED25519.jwk | {"kid": "k" * n})) >= MAX_DID_JWK_CHARS - 1
     )
     verification_key(did_jwk(ED25519.jwk | {"kid": "k" * (room - 1)}) + "#0")
+    longest = did_jwk(ED25519.jwk | {"kid": "k" * (room + 1)})
+    assert len(longest) == MAX_DID_JWK_CHARS == 1024
+    verification_key(longest + "#0")
     for more in (3, 100, 100_000):
         refused(did_jwk(ED25519.jwk | {"kid": "k" * (room + more)}) + "#0")
 

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from tests_support import altered, coded, fuzzed
 
 from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET, KV_LIST, KV_PUT
-from capabilities.capability_errors import ChainError, MalformedToken
+from capabilities.capability_errors import ChainError, InvalidJson, MalformedToken
 from capabilities.cids import cid_text, digest_of
 from capabilities.facts import (
     ATTESTATION_FACT,
@@ -40,10 +40,12 @@ from capabilities.facts import (
 from capabilities.machine_tokens import (
     MAX_LIFE_S,
     MAX_MACHINE_PATHS,
+    MachineGrant,
     is_machine_token,
     machine_grant,
 )
 from capabilities.sign_ins import is_sign_in
+from capabilities.strict_json import Json, shaped
 from capabilities.tokens import (
     Delegation,
     parse_delegation,
@@ -107,6 +109,14 @@ def test_MT2_a_key_that_nobody_can_sign_with_is_refused(key: str) -> None:
     stated = machine_statement(key=key, paths=PATHS, ends_at=END, name="deploy")
     with pytest.raises(MalformedToken, match="did:key"):
         granted(machine(stated, aud=key))
+
+
+def test_the_claims_of_a_token_are_bounded() -> None:
+    """A token of a job states at most eleven claims."""
+    claims: dict[str, Json] = {f"claim{number}": number for number in range(11)}
+    assert shaped({**STATED, "claims": claims}, MachineGrant).claims == claims
+    with pytest.raises(InvalidJson):
+        shaped({**STATED, "claims": {**claims, "another": 1}}, MachineGrant)
 
 
 def test_MT3_a_path_below_another_one() -> None:

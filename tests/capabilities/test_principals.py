@@ -6,6 +6,7 @@ from capability_cases import OWNER, SESSION
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.principals import (
     did_key,
+    did_key_content,
     ed25519_public_key,
     eip55,
     is_wallet,
@@ -128,6 +129,14 @@ def test_did_key_names_the_key():
     assert SESSION.public_key == ed25519_public_key(SESSION.did)
 
 
+def test_K6_the_length_of_a_did_key():
+    """A did:key has at most 256 characters."""
+    longest = "did:key:f" + "ab" * 123
+    assert len(longest + "a") == 256
+    assert did_key_content(longest) == b"\xab" * 123
+    assert did_key_content(longest + "ab") is None
+
+
 @pytest.mark.parametrize(
     "did",
     [
@@ -137,6 +146,7 @@ def test_did_key_names_the_key():
         "did:web:x",
         SESSION.did_url,
         SESSION.did + "x",
+        "did:web:" + SESSION.did.removeprefix("did:key:"),
         "did:key:z" + "1" * 300,
     ],
 )
