@@ -131,10 +131,10 @@ def test_did_key_names_the_key():
 
 def test_K6_the_length_of_a_did_key():
     """A did:key has at most 256 characters."""
-    longest = "did:key:f" + "ab" * 123
-    assert len(longest + "a") == 256
-    assert did_key_content(longest) == b"\xab" * 123
-    assert did_key_content(longest + "ab") is None
+    longest = "did:key:z" + "1" * 247
+    assert len(longest) == 256
+    assert did_key_content(longest) == bytes(247)
+    assert did_key_content(longest + "1") is None
 
 
 @pytest.mark.parametrize(

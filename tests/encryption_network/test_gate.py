@@ -587,3 +587,12 @@ def test_an_admission_is_made_by_the_gate_only(world: Any) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         permit.ground = "owner"  # type: ignore[misc]  # frozen
     assert copy.copy(permit) == permit
+
+
+def test_the_default_size_of_the_policy_cache(world: Any) -> None:
+    """Policies of tokens with 8 MiB in all are cached, and none of a longer token."""
+    delegation = world.sign_in(world.session, policies=[world.LIST]).delegation
+    for size_bytes, kept in ((8_388_608, 1), (8_388_609, 0)):
+        cache = PolicyCache()
+        assert cache.of(altered(delegation, header="x" * size_bytes)) == (world.LIST,)
+        assert len(cache) == kept
