@@ -212,6 +212,7 @@ class Replica:
         """
         self._require_readable()
         for entry in self._file.list(prefix):
+            self._require_readable()  # the right may have ended since the keys were read
             yield entry.key
 
     async def sync(self) -> SyncCounts:
@@ -267,6 +268,8 @@ class Replica:
             await self._require_node()
             await self._fetch_missing()
             await self._read_pages(reader, counts)
+            if self._file.is_log_due:
+                self._file.clear_log()
         except DelegationRevoked as refusal:
             if refusal.status != 401 or not _REVOCATION.fullmatch(refusal.text):
                 raise

@@ -51,6 +51,7 @@ STEP_BACK_S = 2.0
 """A clock may be set back by so much; the copy goes by the latest time it has seen."""
 _STORED_EVERY_S = 60.0
 _LIST_ROWS = 1000
+_BUSY_S = 0.5  # wait for another program that has the file open, such as one for backups
 _SETTINGS = (
     # A changed file cannot make SQLite call functions, or read beyond a page.
     "PRAGMA trusted_schema = OFF",
@@ -71,6 +72,7 @@ class Draft:
     Attributes:
         state: the state after the commit.
         wanted: the keys of this page whose values are not stored, with their versions.
+        has_former: whether values were deleted or replaced, which are then in SQLite's log.
     """
 
     def __init__(self, connection: sqlite3.Connection, state: State, max_bytes: int) -> None:
@@ -78,6 +80,7 @@ class Draft:
         self._max_bytes = max_bytes
         self.state = state
         self.wanted: dict[str, str] = {}
+        self.has_former = False
 
     @property
     def left_bytes(self) -> int:
@@ -95,7 +98,7 @@ class Draft:
         if before is not None and before.etag == etag:
             size_bytes = before.size_bytes
         if size_bytes is None:
-            self._connection.execute("DELETE FROM bodies WHERE key = ?", (key,))
+            self._delete_body(key)
             self.wanted[key] = etag
         entry = Entry(
             key=key,
@@ -130,7 +133,7 @@ class Draft:
         before = self._entry(key)
         if before is None:
             return False
-        self._connection.execute("DELETE FROM bodies WHERE key = ?", (key,))
+        self._delete_body(key)
         self._connection.execute("DELETE FROM entries WHERE key = ?", (key,))
         self._count(before, -1)
         return True
@@ -177,15 +180,8 @@ class Draft:
         """Delete all keys and values; the feed begins again."""
         self._connection.execute("DELETE FROM bodies")
         self._connection.execute("DELETE FROM entries")
-        self.state = replace(
-            self.state,
-            cursor=None,
-            is_complete=False,
-            entries=0,
-            missing=0,
-            used_bytes=0,
-            revoked=revoked,
-        )
+        self.has_former = True
+        self.state = _emptied(self.state, revoked)
 
     def _remove_former(self) -> int:
         former = []
@@ -195,6 +191,10 @@ class Draft:
         for key in former:
             self.delete(key)
         return len(former)
+
+    def _delete_body(self, key: str) -> None:
+        cursor = self._connection.execute("DELETE FROM bodies WHERE key = ?", (key,))
+        self.has_former = self.has_former or cursor.rowcount > 0
 
     def _entry(self, key: str) -> Entry | None:
         row = self._connection.execute(
@@ -222,6 +222,19 @@ class Draft:
         )
 
 
+def _emptied(state: State, revoked: str | None) -> State:
+    """Return the state of a copy whose keys and values were deleted."""
+    return replace(
+        state,
+        cursor=None,
+        is_complete=False,
+        entries=0,
+        missing=0,
+        used_bytes=0,
+        revoked=revoked,
+    )
+
+
 class ReplicaFile:
     """The file of a local copy, which one object of one process has open.
 
@@ -230,23 +243,27 @@ class ReplicaFile:
     Attributes:
         state: the committed state.
         seen_at: the latest time that was seen, epoch seconds.
+        is_log_due: whether SQLite's log may have values that were deleted or replaced.
     """
 
     def __init__(
         self,
         *,
         lock: int,
+        path: Path,
         writer: sqlite3.Connection,
         reader: sqlite3.Connection,
         state: State,
         max_bytes: int,
     ) -> None:
         self._lock = lock
+        self._path = path
         self._writer = writer
         self._reader = reader
         self._max_bytes = max_bytes
         self._turn = RLock()
         self._is_writing = False
+        self.is_log_due = True  # the log may be that of a process that was killed
         self.state = state
         self.seen_at = state.seen_at
 
@@ -286,20 +303,16 @@ class ReplicaFile:
 
     @classmethod
     def _open(cls, lock: int, path: Path, fresh: State, max_bytes: int) -> "ReplicaFile":
-        writer = _connected(path, _WRITER_SETTINGS)
+        writer, reader, state = _connections(path, fresh)
+        file = cls(
+            lock=lock, path=path, writer=writer, reader=reader, state=state, max_bytes=max_bytes
+        )
         try:
-            state = verified_state(writer, fresh)
             if (state.space, state.prefix) != (fresh.space, fresh.prefix):
                 raise SourceChanged(
                     f"the copy in {path.parent} is of {state.space}/kv/{state.prefix}, not of"
                     f" {fresh.space}/kv/{fresh.prefix}"
                 )
-            reader = _connected(path, ("PRAGMA query_only = ON",))
-        except BaseException:
-            writer.close()
-            raise
-        file = cls(lock=lock, writer=writer, reader=reader, state=state, max_bytes=max_bytes)
-        try:
             file.note_time(fresh.seen_at, must_store=True)
         except BaseException:
             file._close_connections()
@@ -364,6 +377,7 @@ class ReplicaFile:
                     self._writer.execute("COMMIT")
                     self._is_writing = False
                     self.state = written
+                    self.is_log_due = self.is_log_due or draft.has_former
         finally:
             with self._turn:
                 if self._is_writing:
@@ -373,15 +387,53 @@ class ReplicaFile:
     def empty(self, *, revoked: str | None = None) -> None:
         """Delete all keys and values, and what SQLite's log has of them.
 
-        SQLite overwrites deleted content in its file. What the disk keeps of it is not known.
+        SQLite overwrites deleted content in its file. What the disk keeps of it is not known. If
+        SQLite cannot do this, because the disk is full or another program reads the file, the files
+        are removed, and the copy gets new ones.
 
         Args:
             revoked: the text of a revocation, which blocks the copy for good.
+        Raises:
+            ReplicaUnusable: the files cannot be removed, or made again; the copy is not readable.
         """
-        with self.page() as draft:
-            draft.empty(revoked=revoked)
+        with self._turn:
+            try:
+                with self.page() as draft:
+                    draft.empty(revoked=revoked)
+                if self.clear_log():
+                    return
+            except ReplicaUnusable:
+                pass
+            self._begin_anew(replace(_emptied(self.state, revoked), seen_at=self.seen_at))
+
+    def clear_log(self) -> bool:
+        """Move the content of SQLite's log into the file, and empty the log.
+
+        The log keeps values that were deleted or replaced.
+
+        Returns:
+            Whether the log is empty. It is not while another program reads the file.
+        Raises:
+            ReplicaUnusable: the disk fails.
+        """
         with self._turn, sqlite_errors():
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            is_busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self.is_log_due = bool(is_busy)
+        return not is_busy
+
+    def _begin_anew(self, state: State) -> None:
+        """Remove the files of the copy, and make new ones."""
+        # RP8: the object refuses reads from now on, even if the disk refuses the rest.
+        self.state = state
+        self._close_connections()
+        try:
+            for suffix in ("", "-wal", "-shm", "-journal"):
+                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            os.close(_private_file(self._path))
+        except OSError as error:
+            raise ReplicaUnusable(f"cannot delete {self._path}: {error.strerror}") from None
+        with sqlite_errors():
+            self._writer, self._reader, self.state = _connections(self._path, state)
 
     def entry(self, key: str) -> Entry | None:
         """Return what the copy knows of a key.
@@ -472,31 +524,65 @@ def _lock_of(folder: Path) -> int:
         if not stat.S_ISDIR(status.st_mode) or not is_private:
             raise ReplicaUnusable(f"other users have access to the folder {folder}")
         # A file of its own: closing another descriptor of the database would end SQLite's locks.
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        lock = os.open(folder / "lock", flags, 0o600)
+        lock = _private_file(folder / "lock")
     except OSError as error:
         raise ReplicaUnusable(f"cannot use the folder {folder}: {error.strerror}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _make_file(folder / FILE_NAME)
+        # SQLite gives the mode of the file to the files beside it, too.
+        os.close(_private_file(folder / FILE_NAME))
     except BlockingIOError:
         os.close(lock)
         raise ReplicaInUse(f"another process uses the copy in {folder}") from None
     except OSError as error:
         os.close(lock)
         raise ReplicaUnusable(f"cannot use the copy in {folder}: {error.strerror}") from None
+    except ReplicaUnusable:
+        os.close(lock)
+        raise
     return lock
 
 
-def _make_file(path: Path) -> None:
-    """Make the file with mode 0600, which SQLite gives to the files beside it, too."""
+def _private_file(path: Path) -> int:
+    """Open a file with mode 0600, which is made if needed, and return its descriptor.
+
+    Raises:
+        ReplicaUnusable: it is not a file that only the user has access to, under one name.
+    """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    os.close(os.open(path, flags, 0o600))
+    number = os.open(path, flags, 0o600)
+    status = os.fstat(number)
+    reason = ""
+    if not stat.S_ISREG(status.st_mode):
+        reason = "is not a regular file"
+    elif status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        reason = "is a file to which other users have access"
+    elif status.st_nlink != 1:
+        # SQLite's log has the name of the file, so two processes would write two logs.
+        reason = "is a file with another name"
+    if reason:
+        os.close(number)
+        raise ReplicaUnusable(f"{path} {reason}")
+    return number
+
+
+def _connections(path: Path, fresh: State) -> tuple[sqlite3.Connection, sqlite3.Connection, State]:
+    """Open a file for writing and for reading, and return its state; a new file gets `fresh`."""
+    writer = _connected(path, _WRITER_SETTINGS)
+    try:
+        state = verified_state(writer, fresh)
+        reader = _connected(path, ("PRAGMA query_only = ON",))
+    except BaseException:
+        writer.close()
+        raise
+    return writer, reader, state
 
 
 def _connected(path: Path, settings: tuple[str, ...]) -> sqlite3.Connection:
     """Open a connection that may be used in any thread; each statement commits by itself."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+    )
     try:
         connection.text_factory = _text
         for setting in (*_SETTINGS, *settings):

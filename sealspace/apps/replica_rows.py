@@ -23,7 +23,7 @@ from blake3 import blake3
 from capabilities.frozen import frozen
 from capabilities.frozen_struct import FrozenStruct
 
-from ..errors import ClientClosed, ReplicaCorrupt, ReplicaUnusable
+from ..errors import ClientClosed, InvalidInput, ReplicaCorrupt, ReplicaUnusable
 from ..wire.changes import is_below
 
 ENTRY_BYTES = 256
@@ -140,8 +140,10 @@ class Entry(FrozenStruct, forbid_unknown_fields=True):
     @property
     def used_bytes(self) -> int:
         """What the entry counts towards the limit."""
-        texts = sum(len(name) + len(text) for name, text in self.metadata.items())
-        return ENTRY_BYTES + len(self.key) + texts + (self.size_bytes or 0)
+        used_bytes = ENTRY_BYTES + len(self.key.encode()) + (self.size_bytes or 0)
+        for name, text in self.metadata.items():
+            used_bytes += len(name.encode()) + len(text.encode())
+        return used_bytes
 
 
 _STATES = msgspec.json.Decoder(State)
@@ -287,6 +289,8 @@ def sqlite_errors() -> Iterator[None]:
     """Convert the errors of SQLite in a `with` block."""
     try:
         yield
+    except UnicodeEncodeError:
+        raise InvalidInput("a key of a copy must be valid Unicode text") from None
     except sqlite3.ProgrammingError:
         raise ClientClosed("the copy was closed") from None
     except sqlite3.Error as error:
