@@ -191,6 +191,26 @@ async def test_bounds(stage: RunnerStage) -> None:
     ]
 
 
+@pytest.mark.slow
+async def test_RN203_a_folder_with_many_keys(stage: RunnerStage) -> None:
+    """RN203: `list-keys` finds a key among 10,000, and fails with one more."""
+    await shared(stage, "many")
+    folder = await folder_of(stage, "many")  # with the key `first`
+    space = stage.owner.kv("projects")
+    names = [f"{number:05}" for number in range(9_999)]
+    await space.put_many({folder + name.encode().hex(): b"" for name in names})
+    assert await stored(stage, "many", "list-keys f", "list-keys 0042", "list-keys ") == [
+        '["first"]',
+        json.dumps([f"0042{digit}" for digit in range(10)], separators=(",", ":")),
+        "error: too many keys begin with this prefix",
+    ]
+    await space.put(folder + b"zero".hex(), b"")
+    assert await stored(stage, "many", "list-keys f", "get first") == [
+        "error: too many keys are stored to list them",
+        "x",
+    ]
+
+
 async def test_runs_without_storage(stage: RunnerStage) -> None:
     """RN201: a program that is called without a live grant, or by its hash, cannot use storage."""
     version = await stage.publish("none", distinct("none"), target=P2)

@@ -42,6 +42,35 @@ async def read(desk: Desk, home: Path, space: str, key: str) -> str:
         return (await client.kv(space).get(key)).body.decode()
 
 
+async def test_keys_of_a_grant_are_listed(desk: Desk) -> None:
+    """Whoever may list a folder alone gets its keys by its name and by a beginning of a key in it,
+    and is refused what is beside it."""
+    await desk.log_in()
+    for key in ("todo", "todo/1", "todo/12", "todo/2", "todos", "to"):
+        await put(desk, key, "buy milk")
+    other, did = await second_person(desk)
+    file = desk.folder / "grant.json"
+    wanted = ("--space", "default", "--path", "todo", "--can", "list", "--out", str(file))
+    assert (await desk.run("grant", "create", did, *wanted)).status == 0
+    home = ("--home", str(other))
+    ran = await desk.run("grant", "accept", str(file), "--json", *home, home=False)
+    (space,) = json.loads(ran.out)["spaces"]
+    at_other = ("--space", space, "--json", *home)
+    for prefix, expected in (
+        ("todo", ["todo", "todo/1", "todo/12", "todo/2"]),
+        ("todo/", ["todo/1", "todo/12", "todo/2"]),
+        ("todo/1", ["todo/1", "todo/12"]),
+        ("todo/x", []),
+    ):
+        ran = await desk.run("kv", "list", prefix, *at_other, home=False)
+        assert (ran.status, json.loads(ran.out)) == (0, expected), ran
+    for beside in ((), ("to",), ("todos",), ("tod",)):
+        refused = await desk.run("kv", "list", *beside, *at_other, home=False)
+        assert (refused.status, refused.out) == (22, ""), refused
+    own = json.loads((await desk.run("kv", "list", "todo", "--json")).out)
+    assert own == ["todo", "todo/1", "todo/12", "todo/2", "todos"]
+
+
 async def test_ST16_a_grant_that_is_shown_as_revoked_is_revoked_again(desk: Desk) -> None:
     """The command revokes a grant again that is shown as revoked, because of failovers (ST16)."""
     sent: list[str] = []
