@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import signal
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -29,7 +30,7 @@ from ..terminal import flag_option, print_value, tell
 from .program_variables import directs_programs, is_passed_by_default
 from .project import FILE_NAME, Project, find_project
 from .run_masker import patterns_of
-from .run_process import keep_out_of_core_dumps, replace_process, run_masked
+from .run_process import MASKED_STARTS, keep_out_of_core_dumps, replace_process, run_masked
 from .run_restarts import Start
 from .secret_reading import Choice, Reading, read_secrets
 from .secret_watch import SecretWatch, Update
@@ -48,6 +49,10 @@ _STOP_S = 10
 _MAX_STOP_S = 3600
 _INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 """Exit statuses of a command that a user ended by a signal."""
+_POINTER_BYTES = 8
+_MARGIN_BYTES = 8192  # the name of the program, that of an interpreter, and what the kernel adds
+_MOST_TEXT_BYTES = 6 << 20
+"""Most bytes of arguments and environment that Linux passes, however large the stack may be."""
 _LONGEST_BYTES = 131_071
 """Longest `NAME=value` that Linux passes to a program: MAX_ARG_STRLEN less the zero byte."""
 
@@ -187,13 +192,13 @@ def run(
     # Usually the wrong wallet or scope: do not run the command without its keys.
     if not variables and not allow_empty:
         raise _nothing_to_pass(scope, source)
-    passed = _Passed(variables=variables, allowed=allowed)
+    passed = _Passed(command=command, variables=variables, allowed=allowed)
     start = passed.start_with(reading.values)
     if no_masking:
         replace_process(command, start.environment)  # does not return
     _tell_of_masking()
     if interval_s is None or not variables:
-        return run_masked(command, start.environment, start.patterns)
+        return run_masked(command, start.environment, start.patterns).status
     watch = partial(SecretWatch, reading, every_s=interval_s, keeps=_KEPT, ends_if_lost=watch_stop)
     return _run_watched(command, start, watch, passed, stop_s=stop_s)
 
@@ -203,10 +208,12 @@ class _Passed:
     """The variables of a command.
 
     Attributes:
+        command: program and arguments.
         variables: the secret of each variable.
         allowed: variables that may be set although they control how programs run.
     """
 
+    command: Sequence[str]
     variables: Mapping[str, str]
     allowed: Collection[str]
 
@@ -215,6 +222,26 @@ class _Passed:
         passed = {variable: values[secret] for variable, secret in self.variables.items()}
         environment = child_environment(os.environb, passed, allowed=self.allowed)
         return Start(environment=environment, patterns=mask_patterns(passed))
+
+    def restart_with(self, values: Mapping[str, str | bytes]) -> Start:
+        """Return what a command gets at a restart.
+
+        Raises:
+            InvalidInput: the system would not start the command with these values. It must be known
+                before the running command is stopped (CL7).
+        """
+        start = self.start_with(values)
+        texts = [os.fsencode(word) for word in self.command]
+        for name, value in start.environment.items():
+            texts.append(name + b"=" + value)
+        size_bytes = sum(len(text) + 1 + _POINTER_BYTES for text in texts)
+        if size_bytes + _MARGIN_BYTES > min(os.sysconf("SC_ARG_MAX"), _MOST_TEXT_BYTES):
+            raise InvalidInput(
+                "the secrets are too large together for the environment of a command",
+                hint="use --only A,B, and read the others in the program with"
+                " `sealspace secret get`",
+            )
+        return start
 
 
 def _read_for_command(
@@ -262,9 +289,10 @@ def _run_watched(
     """Run a command, start it again with new values, and return its exit status."""
     with watching(watch) as updates:
         restarts = CommandRestarts(
-            updates, passed.start_with, stop_s=_STOP_S if stop_s is None else stop_s
+            updates, passed.restart_with, stop_s=_STOP_S if stop_s is None else stop_s
         )
-        return run_masked(command, start.environment, start.patterns, restarts=restarts)
+        ended = run_masked(command, start.environment, start.patterns, restarts=restarts)
+        return ended.status
 
 
 def _tell_of_masking() -> None:
@@ -534,17 +562,16 @@ def _write_again_and_again(
         command: what runs each time after the file was written; empty: nothing.
     """
     environment = child_environment(os.environb, {}, allowed=())
-    former: frozenset[bytes] = frozenset()
+    masked: deque[frozenset[bytes]] = deque(maxlen=MASKED_STARTS)
     while True:
         _write_filled(target, text, values)
         if command:
-            patterns = mask_patterns(values)
-            status = run_masked(command, environment, former | patterns)
-            former = patterns
-            if status in _INTERRUPTED:
+            masked.append(mask_patterns(values))
+            ended = run_masked(command, environment, frozenset().union(*masked))
+            if ended.is_by_user or ended.status in _INTERRUPTED:
                 return 0
-            if status:
-                tell(f"{command[0]} ended with status {status}")
+            if ended.status:
+                tell(f"{command[0]} ended with status {ended.status}")
         update = updates.receive()
         if update is None:
             tell(ENDED)

@@ -8,7 +8,8 @@ the stream is split, and overlapping values need no special case.
 
 If the end of a piece could be the beginning of a value, it is held back until the next bytes decide
 or the stream ends. This is at most one byte less than the longest pattern. All else is passed on at
-once, so prompts appear. `flush` passes on a held end that is too short to reveal a value.
+once, so prompts appear. `flush` passes on a held end that is too short to reveal a value. If a
+signal ended the program that wrote the stream, a longer held end is masked.
 
 Example:
     masker = Masker([b"open sesame"])
@@ -106,8 +107,17 @@ class Masker:
         ends = (_open_end(data, one) for one in self._patterns)
         return self._decide(data, undecided_from=min(ends, default=len(data)))
 
-    def end(self) -> bytes:
-        """End the stream, and return the remaining output."""
+    def end(self, *, is_cut: bool = False) -> bytes:
+        """End the stream, and return the remaining output.
+
+        Args:
+            is_cut: the process that wrote the stream was killed, perhaps while it wrote a value.
+                The beginning of a value at the end is masked, unless it is too short to reveal one.
+        """
+        if is_cut and len(self._held) >= MIN_MASKED_BYTES:
+            is_hidden = self._in_mask or self._done == len(self._held)
+            self._done, self._in_mask = len(self._held), True
+            return b"" if is_hidden else MASK
         return self._decide(self._held, undecided_from=len(self._held))
 
     def flush(self) -> bytes:

@@ -27,6 +27,8 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from io import FileIO
 
+from capabilities.frozen import frozen
+
 from ...service.command_errors import CommandNotExecutable, CommandNotFound
 from .run_masker import Masker
 from .run_restarts import Environment, Restarts, Start, Watch
@@ -35,10 +37,25 @@ from .run_signals import Signals
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _READ_BYTES = 65_536
+_SIGNALLED = 128  # a shell whose command was ended by signal n has the status 128 + n
 _IDLE_S = 0.1  # pause in the output after which the held-back end of a prompt is shown
 
 MASKED_STARTS = 16
 """Number of starts of a command, the newest included, whose values are masked in its output."""
+
+
+@frozen
+class Ended:
+    """The end of a command.
+
+    Attributes:
+        status: the exit status of the last child; 128 + n if signal n ended it.
+        is_by_user: whether a signal arrived with which a user ends a program. A command can end
+            with any status after it.
+    """
+
+    status: int
+    is_by_user: bool
 
 
 def keep_out_of_core_dumps() -> None:
@@ -75,7 +92,7 @@ def run_masked(
     patterns: Iterable[bytes],
     *,
     restarts: Restarts | None = None,
-) -> int:
+) -> Ended:
     """Run a command, and mask patterns in its output.
 
     Args:
@@ -84,9 +101,6 @@ def run_masked(
         patterns: byte sequences to mask, see `run_masker.patterns_of`.
         restarts: news for which the command is stopped and started again, until a user ends it by
             a signal.
-
-    Returns:
-        The exit status of the last child; 128 + n if signal n ended it.
 
     Raises:
         CommandNotFound, CommandNotExecutable.
@@ -105,7 +119,7 @@ def run_masked(
             masked.append(start.patterns)
             status = _run_once(command, start.environment, frozenset().union(*masked), watch)
             start = watch.following()
-    return status
+        return Ended(status=status, is_by_user=signals.is_ending)
 
 
 def _run_once(
@@ -185,33 +199,35 @@ class _Output:
 
         Returns the number of bytes read, 0 at the end of the stream, and None if no output is
         available. If the reader of our own output is gone, this returns 0 too. The caller then
-        closes the pipe, so that the child's next write fails.
+        closes the pipe, so that the child's next write fails. `rest` writes what is held back.
         """
         piece = self.source.read(_READ_BYTES)
-        if piece is None:
-            return None
-        masked = self._masker.feed(piece) if piece else self._masker.end()
-        return len(piece) if self._write(masked) else 0
+        if not piece:
+            return None if piece is None else 0
+        return len(piece) if self._write(self._masker.feed(piece)) else 0
 
     def flush(self) -> None:
         """Write the buffered output, unless it could reveal a secret."""
         self._write(self._masker.flush())
 
-    def rest(self) -> None:
-        """Forward the remaining output after the child has ended."""
+    def rest(self, *, is_cut: bool) -> None:
+        """Forward the remaining output after the child has ended.
+
+        Args:
+            is_cut: a signal ended the child, perhaps while it wrote a value.
+        """
         # At most one full pipe: a background process that inherited the pipe may write forever.
-        if sys.platform == "linux":
-            left = fcntl.fcntl(self.source, fcntl.F_GETPIPE_SZ)
-        else:
+        left = 0
+        if not self.source.closed:
             left = _READ_BYTES
+            if sys.platform == "linux":
+                left = fcntl.fcntl(self.source, fcntl.F_GETPIPE_SZ)
         while left > 0:
             count = self.forward()
-            if count is None:
+            if not count:
                 break
-            if count == 0:  # `forward` wrote all that was buffered, or the reader is gone
-                return
             left -= count
-        self._write(self._masker.end())
+        self._write(self._masker.end(is_cut=is_cut))
 
     def _write(self, data: bytes) -> bool:
         """Write data, and return whether the stream still has a reader."""
@@ -236,7 +252,7 @@ def _end_of(child: "subprocess.Popen[bytes]") -> int:
 
 
 def _forward_until_end(
-    child: "subprocess.Popen[bytes]", outputs: Iterable[_Output], watch: Watch
+    child: "subprocess.Popen[bytes]", outputs: Sequence[_Output], watch: Watch
 ) -> None:
     """Forward the child's output until the child has ended.
 
@@ -265,8 +281,19 @@ def _forward_until_end(
                     news = None
     finally:
         os.close(ended)
-    for output in opened.values():
-        output.rest()
+    is_cut = _is_ended_by_signal(child)
+    for output in outputs:
+        output.rest(is_cut=is_cut)
+
+
+def _is_ended_by_signal(child: "subprocess.Popen[bytes]") -> bool:
+    """Return whether a signal ended a child, or its own child if it is a shell."""
+    try:
+        # It stays a zombie, so that no other process gets its number while signals are forwarded.
+        ended = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    except ChildProcessError:  # `Signals.send` has waited for it meanwhile
+        return child.returncode < 0 or child.returncode > _SIGNALLED
+    return ended is None or ended.si_code != os.CLD_EXITED or ended.si_status > _SIGNALLED
 
 
 def _next_events(selector: selectors.BaseSelector, watch: Watch, *, has_streams: bool) -> set[int]:

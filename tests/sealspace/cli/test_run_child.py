@@ -24,7 +24,8 @@ RUN = (
     (
         "import os, sys; from sealspace.cli.use.run_process import run_masked; "
         "from sealspace.cli.use.run_masker import patterns_of; "
-        f"sys.exit(run_masked(sys.argv[1:], dict(os.environb), patterns_of({SECRET.encode()!r})))"
+        f"patterns = patterns_of({SECRET.encode()!r}); "
+        "sys.exit(run_masked(sys.argv[1:], dict(os.environb), patterns).status)"
     ),
 )
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}

@@ -119,6 +119,22 @@ def test_a_flush_reveals_no_value() -> None:
     assert masker.end() == b""
 
 
+def test_the_end_of_a_stream_that_was_cut() -> None:
+    """If the process that writes a stream is killed, the beginning of a value is masked."""
+    for piece, shown in (
+        (b"it is open ses", b"it is ***"),
+        (b"it is ope", b"it is ope"),
+        (b"open sesameopen", b"***"),
+        (b"it is o", b"it is o"),
+    ):
+        masker = Masker([b"open sesame"])
+        assert masker.feed(piece) + masker.end(is_cut=True) == shown
+    masker = Masker([b"open sesame"])
+    assert masker.feed(b"ope") + masker.flush() + masker.feed(b"n ses") == b"ope"
+    assert masker.end(is_cut=True) == b"***"
+    assert masker.end(is_cut=True) == b""
+
+
 def test_a_mask_does_not_wait_for_a_longer_value() -> None:
     """A whole value is masked at once, even if it may be the beginning of a longer value."""
     masker = Masker([b"open", b"open sesame"])

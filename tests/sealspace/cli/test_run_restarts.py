@@ -43,7 +43,7 @@ class Pipe:
 
 news = os.open(sys.argv[2], os.O_RDWR)
 first = start({FORMER!r})
-sys.exit(run_masked(sys.argv[3:], first.environment, first.patterns, restarts=Pipe()))
+sys.exit(run_masked(sys.argv[3:], first.environment, first.patterns, restarts=Pipe()).status)
 """
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 # Prints what it gets of signals, and ends at the letter q.
@@ -136,6 +136,20 @@ def test_CL11_both_values_are_masked(tmp_path: Path) -> None:
         run.read(b"***; ***;")
         run.type(b"\n")
         assert run.end() == 7
+
+
+@pytest.mark.parametrize("ignores", ["", "trap '' TERM; "])
+def test_CL11_a_value_that_was_cut(tmp_path: Path, ignores: str) -> None:
+    """CL11: if the command is stopped while it writes a value, the output does not show the
+    beginning of it."""
+    script = f"{ignores}printf 'ready; %s' \"${{VALUE%?}}\"; while :; do read line; done"
+    with restarted("sh", "-c", script, folder=tmp_path, stop_s=0.5) as run:
+        run.read(b"ready; ")
+        run.news(b"r")
+        run.read(b"***ready; ")
+        run.news(b"s")
+        run.read(b"***")
+        assert run.end() == 128 + (signal.SIGKILL if ignores else signal.SIGTERM)
 
 
 def test_CL8_a_command_that_ended_by_itself(tmp_path: Path) -> None:

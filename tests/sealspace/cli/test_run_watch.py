@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shlex
 import signal
 import stat
 import subprocess
@@ -278,3 +279,53 @@ async def test_CL7_a_file_is_written_again(owner: Owner) -> None:
         assert await run.end() == 0
         assert [pid for pid in watching if is_alive(pid)] == []
     assert sorted(path.name for path in owner.here.iterdir()) == ["app.tmpl", "app.yaml"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda one: one.name)
+async def test_CL8_a_signal_while_the_command_of_then_runs(
+    owner: Owner, number: signal.Signals
+) -> None:
+    """CL8: a signal ends `template --watch` even if the command of `--then`, to which it is
+    forwarded, ends with status 0."""
+    await owner.store_secrets(API_KEY=FORMER)
+    (owner.here / "app.tmpl").write_text('key: {{ secret "API_KEY" }}\n')
+    script = "trap 'exit 0' TERM INT; echo ready; while :; do read line; done"
+    options = ("app.tmpl", "--out", "app.yaml", "--then", shlex.join(["sh", "-c", script]))
+    with watched(owner, "template", *options, SEALSPACE_HOME=str(owner.desk.home)) as run:
+        assert await run.line() == "ready"
+        run.process.send_signal(number)
+        assert await run.end() == 0
+
+
+async def test_CL11_the_command_of_then_shows_no_former_value(owner: Owner) -> None:
+    """CL11: the output of the command of `--then` shows no value of its last starts."""
+    values = [f"canary-{number}-4711" for number in range(4)]
+    await owner.store_secrets(API_KEY=values[0])
+    (owner.here / "app.tmpl").write_text('{{ secret "API_KEY" }}\n')
+    script = "cat app.txt >> log; cat log; echo end"
+    options = ("app.tmpl", "--out", "app.txt", "--then", shlex.join(["sh", "-c", script]))
+    with watched(owner, "template", *options, SEALSPACE_HOME=str(owner.desk.home)) as run:
+        for number, value in enumerate(values):
+            if number:
+                await owner.store_secrets(API_KEY=value)
+            for _ in range(number + 1):
+                assert await run.line() == "***"
+            assert await run.line() == "end"
+
+
+@pytest.mark.slow
+async def test_CL7_values_that_are_too_large_together(owner: Owner) -> None:
+    """CL7: new values that the system does not pass to a program leave the command alone."""
+    most_bytes = min(os.sysconf("SC_ARG_MAX"), 6 << 20)
+    names = [f"A{number}_KEY" for number in range((most_bytes - 50_000) // 120_000)]
+    async with owner.desk.client() as client:
+        await client.secrets().put_many({**dict.fromkeys(names, "x" * 120_000), "B_KEY": FORMER})
+    script = 'echo "it is $B_KEY"; read line; exit 42'
+    with watched(owner, "run", "--", "sh", "-c", script) as run:
+        assert await run.line() == "it is ***"
+        await owner.store_secrets(B_KEY="x" * 120_000)
+        assert (await run.said()).startswith(
+            "not restarting the command: the secrets are too large together"
+        )
+        run.type(b"\n")
+        assert await run.end() == 42
