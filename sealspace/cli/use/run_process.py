@@ -288,6 +288,8 @@ def _forward_until_end(
 
 def _is_ended_by_signal(child: "subprocess.Popen[bytes]") -> bool:
     """Return whether a signal ended a child, or its own child if it is a shell."""
+    if sys.platform != "linux":
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     try:
         # It stays a zombie, so that no other process gets its number while signals are forwarded.
         ended = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
