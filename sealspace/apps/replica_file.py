@@ -257,6 +257,7 @@ class ReplicaFile:
         max_bytes: int,
     ) -> None:
         self._lock = lock
+        self._process = os.getpid()
         self._path = path
         self._writer = writer
         self._reader = reader
@@ -321,6 +322,8 @@ class ReplicaFile:
 
     def close(self) -> None:
         """Store the latest time that was seen, and close the file. A second call does nothing."""
+        if self._is_of_parent:
+            return
         with self._turn:
             if self._lock < 0:
                 return
@@ -337,6 +340,11 @@ class ReplicaFile:
         """Whether `close` was called."""
         return self._lock < 0
 
+    @property
+    def _is_of_parent(self) -> bool:
+        """Whether this is a copy of the object that `fork` made in another process."""
+        return os.getpid() != self._process
+
     def note_time(self, now: float, *, must_store: bool = False) -> float:
         """Return the latest time that was seen, after the clock was read (RP10).
 
@@ -345,7 +353,11 @@ class ReplicaFile:
             must_store: store it at once; otherwise only if a minute has gone by.
         Raises:
             ClockWentBack: the clock shows a time before it.
+            ReplicaInUse: the process that opened the copy has forked this one.
         """
+        # Two processes with one connection of SQLite damage the file.
+        if self._is_of_parent:
+            raise ReplicaInUse("the process that opened the copy has forked this one")
         with self._turn:
             if now < self.seen_at - STEP_BACK_S:
                 raise ClockWentBack(

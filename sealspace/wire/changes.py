@@ -32,6 +32,10 @@ DEFAULT_POLL_S = 60.0
 _MAX_WAIT_S = 25.0
 _OF_TIMEOUT = 0.8  # a wait takes this part of a request's timeout at most
 _RESET = 410
+# The last commit of a page is whole (CF3), and no node of this protocol commits more at once.
+_MOST_OF_A_COMMIT = 4096
+# A header's value, because it is sent in one. Otherwise a reader that has stored it is stuck.
+_CURSOR = r"\A[!-~](?:[ -~]*[!-~])?\Z"
 # Several are possible, while many values elsewhere in the space are written.
 _MOST_STANDING = 20
 
@@ -125,7 +129,7 @@ class _Authority(msgspec.Struct, rename="camel"):
 class _Page(msgspec.Struct):
     changes: list[_Change]
     more: bool
-    cursor: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+    cursor: Annotated[str, msgspec.Meta(max_length=4096, pattern=_CURSOR)]
     source: _Source
     authority: _Authority
 
@@ -248,6 +252,8 @@ async def _page(feed: Feed, cursor: str | None, *, wait_s: int) -> tuple[Changes
     source = _Source(node_did=node_did, space=feed.space.text, prefix=feed.prefix)
     if page.source != source:
         raise MalformedAnswer("the node's page of changes is of another feed")
+    if len(page.changes) > feed.limit + _MOST_OF_A_COMMIT:
+        raise MalformedAnswer("the node's page of changes is longer than was requested")
     changes: list[Change] = []
     for one in page.changes:
         if not is_below(one.key, feed.prefix) or one.deleted != (one.etag is None):

@@ -250,6 +250,9 @@ async def test_RP1_a_folder_has_one_source(
         {"changes": [{"key": "notes/b", "deleted": False, "etag": '"1"', "metadata": {}}]},
         {"source": {"nodeDid": "did:key:z", "space": "s", "prefix": "notes"}},
         {"cursor": ""},
+        {"cursor": "AA\r\nx-other: 1"},
+        {"cursor": "AA\n"},
+        {"changes": [{"key": f"notes/{number}", "deleted": True} for number in range(4197)]},
         {"authority": {"notBefore": "soon", "expiresAt": None, "retainUntil": None}},
     ],
 )

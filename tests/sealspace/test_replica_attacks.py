@@ -19,6 +19,7 @@ from sealspace.errors import (
     ClientClosed,
     InvalidInput,
     ReplicaExpired,
+    ReplicaInUse,
     ReplicaRevoked,
     ReplicaUnusable,
 )
@@ -118,6 +119,25 @@ def test_RP12_a_second_name_of_a_file(file: ReplicaFile, tmp_path: Path, name: s
     (tmp_path / "second").hardlink_to(tmp_path / "copy" / name)
     with pytest.raises(ReplicaUnusable, match="another name"):
         opened(tmp_path / "copy")
+
+
+@in_own_process
+def test_RP12_a_forked_process(tmp_path: Path) -> None:
+    """A process that was forked while a copy was open neither uses nor closes it."""
+    file = filled(tmp_path / "copy")
+    child = os.fork()
+    if not child:
+        try:
+            with pytest.raises(ReplicaInUse):
+                file.note_time(NOW + 100)
+            file.close()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert file.note_time(NOW + 100) == NOW + 100
+    assert file.read("notes/a")[1] == CANARY
+    file.close()
 
 
 @pytest.mark.parametrize("name", [FILE_NAME, "lock"])
