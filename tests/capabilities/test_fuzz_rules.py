@@ -37,7 +37,7 @@ caveats = st.dictionaries(
 
 @fuzzed()
 @given(caveats, caveats)
-def test_fuzz_caveats(parent: Any, child: Any) -> None:
+def test_fuzz_caveats(parent: dict[str, Any], child: dict[str, Any]) -> None:
     """Caveats of any shape are contained or refused; equal ones are contained."""
     for check in (check_delegated, check_invoked):
         with suppress(CapabilityError):

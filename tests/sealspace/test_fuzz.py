@@ -25,11 +25,10 @@ from encryption_network.pins import NetworkPin, parse_pins, pins_json
 from sealspace.apps.descriptions import explain
 from sealspace.client import Client
 from sealspace.delegations import allow
-from sealspace.documents.manifest_reading import parse_duration_ms
+from sealspace.documents.manifest_reading import parse_duration_ms, parse_manifest
 from sealspace.documents.manifests import (
     check_manifest,
     compose_manifests,
-    parse_manifest,
     requested_capabilities,
     target_grants,
 )

@@ -21,6 +21,7 @@ from sealspace.errors import (
     InvalidSecretValue,
     NetworkNotFound,
     NotFound,
+    PlaceMismatch,
     PreconditionFailed,
     SealspaceError,
 )
@@ -259,5 +260,5 @@ def test_fuzz_payloads(plaintext: bytes) -> None:
     """Any plaintext is parsed as a secret or refused with an error that does not contain it."""
     try:
         assert isinstance(read_payload(plaintext, "", place=PLACE), Secret)
-    except InvalidSecretPayload as error:
+    except (InvalidSecretPayload, PlaceMismatch) as error:
         assert error.__cause__ is None
