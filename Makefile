@@ -38,7 +38,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help changes-model demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix histories rotations models members mutants coverage python-base test-python-base test-image fuzz wycheproof lock clean
+.PHONY: help changes-model demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix histories rotations models members mutants coverage python-base test-python-base test-image fuzz fuzz-coverage wycheproof lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -223,6 +223,16 @@ test-image: $(VENV)/.installed ## build the Containerfile on a clean Debian root
 
 fuzz: $(VENV)/.installed ## throw bytes at every parser for some minutes
 	@FUZZ_EXAMPLES=20000 SQL_HTTP_FUZZ=20000 $(BIN)/pytest -q -k fuzz
+
+# What atheris needs beside the lock. FUZZ names targets, or options: make fuzz-coverage FUZZ="--seconds 600 quotes",
+# make fuzz-coverage FUZZ="--seconds 0 --keep".
+.cache/fuzz/.installed: tools/fuzz.lock $(VENV)/.installed
+	@rm -rf .cache/fuzz/packages
+	@$(BIN)/pip install --quiet --no-deps --require-hashes --target .cache/fuzz/packages --requirement tools/fuzz.lock
+	@touch $@
+
+fuzz-coverage: .cache/fuzz/.installed ## throw bytes at every parser for an hour, guided by the branches that they reach
+	@PYTHONPATH=.:tests:tests/support:tools nice -n 19 $(BIN)/python tools/fuzz_coverage.py $(FUZZ)
 
 # The folder of the reference vectors is replaced by one that has only this project's.
 wycheproof: $(VENV)/.installed ## run Project Wycheproof's vectors for signatures, keys and ciphers (needs git and the network)
