@@ -357,7 +357,7 @@ def main() -> int:
     shares = sum(target.source for target in targets)
     results = []
     for target in targets:
-        if asked.seconds:
+        if asked.seconds > 0:
             results.append(fuzz(target, asked.seconds * target.source / shares))
         if asked.keep:
             keep(target)

@@ -4,7 +4,7 @@ import tarfile
 from pathlib import Path
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
-MAX_ARCHIVE_BYTES = 3_000
+MAX_ARCHIVE_BYTES = 10_000
 """The largest archive of one target."""
 MAX_BYTES = 300_000
 """All archives together."""
