@@ -43,6 +43,10 @@ _MAX_REQUEST_BYTES = 64 * 1024
 _MAX_PATH_CHARS = 256
 _BOOT_EVENT = 0x8000_0001
 _HARDWARE = ("virtual hardware", "tables", "boot order")
+# The firmware has no pages. Its two values of MRTD are digests of these names; the machine has the
+# second one, as with an earlier QEMU.
+_MRTD_PAGE_BY_PAGE = "firmware, page by page"
+_MRTD_PAGES_FIRST = "firmware, pages first"
 _FIRMWARE_EVENTS = (
     b"Calling EFI Application from Boot Option",
     b"\x00\x00\x00\x00",
@@ -58,6 +62,9 @@ class _Refused(Exception):
 class SimulatedAgent:
     """A simulated guest agent of a machine that runs one application.
 
+    The machine started the simulated image and then the application, so its event log and registers
+    are those of both.
+
     Args:
         platform: makes the quotes; its root proves nothing.
         compose: the application's compose file.
@@ -66,28 +73,19 @@ class SimulatedAgent:
     def __init__(self, platform: SimulatedPlatform, *, compose: bytes) -> None:
         self._platform = platform
         self._compose_hash = hashlib.sha256(compose).digest()
-        minted = mint_event_log(self._compose_hash)
-        digests = _boot_digests()
-        boot = []
-        for register, listed in enumerate(digests):
-            for digest in listed:
-                boot.append(
-                    Event(
-                        register=register,
-                        event_type=_BOOT_EVENT,
-                        digest=digest.hex(),
-                        name="",
-                        payload_hex="",
-                    )
-                )
-        self._log = EventLog((*boot, *minted.log.entries))
-        rtmr0, rtmr1, rtmr2 = (_extended(listed) for listed in digests)
+        application_log = mint_event_log(self._compose_hash)
+        boot_digests = _boot_digests()
+        boot_events = []
+        for register, digests in boot_digests.items():
+            for digest in digests:
+                boot_events.append(_boot_event(register, digest))
+        self._log = EventLog((*boot_events, *application_log.log.entries))
         self._measurements = Measurements(
-            mrtd=_digest("firmware, pages first"),
-            rtmr0=rtmr0,
-            rtmr1=rtmr1,
-            rtmr2=rtmr2,
-            rtmr3=minted.rtmr3,
+            mrtd=_part_digest(_MRTD_PAGES_FIRST),
+            rtmr0=_extended(boot_digests[0]),
+            rtmr1=_extended(boot_digests[1]),
+            rtmr2=_extended(boot_digests[2]),
+            rtmr3=application_log.rtmr3,
         )
 
     @asynccontextmanager
@@ -114,7 +112,7 @@ class SimulatedAgent:
         if method is None:
             return web.json_response({"error": "no such method"}, status=404)
         try:
-            return web.json_response(method(await _members(request)))
+            return web.json_response(method(await _read_members(request)))
         except _Refused as refused:
             return web.json_response({"error": str(refused)}, status=400)
 
@@ -140,8 +138,10 @@ class SimulatedAgent:
         path = str(members.get("path", ""))
         if len(path) > _MAX_PATH_CHARS:
             raise _Refused("the path is too long")
-        registers = b"".join(one or bytes(48) for one in astuple(self._measurements))
-        key = hmac.digest(self._platform.key_secret, registers + path.encode(), hashlib.sha256)
+        # The key depends on all registers, so another application or image gets another key.
+        registers = [register or bytes(48) for register in astuple(self._measurements)]
+        message = b"".join(registers) + path.encode()
+        key = hmac.digest(self._platform.key_secret, message, hashlib.sha256)
         return {"key": key.hex(), "signature_chain": []}
 
     def _info(self, _members: dict[str, Any]) -> JsonObject:
@@ -155,8 +155,8 @@ class SimulatedAgent:
         return {"version": VERSION}
 
 
-async def _members(request: web.Request) -> dict[str, Any]:
-    """Return the members of a request, from its body or its query."""
+async def _read_members(request: web.Request) -> dict[str, Any]:
+    """Return the members of a request, from its body, or from its query if the body is empty."""
     body = await request.read()
     if not body:
         return dict(request.query)
@@ -172,22 +172,34 @@ async def _members(request: web.Request) -> dict[str, Any]:
 # --- the simulated image --------------------------------------------------------------------------
 
 
-def _digest(name: str) -> bytes:
-    """Return the simulated digest of a part of the image."""
+def _part_digest(name: str) -> bytes:
+    """Return the simulated digest of a part of the image, which has a name and no contents."""
     return hashlib.sha384(f"sealspace simulated image: {name}".encode()).digest()
 
 
-def _boot_digests() -> tuple[list[bytes], list[bytes], list[bytes]]:
-    """Return the digests with which registers 0 to 2 are extended."""
-    firmware = [hashlib.sha384(event).digest() for event in _FIRMWARE_EVENTS]
-    return (
-        [_digest(name) for name in _HARDWARE],
-        [_digest("kernel"), *firmware],
-        [_digest("command line"), _digest("initial file system")],
+def _boot_digests() -> dict[int, list[bytes]]:
+    """Return the digests with which registers 0 to 2 are extended, by the register."""
+    firmware_digests = [hashlib.sha384(event).digest() for event in _FIRMWARE_EVENTS]
+    return {
+        0: [_part_digest(name) for name in _HARDWARE],
+        1: [_part_digest("kernel"), *firmware_digests],
+        2: [_part_digest("command line"), _part_digest("initial file system")],
+    }
+
+
+def _boot_event(register: int, digest: bytes) -> Event:
+    """Return a log entry of firmware or kernel, which has a digest only."""
+    return Event(
+        register=register,
+        event_type=_BOOT_EVENT,
+        digest=digest.hex(),
+        name="",
+        payload_hex="",
     )
 
 
 def _extended(digests: list[bytes]) -> bytes:
+    """Return the value of a register after it was extended with digests."""
     register = bytes(48)
     for digest in digests:
         register = hashlib.sha384(register + digest).digest()
@@ -201,30 +213,30 @@ def _machine_configuration() -> JsonObject:
             "version": b"\x03",
             "image": _map(
                 {
-                    "kernel_authenticode": _octets(_digest("kernel")),
-                    "cmdline_sha384": _octets(_digest("command line")),
-                    "initrd_sha384": _octets(_digest("initial file system")),
+                    "kernel_authenticode": _octets(_part_digest("kernel")),
+                    "cmdline_sha384": _octets(_part_digest("command line")),
+                    "initrd_sha384": _octets(_part_digest("initial file system")),
                 }
             ),
             "tdvf": _map(
                 {
                     "mrtd": _map(
                         {
-                            "single_pass": _octets(_digest("firmware, page by page")),
-                            "two_pass": _octets(_digest("firmware, pages first")),
+                            "single_pass": _octets(_part_digest(_MRTD_PAGE_BY_PAGE)),
+                            "two_pass": _octets(_part_digest(_MRTD_PAGES_FIRST)),
                         }
                     )
                 }
             ),
         }
     )
-    listed = f"{hashlib.sha256(document).hexdigest()}  measurement.tdx.cbor\n".encode()
+    checksums = f"{hashlib.sha256(document).hexdigest()}  measurement.tdx.cbor\n".encode()
     return {
-        "os_image_hash": hashlib.sha256(listed).hexdigest(),
+        "os_image_hash": hashlib.sha256(checksums).hexdigest(),
         "cpu_count": 2,
         "tdx_measurement": {
             "measurement": b64encode(document).decode(),
-            "checksum_file": b64encode(listed).decode(),
+            "checksum_file": b64encode(checksums).decode(),
         },
     }
 

@@ -41,15 +41,19 @@ MAX_COMPOSE_BYTES = 256 * 1024
 """Genuine files are 1 to 30 KiB."""
 MAX_SERVICES = 64
 _MAX_VARIABLES = 256
+_MAX_SHOWN_VARIABLES = 16
 
 _PINNED = re.compile(r"[a-z0-9][A-Za-z0-9._/:-]{0,254}@sha256:[0-9a-f]{64}")
-_VARIABLE = re.compile(r"(?<!\$)\$(?:\{([A-Za-z_][A-Za-z0-9_]*)|([A-Za-z_][A-Za-z0-9_]*))")
+_VARIABLE = re.compile(
+    r"(?<!\$)\$(?:\{(?P<braced>[A-Za-z_][A-Za-z0-9_]*)|(?P<plain>[A-Za-z_][A-Za-z0-9_]*))"
+)
 _SOCKETS = {
     "docker.sock": "controls all containers through the Docker socket",
     "dstack.sock": "can request quotes and keys of the application",
     "tappd.sock": "can request quotes and keys of the application",
 }
 _DEFAULT_REGISTRY = "docker.io"
+_MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
 @frozen(kw_only=True)
@@ -63,13 +67,14 @@ class Image:
     def publisher(self) -> str:
         """The registry and the account below which the image is published."""
         path, _, _ = self.reference.partition("@")
-        first, *rest = path.split("/")
-        if not rest:
+        first_segment, *segments = path.split("/")
+        if not segments:
             return f"{_DEFAULT_REGISTRY}/library"
-        is_registry = "." in first or ":" in first or first == "localhost"
-        if not is_registry:
-            return f"{_DEFAULT_REGISTRY}/{first}"
-        return "/".join([first, *rest[:-1]])
+        is_host = "." in first_segment or ":" in first_segment or first_segment == "localhost"
+        if not is_host:
+            return f"{_DEFAULT_REGISTRY}/{first_segment}"
+        account_segments = segments[:-1]  # the last segment is the name of the image
+        return "/".join([first_segment, *account_segments])
 
 
 @frozen(kw_only=True)
@@ -132,19 +137,19 @@ def parse_compose(data: bytes, *, file: str) -> ComposeFile:
     if not data.lstrip().startswith(b"{"):
         return _parse_yaml(data, file=file)
     try:
-        stated = shaped(parse_json(data, max_bytes=MAX_COMPOSE_BYTES), _AppCompose)
+        app_compose = shaped(parse_json(data, max_bytes=MAX_COMPOSE_BYTES), _AppCompose)
     except InvalidJson as error:
         raise _malformed(file, str(error)) from None
-    if stated.runner != "docker-compose":
-        raise _malformed(file, f"its runner is {printable(stated.runner, most=40)!r}")
-    services = _read_services(stated.docker_compose_file, file=file)
+    if app_compose.runner != "docker-compose":
+        raise _malformed(file, f"its runner is {printable(app_compose.runner, most=40)!r}")
+    services = _parse_services(app_compose.docker_compose_file, file=file)
     return ComposeFile(
         data=data,
         is_app_compose=True,
-        name=printable(stated.name, most=80),
-        images=_pinned_images(services, file=file),
-        notes=(*_notes_of_app(stated), *_notes_of_services(services)),
-        has_instance_id=not stated.no_instance_id,
+        name=printable(app_compose.name, most=80),
+        images=_require_pinned_images(services, file=file),
+        notes=(*_settings_notes(app_compose), *_services_notes(services)),
+        has_instance_id=not app_compose.no_instance_id,
     )
 
 
@@ -154,8 +159,8 @@ def _parse_yaml(data: bytes, *, file: str) -> ComposeFile:
         text = data.decode()
     except UnicodeDecodeError:
         raise _malformed(file, "it is not UTF-8") from None
-    services = _read_services(text, file=file)
-    note = (
+    services = _parse_services(text, file=file)
+    hash_note = (
         "dstack logs the hash of app-compose.json, not of this file: on a dstack machine, measure"
         " that file instead"
     )
@@ -163,33 +168,39 @@ def _parse_yaml(data: bytes, *, file: str) -> ComposeFile:
         data=data,
         is_app_compose=False,
         name="",
-        images=_pinned_images(services, file=file),
-        notes=(note, *_notes_of_variables(text), *_notes_of_services(services)),
+        images=_require_pinned_images(services, file=file),
+        notes=(hash_note, *_variables_notes(text), *_services_notes(services)),
         has_instance_id=True,
     )
 
 
-def _notes_of_app(stated: _AppCompose) -> Iterator[str]:
-    """Return what an application's settings leave to the operator or show to others."""
-    if stated.allowed_envs:
-        names = ", ".join(printable(name, most=40) for name in stated.allowed_envs[:16])
+def _settings_notes(app_compose: _AppCompose) -> Iterator[str]:
+    """Yield what an application's settings leave to the operator or show to others."""
+    if app_compose.allowed_envs:
+        first_names = app_compose.allowed_envs[:_MAX_SHOWN_VARIABLES]
+        names = ", ".join(printable(name, most=40) for name in first_names)
         yield f"the operator chooses these variables, which are not measured: {names}"
     else:
-        yield from _notes_of_variables(stated.docker_compose_file)
-    if stated.pre_launch_script:
+        yield from _variables_notes(app_compose.docker_compose_file)
+    if app_compose.pre_launch_script:
         yield "a script runs before the containers; its text is in the file: read it"
-    if stated.public_logs:
+    if app_compose.public_logs:
         yield "anyone can read the output of the containers (public_logs)"
-    if stated.public_sysinfo:
+    if app_compose.public_sysinfo:
         yield "anyone can read the state of the machine (public_sysinfo)"
 
 
-def _notes_of_variables(text: str) -> Iterator[str]:
-    """Return a note about the variables that a compose file uses."""
-    names = dict.fromkeys(first or second for first, second in _VARIABLE.findall(text))
+def _variables_notes(text: str) -> Iterator[str]:
+    """Yield a note if a compose file uses variables, written as `${NAME}` or `$NAME`."""
+    names: list[str] = []
+    for match in _VARIABLE.finditer(text):
+        name = match["braced"] or match["plain"]
+        if name not in names:
+            names.append(name)
+        if len(names) == _MAX_SHOWN_VARIABLES:
+            break
     if names:
-        shown = ", ".join([*names][:16])
-        yield f"the file uses variables whose values are not measured: {shown}"
+        yield f"the file uses variables whose values are not measured: {', '.join(names)}"
 
 
 # --- services -------------------------------------------------------------------------------------
@@ -197,124 +208,147 @@ def _notes_of_variables(text: str) -> Iterator[str]:
 # noticed, and an alias costs nothing.
 
 _Services = dict[str, dict[str, yaml.Node]]
+"""The members of each service, by the name of the service."""
 
 
-def _read_services(text: str, *, file: str) -> _Services:
-    """Return the members of each service in a compose file."""
+def _parse_services(text: str, *, file: str) -> _Services:
+    """Return the members of each service in a compose file.
+
+    Raises:
+        MeasurementRefused: the text is not a compose file, or includes another one.
+    """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = "" if mark is None else f" in line {mark.line + 1}"
         raise _malformed(file, f"it is not valid YAML{place}") from None
-    members = _members(root, "the file", file=file)
-    if "include" in members:
+    top_members = _read_members(root, "the file", file=file)
+    if "include" in top_members:
         raise _unpinned(file, "it includes other files, which the hash does not cover")
-    if "services" not in members:
+    if "services" not in top_members:
         raise _malformed(file, "it has no services")
-    named = _members(members["services"], "services", file=file)
-    if not 0 < len(named) <= MAX_SERVICES:
-        raise _malformed(file, f"it must have 1 to {MAX_SERVICES} services, but has {len(named)}")
-    return {name: _members(node, f"service {name}", file=file) for name, node in named.items()}
+    service_nodes = _read_members(top_members["services"], "services", file=file)
+    if not 0 < len(service_nodes) <= MAX_SERVICES:
+        raise _malformed(
+            file, f"it must have 1 to {MAX_SERVICES} services, but has {len(service_nodes)}"
+        )
+    services: _Services = {}
+    for name, node in service_nodes.items():
+        services[name] = _read_members(node, f"service {name}", file=file)
+    return services
 
 
-def _members(node: yaml.Node | None, what: str, *, file: str) -> dict[str, yaml.Node]:
-    """Return the members of a mapping; those that it merges come after its own."""
+def _read_members(node: yaml.Node | None, place: str, *, file: str) -> dict[str, yaml.Node]:
+    """Return the members of a mapping and of the mappings that it merges (`<<`).
+
+    A member of its own takes precedence over a merged one, and an earlier merge over a later one.
+
+    Args:
+        node: the mapping.
+        place: name of the mapping, for messages.
+        file: name of the file, for messages.
+    Raises:
+        MeasurementRefused: it is not a mapping, or repeats a name, or merges too deeply.
+    """
+    shown_place = printable(place, most=80)
     if not isinstance(node, yaml.MappingNode):
-        raise _malformed(file, f"{printable(what, most=80)} is not a mapping")
+        raise _malformed(file, f"{shown_place} is not a mapping")
     members: dict[str, yaml.Node] = {}
-    merged: list[yaml.Node] = []
+    merged_nodes: list[yaml.Node] = []
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode):
-            raise _malformed(file, f"{printable(what, most=80)} has a name that is not text")
-        if key.tag == "tag:yaml.org,2002:merge":
-            merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
+            raise _malformed(file, f"{shown_place} has a name that is not text")
+        if key.tag == _MERGE_TAG:
+            merged_nodes += value.value if isinstance(value, yaml.SequenceNode) else [value]
         elif key.value in members:
-            raise _malformed(file, f"{printable(what, most=80)} repeats {key.value!r}")
+            raise _malformed(file, f"{shown_place} repeats {key.value!r}")
         else:
             members[key.value] = value
-    for one in merged:
-        for name, value in _merged_members(one, what, file=file).items():
+    for merged_node in merged_nodes:
+        # A chain of merges could grow without bound, so one level is accepted.
+        if _has_merge(merged_node):
+            raise _malformed(file, f"{shown_place} merges a mapping that merges another")
+        for name, value in _read_members(merged_node, place, file=file).items():
             members.setdefault(name, value)
     return members
 
 
-def _merged_members(node: yaml.Node, what: str, *, file: str) -> dict[str, yaml.Node]:
-    """Return the members of a mapping that another one merges.
+def _has_merge(node: yaml.Node) -> bool:
+    """Return whether a node is a mapping that merges another one."""
+    if not isinstance(node, yaml.MappingNode):
+        return False
+    return any(key.tag == _MERGE_TAG for key, _ in node.value)
 
-    It may not merge further ones: a chain of them could grow without bound.
+
+def _require_pinned_images(services: _Services, *, file: str) -> tuple[Image, ...]:
+    """Return the image of each service, in the file's order.
+
+    Raises:
+        MeasurementRefused: a service has no image, or one without a digest, or other code.
     """
-    if isinstance(node, yaml.MappingNode) and any(
-        key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value
-    ):
-        raise _malformed(file, f"{printable(what, most=80)} merges a mapping that merges another")
-    return _members(node, what, file=file)
-
-
-def _pinned_images(services: _Services, *, file: str) -> tuple[Image, ...]:
-    """Return the image of each service; every image has a digest."""
     images = []
     for name, members in services.items():
-        shown = printable(name, most=80)
+        service = printable(name, most=80)
         for member in ("build", "extends"):
             if member in members:
                 raise _unpinned(
-                    file, f"service {shown} has {member!r}, so its code is not in the file"
+                    file, f"service {service} has {member!r}, so its code is not in the file"
                 )
-        node = members.get("image")
-        reference = node.value if isinstance(node, yaml.ScalarNode) else ""
+        image_node = members.get("image")
+        reference = image_node.value if isinstance(image_node, yaml.ScalarNode) else ""
         if not reference:
-            raise _unpinned(file, f"service {shown} has no image")
+            raise _unpinned(file, f"service {service} has no image")
         if _PINNED.fullmatch(reference) is None:
             raise _unpinned(
                 file,
-                f"the image of service {shown} is {printable(reference, most=120)}, without a"
+                f"the image of service {service} is {printable(reference, most=120)}, without a"
                 " digest: its code can be replaced while the hash stays the same",
             )
-        images.append(Image(service=shown, reference=reference))
+        images.append(Image(service=service, reference=reference))
     return tuple(images)
 
 
-def _notes_of_services(services: _Services) -> Iterator[str]:
-    """Return what the services of a file can do beyond running their image."""
+def _services_notes(services: _Services) -> Iterator[str]:
+    """Yield what the services of a file can do beyond running their image."""
     for name, members in services.items():
-        shown = printable(name, most=80)
-        texts = list(_scalars(members.get("volumes")))
+        service = printable(name, most=80)
+        volume_texts = list(_texts_in(members.get("volumes")))
         for socket, meaning in _SOCKETS.items():
-            if any(socket in text for text in texts):
-                yield f"service {shown} {meaning}"
+            if any(socket in text for text in volume_texts):
+                yield f"service {service} {meaning}"
         if "env_file" in members:
-            yield f"service {shown} reads variables from a file that is not measured"
-        if any(text == "true" for text in _scalars(members.get("privileged"))):
-            yield f"service {shown} is privileged"
+            yield f"service {service} reads variables from a file that is not measured"
+        if "true" in _texts_in(members.get("privileged")):
+            yield f"service {service} is privileged"
 
 
-def _scalars(node: yaml.Node | None) -> Iterator[str]:
-    """Yield the texts in a node and in two levels below it."""
-    level = [] if node is None else [node]
+def _texts_in(node: yaml.Node | None) -> Iterator[str]:
+    """Yield the texts in a node and in two levels below it, as deep as a volume's long form."""
+    level_nodes = [] if node is None else [node]
     for _ in range(3):
-        below: list[yaml.Node] = []
-        for one in level:
-            if isinstance(one, yaml.ScalarNode):
-                yield one.value
-            elif isinstance(one, yaml.SequenceNode):
-                below += one.value
-            elif isinstance(one, yaml.MappingNode):
-                below += [value for _, value in one.value]
-        level = below
+        next_nodes: list[yaml.Node] = []
+        for level_node in level_nodes:
+            if isinstance(level_node, yaml.ScalarNode):
+                yield level_node.value
+            elif isinstance(level_node, yaml.SequenceNode):
+                next_nodes += level_node.value
+            elif isinstance(level_node, yaml.MappingNode):
+                next_nodes += [value for _, value in level_node.value]
+        level_nodes = next_nodes
 
 
-def _malformed(file: str, why: str) -> MeasurementRefused:
+def _malformed(file: str, reason: str) -> MeasurementRefused:
     return MeasurementRefused(
-        f"{printable(file)} is not a compose file: {why}",
+        f"{printable(file)} is not a compose file: {reason}",
         problem="compose-malformed",
         hint="name the app-compose.json of the application, or a compose file in YAML",
     )
 
 
-def _unpinned(file: str, why: str) -> MeasurementRefused:
+def _unpinned(file: str, reason: str) -> MeasurementRefused:
     return MeasurementRefused(
-        f"the hash of {printable(file)} does not name all code: {why}",
+        f"the hash of {printable(file)} does not name all code: {reason}",
         problem="compose-unpinned",
         hint="name each image with its digest: image: NAME@sha256:DIGEST (docker buildx imagetools"
         " inspect NAME prints it)",

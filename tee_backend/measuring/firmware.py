@@ -66,7 +66,7 @@ class _Section(NamedTuple):
     attributes: int
 
     @property
-    def pages(self) -> int:
+    def page_count(self) -> int:
         """The number of pages that the host adds."""
         return self.memory_size // _PAGE_BYTES
 
@@ -82,56 +82,62 @@ def firmware_mrtd(data: bytes) -> FirmwareMrtd:
     """
     if len(data) > MAX_FIRMWARE_BYTES:
         raise _unsupported(f"it has more than {MAX_FIRMWARE_BYTES} bytes")
-    sections = _sections(data)
+    sections = _parse_sections(data)
     one_pass, two_pass = hashlib.sha384(), hashlib.sha384()
     for section in sections:
-        added = []
-        measured = []
-        for page in range(section.pages):
-            address = section.address + page * _PAGE_BYTES
-            added.append(_added(section, address))
-            measured.append(_measured(section, data, page))
-        for add, measure in zip(added, measured, strict=True):
-            one_pass.update(add + measure)
-        two_pass.update(b"".join(added))
-        two_pass.update(b"".join(measured))
+        additions = []
+        contents = []
+        for page in range(section.page_count):
+            additions.append(_encode_page_addition(section, page))
+            contents.append(_encode_page_contents(section, page, data))
+        # One pass: each page is added and measured at once.
+        for addition, content in zip(additions, contents, strict=True):
+            one_pass.update(addition + content)
+        # Two passes: all pages of the section are added, and measured after that.
+        two_pass.update(b"".join(additions))
+        two_pass.update(b"".join(contents))
     return FirmwareMrtd(one_pass=one_pass.digest(), two_pass=two_pass.digest())
 
 
-def _added(section: _Section, address: int) -> bytes:
-    """Return what MRTD contains for a page that the host adds."""
+def _encode_page_addition(section: _Section, page: int) -> bytes:
+    """Return what MRTD contains for the addition of a page; empty if the guest adds it."""
     if section.attributes & _IS_ADDED_BY_GUEST:
         return b""
-    return _operation(b"MEM.PAGE.ADD", address)
+    return _encode_operation(b"MEM.PAGE.ADD", section.address + page * _PAGE_BYTES)
 
 
-def _measured(section: _Section, data: bytes, page: int) -> bytes:
-    """Return what MRTD contains for the contents of a page."""
+def _encode_page_contents(section: _Section, page: int, data: bytes) -> bytes:
+    """Return what MRTD contains for the contents of a page; empty if they are not measured."""
     if not section.attributes & _IS_MEASURED:
         return b""
     parts = []
-    for start in range(page * _PAGE_BYTES, (page + 1) * _PAGE_BYTES, _CHUNK_BYTES):
-        parts.append(_operation(b"MR.EXTEND", section.address + start))
-        at = section.data_offset + start
-        parts.append(data[at : at + _CHUNK_BYTES])
+    page_start = page * _PAGE_BYTES
+    for chunk_start in range(page_start, page_start + _PAGE_BYTES, _CHUNK_BYTES):
+        parts.append(_encode_operation(b"MR.EXTEND", section.address + chunk_start))
+        data_start = section.data_offset + chunk_start
+        parts.append(data[data_start : data_start + _CHUNK_BYTES])
     return b"".join(parts)
 
 
-def _operation(name: bytes, address: int) -> bytes:
+def _encode_operation(name: bytes, address: int) -> bytes:
     """Encode one operation of the host as the TDX module hashes it."""
     return name.ljust(16, b"\x00") + address.to_bytes(8, "little") + bytes(104)
 
 
-def _sections(data: bytes) -> list[_Section]:
-    """Return the sections in the firmware's TDX metadata."""
-    at = len(data) - _metadata_offset(data)
-    if not 0 <= at <= len(data) - _DESCRIPTOR.size:
+def _parse_sections(data: bytes) -> list[_Section]:
+    """Return the sections in the firmware's TDX metadata.
+
+    Raises:
+        MeasurementRefused: the metadata is missing, contradictory or of another version.
+    """
+    descriptor_start = len(data) - _find_metadata(data)
+    if not 0 <= descriptor_start <= len(data) - _DESCRIPTOR.size:
         raise _unsupported("its TDX metadata lies outside the file")
-    signature, _, version, count = _DESCRIPTOR.unpack_from(data, at)
+    signature, _, version, count = _DESCRIPTOR.unpack_from(data, descriptor_start)
     if signature != b"TDVF" or version != 1:
         raise _unsupported("its TDX metadata is of an unknown version")
-    at += _DESCRIPTOR.size
-    if not 0 < count <= MAX_SECTIONS or at + count * _SECTION.size > len(data):
+    sections_start = descriptor_start + _DESCRIPTOR.size
+    if not 0 < count <= MAX_SECTIONS or sections_start + count * _SECTION.size > len(data):
         raise _unsupported("its TDX metadata has an impossible number of sections")
     sections = []
     for number in range(count):
@@ -142,7 +148,7 @@ def _sections(data: bytes) -> list[_Section]:
             memory_size,
             kind,
             attributes,
-        ) = _SECTION.unpack_from(data, at + number * _SECTION.size)
+        ) = _SECTION.unpack_from(data, sections_start + number * _SECTION.size)
         section = _Section(
             data_offset=data_offset,
             data_size=data_size,
@@ -153,7 +159,7 @@ def _sections(data: bytes) -> list[_Section]:
         )
         _check_section(section, data)
         sections.append(section)
-    if sum(section.pages for section in sections) > MAX_PAGES:
+    if sum(section.page_count for section in sections) > MAX_PAGES:
         raise _unsupported(f"it has more than {MAX_PAGES} pages measured")
     return sections
 
@@ -172,31 +178,40 @@ def _check_section(section: _Section, data: bytes) -> None:
         raise _unsupported("a section goes beyond the end of the file")
 
 
-def _metadata_offset(data: bytes) -> int:
-    """Return how far before the end of the file the TDX metadata begins."""
-    end = len(data) - _AFTER_TABLE_BYTES
-    at = end - _ENTRY_HEAD.size
-    if at < 0:
+def _find_metadata(data: bytes) -> int:
+    """Return how many bytes before the end of the file the TDX metadata begins.
+
+    The number is the data of one entry of the firmware's table. The table is read from back to
+    front, because size and GUID of an entry follow its data.
+
+    Raises:
+        MeasurementRefused: there is no table, it is damaged, or it has no such entry.
+    """
+    table_end = len(data) - _AFTER_TABLE_BYTES
+    own_entry_start = table_end - _ENTRY_HEAD.size
+    if own_entry_start < 0:
         raise _unsupported("it is too short")
-    table_size, identifier = _ENTRY_HEAD.unpack_from(data, at)
+    table_size, identifier = _ENTRY_HEAD.unpack_from(data, own_entry_start)
     if identifier != _TABLE:
         raise _unsupported("it has no table of metadata")
-    first = end - table_size
-    while at - _ENTRY_HEAD.size >= max(first, 0):
-        size, identifier = _ENTRY_HEAD.unpack_from(data, at - _ENTRY_HEAD.size)
-        if size < _ENTRY_HEAD.size or at - size < first:
+    table_start = table_end - table_size
+    entry_end = own_entry_start
+    while entry_end - _ENTRY_HEAD.size >= max(table_start, 0):
+        entry_size, identifier = _ENTRY_HEAD.unpack_from(data, entry_end - _ENTRY_HEAD.size)
+        entry_start = entry_end - entry_size
+        if entry_size < _ENTRY_HEAD.size or entry_start < table_start:
             raise _unsupported("its table of metadata is damaged")
         if identifier == _METADATA_OFFSET:
-            if size != _ENTRY_HEAD.size + 4:
+            if entry_size != _ENTRY_HEAD.size + 4:
                 raise _unsupported("its table of metadata is damaged")
-            return int.from_bytes(data[at - size : at - size + 4], "little")
-        at -= size
+            return int.from_bytes(data[entry_start : entry_start + 4], "little")
+        entry_end = entry_start
     raise _unsupported("it has no TDX metadata")
 
 
-def _unsupported(why: str) -> MeasurementRefused:
+def _unsupported(reason: str) -> MeasurementRefused:
     return MeasurementRefused(
-        f"MRTD cannot be computed from the firmware: {why}",
+        f"MRTD cannot be computed from the firmware: {reason}",
         problem="firmware-unsupported",
         hint="name the firmware that the host gives to TDX guests (dstack images: ovmf.fd), a build"
         " with TDX metadata",

@@ -91,39 +91,69 @@ def parse_guest_answer(data: bytes) -> GuestAnswer:
     """
     try:
         answer = shaped(parse_json(data, max_bytes=MAX_ANSWER_BYTES), _Answer)
-        if len(answer.quote) > 2 * MAX_QUOTE_BYTES:
-            raise _malformed(f"the quote has more than {MAX_QUOTE_BYTES} bytes")
-        quote = parse_quote(bytes.fromhex(answer.quote)) if answer.quote else None
-        log = _read_log(answer.event_log)
-        config = _Config()
-        if answer.vm_config:
-            stated = parse_json(answer.vm_config.encode(), max_bytes=_MAX_CONFIG_BYTES)
-            config = shaped(stated, _Config)
     except InvalidJson as error:
         raise _malformed(str(error)) from None
-    except QuoteRefused as error:
-        raise _malformed(error.detail) from None
-    except UnicodeEncodeError:
-        raise _malformed("it has a text that is not Unicode") from None
-    except ValueError:
-        raise _malformed("the quote is not hexadecimal") from None
+    quote = _parse_quote_hex(answer.quote)
+    log = _parse_log(answer.event_log)
+    config = _parse_config(answer.vm_config)
     return GuestAnswer(
-        quote=quote, log=log, image=_read_image(config), os_image_hash=config.os_image_hash
+        quote=quote, log=log, image=_parse_image(config), os_image_hash=config.os_image_hash
     )
 
 
-def _read_log(stated: str | list[Any] | None) -> EventLog | None:
-    """Parse an event log that is text or an array."""
-    if not stated:
+def _parse_quote_hex(text: str) -> Quote | None:
+    """Parse the member `quote`; None if it is empty or missing."""
+    if not text:
         return None
-    if isinstance(stated, str):
-        return parse_event_log(stated.encode())
-    entries: list[Json] = stated
-    return read_event_log(entries)
+    if len(text) > 2 * MAX_QUOTE_BYTES:
+        raise _malformed(f"the quote has more than {MAX_QUOTE_BYTES} bytes")
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        raise _malformed("the quote is not hexadecimal") from None
+    try:
+        return parse_quote(data)
+    except QuoteRefused as error:
+        raise _malformed(error.detail) from None
 
 
-def _read_image(config: _Config) -> ImageDescription | None:
-    """Return the description of the image in a machine's configuration."""
+def _parse_log(text_or_entries: str | list[Any] | None) -> EventLog | None:
+    """Parse the member `event_log`, which is text or an array; None if it is empty or missing."""
+    if not text_or_entries:
+        return None
+    try:
+        if isinstance(text_or_entries, str):
+            return parse_event_log(_encode(text_or_entries))
+        entries: list[Json] = text_or_entries
+        return read_event_log(entries)
+    except QuoteRefused as error:
+        raise _malformed(error.detail) from None
+
+
+def _parse_config(text: str | None) -> _Config:
+    """Parse the member `vm_config`, the machine's configuration; empty if it is missing."""
+    if not text:
+        return _Config()
+    try:
+        return shaped(parse_json(_encode(text), max_bytes=_MAX_CONFIG_BYTES), _Config)
+    except InvalidJson as error:
+        raise _malformed(str(error)) from None
+
+
+def _encode(text: str) -> bytes:
+    """Encode a text of the answer, which may have half of a surrogate pair."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise _malformed("it has a text that is not Unicode") from None
+
+
+def _parse_image(config: _Config) -> ImageDescription | None:
+    """Parse the description of the image in a machine's configuration; None if it has none.
+
+    Raises:
+        MeasurementRefused: it is malformed, or has another hash than the machine states.
+    """
     if config.tdx_measurement is None:
         return None
     try:
@@ -150,14 +180,17 @@ class BootRegister(NamedTuple):
 
 
 def replayed_registers(log: EventLog) -> dict[int, BootRegister]:
-    """Replay the registers that firmware and kernel wrote.
+    """Replay the registers that firmware and kernel wrote, and return them by number, 0 to 2.
 
     Their digests cannot be recomputed, so this shows that a log and a quote belong together, not
     which code ran. A register without entries is left out.
     """
     registers = {}
     for number in _BOOT_REGISTERS:
-        digests = [bytes.fromhex(one.digest) for one in log.entries if one.register == number]
+        digests = []
+        for entry in log.entries:
+            if entry.register == number:
+                digests.append(bytes.fromhex(entry.digest))
         if digests:
             registers[number] = BootRegister(value=extended(digests), entries=len(digests))
     return registers
@@ -166,6 +199,8 @@ def replayed_registers(log: EventLog) -> dict[int, BootRegister]:
 def check_agrees(answer: GuestAnswer) -> EventLogClaims | None:
     """Check that quote and event log are of one start, and return what the log states.
 
+    Returns:
+        The claims of the log; None if there is no quote, no log, or no entry of register 3.
     Raises:
         MeasurementRefused: `domain-unsafe`, the trust domain cannot be trusted; `log-mismatch`, the
             log does not replay to the registers of the quote.
@@ -188,7 +223,8 @@ def check_agrees(answer: GuestAnswer) -> EventLogClaims | None:
     for number, register in replayed_registers(log).items():
         if register.value != getattr(quote.report, f"rtmr{number}"):
             raise _other_log(f"RTMR{number} of the quote does not follow from the event log")
-    if not any(event.register == RUNTIME_REGISTER for event in log.entries):
+    has_runtime_entries = any(entry.register == RUNTIME_REGISTER for entry in log.entries)
+    if not has_runtime_entries:
         return None
     try:
         return verify_event_log(log, quote.report)
@@ -196,17 +232,17 @@ def check_agrees(answer: GuestAnswer) -> EventLogClaims | None:
         raise _other_log(error.detail) from None
 
 
-def _other_log(why: str) -> MeasurementRefused:
+def _other_log(reason: str) -> MeasurementRefused:
     return MeasurementRefused(
-        f"the event log is not that of the quote: {why}",
+        f"the event log is not that of the quote: {reason}",
         problem="log-mismatch",
         hint="keep both from one answer of the guest agent; a log from elsewhere proves nothing",
     )
 
 
-def _malformed(why: str) -> MeasurementRefused:
+def _malformed(reason: str) -> MeasurementRefused:
     return MeasurementRefused(
-        f"the guest agent's answer cannot be read: {why}",
+        f"the guest agent's answer cannot be read: {reason}",
         problem="answer-malformed",
         hint="keep the answer as it is: curl --unix-socket /var/run/dstack.sock"
         " http://localhost/GetQuote?report_data=00",

@@ -21,7 +21,7 @@ Source: the dstack guest's measurement document, version 3; EDK2, TdTcg2Dxe.
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .firmware import FirmwareMrtd
 from .measuring_errors import MeasurementRefused
@@ -34,7 +34,13 @@ _VERSION = 3
 _REGISTER_BYTES = 48
 _MAX_DEPTH = 4
 _MAX_MEMBERS = 64
-_CHECKSUM = re.compile(rb"([0-9a-f]{64})  (\S{1,200})")
+_CHECKSUM = re.compile(rb"(?P<sha256>[0-9a-f]{64})  (?P<file>\S{1,200})")
+# Kinds of items in CBOR (RFC 8949, section 3.1).
+_INTEGER = 0
+_BYTES = 2
+_TEXT = 3
+_LIST = 4
+_MAP = 5
 _FIRMWARE_EVENTS = (
     b"Calling EFI Application from Boot Option",
     b"\x00\x00\x00\x00",
@@ -66,29 +72,35 @@ def parse_image_description(document: bytes, checksums: bytes) -> ImageDescripti
     """
     if max(len(document), len(checksums)) > MAX_DESCRIPTION_BYTES:
         raise _malformed(f"it has more than {MAX_DESCRIPTION_BYTES} bytes")
-    listed = [
-        found[1]
-        for found in map(_CHECKSUM.fullmatch, checksums.splitlines())
-        if found is not None and found[2] == DOCUMENT_NAME.encode()
-    ]
-    if listed != [hashlib.sha256(document).hexdigest().encode()]:
+    document_hash = hashlib.sha256(document).hexdigest().encode()
+    if _listed_hashes(checksums) != [document_hash]:
         raise _malformed(f"the list of checksums does not name the hash of {DOCUMENT_NAME}")
-    decoded = _Decoder(document).whole()
-    if not isinstance(decoded, dict) or decoded.get("version") != _VERSION:
+    description = _Decoder(document).decode()
+    if not isinstance(description, dict) or description.get("version") != _VERSION:
         raise _malformed(f"it is not of version {_VERSION}")
-    kernel = _register(decoded, "image", "kernel_authenticode")
-    events = [hashlib.sha384(event).digest() for event in _FIRMWARE_EVENTS]
-    command_line = _register(decoded, "image", "cmdline_sha384")
-    initial = _register(decoded, "image", "initrd_sha384")
+    kernel = _digest_at(description, "image", "kernel_authenticode")
+    firmware_events = [hashlib.sha384(event).digest() for event in _FIRMWARE_EVENTS]
+    command_line = _digest_at(description, "image", "cmdline_sha384")
+    initial_file_system = _digest_at(description, "image", "initrd_sha384")
     return ImageDescription(
         os_image_hash=hashlib.sha256(checksums).digest(),
         mrtd=FirmwareMrtd(
-            one_pass=_register(decoded, "tdvf", "mrtd", "single_pass"),
-            two_pass=_register(decoded, "tdvf", "mrtd", "two_pass"),
+            one_pass=_digest_at(description, "tdvf", "mrtd", "single_pass"),
+            two_pass=_digest_at(description, "tdvf", "mrtd", "two_pass"),
         ),
-        rtmr1=extended([kernel, *events]),
-        rtmr2=extended([command_line, initial]),
+        rtmr1=extended([kernel, *firmware_events]),
+        rtmr2=extended([command_line, initial_file_system]),
     )
+
+
+def _listed_hashes(checksums: bytes) -> list[bytes]:
+    """Return every hash, in hex, that a list of checksums has for the document."""
+    hashes = []
+    for line in checksums.splitlines():
+        match = _CHECKSUM.fullmatch(line)
+        if match is not None and match["file"] == DOCUMENT_NAME.encode():
+            hashes.append(match["sha256"])
+    return hashes
 
 
 def extended(digests: Iterable[bytes]) -> bytes:
@@ -99,13 +111,18 @@ def extended(digests: Iterable[bytes]) -> bytes:
     return register
 
 
-def _register(decoded: Any, *names: str) -> bytes:
-    """Return a member of 48 bytes."""
+def _digest_at(description: object, *names: str) -> bytes:
+    """Return the member of 48 bytes that is reached by names, one for each level of maps.
+
+    Raises:
+        MeasurementRefused: there is no such member, or it has another form.
+    """
+    member = description
     for name in names:
-        decoded = decoded.get(name) if isinstance(decoded, dict) else None
-    if not isinstance(decoded, bytes) or len(decoded) != _REGISTER_BYTES:
+        member = member.get(name) if isinstance(member, dict) else None
+    if not isinstance(member, bytes) or len(member) != _REGISTER_BYTES:
         raise _malformed(f"{'.'.join(names)} is not a value of {_REGISTER_BYTES} bytes")
-    return decoded
+    return member
 
 
 class _Decoder:
@@ -117,59 +134,66 @@ class _Decoder:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._at = 0
+        self._position = 0
 
-    def whole(self) -> object:
-        """Decode the item that is all of the data."""
-        item = self._item(0)
-        if self._at != len(self._data):
+    def decode(self) -> object:
+        """Return the one item that is all of the data."""
+        item = self._read_item(depth=0)
+        if self._position != len(self._data):
             raise _malformed("bytes follow it")
         return item
 
-    def _item(self, depth: int) -> object:
+    def _read_item(self, *, depth: int) -> object:
         if depth > _MAX_DEPTH:
             raise _malformed("it is nested too deeply")
-        (head,) = self._take(1)
-        kind, number = head >> 5, self._number(head & 31)
-        if kind == 0:
-            return number
-        if kind == 2:
-            return self._take(number)
-        if kind == 3:
-            return self._take(number).decode("ascii", "replace")
-        if kind not in (4, 5) or number > _MAX_MEMBERS:
+        # The first byte has the kind in its upper three bits.
+        (head,) = self._read_bytes(1)
+        kind = head >> 5
+        argument = self._read_argument(head & 31)
+        if kind == _INTEGER:
+            return argument
+        if kind == _BYTES:
+            return self._read_bytes(argument)
+        if kind == _TEXT:
+            return self._read_bytes(argument).decode("ascii", "replace")
+        if kind not in (_LIST, _MAP) or argument > _MAX_MEMBERS:
             raise _malformed("it has an item of an unknown kind")
-        if kind == 4:
-            return [self._item(depth + 1) for _ in range(number)]
-        return self._map(number, depth)
+        if kind == _LIST:
+            return [self._read_item(depth=depth + 1) for _ in range(argument)]
+        return self._read_map(argument, depth=depth + 1)
 
-    def _map(self, number: int, depth: int) -> dict[str, object]:
+    def _read_map(self, member_count: int, *, depth: int) -> dict[str, object]:
+        """Read the members of a map; `depth` is theirs."""
         members: dict[str, object] = {}
-        for _ in range(number):
-            name = self._item(depth + 1)
+        for _ in range(member_count):
+            name = self._read_item(depth=depth)
             if not isinstance(name, str) or name in members:
                 raise _malformed("a name is repeated or not text")
-            members[name] = self._item(depth + 1)
+            members[name] = self._read_item(depth=depth)
         return members
 
-    def _number(self, short: int) -> int:
-        if short < 24:
-            return short
-        if short > 27:
+    def _read_argument(self, low_bits: int) -> int:
+        """Read an item's value, length or number of members, by the low 5 bits of its first byte.
+
+        Below 24 they are the argument. From 24 to 27, it follows in 1, 2, 4 or 8 bytes.
+        """
+        if low_bits < 24:
+            return low_bits
+        if low_bits > 27:
             raise _malformed("it has an item of unknown length")
-        return int.from_bytes(self._take(1 << (short - 24)), "big")
+        return int.from_bytes(self._read_bytes(1 << (low_bits - 24)), "big")
 
-    def _take(self, size_bytes: int) -> bytes:
-        taken = self._data[self._at : self._at + size_bytes]
-        if len(taken) != size_bytes:
+    def _read_bytes(self, size_bytes: int) -> bytes:
+        data = self._data[self._position : self._position + size_bytes]
+        if len(data) != size_bytes:
             raise _malformed("it ends too early")
-        self._at += size_bytes
-        return taken
+        self._position += size_bytes
+        return data
 
 
-def _malformed(why: str) -> MeasurementRefused:
+def _malformed(reason: str) -> MeasurementRefused:
     return MeasurementRefused(
-        f"the description of the image cannot be used: {why}",
+        f"the description of the image cannot be used: {reason}",
         problem="image-malformed",
         hint=f"take {DOCUMENT_NAME} and its list of checksums from the release of the image",
     )

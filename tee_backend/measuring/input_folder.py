@@ -71,9 +71,9 @@ def read_inputs(
     compose_path = source
     image = None
     if source.is_dir():
-        compose_path = _only(source, COMPOSE_NAMES, "compose file")
-        answer = answer or _optional(source, ANSWER_NAMES, "answer of a guest agent")
-        firmware = firmware or _optional(source, FIRMWARE_NAMES, "firmware")
+        compose_path = _require_file(source, COMPOSE_NAMES, "compose file")
+        answer = answer or _find_file(source, ANSWER_NAMES, "answer of a guest agent")
+        firmware = firmware or _find_file(source, FIRMWARE_NAMES, "firmware")
         image = _read_image(source)
     return Inputs(
         compose=_read_compose(compose_path),
@@ -91,57 +91,66 @@ def read_inputs(
 
 
 def _read_compose(path: Path) -> ComposeFile:
-    return parse_compose(_read(path, MAX_COMPOSE_BYTES), file=path.name)
+    return parse_compose(_read_bytes(path, MAX_COMPOSE_BYTES), file=path.name)
 
 
 def _read_answer(path: Path | None) -> GuestAnswer | None:
     if path is None:
         return None
-    return parse_guest_answer(_read(path, MAX_ANSWER_BYTES))
+    return parse_guest_answer(_read_bytes(path, MAX_ANSWER_BYTES))
 
 
 def _read_firmware(path: Path | None) -> FirmwareMrtd | None:
     if path is None:
         return None
-    return firmware_mrtd(_read(path, MAX_FIRMWARE_BYTES))
+    return firmware_mrtd(_read_bytes(path, MAX_FIRMWARE_BYTES))
 
 
 def _read_image(folder: Path) -> ImageDescription | None:
-    """Read the description of the image, which has two files."""
-    paths = (folder / DOCUMENT_NAME, folder / CHECKSUMS_NAME)
-    present = [path for path in paths if lexists(path)]
-    if not present:
+    """Read the description of the image, which has two files; None if both are missing."""
+    document_path = folder / DOCUMENT_NAME
+    checksums_path = folder / CHECKSUMS_NAME
+    existing_names = [path.name for path in (document_path, checksums_path) if lexists(path)]
+    if not existing_names:
         return None
-    if len(present) == 1:
+    if len(existing_names) == 1:
         raise _incomplete(
-            folder, f"{present[0].name} is useless without the other of {_listed(paths)}"
+            folder,
+            f"{existing_names[0]} is useless without the other of {DOCUMENT_NAME},"
+            f" {CHECKSUMS_NAME}",
         )
-    document, checksums = (_read(path, MAX_DESCRIPTION_BYTES) for path in paths)
+    document = _read_bytes(document_path, MAX_DESCRIPTION_BYTES)
+    checksums = _read_bytes(checksums_path, MAX_DESCRIPTION_BYTES)
     return parse_image_description(document, checksums)
 
 
-def _only(folder: Path, names: tuple[str, ...], what: str) -> Path:
-    """Return the one file of a kind in a folder."""
-    found = _optional(folder, names, what)
-    if found is None:
-        raise _incomplete(folder, f"it has no {what}: none of {', '.join(names)}")
-    return found
+def _require_file(folder: Path, names: tuple[str, ...], kind: str) -> Path:
+    """Return the one file of a kind in a folder.
+
+    Raises:
+        MeasurementRefused: there is none, or more than one.
+    """
+    path = _find_file(folder, names, kind)
+    if path is None:
+        raise _incomplete(folder, f"it has no {kind}: none of {', '.join(names)}")
+    return path
 
 
-def _optional(folder: Path, names: tuple[str, ...], what: str) -> Path | None:
-    """Return the file of a kind in a folder, or None."""
+def _find_file(folder: Path, names: tuple[str, ...], kind: str) -> Path | None:
+    """Return the file of a kind in a folder; None if there is none.
+
+    Raises:
+        MeasurementRefused: there is more than one.
+    """
     # A link to nothing counts: the file that it stands for is missing.
-    found = [folder / name for name in names if lexists(folder / name)]
-    if len(found) > 1:
-        raise _incomplete(folder, f"it has more than one {what}: {_listed(found)}")
-    return found[0] if found else None
+    existing_names = [name for name in names if lexists(folder / name)]
+    if len(existing_names) > 1:
+        raise _incomplete(folder, f"it has more than one {kind}: {', '.join(existing_names)}")
+    return folder / existing_names[0] if existing_names else None
 
 
-def _listed(paths: tuple[Path, ...] | list[Path]) -> str:
-    return ", ".join(path.name for path in paths)
-
-
-def _read(path: Path, most_bytes: int) -> bytes:
+def _read_bytes(path: Path, most_bytes: int) -> bytes:
+    """Read a file. If it is too long, the result is too long for its parser as well."""
     try:
         return read_foreign(path, most_bytes=most_bytes)
     except OSError as error:
@@ -151,9 +160,9 @@ def _read(path: Path, most_bytes: int) -> bytes:
         ) from None
 
 
-def _incomplete(folder: Path, why: str) -> MeasurementRefused:
+def _incomplete(folder: Path, reason: str) -> MeasurementRefused:
     return MeasurementRefused(
-        f"the folder {printable(str(folder))} cannot be used: {why}",
+        f"the folder {printable(str(folder))} cannot be used: {reason}",
         problem="folder-incomplete",
         hint="`sealspace backend measure --help` lists the files of such a folder",
     )

@@ -27,7 +27,7 @@ from capabilities.strict_json import JsonObject
 from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS, is_key_source_accepted
 from encryption_network.policy import REGISTERS, Measurements, Policy, policy_json
 
-from ..attestation.event_log import Event, event_digest, replay, runtime_entries
+from ..attestation.event_log import Event, EventLog, event_digest, replay, runtime_entries
 from ..attestation.event_log_claims import (
     APP_ID_BYTES,
     SYSTEM_READY,
@@ -164,8 +164,8 @@ class Measured:
 
     def value(self, name: str) -> Value:
         """Return the value with a name in `LABELS`."""
-        (found,) = (value for value in self.values if value.name == name)
-        return found
+        (named_value,) = (value for value in self.values if value.name == name)
+        return named_value
 
 
 def measure(inputs: Inputs) -> Measured:
@@ -174,15 +174,15 @@ def measure(inputs: Inputs) -> Measured:
     Args:
         inputs: files and statements; the files are untrusted.
     Raises:
-        MeasurementRefused: the parts of the answer do not belong together, or are of another
-            application, firmware, image or key provider.
+        MeasurementRefused: the parts of the answer contradict each other, or they contradict the
+            compose file, the firmware, the image's description or the expected key provider.
     Does not check:
         Signatures of a quote: `Inspector` and the proof kit do.
     """
     answer = inputs.answer or GuestAnswer(quote=None, log=None, image=None, os_image_hash="")
     claims = check_agrees(answer)
     image = inputs.image or answer.image
-    events = _events(inputs, answer)
+    events = _measured_events(inputs, answer.log)
     values = (
         Value(
             name="composeHash",
@@ -190,39 +190,64 @@ def measure(inputs: Inputs) -> Measured:
             source="computed",
             origin=f"SHA-256 of {inputs.compose_file}",
         ),
-        _app_id(inputs, claims),
-        _key_provider(inputs, claims),
-        _mrtd(inputs, answer, image),
+        _app_id_value(inputs, claims),
+        _key_provider_value(inputs, claims),
+        _mrtd_value(inputs, answer, image),
         *_boot_values(inputs, answer, image),
-        _rtmr3(inputs, answer, events),
+        _rtmr3_value(inputs, answer, events),
     )
     return Measured(
         compose=inputs.compose,
         values=values,
         events=events,
-        policy=_policy(values),
+        policy=_policy_for(values),
         os_image_hash="" if image is None else image.os_image_hash.hex(),
         has_quote=answer.quote is not None,
         notes=(*inputs.compose.notes, *_notes(values, claims)),
     )
 
 
+def _unknown_value(name: str, needed: str) -> Value:
+    """Return a value without a text, and what a person has to add to get it."""
+    return Value(name=name, texts=(), source="not computed", origin=needed)
+
+
+def _quoted_value(name: str, register: bytes, reason: str) -> Value:
+    """Return a register that only the quote states, and why no file explains it."""
+    return Value(
+        name=name,
+        texts=(register.hex(),),
+        source="quoted",
+        origin=f"as the quote states it: {reason}",
+    )
+
+
 # --- register 3 -----------------------------------------------------------------------------------
 
 
-def _known_payloads(inputs: Inputs) -> dict[str, bytes]:
-    """Return the payloads of log entries that follow from files and statements."""
+def _default_app_id(compose: ComposeFile) -> bytes:
+    """Return the app id of an application for which no key service set another one."""
+    return compose.sha256[:APP_ID_BYTES]
+
+
+def _expected_payloads(inputs: Inputs) -> dict[str, bytes]:
+    """Return the payloads that follow from files and statements, by the name of the log entry.
+
+    Entries whose payload does not follow from them are left out.
+    """
     payloads = {
         "system-preparing": b"",
-        "app-id": inputs.app_id or inputs.compose.sha256[:APP_ID_BYTES],
+        "app-id": inputs.app_id or _default_app_id(inputs.compose),
         "compose-hash": inputs.compose.sha256,
         "boot-mr-done": b"",
         SYSTEM_READY: b"",
     }
-    if not inputs.compose.has_instance_id:
-        payloads["instance-id"] = b""
+    # An instance id that is stated takes precedence over a compose file that turns instance ids
+    # off.
     if inputs.instance_id is not None:
         payloads["instance-id"] = inputs.instance_id
+    elif not inputs.compose.has_instance_id:
+        payloads["instance-id"] = b""
     if inputs.key_provider is not None:
         provider = {"name": inputs.key_provider.name, "id": inputs.key_provider.id.hex()}
         payloads["key-provider"] = json.dumps(provider, separators=(",", ":")).encode()
@@ -244,35 +269,50 @@ _ORDER = (
 _REQUIRED = frozenset(_ORDER) - {"storage-fs"}
 
 
-def _events(inputs: Inputs, answer: GuestAnswer) -> tuple[MeasuredEvent, ...]:
-    """Return the entries of register 3, and which of them follow from files."""
-    known = _known_payloads(inputs)
-    if answer.log is None:
-        if not known.keys() >= _REQUIRED:
-            return ()
-        return tuple(
-            MeasuredEvent(name=name, payload=known[name], source="computed")
-            for name in _ORDER
-            if name in known
-        )
+def _measured_events(inputs: Inputs, log: EventLog | None) -> tuple[MeasuredEvent, ...]:
+    """Return the entries of register 3: those of the log, or those that a machine will write.
+
+    Without a log, the result is empty if not all entries follow from files and statements.
+
+    Raises:
+        MeasurementRefused: the log contradicts the compose file or a statement.
+    """
+    expected_payloads = _expected_payloads(inputs)
+    if log is None:
+        return _predicted_events(expected_payloads)
     events = []
-    is_system = True
-    for entry in runtime_entries(answer.log):
+    is_written_by_system = True
+    for entry in runtime_entries(log):
         source: Source = "replayed"
-        if is_system and entry.name in known:
-            _check_stated(entry, inputs, known)
-            if entry.payload == known[entry.name]:
+        if is_written_by_system and entry.name in expected_payloads:
+            if entry.payload == expected_payloads[entry.name]:
                 source = "computed"
+            else:
+                _refuse_contradiction(entry, inputs)
         events.append(MeasuredEvent(name=entry.name, payload=entry.payload, source=source))
-        # what follows was written by the application, and may repeat any name (AT21)
-        is_system = is_system and entry.name != SYSTEM_READY
+        # The application writes the entries after this one, and may repeat any name (AT21).
+        if entry.name == SYSTEM_READY:
+            is_written_by_system = False
     return tuple(events)
 
 
-def _check_stated(entry: Event, inputs: Inputs, known: dict[str, bytes]) -> None:
-    """Refuse an entry that contradicts the compose file or what the owner stated (AT65)."""
-    if entry.payload == known[entry.name]:
-        return
+def _predicted_events(expected_payloads: dict[str, bytes]) -> tuple[MeasuredEvent, ...]:
+    """Return the entries that a machine will write; empty if a required one is not known."""
+    if not expected_payloads.keys() >= _REQUIRED:
+        return ()
+    events = []
+    for name in _ORDER:
+        if name in expected_payloads:
+            payload = expected_payloads[name]
+            events.append(MeasuredEvent(name=name, payload=payload, source="computed"))
+    return tuple(events)
+
+
+def _refuse_contradiction(entry: Event, inputs: Inputs) -> None:
+    """Refuse an unexpected entry if the compose file or the owner states another payload (AT65).
+
+    Any other entry is accepted as it is: a key service, for example, may have set the app id.
+    """
     if entry.name == "compose-hash":
         raise MeasurementRefused(
             f"the event log is of another compose file: it has the hash {entry.payload.hex()}, but"
@@ -281,12 +321,12 @@ def _check_stated(entry: Event, inputs: Inputs, known: dict[str, bytes]) -> None
             hint="use the file that the machine runs, byte for byte; a changed line break changes"
             " the hash",
         )
-    stated = {
+    statements = {
         "app-id": inputs.app_id,
         "instance-id": inputs.instance_id,
         "storage-fs": inputs.storage,
     }
-    if stated.get(entry.name) is not None:
+    if statements.get(entry.name) is not None:
         raise MeasurementRefused(
             f"the event log has another {entry.name} than was stated: {entry.payload.hex()}",
             problem="log-mismatch",
@@ -294,11 +334,12 @@ def _check_stated(entry: Event, inputs: Inputs, known: dict[str, bytes]) -> None
         )
 
 
-def _app_id(inputs: Inputs, claims: EventLogClaims | None) -> Value:
-    computed = inputs.compose.sha256[:APP_ID_BYTES]
+def _app_id_value(inputs: Inputs, claims: EventLogClaims | None) -> Value:
+    """Return the app id by the first source that has one: option, event log, compose file."""
     if inputs.app_id is not None:
         return Value(name="appId", texts=(inputs.app_id.hex(),), source="given", origin="--app-id")
-    if claims is not None and claims.app_id != computed:
+    default_app_id = _default_app_id(inputs.compose)
+    if claims is not None and claims.app_id != default_app_id:
         return Value(
             name="appId",
             texts=(claims.app_id.hex(),),
@@ -307,190 +348,212 @@ def _app_id(inputs: Inputs, claims: EventLogClaims | None) -> Value:
         )
     return Value(
         name="appId",
-        texts=(computed.hex(),),
+        texts=(default_app_id.hex(),),
         source="computed",
         origin="the first 20 bytes of the compose hash",
     )
 
 
-def _key_provider(inputs: Inputs, claims: EventLogClaims | None) -> Value:
-    stated = inputs.key_provider
-    if claims is not None:
-        if stated is not None and stated != claims.key_provider:
-            raise MeasurementRefused(
-                f"the event log names the key provider {claims.key_provider.text[:160]}, but"
-                f" {stated.text[:160]} was stated",
-                problem="log-mismatch",
-                hint="find out whose key service it is before you approve it",
+def _key_provider_value(inputs: Inputs, claims: EventLogClaims | None) -> Value:
+    """Return the key provider that the owner states, the event log names, or both agree on.
+
+    Raises:
+        MeasurementRefused: the event log names another key provider than the owner states.
+    """
+    stated_provider = inputs.key_provider
+    if claims is None:
+        if stated_provider is None:
+            return _unknown_value(
+                "keyProvider", "state the key service that you accept: --key-provider kms:<hex>"
             )
-        source: Source = "replayed" if stated is None else "given"
-        origin = f"the event log in {inputs.answer_file}"
-        if stated is not None:
-            origin = f"--key-provider, and {origin}"
         return Value(
-            name="keyProvider", texts=(claims.key_provider.text,), source=source, origin=origin
+            name="keyProvider",
+            texts=(stated_provider.text,),
+            source="given",
+            origin="--key-provider",
         )
-    if stated is not None:
+    logged_provider = claims.key_provider
+    if stated_provider is None:
         return Value(
-            name="keyProvider", texts=(stated.text,), source="given", origin="--key-provider"
+            name="keyProvider",
+            texts=(logged_provider.text,),
+            source="replayed",
+            origin=f"the event log in {inputs.answer_file}",
+        )
+    if stated_provider != logged_provider:
+        raise MeasurementRefused(
+            f"the event log names the key provider {logged_provider.text[:160]}, but"
+            f" {stated_provider.text[:160]} was stated",
+            problem="log-mismatch",
+            hint="find out whose key service it is before you approve it",
         )
     return Value(
         name="keyProvider",
-        texts=(),
-        source="not computed",
-        origin="state the key service that you accept: --key-provider kms:<hex>",
+        texts=(stated_provider.text,),
+        source="given",
+        origin=f"--key-provider, and the event log in {inputs.answer_file}",
     )
 
 
-def _rtmr3(inputs: Inputs, answer: GuestAnswer, events: tuple[MeasuredEvent, ...]) -> Value:
-    quoted = None if answer.quote is None else answer.quote.report.rtmr3
+def _rtmr3_value(inputs: Inputs, answer: GuestAnswer, events: tuple[MeasuredEvent, ...]) -> Value:
+    """Return RTMR3 by its entries, or by the quote if the entries are not known."""
+    quoted_rtmr3 = None if answer.quote is None else answer.quote.report.rtmr3
     if not events:
-        if quoted is not None:
-            return _quoted("rtmr3", quoted, "there is no event log")
-        return Value(
-            name="rtmr3",
-            texts=(),
-            source="not computed",
-            origin="needs an event log, or --instance-id and --key-provider",
-        )
-    register = _replayed_rtmr3(answer, events)
-    known = sum(event.source == "computed" for event in events)
-    origin = f"{known} of {len(events)} entries follow from {inputs.compose_file} and options"
-    if quoted is not None:
-        origin += "; equal to the quote"
+        if quoted_rtmr3 is not None:
+            return _quoted_value("rtmr3", quoted_rtmr3, "there is no event log")
+        return _unknown_value("rtmr3", "needs an event log, or --instance-id and --key-provider")
+    rtmr3 = _replay_rtmr3(answer.log, events)
+    computed_count = sum(event.source == "computed" for event in events)
+    origin = (
+        f"{computed_count} of {len(events)} entries follow from {inputs.compose_file} and options"
+    )
+    if quoted_rtmr3 is not None:
+        origin += "; equal to the quote"  # `check_agrees` has compared the log with the quote
     elif answer.log is None:
         origin += ", if the image logs exactly these"
     return Value(
         name="rtmr3",
-        texts=(register.hex(),),
-        source="computed" if known == len(events) else "replayed",
+        texts=(rtmr3.hex(),),
+        source="computed" if computed_count == len(events) else "replayed",
         origin=origin,
     )
 
 
-def _replayed_rtmr3(answer: GuestAnswer, events: tuple[MeasuredEvent, ...]) -> bytes:
-    if answer.log is not None:  # its entries may have digests of either version
-        return replay(runtime_entries(answer.log))
+def _replay_rtmr3(log: EventLog | None, events: tuple[MeasuredEvent, ...]) -> bytes:
+    """Return RTMR3 after the entries of a log, or after the predicted ones."""
+    if log is not None:  # its entries may have digests of either version
+        return replay(runtime_entries(log))
     return extended(event_digest(event.name, event.payload) for event in events)
 
 
 # --- registers of the image -----------------------------------------------------------------------
 
 
-def _quoted(name: str, value: bytes, why: str) -> Value:
-    return Value(
-        name=name,
-        texts=(value.hex(),),
-        source="quoted",
-        origin=f"as the quote states it: {why}",
-    )
+class _ExpectedMrtd(NamedTuple):
+    """The two values of MRTD that the files allow, and the file from which they follow.
+
+    There are two, because MRTD depends on the order in which the host adds and measures pages.
+    """
+
+    values: FirmwareMrtd
+    source: Source
+    origin: str
 
 
-def _mrtd(inputs: Inputs, answer: GuestAnswer, image: ImageDescription | None) -> Value:
-    """Return MRTD, from the firmware or the image's description."""
-    quoted = None if answer.quote is None else answer.quote.report.mrtd
-    possible: dict[Source, FirmwareMrtd] = {}
-    if image is not None:
-        possible["image"] = image.mrtd
+def _expected_mrtd(inputs: Inputs, image: ImageDescription | None) -> _ExpectedMrtd | None:
+    """Return MRTD by the firmware, or else by the image's description; None without both.
+
+    Raises:
+        MeasurementRefused: firmware and description have different values.
+    """
     if inputs.mrtd is not None:
-        possible["computed"] = inputs.mrtd
-    if not possible:
-        if quoted is not None:
-            return _quoted("mrtd", quoted, "name the firmware to compute it")
+        if image is not None and inputs.mrtd != image.mrtd:
+            raise _other_firmware(
+                f"{inputs.firmware_file} has another MRTD than the image's description"
+            )
+        return _ExpectedMrtd(values=inputs.mrtd, source="computed", origin=inputs.firmware_file)
+    if image is not None:
+        return _ExpectedMrtd(values=image.mrtd, source="image", origin="the image's description")
+    return None
+
+
+def _mrtd_value(inputs: Inputs, answer: GuestAnswer, image: ImageDescription | None) -> Value:
+    """Return MRTD: the value in the quote if there is one, else both that the files allow.
+
+    Raises:
+        MeasurementRefused: the quote has a value that the files do not allow.
+    """
+    quoted_mrtd = None if answer.quote is None else answer.quote.report.mrtd
+    expected = _expected_mrtd(inputs, image)
+    if expected is None:
+        if quoted_mrtd is not None:
+            return _quoted_value("mrtd", quoted_mrtd, "name the firmware to compute it")
+        return _unknown_value("mrtd", "needs the firmware's file, or the image's description")
+    one_pass, two_pass = expected.values.one_pass, expected.values.two_pass
+    if quoted_mrtd is None:
         return Value(
             name="mrtd",
-            texts=(),
-            source="not computed",
-            origin="needs the firmware's file, or the image's description",
+            texts=tuple(dict.fromkeys((one_pass.hex(), two_pass.hex()))),  # each value once
+            source=expected.source,
+            origin=f"{expected.origin}; which of two values depends on the host's QEMU",
         )
-    if len(possible) == 2 and possible["image"] != possible["computed"]:
+    if quoted_mrtd not in (one_pass, two_pass):
         raise _other_firmware(
-            f"{inputs.firmware_file} has another MRTD than the image's description"
+            f"the quote has MRTD {quoted_mrtd.hex()}, but {expected.origin} gives"
+            f" {one_pass.hex()} or {two_pass.hex()}"
         )
-    source: Source = "computed" if inputs.mrtd is not None else "image"
-    origin = inputs.firmware_file if source == "computed" else "the image's description"
-    both = possible[source]
-    if quoted is None:
-        return Value(
-            name="mrtd",
-            texts=tuple(dict.fromkeys(value.hex() for value in both)),
-            source=source,
-            origin=f"{origin}; which of two values depends on the host's QEMU",
-        )
-    if quoted not in both:
-        raise _other_firmware(
-            f"the quote has MRTD {quoted.hex()}, but {origin} gives {both.one_pass.hex()} or"
-            f" {both.two_pass.hex()}"
-        )
-    order = "page by page" if quoted == both.one_pass else "pages first, then contents"
+    order = "page by page" if quoted_mrtd == one_pass else "pages first, then contents"
     return Value(
         name="mrtd",
-        texts=(quoted.hex(),),
-        source=source,
-        origin=f"{origin} ({order}); equal to the quote",
+        texts=(quoted_mrtd.hex(),),
+        source=expected.source,
+        origin=f"{expected.origin} ({order}); equal to the quote",
     )
 
 
 def _boot_values(
     inputs: Inputs, answer: GuestAnswer, image: ImageDescription | None
 ) -> tuple[Value, ...]:
-    """Return RTMR0 to RTMR2."""
-    registers = {} if answer.log is None else replayed_registers(answer.log)
-    described: dict[int, bytes] = {}
+    """Return RTMR0 to RTMR2, each by the best source: image, event log, quote."""
+    logged_registers = {} if answer.log is None else replayed_registers(answer.log)
+    described_registers: dict[int, bytes] = {}
     if image is not None:
-        described = {1: image.rtmr1, 2: image.rtmr2}
+        described_registers = {1: image.rtmr1, 2: image.rtmr2}
     values = []
-    for number in range(3):
-        name = f"rtmr{number}"
+    for number, name in enumerate(_BOOT_REGISTERS):
         quoted: bytes | None = None
         if answer.quote is not None:
             quoted = getattr(answer.quote.report, name)
-        register = registers.get(number)
-        if number in described:
-            values.append(_described(name, described[number], quoted, register))
-        elif register is not None:
-            values.append(_replayed(name, register, inputs, is_quoted=quoted is not None))
+        logged = logged_registers.get(number)
+        if number in described_registers:
+            described = described_registers[number]
+            values.append(_described_value(name, described, quoted=quoted, logged=logged))
+        elif logged is not None:
+            is_quoted = quoted is not None
+            values.append(_replayed_value(name, logged, inputs.answer_file, is_quoted=is_quoted))
         elif quoted is not None:
-            values.append(_quoted(name, quoted, "the event log has no entries of it"))
+            values.append(_quoted_value(name, quoted, "the event log has no entries of it"))
         else:
             values.append(
-                Value(
-                    name=name,
-                    texts=(),
-                    source="not computed",
-                    origin="needs an event log, which is replayed, or the image's description",
+                _unknown_value(
+                    name, "needs an event log, which is replayed, or the image's description"
                 )
             )
     return tuple(values)
 
 
-def _described(
-    name: str, value: bytes, quoted: bytes | None, register: BootRegister | None
+def _described_value(
+    name: str, described: bytes, *, quoted: bytes | None, logged: BootRegister | None
 ) -> Value:
-    """Return a register that follows from the image's description."""
-    found = quoted
-    if found is None and register is not None:
-        found = register.value
-    if found is not None and found != value:
+    """Return a register that follows from the image's description.
+
+    Raises:
+        MeasurementRefused: the machine has another value, by its quote or else by its log.
+    """
+    actual = quoted
+    if actual is None and logged is not None:
+        actual = logged.value
+    if actual is not None and actual != described:
         raise _other_firmware(
-            f"{name.upper()} is {found.hex()}, but the image's description gives {value.hex()}"
+            f"{name.upper()} is {actual.hex()}, but the image's description gives {described.hex()}"
         )
     origin = "the image's description"
     if quoted is not None:
         origin += "; equal to the quote"
-    return Value(name=name, texts=(value.hex(),), source="image", origin=origin)
+    return Value(name=name, texts=(described.hex(),), source="image", origin=origin)
 
 
-def _replayed(name: str, register: BootRegister, inputs: Inputs, *, is_quoted: bool) -> Value:
-    origin = f"{register.entries} entries of the event log in {inputs.answer_file}"
+def _replayed_value(name: str, logged: BootRegister, log_file: str, *, is_quoted: bool) -> Value:
+    """Return a register by its entries in the log, which `check_agrees` compared with a quote."""
+    origin = f"{logged.entries} entries of the event log in {log_file}"
     if is_quoted:
         origin += "; equal to the quote"
-    return Value(name=name, texts=(register.value.hex(),), source="replayed", origin=origin)
+    return Value(name=name, texts=(logged.value.hex(),), source="replayed", origin=origin)
 
 
-def _other_firmware(why: str) -> MeasurementRefused:
+def _other_firmware(reason: str) -> MeasurementRefused:
     return MeasurementRefused(
-        f"the machine runs another image: {why}",
+        f"the machine runs another image: {reason}",
         problem="firmware",
         hint="find out which release the machine runs; approve it only if you know that release",
     )
@@ -499,18 +562,24 @@ def _other_firmware(why: str) -> MeasurementRefused:
 # --- what to approve ------------------------------------------------------------------------------
 
 
-def _policy(values: tuple[Value, ...]) -> Policy | None:
+def _policy_for(values: tuple[Value, ...]) -> Policy | None:
     """Return a policy that names all code, or None if a part of it is not known (AT66)."""
     texts = {value.name: value.texts for value in values}
-    image = ("mrtd", "rtmr0", "rtmr1", "rtmr2")
-    if not all(texts[name] for name in ("appId", "keyProvider", *image)):
-        return None
-    rtmr0, rtmr1, rtmr2 = (bytes.fromhex(texts[name][0]) for name in image[1:])
+    for name in ("appId", "keyProvider", "mrtd", *_BOOT_REGISTERS):
+        if not texts[name]:
+            return None
+    measurements = []
+    for mrtd in texts["mrtd"]:  # two if the host's order of work is not known
+        measurements.append(
+            Measurements(
+                mrtd=bytes.fromhex(mrtd),
+                rtmr0=bytes.fromhex(texts["rtmr0"][0]),
+                rtmr1=bytes.fromhex(texts["rtmr1"][0]),
+                rtmr2=bytes.fromhex(texts["rtmr2"][0]),
+            )
+        )
     return Policy(
-        measurements=tuple(
-            Measurements(mrtd=bytes.fromhex(mrtd), rtmr0=rtmr0, rtmr1=rtmr1, rtmr2=rtmr2)
-            for mrtd in texts["mrtd"]
-        ),
+        measurements=tuple(measurements),
         compose_hashes=(bytes.fromhex(texts["composeHash"][0]),),
         app_ids=(bytes.fromhex(texts["appId"][0]),),
         key_providers=texts["keyProvider"],
@@ -520,17 +589,17 @@ def _policy(values: tuple[Value, ...]) -> Policy | None:
 def _notes(values: tuple[Value, ...], claims: EventLogClaims | None) -> tuple[str, ...]:
     """Return what a person should know about the values."""
     notes = []
-    replayed = _labels(
+    replayed_labels = _labels_text(
         value for value in values if value.source == "replayed" and value.name in _BOOT_REGISTERS
     )
-    if replayed:
+    if replayed_labels:
         notes.append(
-            f"{replayed}: replayed from digests that the machine wrote. They show that log and"
-            " quote belong together, not which image it is: compare them with a release"
+            f"{replayed_labels}: replayed from digests that the machine wrote. They show that log"
+            " and quote belong together, not which image it is: compare them with a release"
         )
-    quoted = _labels(value for value in values if value.source == "quoted")
-    if quoted:
-        notes.append(f"{quoted}: taken from the quote, because no file explains it")
+    quoted_labels = _labels_text(value for value in values if value.source == "quoted")
+    if quoted_labels:
+        notes.append(f"{quoted_labels}: taken from the quote, because no file explains it")
     (provider,) = (value for value in values if value.name == "keyProvider")
     for text in provider.texts:
         if not is_key_source_accepted(text, DEFAULT_KEY_PROVIDERS):
@@ -542,7 +611,7 @@ def _notes(values: tuple[Value, ...], claims: EventLogClaims | None) -> tuple[st
     return tuple(notes)
 
 
-def _labels(values: Iterable[Value]) -> str:
+def _labels_text(values: Iterable[Value]) -> str:
     return ", ".join(value.label for value in values)
 
 
