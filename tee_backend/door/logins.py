@@ -5,7 +5,8 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 from aiohttp import web
 
@@ -33,13 +34,6 @@ _TRUST = re.compile(r"ba[a-z2-7]{20,100}")
 _MAX_TEXT_CHARS = 128
 
 
-class _Begun(NamedTuple):
-    """What a login brings: a session and what the answer calls it."""
-
-    session: Session
-    role: str
-
-
 class Logins:
     """The logins of a door.
 
@@ -58,38 +52,41 @@ class Logins:
         self._roles = roles
         self._clock = clock
         self._allowance = Allowance(LOGINS_PER_MINUTE, "logins at this door", clock)
-        self._running: dict[bytes, asyncio.Task[DoorGrant]] = {}
+        self._running_logins: dict[bytes, asyncio.Task[DoorGrant]] = {}
 
     async def approle(self, request: ApiRequest) -> web.Response:
         """Answer a login with the line of a machine token.
 
         Raises:
-            DoorRefusal: it is refused.
+            DoorRefusal: the body has another form, the line is not a machine token of this name,
+                the node does not accept it, or a limit on logins is reached.
         """
-        body = await self._body(request)
-        line = _text(body, "secret_id", most_chars=MAX_LOGIN_BYTES).strip()
-        name = _text(body, "role_id")
-
+        body = await self._read_body(request)
+        line = _require_text(body, "secret_id", most_chars=MAX_LOGIN_BYTES).strip()
+        name = _require_text(body, "role_id")
         try:
             session = _machine_session(line, name)
         except SealspaceError as error:
-            raise _refused_login(error) from error
-
-        async def begin() -> _Begun:
-            await self._require_accepted(session)
-            return _Begun(session, name)
-
-        return await self._answer(APPROLE, _digest("machine token", name, line), begin)
+            raise _login_refusal(error) from error
+        return await self._log_in(
+            path=APPROLE,
+            role=name,
+            credential=_credential_digest("machine token", name, line),
+            begin=partial(self._accepted_session, session),
+        )
 
     async def identity(self, request: ApiRequest) -> web.Response:
         """Answer a login with an ID token.
 
         Raises:
-            DoorRefusal: it is refused.
+            DoorRefusal: the body has another form, the role names no trust, the ID token is for
+                another audience or has ended, the node does not exchange it, or a limit on logins
+                is reached.
         """
-        body = await self._body(request)
-        role = _text(body, "role")
-        token = _text(body, "jwt", most_chars=MAX_ID_TOKEN_BYTES).strip()
+        body = await self._read_body(request)
+        role = _require_text(body, "role")
+        token = _require_text(body, "jwt", most_chars=MAX_ID_TOKEN_BYTES).strip()
+        # A role without an option --role is itself the id of a trust.
         trust = self._roles.get(role, role)
         if _TRUST.fullmatch(trust) is None:
             raise DoorRefusal(
@@ -98,61 +95,76 @@ class Logins:
                 " printed, or start the door with --role NAME=ID",
             )
         await self._require_for_node(token)
+        return await self._log_in(
+            path=request.path,
+            role=role,
+            credential=_credential_digest("ID token", trust, token),
+            begin=partial(self._client.exchange_id_token, token, trust=trust),
+        )
 
-        async def begin() -> _Begun:
-            session = await self._client.exchange_id_token(token, trust=trust)
-            return _Begun(session, role)
-
-        return await self._answer(request.path, _digest("ID token", trust, token), begin)
-
-    async def _body(self, request: ApiRequest) -> JsonObject:
+    async def _read_body(self, request: ApiRequest) -> JsonObject:
         request.require_parameters(())
         return await request.body(most_bytes=MAX_LOGIN_BYTES)
 
-    async def _answer(
-        self, path: str, digest: bytes, begin: Callable[[], Awaitable[_Begun]]
+    async def _log_in(
+        self, *, path: str, role: str, credential: bytes, begin: Callable[[], Awaitable[Session]]
     ) -> web.Response:
-        """Answer with the live grant of a credential, or with a new one (DR11)."""
-        grant = self._grants.of_credential(digest)
+        """Answer with the live grant of a credential, or with a new one (DR11).
+
+        Args:
+            path: the path of the login.
+            role: the caller's name for the grant.
+            credential: the digest of what the caller logs in with.
+            begin: asks the node for the session of a new grant.
+        """
+        grant = self._grants.of_credential(credential)
         if grant is None:
-            running = self._running.get(digest)
-            if running is None:
+            login = self._running_logins.get(credential)
+            if login is None:
                 # An ID token serves once, so two logins at the same time share one exchange.
-                running = asyncio.create_task(self._begun(path, digest, begin))
-                self._running[digest] = running
-                running.add_done_callback(lambda _: self._running.pop(digest, None))
-            grant = await asyncio.shield(running)
+                login = asyncio.create_task(
+                    self._add_grant(path=path, role=role, credential=credential, begin=begin)
+                )
+                self._running_logins[credential] = login
+                login.add_done_callback(lambda _: self._running_logins.pop(credential, None))
+            # A caller who leaves must not cancel the login of the other.
+            grant = await asyncio.shield(login)
         return ApiAnswer(auth=grant.auth(self._clock.now())).response()
 
-    async def _begun(
-        self, path: str, digest: bytes, begin: Callable[[], Awaitable[_Begun]]
+    async def _add_grant(
+        self, *, path: str, role: str, credential: bytes, begin: Callable[[], Awaitable[Session]]
     ) -> DoorGrant:
+        """Begin a session, and add a grant for it; the arguments are those of `_log_in`."""
         with self._grants.room():
             self._allowance.take()
             try:
-                session, role = await begin()
+                session = await begin()
                 client = self._client.acting(session)
             except SealspaceError as error:
-                raise _refused_login(error) from error
+                raise _login_refusal(error) from error
             return self._grants.add(
-                client, path=path, role=role, ends_at=session.expires_at, credential=digest
+                client, path=path, role=role, ends_at=session.expires_at, credential=credential
             )
 
-    async def _require_accepted(self, session: Session) -> None:
-        """Refuse a machine token that the node does not accept now.
+    async def _accepted_session(self, session: Session) -> Session:
+        """Return the session of a machine token after the node has accepted it.
 
         Without this request, a revoked token would log in, and only its first read would fail.
         """
         token = token_of(session)
         assert token is not None  # `_machine_session` has checked it
         secrets = self._client.acting(session).secrets()
-        first = token.secrets[0]
+        first_secret = token.secrets[0]
         with suppress(NotFound):  # the token is valid, even if the secret was deleted
-            await secrets.envelope(first.name, scope=first.scope)
+            await secrets.envelope(first_secret.name, scope=first_secret.scope)
+        return session
 
     async def _require_for_node(self, token: str) -> None:
-        """Refuse an ID token for another audience, before it is used up (DR11)."""
-        claims = _claims_of(token)
+        """Refuse an ID token for another audience, or one that has ended (DR11).
+
+        The exchange at the node uses the token up, so this comes before it.
+        """
+        claims = _unverified_claims(token)
         node_id = (await self._client.info()).node_id
         audience = claims.get("aud")
         if audience not in (node_id, [node_id]):
@@ -171,7 +183,11 @@ class Logins:
 
 
 def _machine_session(line: str, name: str) -> Session:
-    """Return the session of a machine token, checked without a request to the node."""
+    """Return the session of a machine token, checked without a request to the node.
+
+    Raises:
+        InvalidSession: the line is not a machine token, or one of another name.
+    """
     session = read_token(line)
     token = token_of(session)
     if token is None:
@@ -187,23 +203,27 @@ def _machine_session(line: str, name: str) -> Session:
     return session
 
 
-def _digest(*parts: str) -> bytes:
+def _credential_digest(*parts: str) -> bytes:
+    """Return the digest by which a later login with the same credential finds its grant."""
     return hashlib.sha256("\n".join(parts).encode()).digest()
 
 
-def _refused_login(error: SealspaceError) -> DoorRefusal:
+def _login_refusal(error: SealspaceError) -> DoorRefusal:
+    """Return the answer for an error of a login."""
     refusal = refusal_of(error)
     # A line or a token that is not valid, or that another node made, is a wrong credential, not a
     # wrong request.
-    if refusal.status in (400, 404, 409) or isinstance(error, NodeMismatch):
+    is_wrong_credential = refusal.status in (400, 404, 409) or isinstance(error, NodeMismatch)
+    if is_wrong_credential:
         return DoorRefusal(403, f"permission denied: {error.message}; next: {error.step}")
     return refusal
 
 
-def _claims_of(token: str) -> Mapping[str, Any]:
-    """Return the claims of an ID token, not verified; the node verifies them."""
-    _, _, rest = token.partition(".")
-    payload = decode_url(rest.partition(".")[0])
+def _unverified_claims(token: str) -> Mapping[str, Any]:
+    """Return the claims of an ID token, which the node verifies."""
+    _, _, after_header = token.partition(".")
+    payload_text, _, _ = after_header.partition(".")
+    payload = decode_url(payload_text)
     try:
         return parse_json(payload or b"", max_bytes=MAX_ID_TOKEN_BYTES)
     except InvalidJson:
@@ -212,7 +232,8 @@ def _claims_of(token: str) -> Mapping[str, Any]:
         ) from None
 
 
-def _text(body: JsonObject, name: str, *, most_chars: int = _MAX_TEXT_CHARS) -> str:
+def _require_text(body: JsonObject, name: str, *, most_chars: int = _MAX_TEXT_CHARS) -> str:
+    """Return a text of 1 to `most_chars` characters from a body."""
     text = body.get(name)
     if not isinstance(text, str) or not 0 < len(text) <= most_chars:
         raise DoorRefusal(

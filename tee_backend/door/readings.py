@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from capabilities.capability_errors import InvalidIdentifier
@@ -33,7 +34,7 @@ from .kinds import BACKEND, RECEIVER
 from .limits import NODE_S, STALE_AFTER_S
 from .mounts import Mount
 
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 _UNKNOWN_TIME = iso_time(0)
 
 
@@ -73,17 +74,24 @@ class Readings:
         self._grants = grants
         self._cache = cache
         self._clock = clock
-        self._running: dict[tuple[str, int, object], asyncio.Task[tuple[Any, float]]] = {}
+        self._running_requests: dict[tuple[str, int, object], asyncio.Task[tuple[Any, float]]] = {}
 
     async def read(
         self, grant: DoorGrant, mount: Mount, secret: SecretName, version: int | None
     ) -> Reading:
-        """Read a secret, or one version of it.
+        """Read a secret, or one version of it, from the cache or the node.
 
+        Args:
+            grant: the caller's grant.
+            mount: the mount at which it is read.
+            secret: its name and scope.
+            version: number of the version; None: the current value.
         Raises:
-            DoorRefusal: it cannot be read.
+            DoorRefusal: the grant may not read the secret or the version, there is no such secret,
+                a limit of the grant is reached, or the node does not answer.
         """
         if version is not None and not grant.kind_at(mount).has_versions:
+            # Such a grant reads the current value only, whose number the caller may name.
             newest = await self.read(grant, mount, secret, None)
             if newest.version != version:
                 raise DoorRefusal(
@@ -92,23 +100,27 @@ class Readings:
                     " next: leave out the version",
                 )
             return newest
-
-        async def fetch() -> Reading:
-            read = await grant.read(mount, secret, version)
-            number = version
-            if number is None:
-                number = await self._number_of(grant, mount, secret, read)
-            return Reading(secret=read, version=number)
-
-        key = (mount.name, secret.label, version)
-        reading, age_s = await self._answered(grant, mount, key, fetch, size_bytes=_size_bytes)
+        reading, age_s = await self._read_through_cache(
+            grant,
+            mount,
+            key=(mount.name, secret.label, version),
+            fetch=partial(self._fetch_reading, grant, mount, secret, version),
+            size_bytes=_size_bytes,
+        )
         return reading if age_s is None else replace(reading, age_s=age_s)
 
     async def names(self, grant: DoorGrant, mount: Mount, folder: str) -> tuple[str, ...]:
         """List the names in a folder of a mount; those of scopes end with a slash.
 
+        Args:
+            grant: the caller's grant.
+            mount: the mount.
+            folder: name of a scope; "": the mount itself.
+        Returns:
+            The names in the node's order. An empty tuple if there are none.
         Raises:
-            DoorRefusal: they cannot be listed.
+            DoorRefusal: the folder is not that of a scope, the grant may not list it, a limit of
+                the grant is reached, or the node does not answer.
         """
         try:
             scope = mount.scope_at(folder)
@@ -116,18 +128,15 @@ class Readings:
             raise refusal_of(error) from None
         shows_scopes = mount.scope is None and not folder
         if not grant.kind_at(mount).lists_all:
-            named = await self._named_secrets(grant, mount)
-            return _names_of(named, scope, shows_scopes=shows_scopes)
-
-        async def fetch() -> tuple[str, ...]:
-            secrets = await grant.secrets_at(mount)
-            names = [*await secrets.list(scope=scope)]
-            if shows_scopes:
-                names += [f"{one}/" for one in await secrets.scopes()]
-            return tuple(names)
-
-        key = (mount.name, "names", folder)
-        names, _ = await self._answered(grant, mount, key, fetch, size_bytes=len)
+            named_secrets = await self._named_secrets(grant, mount)
+            return _list_names(named_secrets, scope, shows_scopes=shows_scopes)
+        names, _ = await self._read_through_cache(
+            grant,
+            mount,
+            key=(mount.name, "names", folder),
+            fetch=partial(_fetch_names, grant, mount, scope, shows_scopes=shows_scopes),
+            size_bytes=len,
+        )
         return names
 
     async def versions(
@@ -136,28 +145,29 @@ class Readings:
         """Return the versions of a secret that the node keeps, the newest first.
 
         Raises:
-            DoorRefusal: they cannot be listed.
+            DoorRefusal: there was never such a secret, a limit of the grant is reached, or the node
+                does not answer.
         """
+        return await self.call_node(grant, mount, partial(_fetch_versions, grant, mount, secret))
 
-        async def fetch() -> tuple[KeptVersion, ...]:
-            secrets = await grant.secrets_at(mount)
-            return await secrets.versions(secret.name, scope=secret.scope)
+    async def call_node(
+        self, grant: DoorGrant, mount: Mount, request: Callable[[], Awaitable[Value]]
+    ) -> Value:
+        """Send a request to the node, within the limits of a grant, and return its result.
 
-        return await self.asked(grant, mount, fetch)
-
-    async def asked(
-        self, grant: DoorGrant, mount: Mount, work: Callable[[], Awaitable[Found]]
-    ) -> Found:
-        """Do something that reaches the node, within the limits of a grant.
-
+        Args:
+            grant: the grant that the request uses. It is ended if the node says that it was revoked
+                or is over.
+            mount: the mount that the request is for.
+            request: sends the request; it may take `NODE_S` seconds.
         Raises:
-            DoorRefusal: it failed, or a limit is reached.
+            DoorRefusal: the request failed, took too long, or a limit of the grant is reached.
         """
         grant.requests.take()
         async with grant.turns.turn():
             try:
                 async with asyncio.timeout(NODE_S):
-                    return await work()
+                    return await request()
             except TimeoutError as error:
                 raise DoorRefusal(
                     NODE_AWAY,
@@ -170,13 +180,13 @@ class Readings:
                 ) from error
             except SealspaceError as error:
                 if _is_over(error):
-                    self._end(grant, mount)
+                    self._end_refused(grant, mount)
                 raise refusal_of(error) from error
 
-    def _end(self, grant: DoorGrant, mount: Mount) -> None:
-        """End a grant that the node refuses from now on."""
+    def _end_refused(self, grant: DoorGrant, mount: Mount) -> None:
+        """End what the node refuses from now on: the grant, or the share that a mount uses."""
         if grant.kind_at(mount) in (BACKEND, RECEIVER):
-            # What ended is the grant or the share of one owner, which a new one may follow.
+            # One owner's grant or share ended. The caller may have others, or may get a new one.
             grant.forget_received(mount)
         else:
             self._grants.end(grant)  # later requests with its token do not reach the node
@@ -184,75 +194,101 @@ class Readings:
     def forget(self, grant: DoorGrant) -> None:
         """Remove the values of a grant from the cache, after it wrote.
 
-        What a read that began before returns is not kept either.
+        Values of reads that are still running are not kept either, because `writes` has changed.
         """
         grant.writes += 1
         self._cache.drop_grant(grant.accessor)
 
-    async def _number_of(
-        self, grant: DoorGrant, mount: Mount, secret: SecretName, read: Secret
+    async def _fetch_reading(
+        self, grant: DoorGrant, mount: Mount, name: SecretName, version: int | None
+    ) -> Reading:
+        """Read a secret from the node, and the number of its version if it is not known."""
+        secret = await grant.read(mount, name, version)
+        if version is None:
+            version = await self._current_number(grant, mount, name, secret)
+        return Reading(secret=secret, version=version)
+
+    async def _current_number(
+        self, grant: DoorGrant, mount: Mount, name: SecretName, current: Secret
     ) -> int:
-        """Return the number of the current value (DR8)."""
+        """Return the number of the current value (DR8).
+
+        It is the version's number at the node. A grant that reads no versions gets the time of the
+        value in seconds instead: it changes with each value, and clients compare numbers to notice
+        a new value.
+        """
         if grant.kind_at(mount).has_versions:
-            secrets = await grant.secrets_at(mount)
             with suppress(NotFound):
-                for kept in await secrets.versions(secret.name, scope=secret.scope):
-                    if kept.etag == read.etag:
-                        return kept.version
-        # The seconds at which it was written: they change with each value, as a number of a
-        # version does, and clients compare them to notice a new value.
-        with suppress(InvalidIdentifier):
-            return max(1, int(parse_rfc3339(read.updated_at)))
-        return 1
+                for version in await _fetch_versions(grant, mount, name):
+                    if version.etag == current.etag:
+                        return version.version
+        try:
+            return max(1, int(parse_rfc3339(current.updated_at)))
+        except InvalidIdentifier:
+            return 1
 
     async def _named_secrets(self, grant: DoorGrant, mount: Mount) -> tuple[SecretName, ...]:
-        """Return the secrets that a grant names, without a request to the node.
+        """Return the secrets that a grant names one by one, without a request to the node.
 
-        A mount of another owner is refused to a machine token.
+        Raises:
+            DoorRefusal: the mount is of another owner than the machine token, or names no owner and
+                the grant is a backend's.
         """
         try:
             if grant.machine is not None:
-                await grant.secrets_at(mount)
+                await grant.secrets_at(mount)  # raises NotGranted for a mount of another owner
             return grant.named_secrets(mount)
         except SealspaceError as error:
             raise refusal_of(error) from error
 
-    async def _answered(
+    async def _read_through_cache(
         self,
         grant: DoorGrant,
         mount: Mount,
-        key: object,
-        fetch: Callable[[], Awaitable[Found]],
         *,
+        key: object,
+        fetch: Callable[[], Awaitable[Value]],
         size_bytes: Callable[[Any], int],
-    ) -> tuple[Found, float | None]:
-        """Return a value and, if it is stale, its age in seconds."""
-        kept = self._cache.fresh(grant.accessor, key)
-        if kept is not None:
-            return kept.value, None
-        writes = grant.writes
+    ) -> tuple[Value, float | None]:
+        """Return a value from the cache or the node, and its age in seconds if it is stale.
+
+        A stale value is the answer only while the node is away. The age of any other is None.
+
+        Args:
+            grant: the grant that reads.
+            mount: the mount that is read.
+            key: key of the value in the cache.
+            fetch: reads the value from the node.
+            size_bytes: returns what a value counts in the cache.
+        """
+        fresh = self._cache.fresh(grant.accessor, key)
+        if fresh is not None:
+            return fresh.value, None
+        writes_before = grant.writes
+        fetching = self._fetch_once(grant, mount, key=key, fetch=fetch)
         try:
-            fetching = self._fetched(grant, mount, key, fetch)
-            value, asked_at = await self._in_time(grant, key, fetching)
+            value, asked_at = await self._wait_for_node(grant, key, fetching)
         except DoorRefusal as refusal:
-            if refusal.status == NODE_AWAY and _is_away(refusal):
-                kept = self._cache.stale(grant.accessor, key)
-                if kept is not None:
-                    return kept.value, self._clock.now() - kept.asked_at
-            else:
-                # The node refuses now what it gave before.
+            if not _is_node_away(refusal):
+                # The node refuses now what it returned before.
                 self._cache.drop(grant.accessor, key)
-            raise
-        # Otherwise it ended meanwhile, or it wrote, and the value may be the one before (DR13).
-        if grant in self._grants and grant.writes == writes:
+                raise
+            stale = self._cache.stale(grant.accessor, key)
+            if stale is None:
+                raise
+            return stale.value, self._clock.now() - stale.asked_at
+        # A value that was read during a write may be the one before it (DR13), and a grant that
+        # ended meanwhile has no values.
+        has_written = grant.writes != writes_before
+        if grant in self._grants and not has_written:
             kept = Kept(value=value, asked_at=asked_at, size_bytes=size_bytes(value))
             self._cache.keep(grant.accessor, key, kept)
         return value, None
 
-    async def _in_time(
-        self, grant: DoorGrant, key: object, fetching: Coroutine[Any, Any, Found]
-    ) -> Found:
-        """Wait for the node, but not long if a stale value can be the answer."""
+    async def _wait_for_node(
+        self, grant: DoorGrant, key: object, fetching: Coroutine[Any, Any, Value]
+    ) -> Value:
+        """Wait for the node, but only `STALE_AFTER_S` if a stale value can be the answer."""
         if self._cache.stale(grant.accessor, key) is None:
             return await fetching
         try:
@@ -260,29 +296,62 @@ class Readings:
         except TimeoutError as error:
             raise DoorRefusal(NODE_AWAY, "no response from the node; next: try again") from error
 
-    async def _fetched(
-        self, grant: DoorGrant, mount: Mount, key: object, fetch: Callable[[], Awaitable[Found]]
-    ) -> tuple[Found, float]:
-        """Return a value of the node, and when the request for it began."""
-        # Without a cache, nobody gets an answer to a request that began before his own.
-        if self._cache.fresh_s <= 0:
-            return await self._timed(grant, mount, fetch)
-        # After a write, nobody joins a read that began before it (DR13).
-        place = (grant.accessor, grant.writes, key)
-        running = self._running.get(place)
-        if running is None:
-            running = asyncio.create_task(self._timed(grant, mount, fetch))
-            self._running[place] = running
-            running.add_done_callback(lambda _: self._running.pop(place, None))
-        found: tuple[Found, float] = await asyncio.shield(running)
-        return found
+    async def _fetch_once(
+        self,
+        grant: DoorGrant,
+        mount: Mount,
+        *,
+        key: object,
+        fetch: Callable[[], Awaitable[Value]],
+    ) -> tuple[Value, float]:
+        """Return a value of the node, and when the request for it began.
 
-    async def _timed(
-        self, grant: DoorGrant, mount: Mount, fetch: Callable[[], Awaitable[Found]]
-    ) -> tuple[Found, float]:
-        # A caller who joins later keeps the value no longer than the first one (DR15).
+        Callers who read the same value at the same time share one request.
+        """
+        # Without a cache, nobody gets an answer to a request that began before their own.
+        if self._cache.fresh_s <= 0:
+            return await self._fetch_timed(grant, mount, fetch)
+        # The count of writes is part of the key: after a write, nobody joins a read that began
+        # before it (DR13).
+        request_key = (grant.accessor, grant.writes, key)
+        request = self._running_requests.get(request_key)
+        if request is None:
+            request = asyncio.create_task(self._fetch_timed(grant, mount, fetch))
+            self._running_requests[request_key] = request
+            request.add_done_callback(lambda _: self._running_requests.pop(request_key, None))
+        # A caller who leaves must not cancel the request of the others.
+        value_and_time: tuple[Value, float] = await asyncio.shield(request)
+        return value_and_time
+
+    async def _fetch_timed(
+        self, grant: DoorGrant, mount: Mount, fetch: Callable[[], Awaitable[Value]]
+    ) -> tuple[Value, float]:
+        """Return a value of the node, and the time before its request in epoch seconds.
+
+        The age of the value counts from this time, also for callers who join later (DR15).
+        """
         asked_at = self._clock.now()
-        return await self.asked(grant, mount, fetch), asked_at
+        value = await self.call_node(grant, mount, fetch)
+        return value, asked_at
+
+
+async def _fetch_names(
+    grant: DoorGrant, mount: Mount, scope: str | None, *, shows_scopes: bool
+) -> tuple[str, ...]:
+    """List the names of secrets in a scope, and those of scopes, at the node."""
+    secrets = await grant.secrets_at(mount)
+    names = [*await secrets.list(scope=scope)]
+    if shows_scopes:
+        names += [f"{scope_name}/" for scope_name in await secrets.scopes()]
+    return tuple(names)
+
+
+async def _fetch_versions(
+    grant: DoorGrant, mount: Mount, name: SecretName
+) -> tuple[KeptVersion, ...]:
+    """Return the versions of a secret that the node keeps, the newest first."""
+    secrets = await grant.secrets_at(mount)
+    return await secrets.versions(name.name, scope=name.scope)
 
 
 def _is_over(error: SealspaceError) -> bool:
@@ -292,26 +361,32 @@ def _is_over(error: SealspaceError) -> bool:
     return isinstance(error, DelegationRevoked | SessionExpired)
 
 
-def _is_away(refusal: DoorRefusal) -> bool:
-    """Return whether the node did not answer, or answered that it cannot serve now."""
-    return isinstance(refusal.__cause__, TransportError | NodeFailure | TimeoutError)
+def _is_node_away(refusal: DoorRefusal) -> bool:
+    """Return whether the node did not answer, or answered that it cannot serve now.
+
+    The platform of a backend may fail with the same status. It is not the node, so it does not
+    count.
+    """
+    is_of_node = isinstance(refusal.__cause__, TransportError | NodeFailure | TimeoutError)
+    return refusal.status == NODE_AWAY and is_of_node
 
 
-def _names_of(
+def _list_names(
     secrets: Iterable[SecretName], scope: str | None, *, shows_scopes: bool
 ) -> tuple[str, ...]:
     """List the names of secrets in the way in which the node lists names."""
     names = []
     folders = set()
-    for one in secrets:
-        if one.scope == scope:
-            names.append(one.name)
-        elif shows_scopes and one.scope is not None:
-            folders.add(f"{one.scope}/")
+    for secret in secrets:
+        if secret.scope == scope:
+            names.append(secret.name)
+        elif shows_scopes and secret.scope is not None:
+            folders.add(f"{secret.scope}/")
     return (*sorted(names), *sorted(folders))
 
 
 def _size_bytes(reading: Reading) -> int:
+    """Return what a reading counts in the cache."""
     value = reading.secret.value
     # A text in memory has up to four bytes for each character.
     return len(value) if isinstance(value, bytes) else 4 * len(value)

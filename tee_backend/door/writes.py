@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -44,17 +45,24 @@ class Writes:
     async def put(
         self, grant: DoorGrant, mount: Mount, path: str, request: ApiRequest
     ) -> ApiAnswer:
-        """Store a secret, on the condition that `cas` states."""
+        """Store a secret, on the condition that `cas` states, and answer with its new version.
+
+        Raises:
+            DoorRefusal: the path, the body or the value has another form, the current version is
+                not that of `cas`, or the node refuses.
+        """
         secret = secret_at(mount, path)
         data = await request.raw_body(most_bytes=MAX_BODY_BYTES)
-        _require_object(data)
+        _parse_object(data)  # strictly; msgspec would accept a member that is there twice
         try:
             body = msgspec.json.decode(data, type=_WriteBody)
         except msgspec.MsgspecError:
             raise DoorRefusal(400, _NO_OBJECT) from None
-        value = _value_of(mount, bytes(body.data))
-        await self._store(grant, mount, secret, value, _cas_of(body.options))
-        newest = (await self._readings.versions(grant, mount, secret))[0]
+        value = _read_value(mount, bytes(body.data))
+        cas = _read_cas(body.options)
+        await self._write(grant, mount, partial(_store, grant, secret, value, cas=cas))
+        versions = await self._readings.versions(grant, mount, secret)
+        newest = versions[0]
         return ApiAnswer(data=version_metadata(newest.version, time_text(newest.stored_at)))
 
     async def put_plain(
@@ -63,101 +71,73 @@ class Writes:
         """Store a secret by version 1 of the API, without a condition."""
         secret = secret_at(mount, path)
         data = await request.raw_body(most_bytes=MAX_BODY_BYTES)
-        await self._store(grant, mount, secret, _value_of(mount, data), None)
+        value = _read_value(mount, data)
+        await self._write(grant, mount, partial(_store, grant, secret, value, cas=None))
         return ApiAnswer(status=204)
 
     async def delete(
         self, grant: DoorGrant, mount: Mount, path: str, request: ApiRequest
     ) -> ApiAnswer:
         """Delete the current version of a secret."""
-        await self._delete(grant, mount, secret_at(mount, path), purge=False)
+        secret = secret_at(mount, path)
+        await self._write(grant, mount, partial(_delete, grant, secret, purge=False))
         return ApiAnswer(status=204)
 
     async def purge(
         self, grant: DoorGrant, mount: Mount, path: str, request: ApiRequest
     ) -> ApiAnswer:
         """Delete a secret with all its versions."""
-        await self._delete(grant, mount, secret_at(mount, path), purge=True)
+        secret = secret_at(mount, path)
+        await self._write(grant, mount, partial(_delete, grant, secret, purge=True))
         return ApiAnswer(status=204)
 
     async def delete_versions(
         self, grant: DoorGrant, mount: Mount, path: str, request: ApiRequest
     ) -> ApiAnswer:
-        """Delete the current version, if it is the one that the body names."""
+        """Delete the current version, if it is the one that the body names.
+
+        Raises:
+            DoorRefusal: the body names another version or several, the value was replaced
+                meanwhile, or the node refuses.
+        """
         secret = secret_at(mount, path)
-        newest = await self._named_newest(grant, mount, secret, request)
-
-        async def delete() -> None:
-            # The value could be replaced after it was listed. Then nothing is deleted, so the
-            # copies end only after this.
-            if newest.is_current:
-                secrets = grant.client.secrets()
-                await secrets.delete(secret.name, scope=secret.scope, if_match=newest.etag)
-            await _end_copies(grant, secret)
-
-        await self._written(grant, mount, delete)
+        newest = await self._require_newest(grant, mount, secret, request)
+        await self._write(grant, mount, partial(_delete_version, grant, secret, newest))
         return ApiAnswer(status=204)
 
     async def undelete(
         self, grant: DoorGrant, mount: Mount, path: str, request: ApiRequest
     ) -> ApiAnswer:
-        """Store the newest version of a deleted secret again, if the body names it."""
+        """Store the newest version of a deleted secret again, if the body names it.
+
+        If the newest version was not deleted, nothing changes.
+
+        Raises:
+            DoorRefusal: the body names another version or several, or the node refuses.
+        """
         secret = secret_at(mount, path)
-        newest = await self._named_newest(grant, mount, secret, request)
-
-        async def restore() -> None:
-            await grant.client.secrets().restore(secret.name, scope=secret.scope)
-
+        newest = await self._require_newest(grant, mount, secret, request)
         if not newest.is_current:
-            await self._written(grant, mount, restore)
+            await self._write(grant, mount, partial(_restore, grant, secret))
         return ApiAnswer(status=204)
 
-    async def _store(
-        self, grant: DoorGrant, mount: Mount, secret: SecretName, value: str, cas: int | None
+    async def _write(
+        self, grant: DoorGrant, mount: Mount, request: Callable[[], Awaitable[None]]
     ) -> None:
-        client = grant.client
-        secrets = client.secrets()
+        """Send a request that writes, and forget what the grant has read.
 
-        async def store() -> None:
-            if cas is None:
-                # The same commit renews the copies for people with whom it is shared.
-                await client.sharing.put_many({secret.label: value})
-                return
-            etag = None
-            if cas > 0:
-                etag = await _etag_of(grant, secret, cas)
-            await secrets.put(
-                secret.name, value, scope=secret.scope, if_absent=cas == 0, if_match=etag
-            )
-            await client.sharing.put_many({secret.label: value}, own=False)
-
-        await self._written(grant, mount, store)
-
-    async def _written(
-        self, grant: DoorGrant, mount: Mount, work: Callable[[], Awaitable[None]]
-    ) -> None:
-        """Write something, and forget what the grant has read, whether it failed or not."""
+        A request that fails may have changed the value too, so the values are always forgotten.
+        """
         try:
-            await self._readings.asked(grant, mount, work)
+            await self._readings.call_node(grant, mount, request)
         except DoorRefusal as refusal:
             if isinstance(refusal.__cause__, PreconditionFailed):
-                raise _mismatch() from refusal
+                raise _version_mismatch() from refusal
             raise
         finally:
             self._readings.forget(grant)
 
-    async def _delete(
-        self, grant: DoorGrant, mount: Mount, secret: SecretName, *, purge: bool
-    ) -> None:
-        async def delete() -> None:
-            # The copies first (SH6): if the second step fails, the client can repeat the request.
-            await _end_copies(grant, secret)
-            with suppress(NotFound):  # a client that repeats a deletion gets the same answer
-                await grant.client.secrets().delete(secret.name, scope=secret.scope, purge=purge)
-
-        await self._written(grant, mount, delete)
-
-    async def _named_newest(
+    async def _require_newest(
         self, grant: DoorGrant, mount: Mount, secret: SecretName, request: ApiRequest
     ) -> KeptVersion:
         """Return the newest version, which has to be the only one that the body names."""
@@ -167,8 +147,10 @@ class Writes:
             raise DoorRefusal(
                 400, 'the body has to name one version; next: send {"versions": [NUMBER]}'
             )
-        newest = (await self._readings.versions(grant, mount, secret))[0]
-        if number_of(str(numbers[0])) != newest.version:
+        versions = await self._readings.versions(grant, mount, secret)
+        newest = versions[0]
+        named_number = number_of(str(numbers[0]))
+        if named_number != newest.version:
             raise DoorRefusal(
                 400,
                 f"only the newest version, {newest.version}, can be deleted and undeleted; next:"
@@ -177,23 +159,98 @@ class Writes:
         return newest
 
 
-def _require_object(data: bytes) -> JsonObject:
-    """Check a body as strictly as every other one, before its parts are taken as they are."""
+# --- requests to the node -------------------------------------------------------------------------
+
+
+async def _store(grant: DoorGrant, secret: SecretName, value: str, *, cas: int | None) -> None:
+    """Store a secret, and renew the copies for people with whom it is shared.
+
+    Args:
+        grant: the grant of the secret's owner.
+        secret: its name and scope.
+        value: its text.
+        cas: None: replace any value; 0: only if there is no value; another number: only if this is
+            the number of the current version.
+    """
+    client = grant.client
+    secrets = client.secrets()
+    if cas is None:
+        # One commit for the value and the copies.
+        await client.sharing.put_many({secret.label: value})
+        return
+    # That commit has no condition. So the value is stored first, and the copies after it.
+    if cas == 0:
+        await secrets.put(secret.name, value, scope=secret.scope, if_absent=True)
+    else:
+        etag = await _require_current_version(grant, secret, cas)
+        await secrets.put(secret.name, value, scope=secret.scope, if_match=etag)
+    await client.sharing.put_many({secret.label: value}, own=False)
+
+
+async def _require_current_version(grant: DoorGrant, secret: SecretName, number: int) -> str:
+    """Return the ETag of the current value, whose version has to have this number."""
+    try:
+        versions = await grant.client.secrets().versions(secret.name, scope=secret.scope)
+    except NotFound:  # there never was a value
+        raise _version_mismatch() from None
+    newest = versions[0]
+    if not newest.is_current or newest.version != number:
+        raise _version_mismatch()
+    return newest.etag
+
+
+async def _delete(grant: DoorGrant, secret: SecretName, *, purge: bool) -> None:
+    """Delete the copies of a secret and its current value; with `purge` all its versions."""
+    # The copies first (SH6): if the second step fails, the client can repeat the request.
+    await _end_copies(grant, secret)
+    with suppress(NotFound):  # a client that repeats a deletion gets the same answer
+        await grant.client.secrets().delete(secret.name, scope=secret.scope, purge=purge)
+
+
+async def _delete_version(grant: DoorGrant, secret: SecretName, version: KeptVersion) -> None:
+    """Delete a version that was the newest one, and the copies of the secret."""
+    # The value could have been replaced after it was listed. Then the first request is refused, and
+    # the copies have to stay.
+    if version.is_current:
+        secrets = grant.client.secrets()
+        await secrets.delete(secret.name, scope=secret.scope, if_match=version.etag)
+    await _end_copies(grant, secret)
+
+
+async def _restore(grant: DoorGrant, secret: SecretName) -> None:
+    await grant.client.secrets().restore(secret.name, scope=secret.scope)
+
+
+async def _end_copies(grant: DoorGrant, secret: SecretName) -> None:
+    """End sharing of a secret that is deleted, and delete its copies."""
+    with suppress(NotShared):
+        await grant.client.sharing.unshare([secret.label])
+
+
+# --- bodies ---------------------------------------------------------------------------------------
+
+
+def _parse_object(data: bytes) -> JsonObject:
+    """Parse a JSON object as strictly as every other body.
+
+    Raises:
+        DoorRefusal: it is not an object, or repeats a member.
+    """
     try:
         return parse_json(data, max_bytes=MAX_BODY_BYTES)
     except InvalidJson:
         raise DoorRefusal(400, _NO_OBJECT) from None
 
 
-def _value_of(mount: Mount, data: bytes) -> str:
+def _read_value(mount: Mount, data: bytes) -> str:
     """Return the text to store for an object in the form of a mount.
 
     Raises:
         DoorRefusal: it has another form. The text has no part of it.
     """
-    fields = _require_object(data)
+    fields = _parse_object(data)
     if mount.form == "json":
-        return data.decode()
+        return data.decode()  # the object as it was sent
     match fields:
         case {"value": str(text)} if len(fields) == 1:
             return text
@@ -204,30 +261,14 @@ def _value_of(mount: Mount, data: bytes) -> str:
     )
 
 
-def _cas_of(options: Mapping[str, Any] | None) -> int | None:
-    cas = (options or {}).get("cas")
-    return None if cas is None else number_of(str(cas))
+def _read_cas(options: Mapping[str, Any] | None) -> int | None:
+    """Return the option `cas` of a write; None if there is none."""
+    if options is None or options.get("cas") is None:
+        return None
+    return number_of(str(options["cas"]))
 
 
-async def _etag_of(grant: DoorGrant, secret: SecretName, cas: int) -> str:
-    """Return the ETag of the current value, whose number has to be the given one."""
-    try:
-        versions = await grant.client.secrets().versions(secret.name, scope=secret.scope)
-    except NotFound:  # there never was a value
-        raise _mismatch() from None
-    newest = versions[0]
-    if not newest.is_current or newest.version != cas:
-        raise _mismatch()
-    return newest.etag
-
-
-async def _end_copies(grant: DoorGrant, secret: SecretName) -> None:
-    """End sharing of a secret that is deleted, and delete its copies."""
-    with suppress(NotShared):
-        await grant.client.sharing.unshare([secret.label])
-
-
-def _mismatch() -> DoorRefusal:
+def _version_mismatch() -> DoorRefusal:
     return DoorRefusal(
         400,
         "check-and-set parameter did not match the current version; next: read the secret, and"

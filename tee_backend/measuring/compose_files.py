@@ -266,19 +266,23 @@ def _read_members(node: yaml.Node | None, place: str, *, file: str) -> dict[str,
         else:
             members[key.value] = value
     for merged_node in merged_nodes:
-        # A chain of merges could grow without bound, so one level is accepted.
-        if _has_merge(merged_node):
-            raise _malformed(file, f"{shown_place} merges a mapping that merges another")
-        for name, value in _read_members(merged_node, place, file=file).items():
+        for name, value in _read_merged_members(merged_node, place, file=file).items():
             members.setdefault(name, value)
     return members
 
 
-def _has_merge(node: yaml.Node) -> bool:
-    """Return whether a node is a mapping that merges another one."""
-    if not isinstance(node, yaml.MappingNode):
-        return False
-    return any(key.tag == _MERGE_TAG for key, _ in node.value)
+def _read_merged_members(node: yaml.Node, place: str, *, file: str) -> dict[str, yaml.Node]:
+    """Return the members of a mapping that the mapping at `place` merges.
+
+    It may not merge further ones: a chain of merges could grow without bound.
+    """
+    if isinstance(node, yaml.MappingNode):
+        for key, _ in node.value:
+            if key.tag == _MERGE_TAG:
+                raise _malformed(
+                    file, f"{printable(place, most=80)} merges a mapping that merges another"
+                )
+    return _read_members(node, place, file=file)
 
 
 def _require_pinned_images(services: _Services, *, file: str) -> tuple[Image, ...]:
