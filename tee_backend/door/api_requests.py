@@ -1,8 +1,7 @@
 """Reading of requests to a door (DR2, DR3).
 
-Everything is checked before a body is read. The path of a request is taken as it was sent, and
-every spelling but one of it is refused: nothing decodes it, so that no two parts of the door can
-take it for two different paths.
+Everything is checked before a body is read. Nothing decodes the path of a request, and each path
+has only one accepted spelling, so two parts of the door cannot take it for two different paths.
 """
 
 import asyncio
@@ -32,9 +31,15 @@ _METHODS: Mapping[str, Operation] = {
 }
 _PREFIX = "/v1/"
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*", re.ASCII)
-_PARAMETER = re.compile(r"([a-z_]{1,32})=([A-Za-z0-9]{0,32})", re.ASCII)
+_PARAMETER = re.compile(r"(?P<name>[a-z_]{1,32})=(?P<value>[A-Za-z0-9]{0,32})", re.ASCII)
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,256}", re.ASCII)
-_ONCE = ("X-Vault-Token", "Authorization", "X-Vault-Namespace", "X-Vault-Wrap-TTL", "Content-Type")
+_SINGLE_HEADERS = (
+    "X-Vault-Token",
+    "Authorization",
+    "X-Vault-Namespace",
+    "X-Vault-Wrap-TTL",
+    "Content-Type",
+)
 _PIECE_BYTES = 65_536
 
 
@@ -60,7 +65,8 @@ class ApiRequest:
         """Refuse parameters that a path does not have.
 
         Raises:
-            DoorRefusal: there is another one. Its value is not in the text: it may be a token.
+            DoorRefusal: a parameter is not in `allowed`. The text does not have its value, which
+                may be a token.
         """
         for name in self.parameters:
             if name not in allowed:
@@ -71,10 +77,11 @@ class ApiRequest:
                 )
 
     async def body(self, *, most_bytes: int) -> JsonObject:
-        """Read the body, a JSON object; an empty one is an empty object.
+        """Read the body, a JSON object; an empty body is an empty object.
 
         Raises:
-            DoorRefusal: it is too long, too slow, or no JSON object. The text has no part of it.
+            DoorRefusal: the body is too long, too slow, or not a JSON object. The text has no part
+                of the body.
         """
         data = await self.raw_body(most_bytes=most_bytes)
         if not data.strip():
@@ -90,9 +97,9 @@ class ApiRequest:
         """Read the body as it was sent.
 
         Raises:
-            DoorRefusal: it is too long or too slow.
+            DoorRefusal: the body is too long, too slow or compressed.
         """
-        return await _read(self.source, most_bytes)
+        return await _read_body(self.source, most_bytes)
 
 
 def read_request(request: web.Request, *, list_method: str) -> ApiRequest:
@@ -104,29 +111,19 @@ def read_request(request: web.Request, *, list_method: str) -> ApiRequest:
     Raises:
         DoorRefusal: the path, the query or a header is not valid, or is not supported.
     """
-    _require_own_client(request)
-    for name in _ONCE:
-        if len(request.headers.getall(name, ())) > 1:
-            raise DoorRefusal(400, f"the header {name} is there twice; next: send it once")
-    # What is ignored would have a meaning that the client relies on (DR3).
-    if request.headers.get("X-Vault-Namespace", ""):
+    _refuse_web_page(request)
+    _require_supported_headers(request)
+    target, question_mark, query = request.raw_path.partition("?")
+    if len(request.raw_path) > MAX_TARGET_CHARS:
         raise DoorRefusal(
-            400,
-            "this door has no namespaces; next: leave out the header X-Vault-Namespace, for example"
-            " with: unset VAULT_NAMESPACE BAO_NAMESPACE",
+            414, f"the path has more than {MAX_TARGET_CHARS} characters; next: use a shorter one"
         )
-    if request.headers.get("X-Vault-Wrap-TTL", ""):
-        raise DoorRefusal(
-            400,
-            "this door wraps no answers; next: leave out the header X-Vault-Wrap-TTL, for example"
-            " the option -wrap-ttl",
-        )
-    target, has_query, query = request.raw_path.partition("?")
-    path = _path_of(request.raw_path, target)
-    parameters = _parameters_of(query) if has_query else {}
+    path = _parse_path(target)
+    parameters = _parse_query(query) if question_mark else {}
     operation = "list" if request.method == list_method else _METHODS.get(request.method)
     if operation is None:
         raise DoorRefusal(405, f"the method {request.method} is not supported; next: use another")
+    # A client that cannot send the method LIST sends GET with this parameter.
     if operation == "read" and parameters.get("list") == "true":
         operation = "list"
     # Only listings have a slash at the end.
@@ -136,7 +133,7 @@ def read_request(request: web.Request, *, list_method: str) -> ApiRequest:
         operation=operation,
         path=path.removesuffix("/"),
         parameters=parameters,
-        token=_token_of(request),
+        token=_read_token(request),
         source=request,
     )
 
@@ -149,8 +146,8 @@ def token_digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def _require_own_client(request: web.Request) -> None:
-    """Refuse requests of web pages (DR3)."""
+def _refuse_web_page(request: web.Request) -> None:
+    """Refuse a request that a web page made (DR3)."""
     # A page of any site can make a browser on this machine send requests to its loopback address.
     # Browsers add these headers themselves; no client of this API does.
     if "Origin" in request.headers or "Sec-Fetch-Site" in request.headers:
@@ -159,57 +156,95 @@ def _require_own_client(request: web.Request) -> None:
         )
 
 
-def _path_of(raw: str, target: str) -> str:
-    if len(raw) > MAX_TARGET_CHARS:
+def _require_supported_headers(request: web.Request) -> None:
+    """Refuse headers that are there twice, or that ask for what a door does not have (DR3).
+
+    A client relies on the meaning of these headers, so none of them is ignored.
+    """
+    for name in _SINGLE_HEADERS:
+        if len(request.headers.getall(name, ())) > 1:
+            raise DoorRefusal(400, f"the header {name} is there twice; next: send it once")
+    if request.headers.get("X-Vault-Namespace", ""):
         raise DoorRefusal(
-            414, f"the path has more than {MAX_TARGET_CHARS} characters; next: use a shorter one"
+            400,
+            "this door has no namespaces; next: leave out the header X-Vault-Namespace, for example"
+            " with: unset VAULT_NAMESPACE BAO_NAMESPACE",
         )
+    if request.headers.get("X-Vault-Wrap-TTL", ""):
+        raise DoorRefusal(
+            400,
+            "this door wraps no answers; next: leave out the header X-Vault-Wrap-TTL, for example"
+            " the option -wrap-ttl",
+        )
+
+
+def _parse_path(target: str) -> str:
+    """Return the path below `/v1/`, as it was sent.
+
+    Raises:
+        DoorRefusal: it is elsewhere, has a character or a segment that no path has, or has a
+            segment of dots.
+    """
     path = target.removeprefix(_PREFIX)
     if path == target:
         raise unserved("a door answers only below /v1/", "set VAULT_ADDR without a path")
-    inner = path.removesuffix("/")
-    if _PATH.fullmatch(inner) is None:
+    path_without_slash = path.removesuffix("/")
+    if _PATH.fullmatch(path_without_slash) is None:
         raise DoorRefusal(
             400,
             "the path has an empty segment or a character that no path of a door has, such as %;"
             " next: use letters, digits, dots, dashes, underscores and single slashes",
         )
-    # Both would lead out of the mount for whoever resolves them (DR5).
-    if not {".", ".."}.isdisjoint(inner.split("/")):
+    # A part of the door that resolved such a segment would leave the mount (DR5).
+    segments = path_without_slash.split("/")
+    if "." in segments or ".." in segments:
         raise DoorRefusal(
             400, "the path leads out of its mount by a segment of dots; next: leave them out"
         )
     return path
 
 
-def _parameters_of(query: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _parse_query(query: str) -> dict[str, str]:
+    """Return the parameters of a query, by their names.
+
+    Raises:
+        DoorRefusal: a parameter has another form, or is there twice.
+    """
+    parameters: dict[str, str] = {}
     for text in query.split("&"):
         match = _PARAMETER.fullmatch(text)
-        if match is None or match[1] in found:
+        if match is None or match["name"] in parameters:
             raise DoorRefusal(
                 400, "the query is not valid; next: send each parameter once, as name=value"
             )
-        found[match[1]] = match[2]
-    return found
+        parameters[match["name"]] = match["value"]
+    return parameters
 
 
-def _token_of(request: web.Request) -> str | None:
-    tokens = []
+def _read_token(request: web.Request) -> str | None:
+    """Return the door token of a request; None if it has none.
+
+    A token of another form becomes "", which no grant has, so the request is refused like one with
+    an unknown token.
+
+    Raises:
+        DoorRefusal: the two headers have different tokens.
+    """
+    tokens = set()
     if "X-Vault-Token" in request.headers:
-        tokens.append(request.headers["X-Vault-Token"])
-    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+        tokens.add(request.headers["X-Vault-Token"])
+    scheme, _, bearer_token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        tokens.append(bearer)
+        tokens.add(bearer_token)
     if not tokens:
         return None
-    if len(set(tokens)) > 1:
+    if len(tokens) > 1:
         raise DoorRefusal(400, "two headers have different tokens; next: send one of them")
-    (token,) = set(tokens)
+    (token,) = tokens
     return token if _TOKEN.fullmatch(token) else ""
 
 
-async def _read(request: web.Request, most_bytes: int) -> bytes:
+async def _read_body(request: web.Request, most_bytes: int) -> bytes:
     """Read a body of a bounded size within a bounded time."""
     too_long = DoorRefusal(413, f"the body has more than {most_bytes} bytes; next: send less")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":

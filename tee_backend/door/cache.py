@@ -52,12 +52,12 @@ class Cache:
         return max(self.fresh_s, self.stale_s)
 
     def fresh(self, grant_id: str, key: object) -> Kept | None:
-        """Return a value that may be an answer without a request to the node."""
-        return self._younger(grant_id, key, self.fresh_s)
+        """Return a value that may be an answer without a request to the node; None without one."""
+        return self._younger_than(self.fresh_s, grant_id, key)
 
     def stale(self, grant_id: str, key: object) -> Kept | None:
-        """Return a value that may be an answer while the node is away."""
-        return self._younger(grant_id, key, self.stale_s)
+        """Return a value that may be an answer while the node is away; None without one."""
+        return self._younger_than(self.stale_s, grant_id, key)
 
     def keep(self, grant_id: str, key: object, kept: Kept) -> None:
         """Store a value, and remove the values that were used the longest time ago."""
@@ -67,8 +67,8 @@ class Cache:
         self._kept[grant_id, key] = kept
         self._size_bytes += kept.size_bytes + _ENTRY_BYTES
         while self._size_bytes > MAX_CACHE_BYTES or len(self._kept) > MAX_ENTRIES:
-            (owner, oldest), _ = next(iter(self._kept.items()))
-            self.drop(owner, oldest)
+            oldest_grant_id, oldest_key = next(iter(self._kept))
+            self.drop(oldest_grant_id, oldest_key)
 
     def drop(self, grant_id: str, key: object) -> None:
         """Remove a value."""
@@ -78,18 +78,25 @@ class Cache:
 
     def drop_grant(self, grant_id: str) -> None:
         """Remove all values of a grant."""
-        for owner, key in [*self._kept]:
-            if owner == grant_id:
-                self.drop(owner, key)
+        for kept_grant_id, key in [*self._kept]:
+            if kept_grant_id == grant_id:
+                self.drop(kept_grant_id, key)
 
-    def _younger(self, grant_id: str, key: object, most_s: float) -> Kept | None:
+    def _younger_than(self, limit_s: float, grant_id: str, key: object) -> Kept | None:
+        """Return a value whose age is below a limit, and count it as used.
+
+        A value that is too old for any answer is removed.
+        """
         kept = self._kept.get((grant_id, key))
-        if kept is None or most_s <= 0:
+        if kept is None or limit_s <= 0:
             return None
-        # After the clock was set back, the age is unknown, so the node is asked.
-        if not kept.asked_at <= self._clock.now() < kept.asked_at + most_s:
-            if self._clock.now() >= kept.asked_at + self.longest_s:
-                self.drop(grant_id, key)
+        age_s = self._clock.now() - kept.asked_at
+        if age_s >= self.longest_s:
+            self.drop(grant_id, key)
+            return None
+        # A clock that was set back gives a negative age. The real one is unknown, so the node is
+        # asked.
+        if not 0 <= age_s < limit_s:
             return None
         self._kept.move_to_end((grant_id, key))
         return kept

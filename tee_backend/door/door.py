@@ -97,7 +97,8 @@ class Door:
         readings = Readings(self._grants, cache, clock)
         self._values = KeyValues(readings, is_writable=is_writable)
         logins = Logins(client, self._grants, roles=roles, clock=clock)
-        self._open: dict[tuple[str, str], OpenHandler] = {
+        # Path and operation -> handler. These need no token.
+        self._open_handlers: dict[tuple[str, str], OpenHandler] = {
             ("sys/health", "read"): self._health,
             ("sys/init", "read"): self._init,
             ("sys/leader", "read"): self._leader,
@@ -106,7 +107,8 @@ class Door:
             (JWT, "write"): logins.identity,
             (KUBERNETES, "write"): logins.identity,
         }
-        self._known: dict[tuple[str, str], Handler] = {
+        # Path and operation -> handler. These need the token of a grant.
+        self._token_handlers: dict[tuple[str, str], Handler] = {
             ("auth/token/lookup-self", "read"): self._lookup,
             ("auth/token/renew-self", "write"): self._renew,
             ("auth/token/revoke-self", "write"): self._revoke,
@@ -117,15 +119,17 @@ class Door:
     def application(
         self, *, list_method: str, surface: BackendSurface | None = None
     ) -> web.Application:
-        """Return the application, for a listener that passes on LIST as `list_method`.
+        """Return the application, which answers every path.
 
-        With a surface, it also publishes the evidence of the door's backend.
+        Args:
+            list_method: the method by which the listener passes on the method LIST.
+            surface: publishes the evidence of the door's backend; None: nothing is published.
         """
 
         async def handle(source: web.Request) -> web.Response:
             try:
                 request = read_request(source, list_method=list_method)
-                return await self._response(request)
+                return await self._route(request)
             except DoorRefusal as refusal:
                 return refusal_response(refusal)
             except SealspaceError as error:
@@ -140,6 +144,7 @@ class Door:
 
     def add_own_grant(self) -> str:
         """Return a token that stands for the session of the door's client, or for its backend."""
+        # A backend has grants of several owners, each with an end of its own.
         ends_at = None
         if self._backend is None:
             ends_at = self._client.session.expires_at
@@ -148,35 +153,49 @@ class Door:
         )
         return grant.token
 
-    async def _response(self, request: ApiRequest) -> web.Response:
-        """Answer a request.
+    async def _route(self, request: ApiRequest) -> web.Response:
+        """Call the handler of a request's path and operation.
 
         Raises:
-            DoorRefusal, SealspaceError: the request is refused.
+            DoorRefusal: there is no such path or operation, the token is not valid, or the handler
+                refuses the request.
+            SealspaceError: the handler refuses the request.
         """
-        open_handler = self._open.get((request.path, request.operation))
+        open_handler = self._open_handlers.get((request.path, request.operation))
         if open_handler is not None:
             return await open_handler(request)
         # Everything else needs a token, also to learn which mounts exist (DR6).
         grant = self._grants.find(request.token)
-        known = {path for path, _ in (*self._open, *self._known)}
-        mount = self._mounts.get(request.path.partition("/")[0])
-        is_ui_mount = request.path.startswith(f"{_UI_MOUNTS}/")
-        if mount is None and request.path not in known and not is_ui_mount:
-            raise _unserved(request.path)
+        mount = self._mount_at(request.path)
         if mount is not None:
-            return (await self._values.answer(grant, mount, request)).response()
+            answer = await self._values.answer(grant, mount, request)
+            return answer.response()
+        is_ui_mount = request.path.startswith(f"{_UI_MOUNTS}/")
         if is_ui_mount and request.operation == "read":
             request.require_parameters(())
-            return self._one_mount(request.path.removeprefix(f"{_UI_MOUNTS}/")).response()
-        handler = self._known.get((request.path, request.operation))
-        if handler is None:
+            answer = self._describe_one_mount(request.path.removeprefix(f"{_UI_MOUNTS}/"))
+            return answer.response()
+        handler = self._token_handlers.get((request.path, request.operation))
+        if handler is not None:
+            request.require_parameters(())
+            answer = await handler(grant, request)
+            return answer.response()
+        if is_ui_mount or self._has_path(request.path):
             raise DoorRefusal(
                 405,
                 f"unsupported operation: {request.operation} of {request.path}; next: {_LISTED}",
             )
-        request.require_parameters(())
-        return (await handler(grant, request)).response()
+        raise _unserved_path(request.path)
+
+    def _mount_at(self, path: str) -> Mount | None:
+        """Return the mount that the first segment of a path names."""
+        first_segment, _, _ = path.partition("/")
+        return self._mounts.get(first_segment)
+
+    def _has_path(self, path: str) -> bool:
+        """Return whether a path outside the mounts has a handler for any operation."""
+        handled = (*self._open_handlers, *self._token_handlers)
+        return any(path == handled_path for handled_path, _ in handled)
 
     # --- the state of the door --------------------------------------------------------------------
 
@@ -229,7 +248,7 @@ class Door:
     # --- the caller's token -----------------------------------------------------------------------
 
     async def _lookup(self, grant: DoorGrant, request: ApiRequest) -> ApiAnswer:
-        return ApiAnswer(data=grant.described(self._clock.now()))
+        return ApiAnswer(data=grant.lookup_data(self._clock.now()))
 
     async def _renew(self, grant: DoorGrant, request: ApiRequest) -> ApiAnswer:
         await request.body(most_bytes=MAX_BODY_BYTES)
@@ -252,49 +271,59 @@ class Door:
             raise DoorRefusal(
                 400, f"the body has no paths; next: send 1 to {_MOST_PATHS} paths as a list"
             )
-        found: dict[str, Any] = {}
+        words_by_path: dict[str, Any] = {}
         for path in paths:
             if not isinstance(path, str):
                 raise DoorRefusal(400, "a path is not a text; next: send texts")
-            found[path] = self._words_for(grant, path)
-        if len(found) == 1:
-            found["capabilities"] = next(iter(found.values()))
-        return ApiAnswer(data=found, top=found)
+            words_by_path[path] = self._ability_words(grant, path)
+        # Clients that ask for one path read it from `capabilities`.
+        if len(words_by_path) == 1:
+            (only_words,) = words_by_path.values()
+            words_by_path["capabilities"] = only_words
+        return ApiAnswer(data=words_by_path, top=words_by_path)
 
-    def _words_for(self, grant: DoorGrant, path: str) -> list[str]:
-        mount = self._mounts.get(path.partition("/")[0])
+    def _ability_words(self, grant: DoorGrant, path: str) -> list[str]:
+        """Return what a grant may do at a path, in the API's words; `deny` for nothing."""
+        mount = self._mount_at(path)
         if mount is not None:
             return self._values.abilities(grant, mount, path)
-        words = {"read": "read", "write": "update"}
-        found = [words[operation] for known, operation in self._known if known == path]
-        return found or ["deny"]
+        word_of = {"read": "read", "write": "update"}
+        words = []
+        for handled_path, operation in self._token_handlers:
+            if handled_path == path:
+                words.append(word_of[operation])
+        return words or ["deny"]
 
     # --- the mounts -------------------------------------------------------------------------------
 
     async def _all_mounts(self, grant: DoorGrant, request: ApiRequest) -> ApiAnswer:
-        secret = {f"{one.name}/": _described(one) for one in self._mounts.values()}
-        return ApiAnswer(data={"auth": {}, "secret": secret})
+        descriptions = {}
+        for mount in self._mounts.values():
+            descriptions[f"{mount.name}/"] = _mount_description(mount)
+        return ApiAnswer(data={"auth": {}, "secret": descriptions})
 
-    def _one_mount(self, path: str) -> ApiAnswer:
-        mount = self._mounts.get(path.partition("/")[0])
+    def _describe_one_mount(self, path: str) -> ApiAnswer:
+        """Answer with the description of the mount that contains a path."""
+        mount = self._mount_at(path)
         if mount is None:
             raise DoorRefusal(
                 403,
                 f"permission denied: the door has no mount for {path}; next: use one of"
                 f" {', '.join(self._mounts)}",
             )
-        return ApiAnswer(data={"path": f"{mount.name}/", **_described(mount)})
+        return ApiAnswer(data={"path": f"{mount.name}/", **_mount_description(mount)})
 
 
-def _unserved(path: str) -> DoorRefusal:
-    """Return the answer for a path that a door does not have."""
+def _unserved_path(path: str) -> DoorRefusal:
+    """Return the answer for a path that a door does not have, with the reason if it has one."""
     for prefix, reason in _REFUSED_BY_NAME.items():
         if path == prefix or path.startswith(f"{prefix}/"):
             return unserved(reason, _LISTED)
     return unserved(f"a door does not serve {path}", _LISTED)
 
 
-def _described(mount: Mount) -> Mapping[str, Any]:
+def _mount_description(mount: Mount) -> Mapping[str, Any]:
+    """Return what Vault says about a mount, as far as a door's mount has it."""
     return {
         "type": "kv",
         "description": f"secrets of sealspace, {mount.form}",

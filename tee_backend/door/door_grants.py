@@ -8,8 +8,9 @@ from typing import Any
 from capabilities.abilities import KV_GET, satisfies
 from capabilities.clock_and_entropy import Clock, Entropy
 from capabilities.principals import Principal, same_principal
-from capabilities.resources import SpaceResource
+from capabilities.resources import SpaceId, SpaceResource
 from capabilities.strict_base64 import encode_url
+from capabilities.tokens import Capability
 from sealspace.client import Client
 from sealspace.documents.secret_names import SECRETS_SPACE, SecretName, secret_at
 from sealspace.errors import NotGranted
@@ -63,7 +64,7 @@ class DoorGrant:
     turns: Turns
     backend: Backend | None = None
     writes: int = 0
-    _received: dict[str, Secrets] = field(default_factory=dict)
+    _received_shares: dict[str, Secrets] = field(default_factory=dict)
 
     def left_s(self, now: float) -> int:
         """Return the seconds until the grant ends, 0 for a grant without an end."""
@@ -86,7 +87,8 @@ class DoorGrant:
 
         Raises:
             NotGranted: the mount is of another owner, and a machine token reads only its owner's.
-            SealspaceError: as `Sharing.received`.
+            SealspaceError: the other owner shares nothing, or the node does not answer; see
+                `Sharing.received`.
         """
         if self._is_own(mount):
             return self.client.secrets()
@@ -96,53 +98,54 @@ class DoorGrant:
                 f" {self.machine.name} reads those of {self.machine.owner}",
                 hint="use a mount without an owner, or with this one",
             )
-        received = self._received.get(mount.name)
-        if received is None:
-            received = await self.client.sharing.received(str(mount.owner), team=mount.team)
-            self._received[mount.name] = received
-        return received
+        share = self._received_shares.get(mount.name)
+        if share is None:
+            share = await self.client.sharing.received(str(mount.owner), team=mount.team)
+            self._received_shares[mount.name] = share
+        return share
 
     async def read(self, mount: Mount, secret: SecretName, version: int | None) -> Secret:
         """Read a secret, or one version of it.
 
         Raises:
-            SealspaceError: as `Secrets.read`, `Backend.open_secret` or `secrets_at`.
+            SealspaceError: the grant does not allow it, there is no such secret, or the node does
+                not answer; see `Secrets.read`, `Backend.open_secret` and `secrets_at`.
             EvidenceSourceError: the platform of a backend makes no quote.
         """
         if self.backend is not None:
-            owner = _granting_owner(mount)
+            owner = _require_owner(mount)
             return await self.backend.open_secret(owner, secret.name, scope=secret.scope)
         secrets = await self.secrets_at(mount)
         return await secrets.read(secret.name, scope=secret.scope, version=version)
 
     def named_secrets(self, mount: Mount) -> tuple[SecretName, ...]:
-        """Return the secrets that a machine token, or a backend's live grants, name one by one."""
+        """Return the secrets that a machine token, or a backend's live grants, name one by one.
+
+        Call it only for these two kinds of grants.
+
+        Raises:
+            NotGranted: the grant is a backend's, and the mount names no owner.
+        """
         if self.backend is None:
             assert self.machine is not None
             return self.machine.secrets
-        space = space_of(_granting_owner(mount), SECRETS_SPACE)
-        found: dict[SecretName, None] = {}  # each once, in the order of the grants
+        secrets_space = space_of(_require_owner(mount), SECRETS_SPACE)
+        names: dict[SecretName, None] = {}  # each once, in the order of the grants
         for held in self.backend.grants:
             if held.state != "live":
                 continue
-            for one in held.grant.capabilities:
-                resource = one.resource
-                if (
-                    isinstance(resource, SpaceResource)
-                    and resource.space == space
-                    and resource.service == "kv"
-                    and satisfies(one.ability, KV_GET)
-                ):
-                    secret = secret_at(resource.path or "")
-                    if secret is not None:
-                        found[secret] = None
-        return tuple(found)
+            for capability in held.grant.capabilities:
+                name = _readable_secret(capability, secrets_space)
+                if name is not None:
+                    names[name] = None
+        return tuple(names)
 
     def forget_received(self, mount: Mount) -> None:
         """Look for the share of a mount again at the next request."""
-        self._received.pop(mount.name, None)
+        self._received_shares.pop(mount.name, None)
 
     def _is_own(self, mount: Mount) -> bool:
+        """Return whether a mount has the secrets of the grant's own owner."""
         owner = self.client.session.owner
         return mount.owner is None or same_principal(mount.owner, owner)
 
@@ -163,19 +166,18 @@ class DoorGrant:
             "num_uses": 0,
         }
 
-    def described(self, now: float) -> Mapping[str, Any]:
+    def lookup_data(self, now: float) -> Mapping[str, Any]:
         """Return the data of `auth/token/lookup-self`."""
-        left_s = self.left_s(now)
-        whole_s = 0 if self.ends_at is None else int(self.ends_at - self.began_at)
+        lifetime_s = 0 if self.ends_at is None else int(self.ends_at - self.began_at)
         return {
             "id": self.token,
             "accessor": self.accessor,
             "creation_time": int(self.began_at),
-            "creation_ttl": whole_s,
+            "creation_ttl": lifetime_s,
             "display_name": self.role or self.path.split("/")[1],
             "entity_id": "",
             "expire_time": None if self.ends_at is None else iso_time(self.ends_at),
-            "explicit_max_ttl": whole_s,
+            "explicit_max_ttl": lifetime_s,
             "issue_time": iso_time(self.began_at),
             "meta": self._metadata(),
             "num_uses": 0,
@@ -183,7 +185,7 @@ class DoorGrant:
             "path": self.path,
             "policies": [POLICY],
             "renewable": False,
-            "ttl": left_s,
+            "ttl": self.left_s(now),
             "type": "service",
         }
 
@@ -193,8 +195,26 @@ class DoorGrant:
         return {"owner": self.client.session.owner, "role": self.role}
 
 
-def _granting_owner(mount: Mount) -> Principal:
-    """Return the owner of a mount's secrets, whom a backend's mount has to name."""
+def _readable_secret(capability: Capability, secrets_space: SpaceId) -> SecretName | None:
+    """Return the secret that a capability allows to read.
+
+    None if it is for another space or ability, or for a folder instead of one secret.
+    """
+    resource = capability.resource
+    if not isinstance(resource, SpaceResource):
+        return None
+    is_for_secrets = resource.space == secrets_space and resource.service == "kv"
+    if not is_for_secrets or not satisfies(capability.ability, KV_GET):
+        return None
+    return secret_at(resource.path or "")
+
+
+def _require_owner(mount: Mount) -> Principal:
+    """Return the owner of a mount's secrets, whom a backend's mount has to name.
+
+    Raises:
+        NotGranted: the mount names no owner.
+    """
     if mount.owner is None:
         raise NotGranted(
             f"the mount {mount.name} names no owner, and a backend has grants of any owners",
@@ -216,18 +236,18 @@ class DoorGrants:
         self._cache = cache
         self._clock = clock
         self._entropy = entropy
-        self._by_digest: dict[bytes, DoorGrant] = {}
+        self._by_token_digest: dict[bytes, DoorGrant] = {}
         self._by_credential: dict[bytes, DoorGrant] = {}
-        self._arriving = 0
+        self._running_logins = 0
 
     def __iter__(self) -> Iterator[DoorGrant]:
-        return iter([*self._by_digest.values()])
+        return iter([*self._by_token_digest.values()])
 
     def find(self, token: str | None) -> DoorGrant:
         """Return the grant of a token.
 
         Raises:
-            DoorRefusal: there is no token, or none of this door, or its grant has ended.
+            DoorRefusal: there is no token, it is not a token of this door, or its grant has ended.
         """
         if token is None:
             raise DoorRefusal(
@@ -235,10 +255,7 @@ class DoorGrants:
                 "permission denied: the request has no token; next: log in, and send the token in"
                 " the header X-Vault-Token",
             )
-        grant = self._by_digest.get(token_digest(token))
-        if grant is not None and not grant.is_live(self._clock.now()):
-            self.end(grant)
-            grant = None
+        grant = self._if_live(self._by_token_digest.get(token_digest(token)))
         if grant is None:
             raise DoorRefusal(
                 403,
@@ -248,35 +265,40 @@ class DoorGrants:
         return grant
 
     def of_credential(self, credential: bytes) -> DoorGrant | None:
-        """Return the live grant of what a caller logged in with, by its digest."""
-        grant = self._by_credential.get(credential)
-        if grant is not None and not grant.is_live(self._clock.now()):
-            self.end(grant)
-            return None
-        return grant
+        """Return the live grant of an earlier login; None if there is none.
+
+        Args:
+            credential: the digest of what the caller logged in with.
+        """
+        return self._if_live(self._by_credential.get(credential))
+
+    def _if_live(self, grant: DoorGrant | None) -> DoorGrant | None:
+        """Return a grant if it is live; end it otherwise."""
+        if grant is None or grant.is_live(self._clock.now()):
+            return grant
+        self.end(grant)
+        return None
 
     @contextmanager
     def room(self) -> Iterator[None]:
         """Keep a place for one more grant until the `with` block ends.
 
         Raises:
-            DoorRefusal: there are `MAX_GRANTS` live grants and logins that run.
+            DoorRefusal: live grants and running logins together are `MAX_GRANTS` already.
         """
-        now = self._clock.now()
         for grant in self:
-            if not grant.is_live(now):
-                self.end(grant)
-        if len(self._by_digest) + self._arriving >= MAX_GRANTS:
+            self._if_live(grant)  # those that have ended give their places back
+        if len(self._by_token_digest) + self._running_logins >= MAX_GRANTS:
             raise DoorRefusal(
                 TOO_MANY,
                 f"{MAX_GRANTS} callers are logged in at this door; next: end tokens with"
                 " auth/token/revoke-self, or start another door",
             )
-        self._arriving += 1
+        self._running_logins += 1
         try:
             yield
         finally:
-            self._arriving -= 1
+            self._running_logins -= 1
 
     def add(
         self,
@@ -288,11 +310,21 @@ class DoorGrants:
         credential: bytes | None = None,
         backend: Backend | None = None,
     ) -> DoorGrant:
-        """Draw a token for a grant.
+        """Add a grant with a new random token.
 
-        With a backend, the grant stands for all grants that the backend holds.
+        Args:
+            client: a client of the node that uses the grant.
+            path: the path of the login.
+            role: what the caller named at the login; "" for the door's own grant.
+            ends_at: epoch seconds at which the grant ends; None: it has no end.
+            credential: digest of what the caller logged in with, by which a later login finds the
+                grant; None: no login finds it.
+            backend: the program whose grants of owners this grant stands for; None: it stands for
+                the client's session.
         """
         now = self._clock.now()
+        # A backend's grants count, even if its client has the session of a machine token.
+        machine = None if backend is not None else token_of(client.session)
         grant = DoorGrant(
             client=client,
             token=_PREFIX + encode_url(self._entropy.token(_TOKEN_BYTES)),
@@ -301,19 +333,19 @@ class DoorGrants:
             role=role,
             began_at=now,
             ends_at=ends_at,
-            machine=None if backend is not None else token_of(client.session),
+            machine=machine,
             backend=backend,
             requests=Allowance(REQUESTS_PER_MINUTE, "requests with this grant", self._clock),
             turns=Turns(),
         )
-        self._by_digest[token_digest(grant.token)] = grant
+        self._by_token_digest[token_digest(grant.token)] = grant
         if credential is not None:
             self._by_credential[credential] = grant
         return grant
 
     def end(self, grant: DoorGrant) -> None:
         """Forget a grant, its token and its values."""
-        self._by_digest.pop(token_digest(grant.token), None)
+        self._by_token_digest.pop(token_digest(grant.token), None)
         for credential, held in [*self._by_credential.items()]:
             if held is grant:
                 del self._by_credential[credential]

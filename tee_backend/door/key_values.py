@@ -13,11 +13,11 @@ from .readings import Readings
 from .secret_forms import (
     data_of,
     number_of,
-    rows_of,
     secret_at,
     secret_metadata,
     version_metadata,
     version_row,
+    version_rows,
     warnings_of,
 )
 from .writes import Writes
@@ -53,6 +53,7 @@ class KeyValues:
         self._readings = readings
         self._is_writable = is_writable
         writes = Writes(readings)
+        # Version of the API, part of the path, operation -> handler.
         self._handlers: Mapping[tuple[int, str, str], Handler] = {
             (1, "", "read"): self._read_plain,
             (1, "", "list"): self._list,
@@ -74,12 +75,14 @@ class KeyValues:
         Raises:
             DoorRefusal: the request is refused.
         """
-        part, path = self._part_of(mount, request.path)
+        part, path = self._split_path(mount, request.path)
         handler = self._handlers.get((mount.kv, part, request.operation))
+        if handler is None and self._operations_of(mount, part):
+            raise DoorRefusal(
+                405,
+                f"unsupported operation: {request.operation} of {request.path}; next: {_LISTED}",
+            )
         if handler is None:
-            if any(one[:2] == (mount.kv, part) for one in self._handlers):
-                what = f"unsupported operation: {request.operation} of {request.path}"
-                raise DoorRefusal(405, f"{what}; next: {_LISTED}")
             raise unserved(f"a door does not serve {request.path}", _LISTED)
         if request.operation in ("write", "delete"):
             self._require_writable(grant, mount)
@@ -87,15 +90,26 @@ class KeyValues:
         return await handler(grant, mount, path, request)
 
     def abilities(self, grant: DoorGrant, mount: Mount, path: str) -> list[str]:
-        """Return the words of `sys/capabilities-self` for a path below a mount."""
-        part, _ = self._part_of(mount, path)
+        """Return the words of `sys/capabilities-self` for a path below a mount.
+
+        They are sorted; `deny` alone if the grant may do nothing there.
+        """
+        part, _ = self._split_path(mount, path)
         may_write = self._is_writable and grant.kind_at(mount).writes
-        found: list[str] = []
-        for version, named, operation in self._handlers:
+        words: list[str] = []
+        for operation in self._operations_of(mount, part):
             is_read = operation in ("read", "list")
-            if (version, named) == (mount.kv, part) and (is_read or may_write):
-                found += _WORDS[operation]
-        return sorted(found) or ["deny"]
+            if is_read or may_write:
+                words += _WORDS[operation]
+        return sorted(words) or ["deny"]
+
+    def _operations_of(self, mount: Mount, part: str) -> list[str]:
+        """Return the operations that a part of a mount has."""
+        operations = []
+        for version, handled_part, operation in self._handlers:
+            if version == mount.kv and handled_part == part:
+                operations.append(operation)
+        return operations
 
     def _require_writable(self, grant: DoorGrant, mount: Mount) -> None:
         """Refuse a write that the door, or the kind of the grant, does not have (DR4, DR13)."""
@@ -111,24 +125,29 @@ class KeyValues:
             )
 
     @staticmethod
-    def _part_of(mount: Mount, path: str) -> tuple[str, str]:
-        """Return the part of the API that a path is of, and the path below it."""
-        below = path.removeprefix(mount.name).removeprefix("/")
+    def _split_path(mount: Mount, path: str) -> tuple[str, str]:
+        """Return the part of the API that a path names, such as `data`, and the path below it.
+
+        Version 1 of the API has no parts, so the part is "".
+        """
+        path_below = path.removeprefix(mount.name).removeprefix("/")
         if mount.kv == 1:
-            return "", below
-        part, _, rest = below.partition("/")
-        return part, rest
+            return "", path_below
+        part, _, secret_path = path_below.partition("/")
+        return part, secret_path
 
     async def _read(
         self, grant: DoorGrant, mount: Mount, path: str, request: ApiRequest
     ) -> ApiAnswer:
+        # The number 0 stands for the current version.
         version = number_of(request.parameters.get("version", "0")) or None
         secret = secret_at(mount, path)
         try:
             reading = await self._readings.read(grant, mount, secret, version)
         except DoorRefusal as refusal:
-            if refusal.status == 404 and version is None and grant.kind_at(mount).has_versions:
-                return await self._deleted(grant, mount, secret)
+            has_no_current_value = refusal.status == 404 and version is None
+            if has_no_current_value and grant.kind_at(mount).has_versions:
+                return await self._answer_deleted(grant, mount, secret)
             raise
         metadata = version_metadata(reading.version, reading.created_at)
         return ApiAnswer(
@@ -136,10 +155,16 @@ class KeyValues:
             warnings=warnings_of(reading),
         )
 
-    async def _deleted(self, grant: DoorGrant, mount: Mount, secret: SecretName) -> ApiAnswer:
-        """Answer for a secret without a current value: 404, with metadata if it was deleted."""
-        kept = await self._readings.versions(grant, mount, secret)
-        metadata = version_row(kept[0], is_newest=True)
+    async def _answer_deleted(
+        self, grant: DoorGrant, mount: Mount, secret: SecretName
+    ) -> ApiAnswer:
+        """Answer 404 for a secret without a current value, with the metadata of its deletion.
+
+        Raises:
+            DoorRefusal: there never was such a secret.
+        """
+        versions = await self._readings.versions(grant, mount, secret)
+        metadata = version_row(versions[0], is_newest=True)
         return ApiAnswer(data={"data": None, "metadata": metadata}, status=404)
 
     async def _read_plain(
@@ -156,8 +181,8 @@ class KeyValues:
         request.require_parameters(())
         secret = secret_at(mount, path)
         if grant.kind_at(mount).has_versions:
-            kept = await self._readings.versions(grant, mount, secret)
-            return ApiAnswer(data=secret_metadata(rows_of(kept)))
+            versions = await self._readings.versions(grant, mount, secret)
+            return ApiAnswer(data=secret_metadata(version_rows(versions)))
         reading = await self._readings.read(grant, mount, secret, None)
         row = version_metadata(reading.version, reading.created_at)
         return ApiAnswer(data=secret_metadata([row]), warnings=warnings_of(reading))
@@ -166,6 +191,6 @@ class KeyValues:
         self, grant: DoorGrant, mount: Mount, path: str, request: ApiRequest
     ) -> ApiAnswer:
         names = await self._readings.names(grant, mount, path)
-        if not names:
+        if not names:  # clients take 404 without a text for an empty folder
             raise DoorRefusal(404)
         return ApiAnswer(data={"keys": [*names]})

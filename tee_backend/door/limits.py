@@ -48,20 +48,15 @@ class Allowance:
         self._what = what
         self._clock = clock
         self._left = float(per_minute)
-        self._counted_at = clock.now()
+        self._refilled_at = clock.now()
 
     def take(self) -> None:
         """Use one action.
 
         Raises:
-            DoorRefusal: all of this minute are used.
+            DoorRefusal: all actions of this minute are used.
         """
-        now = self._clock.now()
-        # A clock that was set back adds nothing.
-        passed_s = max(0.0, now - self._counted_at)
-        self._counted_at = now
-        earned = passed_s * self._per_minute / _MINUTE_S
-        self._left = min(self._per_minute, self._left + earned)
+        self._refill()
         if self._left < 1:
             raise DoorRefusal(
                 TOO_MANY,
@@ -69,6 +64,15 @@ class Allowance:
                 " seconds, and keep what was read",
             )
         self._left -= 1
+
+    def _refill(self) -> None:
+        """Add the actions for the time since the last refill, up to those of one minute."""
+        now = self._clock.now()
+        # A clock that was set back adds nothing.
+        passed_s = max(0.0, now - self._refilled_at)
+        self._refilled_at = now
+        added = passed_s * self._per_minute / _MINUTE_S
+        self._left = min(self._per_minute, self._left + added)
 
 
 class Turns:

@@ -17,18 +17,19 @@ _STATUS = Path("/proc/self/status")
 def lock_memory() -> bool:
     """Lock this process's memory, and return whether that was possible.
 
-    With a limit on locked memory, every later allocation beyond it would fail, so nothing is locked
-    then.
+    With a limit on locked memory, nothing is locked: every later allocation beyond the limit would
+    fail.
     """
-    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if soft != resource.RLIM_INFINITY and not _may_lock_all():
+    soft_limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if soft_limit != resource.RLIM_INFINITY and not _may_exceed_limit():
         return False
     flags = _MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT
-    return bool(ctypes.CDLL(None, use_errno=True).mlockall(flags) == 0)
+    c_library = ctypes.CDLL(None, use_errno=True)
+    return bool(c_library.mlockall(flags) == 0)
 
 
-def _may_lock_all() -> bool:
-    """Return whether the limit does not apply to this process."""
+def _may_exceed_limit() -> bool:
+    """Return whether this process has the capability to lock more memory than the limit."""
     for line in _STATUS.read_text().splitlines():
         name, _, value = line.partition(":")
         if name == "CapEff":

@@ -25,7 +25,7 @@ Form = Literal["flat", "json"]
 DEFAULT_MOUNT = "secret=flat"
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
-_TAKEN = frozenset({"auth", "cubbyhole", "identity", "sys"})
+_RESERVED_NAMES = frozenset({"auth", "cubbyhole", "identity", "sys"})
 _EXAMPLE = "write NAME=flat or NAME=json, and after it scope=SCOPE, owner=DID, team=TEAM or kv=1"
 
 
@@ -78,7 +78,7 @@ class Mount:
         Args:
             folder: a path without a slash at its end; "" is the mount itself.
         Raises:
-            InvalidInput: the folder is none of a scope.
+            InvalidInput: the folder is not that of a scope.
         """
         if not folder:
             return self.scope
@@ -91,19 +91,20 @@ class Mount:
 
 
 def parse_mount(text: str) -> Mount:
-    """Read a mount as the option `--mount` has it.
+    """Parse a mount as the option `--mount` has it: NAME=FORM, and members after commas.
 
     Raises:
-        InvalidInput: it is malformed.
+        InvalidInput: the name is reserved, a part is malformed, or there is a team without an
+            owner.
     """
-    first, *others = text.split(",")
-    name, equals, form = first.partition("=")
-    if _NAME.fullmatch(name) is None or name in _TAKEN:
+    name_and_form, *member_texts = text.split(",")
+    name, equals, form = name_and_form.partition("=")
+    if _NAME.fullmatch(name) is None or name in _RESERVED_NAMES:
         raise InvalidInput(f"not the name of a mount: {name[:100]}", hint=_EXAMPLE)
     if form not in ("flat", "json"):
-        given = f"the unknown form {form[:100]}" if equals else "no form"
-        raise InvalidInput(f"the mount {name} has {given}", hint=_EXAMPLE)
-    members = _members(name, others)
+        problem = f"the unknown form {form[:100]}" if equals else "no form"
+        raise InvalidInput(f"the mount {name} has {problem}", hint=_EXAMPLE)
+    members = _parse_members(name, member_texts)
     kv = members.get("kv", "2")
     if kv not in ("1", "2"):
         raise InvalidInput(f"the mount {name} has the version {kv[:100]}", hint=_EXAMPLE)
@@ -126,22 +127,24 @@ def parse_mount(text: str) -> Mount:
     )
 
 
-def _members(name: str, texts: Iterable[str]) -> Mapping[str, str]:
-    found: dict[str, str] = {}
+def _parse_members(mount_name: str, texts: Iterable[str]) -> Mapping[str, str]:
+    """Return the members behind a mount's form, such as `scope=prod`, by their names."""
+    members: dict[str, str] = {}
     for text in texts:
         member, equals, value = text.partition("=")
         # An unknown member could be a restriction that would not apply.
-        if not equals or member not in ("kv", "scope", "owner", "team") or member in found:
-            raise InvalidInput(f"the mount {name} has {text[:100]}", hint=_EXAMPLE)
-        found[member] = value
-    return found
+        is_known = member in ("kv", "scope", "owner", "team")
+        if not equals or not is_known or member in members:
+            raise InvalidInput(f"the mount {mount_name} has {text[:100]}", hint=_EXAMPLE)
+        members[member] = value
+    return members
 
 
 def mounts_of(texts: Iterable[str]) -> dict[str, Mount]:
-    """Read several mounts, by name.
+    """Parse several mounts, and return them by name.
 
     Raises:
-        InvalidInput: one is malformed, or two have the same name.
+        InvalidInput: a mount is malformed, or two have the same name.
     """
     mounts: dict[str, Mount] = {}
     for text in texts:

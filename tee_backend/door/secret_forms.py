@@ -1,6 +1,6 @@
 """Secrets of a door in the forms of its API (DR7, DR8)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,12 +33,13 @@ def secret_at(mount: Mount, path: str) -> SecretName:
 
 
 def number_of(text: str) -> int:
-    """Read the number of a version; 0 is the current value.
+    """Read the number of a version, of at most 12 digits; 0 is the current value.
 
     Raises:
-        DoorRefusal: it is no number.
+        DoorRefusal: the text is not such a number.
     """
-    if not (text.isascii() and text.isdigit()) or len(text) > 12:
+    is_number = text.isascii() and text.isdigit() and len(text) <= 12
+    if not is_number:
         raise DoorRefusal(400, "the version is not a number; next: send one, such as version=2")
     return int(text)
 
@@ -53,8 +54,8 @@ def data_of(mount: Mount, secret: SecretName, reading: Reading) -> Mapping[str, 
     if mount.form == "flat":
         return {"value": value if isinstance(value, str) else encode_standard(value)}
     try:
-        # Bytes are decoded first: the parser does not check those of the members' values, and the
-        # answer would be no text.
+        # Bytes are decoded first. The parser copies the members' values unchecked, so the answer
+        # could contain bytes that are not UTF-8.
         text = value if isinstance(value, str) else value.decode()
         return _OBJECT.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -86,21 +87,25 @@ def version_metadata(version: int, created_at: str) -> Mapping[str, Any]:
 def version_row(kept: KeptVersion, *, is_newest: bool) -> Mapping[str, Any]:
     """Return the metadata of a version that the node keeps.
 
-    Only the newest version can be deleted: of every other one there is a later value.
+    An older version was replaced, not deleted, so only the newest one can have a time of deletion.
     """
     row = version_metadata(kept.version, time_text(kept.stored_at))
-    if not is_newest or kept.is_current:
+    is_deleted = is_newest and not kept.is_current
+    if not is_deleted:
         return row
     return {**row, "deletion_time": time_text(kept.replaced_at)}
 
 
-def rows_of(versions: Iterable[KeptVersion]) -> list[Mapping[str, Any]]:
-    """Return the metadata of all versions, the newest first."""
-    return [version_row(kept, is_newest=at == 0) for at, kept in enumerate(versions)]
+def version_rows(versions: Sequence[KeptVersion]) -> list[Mapping[str, Any]]:
+    """Return the metadata of all versions; the newest comes first, here and in the result."""
+    rows = []
+    for position, kept in enumerate(versions):
+        rows.append(version_row(kept, is_newest=position == 0))
+    return rows
 
 
 def time_text(at: float | None) -> str:
-    """Return a time of the node as RFC 3339 text."""
+    """Return a time of the node, in epoch seconds, as RFC 3339 text; None as 1970."""
     return iso_time(at or 0)
 
 
@@ -109,8 +114,11 @@ def secret_metadata(rows: list[Mapping[str, Any]]) -> Mapping[str, Any]:
     newest, oldest = rows[0], rows[-1]
     versions = {}
     for row in rows:
-        members = ("created_time", "deletion_time", "destroyed")
-        versions[str(row["version"])] = {name: row[name] for name in members}
+        versions[str(row["version"])] = {
+            "created_time": row["created_time"],
+            "deletion_time": row["deletion_time"],
+            "destroyed": row["destroyed"],
+        }
     return {
         "cas_required": False,
         "created_time": oldest["created_time"],
