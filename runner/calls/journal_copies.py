@@ -22,7 +22,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -53,6 +53,8 @@ _SEALED_ROWS = {
     "accounts": "SELECT owner, version, sealed FROM accounts LIMIT 1",
     "jobs": "SELECT id, version, sealed FROM jobs LIMIT 1",
 }
+_DATABASE_SUFFIXES = ("", "-wal", "-shm")
+"""Ends of the names of a database's files: the database, its log, and the index of the log."""
 # Without it, SQLite makes files beside a database that it only reads.
 _IMMUTABLE = "mode=ro&immutable=1"
 _COUNT_JOBS = "SELECT count(*) FROM jobs WHERE state = ?"
@@ -114,7 +116,7 @@ class BackupCopies:
         with _file_errors(self.folder):
             path = self._new_path(size_bytes)
             digest = _copy_file(source, path, size_bytes=size_bytes)
-            return _described(path, digest, runner=runner, made_at=made_at)
+            return _check_and_describe(path, digest, runner=runner, made_at=made_at)
 
     def copy_stopped(self, source: Path, *, runner: str | None, made_at: float) -> Backup:
         """Copy the journal of a runner that is not running, and check the copy.
@@ -122,7 +124,9 @@ class BackupCopies:
         The journal stays in the format of the version that wrote it.
 
         Raises:
-            FolderDamaged, FolderUnusable: as `copy`; or there is no journal.
+            FolderDamaged: the copy is not a whole database.
+            FolderUnusable: there is no journal, it belongs to another user, the disk is too full,
+                or a file cannot be read or written.
         """
         if not source.is_file():
             raise FolderUnusable(
@@ -146,8 +150,8 @@ class BackupCopies:
                 # The copy counts only once it is complete, so it needs no log of its own.
                 copied.execute("PRAGMA journal_mode = OFF")
                 journal.backup(copied)
-            digest = _synced_digest(path)
-            return _described(path, digest, runner=runner, made_at=made_at)
+            digest = _sync_and_digest(path)
+            return _check_and_describe(path, digest, runner=runner, made_at=made_at)
 
     def publish(self, backup: Backup) -> None:
         """Make a copy the folder's backup, and remove the former copy (RN291).
@@ -254,30 +258,31 @@ def restore_journal(folder: Path, data: Path, *, now: float) -> RestoredJournal:
     target = data / JOURNAL_NAME
     with _file_errors(data):
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for part in ("", "-wal", "-shm"):
+        for suffix in _DATABASE_SUFFIXES:
             # SQLite would apply the log of another journal to the restored one.
-            if os.path.lexists(f"{target}{part}"):
+            if os.path.lexists(f"{target}{suffix}"):
                 raise FolderUnusable(
-                    f"{target}{part} exists already",
+                    f"{target}{suffix} exists already",
                     hint=f"stop the runner and move its journal away: mv {target}* ELSEWHERE",
                 )
-        own_did = runner_of(data)
-        if None not in (own_did, backup.runner) and own_did != backup.runner:
+        folder_did = runner_of(data)
+        are_both_known = folder_did is not None and backup.runner is not None
+        if are_both_known and folder_did != backup.runner:
             raise FolderOfAnother(
-                f"the backup is of the runner {backup.runner}, but {data} belongs to {own_did}",
+                f"the backup is of the runner {backup.runner}, but {data} belongs to {folder_did}",
                 hint="restore into a new folder, or into that of the same runner",
             )
         require_space(data, 2 * backup.size_bytes)
         draft = data / f".{JOURNAL_NAME}.{SystemEntropy().token(8).hex()}.new"
         try:
-            return _restored(folder, backup, draft, target, now=now)
+            return _restore_through_draft(folder, backup, draft=draft, target=target, now=now)
         finally:
-            for part in ("", "-wal", "-shm"):
-                Path(f"{draft}{part}").unlink(missing_ok=True)
+            for suffix in _DATABASE_SUFFIXES:
+                Path(f"{draft}{suffix}").unlink(missing_ok=True)
 
 
-def _restored(
-    folder: Path, backup: Backup, draft: Path, target: Path, *, now: float
+def _restore_through_draft(
+    folder: Path, backup: Backup, *, draft: Path, target: Path, now: float
 ) -> RestoredJournal:
     """Copy a journal into the file `draft`, verify and mark it, and name it `target`."""
     source = folder / backup.file
@@ -295,7 +300,7 @@ def _restored(
             "INSERT INTO restores (restored_at, backup_at) VALUES (?, ?)", (now, backup.made_at)
         )
         connection.commit()
-    _synced_digest(draft)
+    _sync_and_digest(draft)
     os.link(draft, target)  # fails if another restore was faster
     sync_folder(target.parent)
     return RestoredJournal(backup=backup, waiting=waiting, started=started)
@@ -303,11 +308,13 @@ def _restored(
 
 def runner_of(data: Path) -> str | None:
     """Return the DID of the runner that used a data folder last; None if it is not known."""
-    with suppress(OSError, InvalidJson):
-        stated = read_file(data / _STATE, most_bytes=_MAX_STATE_BYTES)
-        did = parse_json(stated, max_bytes=_MAX_STATE_BYTES).get("did")
-        return did if isinstance(did, str) else None
-    return None
+    try:
+        text = read_file(data / _STATE, most_bytes=_MAX_STATE_BYTES)
+        state = parse_json(text, max_bytes=_MAX_STATE_BYTES)
+    except (OSError, InvalidJson):
+        return None
+    did = state.get("did")
+    return did if isinstance(did, str) else None
 
 
 @contextmanager
@@ -346,7 +353,7 @@ def check_copy(path: Path) -> None:
         FolderDamaged: it is not a whole database.
         FolderUnusable: it is another database, or a newer version wrote it.
     """
-    _check(path, _IMMUTABLE)
+    _check_database(path, _IMMUTABLE)
 
 
 def check_journal(path: Path) -> None:
@@ -355,17 +362,18 @@ def check_journal(path: Path) -> None:
     Raises:
         FolderDamaged, FolderUnusable: as `check_copy`.
     """
-    _check(path, _parameters(path))
+    _check_database(path, _read_parameters(path))
 
 
-def _check(path: Path, parameters: str) -> None:
+def _check_database(path: Path, parameters: str) -> None:
+    """Check that a file is a whole journal; `parameters` say how SQLite opens it."""
     try:
-        with closing(_connected(path, parameters)) as connection:
+        with closing(_open_database(path, parameters)) as connection:
             _require_journal(connection, path)
-            found = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            integrity = connection.execute("PRAGMA integrity_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
         raise _damaged(path.parent, f"{path.name} is not a database") from error
-    if found != ("ok",):
+    if integrity != ("ok",):
         raise _damaged(path.parent, f"{path.name} is not a whole database")
 
 
@@ -375,19 +383,20 @@ def require_key(path: Path, sealer: RowSealer) -> None:
     Raises:
         FolderDamaged: it does not open an account, or a job.
     """
-    with closing(_connected(path, _parameters(path))) as connection:
+    with closing(_open_database(path, _read_parameters(path))) as connection:
         for table, statement in _SEALED_ROWS.items():
             for row_id, version, sealed in connection.execute(statement):
                 sealer.open((table, row_id, version), sealed)
 
 
-def _parameters(path: Path) -> str:
-    """Return how to open the journal of a stopped runner for reading."""
+def _read_parameters(path: Path) -> str:
+    """Return the parameters with which SQLite reads the journal of a stopped runner."""
     # A runner that was killed leaves a log, which belongs to the journal.
-    return "mode=ro" if file_bytes(Path(f"{path}-wal")) else _IMMUTABLE
+    has_log = file_bytes(Path(f"{path}-wal")) > 0
+    return "mode=ro" if has_log else _IMMUTABLE
 
 
-def _connected(path: Path, parameters: str) -> sqlite3.Connection:
+def _open_database(path: Path, parameters: str) -> sqlite3.Connection:
     """Open a database for reading."""
     return sqlite3.connect(f"{path.absolute().as_uri()}?{parameters}", uri=True)
 
@@ -412,12 +421,13 @@ def require_space(folder: Path, size_bytes: int) -> None:
 
 
 def _require_journal(connection: sqlite3.Connection, path: Path) -> None:
-    (kind,) = connection.execute("PRAGMA application_id").fetchone()
+    """Raise FolderUnusable unless a database is a journal that this version can read."""
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    require_readable(path, kind, version)
+    require_readable(path, application_id, version)
 
 
-def _described(path: Path, digest: str, *, runner: str | None, made_at: float) -> Backup:
+def _check_and_describe(path: Path, digest: str, *, runner: str | None, made_at: float) -> Backup:
     """Check a copy, and return its description."""
     check_copy(path)
     return Backup(
@@ -436,19 +446,19 @@ def _copy_file(source: Path, target: Path, *, size_bytes: int) -> str:
     left_bytes = size_bytes
     created = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(created, "wb") as made, os.fdopen(reading, "rb") as stream:
-        while piece := stream.read(min(_PIECE_BYTES, left_bytes)):
+    with os.fdopen(created, "wb") as copy, os.fdopen(reading, "rb") as original:
+        while piece := original.read(min(_PIECE_BYTES, left_bytes)):
             digest.update(piece)
-            made.write(piece)
+            copy.write(piece)
             left_bytes -= len(piece)
-        made.flush()
-        os.fsync(made.fileno())
+        copy.flush()
+        os.fsync(copy.fileno())
     if left_bytes:
         raise _damaged(source.parent, f"{source.name} is shorter than it was")
     return digest.hexdigest()
 
 
-def _synced_digest(path: Path) -> str:
+def _sync_and_digest(path: Path) -> str:
     """Flush a file to disk, and return its SHA-256 in hex."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())

@@ -44,25 +44,27 @@ def backup(folder: Path, data: Path) -> None:
     them from its node; neither is the runner's key.
     """
     with backup_folder(folder) as copies:
-        made = asyncio.run(_made(copies, data))
-        copies.publish(made)
+        made_backup = asyncio.run(_copy_journal(copies, data))
+        copies.publish(made_backup)
+    made_at = time_text(made_backup.made_at)
     print_result(
-        {"folder": str(folder), **msgspec.to_builtins(made), "madeAt": time_text(made.made_at)},
+        {"folder": str(folder), **msgspec.to_builtins(made_backup), "madeAt": made_at},
         [
-            f"{folder}: {made.size_bytes:,} bytes",
-            f"it contains every change that was acknowledged before {time_text(made.made_at)}",
+            f"{folder}: {made_backup.size_bytes:,} bytes",
+            f"it contains every change that was acknowledged before {made_at}",
             _KEY,
             f"next: copy {folder} to another machine; sealspace runner restore {folder} --data NEW",
         ],
     )
 
 
-async def _made(copies: BackupCopies, data: Path) -> Backup:
+async def _copy_journal(copies: BackupCopies, data: Path) -> Backup:
     """Copy the journal of a runner, which may be running."""
     source = data / JOURNAL_NAME
     with stopped_runner(data) as is_stopped:
         if is_stopped:
             return copies.copy_stopped(source, runner=runner_of(data), made_at=SystemClock.now())
+    # A running runner offers a file of its own, which does not change while it is copied.
     async with offered_file(data) as offered:
         return await asyncio.to_thread(
             copies.copy,
@@ -92,27 +94,26 @@ def restore(folder: Path, data: Path) -> None:
     nothing, because they may have run after the backup.
     """
     restored = restore_journal(folder, data, now=SystemClock.now())
-    made = restored.backup
-    at = time_text(made.made_at)
+    made_at = time_text(restored.backup.made_at)
     print_result(
         {
-            "runner": made.runner,
-            "madeAt": at,
+            "runner": restored.backup.runner,
+            "madeAt": made_at,
             "waiting": restored.waiting,
             "started": restored.started,
         },
-        _lines(restored, at),
+        _restore_lines(restored, made_at),
     )
 
 
-def _lines(restored: RestoredJournal, at: str) -> list[str]:
+def _restore_lines(restored: RestoredJournal, made_at: str) -> list[str]:
     """Return what a person has to know and do after a restore."""
     return [
-        f"restored the journal of {restored.backup.runner or 'a runner'}, as it was at {at}",
+        f"restored the journal of {restored.backup.runner or 'a runner'}, as it was at {made_at}",
         f"calls that fail with `interrupted` at the next start: {restored.waiting} that had not"
         f" started, {restored.started} that had",
-        f"balances are those of {at}: add the credits since then again, with the same --reference;"
-        " what was charged since then is lost",
+        f"balances are those of {made_at}: add the credits since then again, with the same"
+        " --reference; what was charged since then is lost",
         "API keys that were revoked since then work again: ask their owners to revoke them again,"
         " and to make the keys again that they made since then",
         _KEY,

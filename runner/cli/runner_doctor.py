@@ -85,9 +85,10 @@ def doctor(**options: Any) -> int:
 
 
 def _diagnoses(given: SimpleNamespace) -> Iterator[Diagnosis]:
+    """Yield the result of each check; `given` has the options of the command, by their names."""
     yield diagnosed("python", python)
     yield diagnosed("clock", clock)
-    yield from all_diagnosed("settings", lambda: _settings(given), _node_named)
+    yield from all_diagnosed("settings", lambda: _settings(given), _require_node)
     yield from disk(given.folder, _shortage)
     if given.folder.is_dir():
         with stopped_runner(given.folder) as is_stopped:
@@ -109,19 +110,19 @@ def _diagnoses(given: SimpleNamespace) -> Iterator[Diagnosis]:
 
 
 def _data(given: SimpleNamespace, *, is_running: bool) -> Iterator[Diagnosis]:
-    """Check the data folder of a runner."""
-    private = diagnosed("folder", lambda: _private(given.folder))
-    yield private
+    """Check the data folder of a runner, and what is in it."""
+    folder_diagnosis = diagnosed("folder", lambda: _private_folder(given.folder))
+    yield folder_diagnosis
     yield from _platform(given)
     if is_running:
         yield Diagnosis(name="journal", severity="ok", text="a running runner uses it")
-    elif private.severity != "ok":
+    elif folder_diagnosis.severity != "ok":
         # SQLite could leave files of this user, which the runner cannot open.
         yield Diagnosis(
             name="journal",
             severity="skipped",
             text="the folder is not that of this user",
-            next_step=private.next_step,
+            next_step=folder_diagnosis.next_step,
         )
     else:
         yield diagnosed("journal", lambda: _journal(given))
@@ -137,7 +138,7 @@ def _settings(given: SimpleNamespace) -> str:
     return "valid"
 
 
-def _node_named() -> str:
+def _require_node() -> str:
     if shared().node is None:
         raise ConfigurationError(
             "no node is named, where owners make their grants",
@@ -154,9 +155,15 @@ def _platform(given: SimpleNamespace) -> Iterator[Diagnosis]:
     try:
         with platform_errors(given.platform_folder):
             source, _ = platform_of(given)
-    except (SealspaceError, click.UsageError) as error:
-        refused = _as_configuration(error)
-        yield diagnosed("evidence", lambda: _raised(refused))
+    except click.UsageError as error:
+        failure: SealspaceError = ConfigurationError(
+            error.format_message(), hint="sealspace runner serve --help"
+        )
+        yield diagnosed("evidence", lambda: _fail(failure))
+        return
+    except SealspaceError as error:
+        failure = error
+        yield diagnosed("evidence", lambda: _fail(failure))
         return
     yield diagnosed("evidence", lambda: _evidence(given, source))
     yield diagnosed("key", lambda: _key(given, source))
@@ -170,44 +177,45 @@ def _evidence(given: SimpleNamespace, source: EvidenceSource) -> str:
 
 
 def _key(given: SimpleNamespace, source: EvidenceSource) -> str:
-    """Check that the runner's key can be had, and fits the data folder. No key file is made."""
+    """Check that the runner's key is available, and is that of the data folder.
+
+    A missing key file is not made.
+
+    Raises:
+        FolderOfAnother: the data folder belongs to a runner with another key.
+    """
     keys = key_source(given.key_kind, given.folder, source)
+    folder_did = runner_of(given.folder)
     if isinstance(keys, KeyFile) and not keys.path.exists():
-        known = runner_of(given.folder)
-        if known is not None:
+        if folder_did is not None:
             raise FolderOfAnother(
-                f"{keys.path} is missing, and the data folder belongs to {known}",
+                f"{keys.path} is missing, and the data folder belongs to {folder_did}",
                 hint=f"restore the file from a copy: {keys.path}",
             )
         return f"{keys.path} will be created by the first start"
     with platform_errors(given.platform_folder):
-        did = key_session(backend_seed(keys)).did
-    known = runner_of(given.folder)
-    if known not in (None, did):
+        key_did = key_session(backend_seed(keys)).did
+    if folder_did not in (None, key_did):
         raise FolderOfAnother(
-            f"the key belongs to {did}, but the data folder belongs to {known}",
+            f"the key belongs to {key_did}, but the data folder belongs to {folder_did}",
             hint="use the key that the runner had before, or a new data folder",
         )
-    return f"the runner is {did}"
+    return f"the runner is {key_did}"
 
 
-def _as_configuration(error: Exception) -> SealspaceError:
-    if isinstance(error, click.UsageError):
-        return ConfigurationError(error.format_message(), hint="sealspace runner serve --help")
-    assert isinstance(error, SealspaceError)
-    return error
-
-
-def _raised(error: SealspaceError) -> str:
+def _fail(error: SealspaceError) -> str:
+    """Raise an error inside a check, so that `diagnosed` reports it."""
     raise error
 
 
 # --- the data folder ------------------------------------------------------------------------------
 
 
-def _private(folder: Path) -> str:
+def _private_folder(folder: Path) -> str:
     status = folder.stat()
-    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+    is_own = status.st_uid == os.geteuid()
+    is_open_to_others = bool(status.st_mode & 0o077)
+    if not is_own or is_open_to_others:
         raise FolderUnusable(
             f"{folder} belongs to another user, or other users can read it",
             hint=f"run the command as the runner's user, or: chmod 700 {folder}",
@@ -216,7 +224,10 @@ def _private(folder: Path) -> str:
 
 
 def _shortage(folder: Path) -> tuple[str, str]:
-    """Return what is wrong with the free space of the journal's disk, and the next step."""
+    """Return what is wrong with the free space of the journal's disk, and the next step.
+
+    Both texts are empty if there is enough.
+    """
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes >= SPARE_BYTES:
         return "", ""
@@ -230,20 +241,27 @@ def _journal(given: SimpleNamespace) -> str:
     if not journal.exists():
         return "will be created by the first start"
     check_journal(journal)
-    opens = _journal_key(given, journal)
+    key_finding = _journal_key(given, journal)
+    size_bytes = file_bytes(journal)
     free_bytes = shutil.disk_usage(given.folder).free
-    growth_bytes = MOST_DONE_BYTES - min(file_bytes(journal), MOST_DONE_BYTES)
+    growth_bytes = max(0, MOST_DONE_BYTES - size_bytes)
     if free_bytes < growth_bytes:
         raise DoctorWarning(
             f"answers of calls may take {growth_bytes >> 20} MiB more, and the disk has"
             f" {free_bytes >> 20} MiB free",
             hint="free disk space",
         )
-    return f"whole, {file_bytes(journal):,} bytes; {opens}"
+    return f"whole, {size_bytes:,} bytes; {key_finding}"
 
 
 def _journal_key(given: SimpleNamespace, journal: Path) -> str:
-    """Check that the runner's key opens the rows of the journal, if there is a key."""
+    """Check that the runner's key opens the rows of the journal, if there is a key.
+
+    Returns:
+        What was found, for a person.
+    Raises:
+        FolderDamaged: the key does not open a row.
+    """
     try:
         with platform_errors(given.platform_folder):
             source, _ = platform_of(given)
@@ -258,15 +276,16 @@ def _journal_key(given: SimpleNamespace, journal: Path) -> str:
 
 
 def _grants(folder: Path) -> str:
-    grants = folder / "grants"
-    kept = len([*grants.glob("*.json")])
-    unreadable = len([*grants.glob("*.unreadable")])
-    if unreadable:
+    grants_folder = folder / "grants"
+    usable_count = len([*grants_folder.glob("*.json")])
+    damaged_count = len([*grants_folder.glob("*.unreadable")])
+    if damaged_count:
         raise DoctorWarning(
-            f"{unreadable} of {kept + unreadable} grants are damaged, and are not used",
-            hint=f"ask their owners to grant again, and remove {grants}/*.unreadable",
+            f"{damaged_count} of {usable_count + damaged_count} grants are damaged, and are not"
+            " used",
+            hint=f"ask their owners to grant again, and remove {grants_folder}/*.unreadable",
         )
-    return f"{kept} grants; the runner fetches those that it lacks from its node"
+    return f"{usable_count} grants; the runner fetches those that it lacks from its node"
 
 
 def _ports(given: SimpleNamespace, *, is_running: bool) -> Iterator[Diagnosis]:
@@ -274,36 +293,49 @@ def _ports(given: SimpleNamespace, *, is_running: bool) -> Iterator[Diagnosis]:
     if is_running:
         yield Diagnosis(name="ports", severity="ok", text="a running runner uses the data folder")
         return
+    yield diagnosed("ports", lambda: _try_ports(given))
 
-    def free() -> str:
-        places = [(given.host, given.port)]
-        if given.metrics_at is not None:
-            places.append(tuple(given.metrics_at))
-        for host, port in places:
-            bind_socket(host, port, hint="stop that process, or choose another port").close()
-        return ", ".join(f"{host} port {port}" for host, port in places) + " can be used"
 
-    yield diagnosed("ports", free)
+def _try_ports(given: SimpleNamespace) -> str:
+    """Listen on each address of the runner for a moment."""
+    addresses = [(given.host, given.port)]
+    if given.metrics_at is not None:
+        addresses.append((given.metrics_at.host, given.metrics_at.port))
+    names = []
+    for host, port in addresses:
+        listener = bind_socket(host, port, hint="stop that process, or choose another port")
+        listener.close()
+        names.append(f"{host} port {port}")
+    return f"{', '.join(names)} can be used"
 
 
 # --- memory, child processes and tasks ------------------------------------------------------------
 
 
 def memory_needed(children: int, program_mb: int) -> int:
-    """Return the bytes that a runner needs when all its children run the largest programs."""
-    places = children + max(children // 2, 1)
-    return RUNNER_BYTES + places * (CHILD_BYTES + (program_mb << 20))
+    """Return the bytes that a runner needs when all its children run the largest programs.
+
+    Args:
+        children: the option --children, for callers with a key or an account. Half this number, at
+            least one, may run for other callers in addition.
+        program_mb: most memory of a program in MiB.
+    """
+    most_children = children + max(children // 2, 1)
+    return RUNNER_BYTES + most_children * (CHILD_BYTES + (program_mb << 20))
 
 
 def _memory(given: SimpleNamespace) -> str:
     limit_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    where = "this machine"
+    limited_by = "this machine"
     if _CGROUP_LIMIT.exists():
-        stated = _CGROUP_LIMIT.read_text("ascii").strip()
-        if stated.isdecimal() and int(stated) < limit_bytes:
-            limit_bytes, where = int(stated), "the container"
+        cgroup_limit = _CGROUP_LIMIT.read_text("ascii").strip()  # a number, or "max"
+        if cgroup_limit.isdecimal() and int(cgroup_limit) < limit_bytes:
+            limit_bytes = int(cgroup_limit)
+            limited_by = "the container"
     needed_bytes = memory_needed(given.children, given.limits.max_memory_mb)
-    sizes = f"{where} has {limit_bytes >> 20} MiB, and the runner needs up to {needed_bytes >> 20}"
+    sizes = (
+        f"{limited_by} has {limit_bytes >> 20} MiB, and the runner needs up to {needed_bytes >> 20}"
+    )
     if needed_bytes > limit_bytes:
         raise DoctorWarning(
             f"{sizes} MiB: a program may be ended for want of memory",
@@ -313,15 +345,16 @@ def _memory(given: SimpleNamespace) -> str:
 
 
 def _open_files() -> str:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = ConnectionLimits().max_connections + OTHER_FILES
-    if hard not in (resource.RLIM_INFINITY, -1) and hard < wanted:
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = ConnectionLimits().max_connections + OTHER_FILES
+    is_unlimited = hard_limit in (resource.RLIM_INFINITY, -1)
+    if not is_unlimited and hard_limit < needed:
         raise DoctorWarning(
-            f"the runner may open only {hard} files, and a busy one needs {wanted}",
+            f"the runner may open only {hard_limit} files, and a busy one needs {needed}",
             hint="raise the hard limit (systemd: LimitNOFILE=, compose: ulimits.nofile, shell:"
             " ulimit -Hn)",
         )
-    return f"up to {wanted} open files"
+    return f"up to {needed} open files"
 
 
 def _children() -> str:
@@ -332,13 +365,8 @@ def _children() -> str:
             "the runner is root without the capabilities to give children users of their own",
             hint="add the capabilities SETUID, SETGID and KILL, or run it as another user",
         )
-
-    async def start() -> None:
-        async with Executor(children=1, spare=1):
-            pass
-
     try:
-        asyncio.run(start())
+        asyncio.run(_start_and_end_child())
     except RuntimeError as error:
         raise StoreMisused(
             "no child process starts",
@@ -348,7 +376,13 @@ def _children() -> str:
     return "start; " + ("each has a uid of its own" if is_root else f"{_UNPRIVILEGED} them")
 
 
+async def _start_and_end_child() -> None:
+    async with Executor(children=1, spare=1):
+        pass
+
+
 def _has_capabilities(*numbers: int) -> bool:
+    """Return whether this process has all of these capabilities; True if that is not known."""
     for line in Path("/proc/self/status").read_text("utf-8").splitlines():
         name, _, value = line.partition(":")
         if name == "CapEff":
@@ -380,13 +414,14 @@ def _roots(given: SimpleNamespace) -> str:
 
 
 def _tasks(given: SimpleNamespace) -> str:
-    root = given.task_folder
-    if root is None and given.platform_folder is not None:
-        root = DEFAULT_TASK_FOLDER
-    if root is None:
+    """Check that tasks can be confined, and that their folder is in memory and large enough."""
+    task_folder = given.task_folder
+    if task_folder is None and given.platform_folder is not None:
+        task_folder = DEFAULT_TASK_FOLDER
+    if task_folder is None:
         return "off: the runner has no --task-dir"
     try:
-        require_memory(root)
+        require_memory(task_folder)
     except (OSError, RuntimeError) as error:
         text, _, step = str(error).partition("; next: ")
         raise ConfigurationError(text, hint=step or "add --task-dir /dev/shm") from None
@@ -395,15 +430,15 @@ def _tasks(given: SimpleNamespace) -> str:
             "this kernel has no Landlock, so tasks are refused",
             hint="use Linux 5.13 or later, with landlock in its list of security modules",
         )
-    free_bytes = shutil.disk_usage(root).free
-    wanted_bytes = MAX_DATASET_BYTES + 2 * MAX_RESULT_BYTES
-    if free_bytes < wanted_bytes:
+    free_bytes = shutil.disk_usage(task_folder).free
+    needed_bytes = MAX_DATASET_BYTES + 2 * MAX_RESULT_BYTES
+    if free_bytes < needed_bytes:
         raise DoctorWarning(
-            f"{root} has {free_bytes >> 20} MiB free, and a task with the largest data set needs"
-            f" {wanted_bytes >> 20} MiB",
+            f"{task_folder} has {free_bytes >> 20} MiB free, and a task with the largest data set"
+            f" needs {needed_bytes >> 20} MiB",
             hint="make it larger (compose: shm_size), or expect tasks to wait and to fail",
         )
-    return f"{root} is in memory, {free_bytes >> 20} MiB free"
+    return f"{task_folder} is in memory, {free_bytes >> 20} MiB free"
 
 
 # --- TLS and prices -------------------------------------------------------------------------------
@@ -414,7 +449,7 @@ def _tls(given: SimpleNamespace) -> str:
         return "off: API keys are refused from other machines"
     certificate = x509.load_pem_x509_certificate(given.tls_certificate.read_bytes())
     ends_at = certificate.not_valid_after_utc.timestamp()
-    names = ", ".join(_names(certificate)) or "no name"
+    names = ", ".join(_certificate_names(certificate)) or "no name"
     now = SystemClock.now()
     if ends_at <= now:
         raise StoreMisused(
@@ -429,7 +464,8 @@ def _tls(given: SimpleNamespace) -> str:
     return f"certificate of {names}, until {time_text(ends_at)}"
 
 
-def _names(certificate: x509.Certificate) -> list[str]:
+def _certificate_names(certificate: x509.Certificate) -> list[str]:
+    """Return the hosts and addresses that a certificate is for."""
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except ExtensionNotFound:
@@ -438,10 +474,11 @@ def _names(certificate: x509.Certificate) -> list[str]:
 
 
 def _prices(given: SimpleNamespace) -> str:
-    prices = (given.price_call, given.price_instructions, given.price_second)
-    if not any(prices):
+    has_prices = given.price_call or given.price_instructions or given.price_second
+    if not has_prices:
         return "runs are free; owners with a grant can make API keys"
     return (
-        f"{prices[0]} per call, {prices[1]} per million instructions, {prices[2]} per second,"
-        " in micro-units; callers need an account: sealspace runner credit"
+        f"{given.price_call} per call, {given.price_instructions} per million instructions,"
+        f" {given.price_second} per second, in micro-units; callers need an account: sealspace"
+        " runner credit"
     )
