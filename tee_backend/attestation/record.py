@@ -23,7 +23,6 @@ Source: spec/attestation.md AT68 to AT70.
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -171,60 +170,70 @@ def judge_record(
     checks: dict[str, Json] = {}
     facts: JsonObject = {}
     try:
-        parsed = parse_quote(quote)
+        parsed_quote = parse_quote(quote)
     except AttestationError as error:
         return {"accepted": False, "checks": {"quote": error.code}, "facts": facts}
-    claims, checks["eventLog"] = _judge_log(event_log, parsed)
-    checks["reportData"] = _outcome(lambda: _judge_report_data(parsed, report_data))
-    checks["keyProvider"] = _outcome(lambda: _judge_key_provider(claims))
-    binding = Binding(report_data=parsed.report.report_data, holder=_HOLDER)
-    bound = BoundQuote(quote=parsed, binding=binding, claims=claims)
+    claims, checks["eventLog"] = _judge_log(event_log, parsed_quote)
+    checks["reportData"] = _judge_report_data(parsed_quote, report_data)
+    checks["keyProvider"] = _judge_key_provider(claims)
+    # A record is not bound to a holder, so the report data is taken as the quote has it.
+    binding = Binding(report_data=parsed_quote.report.report_data, holder=_HOLDER)
+    bound_quote = BoundQuote(quote=parsed_quote, binding=binding, claims=claims)
     try:
         document = parse_collateral(collateral)
-        evidence = examine(bound, document, root=root, now=now)
+        evidence = examine(bound_quote, document, root=root, now=now)
     except AttestationError as error:
         checks["quote"] = error.code
     else:
         checks["quote"] = "ok"
-        policy = Policy(measurements=(evidence.measurements,))
-        checks["policy"] = judge(evidence, policy, now) or "ok"
-        facts = _facts_of(evidence)
-    accepted = len(checks) == _CHECKS and all(result == "ok" for result in checks.values())
-    return {"accepted": accepted, "checks": checks, "facts": facts}
+        policy_for_this_code = Policy(measurements=(evidence.measurements,))
+        checks["policy"] = judge(evidence, policy_for_this_code, now) or "ok"
+        facts = _evidence_facts(evidence)
+    # A quote that is refused has no result for the policy.
+    is_complete = checks.keys() == _CHECK_NAMES
+    is_accepted = is_complete and all(result == "ok" for result in checks.values())
+    return {"accepted": is_accepted, "checks": checks, "facts": facts}
 
 
-_CHECKS = 5
-"""Event log, report data, key provider, quote, policy."""
+_CHECK_NAMES = frozenset({"eventLog", "reportData", "keyProvider", "quote", "policy"})
 
 
-def _outcome(check: Callable[[], None]) -> str:
+def _judge_log(event_log: bytes | None, quote: Quote) -> tuple[EventLogClaims | None, str]:
+    """Return what a log states, and "ok" or the code of its refusal.
+
+    Without a log, or if it is refused, nothing is stated.
+    """
+    if event_log is None:
+        return None, "ok"
     try:
-        check()
+        claims = verify_event_log(parse_event_log(event_log), quote.report)
+    except QuoteRefused as error:
+        return None, error.code
+    return claims, "ok"
+
+
+def _judge_report_data(quote: Quote, expected: bytes | None) -> str:
+    """Return "ok", also if nothing is expected, or the code of the refusal."""
+    if expected is None:
+        return "ok"
+    try:
+        check_report_data(quote.report.report_data, expected)
     except QuoteRefused as error:
         return error.code
     return "ok"
 
 
-def _judge_log(event_log: bytes | None, quote: Quote) -> tuple[EventLogClaims | None, str]:
-    """Return what a log states, and the result of its checks."""
-    if event_log is None:
-        return None, "ok"
+def _judge_key_provider(claims: EventLogClaims | None) -> str:
+    """Return "ok" or the code of the refusal; a quote without a log names no provider."""
+    key_provider = None if claims is None else claims.key_provider
     try:
-        return verify_event_log(parse_event_log(event_log), quote.report), "ok"
+        check_key_provider(key_provider, DEFAULT_KEY_PROVIDERS)
     except QuoteRefused as error:
-        return None, error.code
+        return error.code
+    return "ok"
 
 
-def _judge_report_data(quote: Quote, expected: bytes | None) -> None:
-    if expected is not None:
-        check_report_data(quote.report.report_data, expected)
-
-
-def _judge_key_provider(claims: EventLogClaims | None) -> None:
-    check_key_provider(None if claims is None else claims.key_provider, DEFAULT_KEY_PROVIDERS)
-
-
-def _facts_of(evidence: Evidence) -> JsonObject:
+def _evidence_facts(evidence: Evidence) -> JsonObject:
     """Return the facts of a verified quote as JSON."""
     return {
         **{name: getattr(evidence, name).hex() for name in REGISTERS},
@@ -248,17 +257,21 @@ def _facts_of(evidence: Evidence) -> JsonObject:
 # --- what identifies a machine --------------------------------------------------------------------
 
 _QE_ID = slice(28, 44)
+"""The place of the quoting enclave's id in a quote: user data of the header."""
 
 
 def identifying_parts(quote: Quote, event_log: EventLog | None) -> dict[str, str]:
     """Return what in a quote and its log identifies the machine or the instance (AT69).
 
     A quote is signed as a whole, so none of it can be removed.
+
+    Returns:
+        Name of the part, for a person, to its value in hex.
     """
-    leaf = quote.pck_chain[0]
+    platform_certificate = quote.pck_chain[0]
     parts = {
         "platform id (PPID), the same for years": quote.platform.ppid.hex(),
-        "platform certificate (SHA-256)": hashlib.sha256(leaf.der).hexdigest(),
+        "platform certificate (SHA-256)": hashlib.sha256(platform_certificate.der).hexdigest(),
         "platform family (FMSPC), shared by many machines": quote.platform.fmspc.hex(),
     }
     if quote.platform.instance_id is not None:
@@ -300,7 +313,7 @@ def write_record(folder: Path, recorded: Recorded, *, root: TrustRoot) -> JsonOb
         The verdict. A refused quote is recorded too: the reason can then be found elsewhere.
     Raises:
         OSError: the folder exists, or cannot be written.
-        QuoteRefused: the quote is not one.
+        QuoteRefused: the bytes are not a quote. Then no folder is made.
     """
     parse_quote(recorded.quote)
     at = int(recorded.at)
@@ -351,66 +364,88 @@ def replay_record(
         RecordInvalid: a file is missing, too long, malformed, or has another hash.
     """
     record = _read_record(folder)
-    files = {name: _read(folder, name, _LIMITS[name]) for name in record.files}
-    for name, data in files.items():
-        if hashlib.sha256(data).hexdigest() != record.files[name]:
+    files: dict[str, bytes] = {}
+    for name in record.files:
+        files[name] = _read_file(folder, name, _LIMITS[name])
+    for name, recorded_hash in record.files.items():
+        if hashlib.sha256(files[name]).hexdigest() != recorded_hash:
             raise RecordInvalid(f"{name} was changed: it has another hash", file=name)
-    report_data = bytes.fromhex(record.report_data) or None
-
-    def verdict(document: bytes, at: float) -> JsonObject:
-        return judge_record(
-            files[QUOTE_FILE],
-            document,
-            files.get(LOG_FILE),
-            report_data=report_data,
-            root=root,
-            now=at,
-        )
-
-    kept = files[COLLATERAL_FILE]
+    quote = files[QUOTE_FILE]
+    recorded_collateral = files[COLLATERAL_FILE]
+    event_log = files.get(LOG_FILE)
+    report_data = bytes.fromhex(record.report_data) or None  # an empty text: not compared
+    verdict_then = judge_record(
+        quote,
+        recorded_collateral,
+        event_log,
+        report_data=report_data,
+        root=root,
+        now=record.at,
+    )
+    verdict_now = judge_record(
+        quote,
+        collateral or recorded_collateral,
+        event_log,
+        report_data=report_data,
+        root=root,
+        now=now,
+    )
     return Replayed(
         at=record.at,
         recorded=record.verdict,
-        then=verdict(kept, record.at),
-        now=verdict(collateral or kept, now),
+        then=verdict_then,
+        now=verdict_now,
         facts=record.facts,
-        identifying=_identifying(files),
+        identifying=_read_identifying_parts(quote, event_log),
     )
 
 
-def _identifying(files: dict[str, bytes]) -> dict[str, str]:
+def _read_identifying_parts(quote: bytes, event_log: bytes | None) -> dict[str, str]:
+    """Parse the files of a record, and return what in them identifies the machine."""
     try:
-        log = parse_event_log(files[LOG_FILE]) if LOG_FILE in files else None
-        return identifying_parts(parse_quote(files[QUOTE_FILE]), log)
+        parsed_log = None if event_log is None else parse_event_log(event_log)
+        parsed_quote = parse_quote(quote)
     except AttestationError as error:
         raise RecordInvalid(
             f"a file of the record cannot be read: {error.detail}", file=QUOTE_FILE
         ) from None
+    return identifying_parts(parsed_quote, parsed_log)
 
 
 def _read_record(folder: Path) -> _Record:
-    """Read `record.json`, and check its hash and form."""
-    data = _read(folder, RECORD_FILE, MAX_RECORD_BYTES)
+    """Read `record.json`, and check its hash and form.
+
+    Raises:
+        RecordInvalid: the file cannot be read, was changed, or is of another version.
+    """
+    data = _read_file(folder, RECORD_FILE, MAX_RECORD_BYTES)
     try:
         members = parse_json(data, max_bytes=MAX_RECORD_BYTES)
         record = shaped(members, _Record)
-        seal = members.pop("seal")
-        # one encoding only, so that every byte counts
-        is_whole = sealed_record(members) == data
+        members_without_seal = {name: text for name, text in members.items() if name != "seal"}
+        expected_data = sealed_record(members_without_seal)
     except (InvalidJson, InvalidCanonicalJson) as error:
         raise RecordInvalid(f"{RECORD_FILE} cannot be read: {error}", file=RECORD_FILE) from None
-    if not is_whole:
+    # The whole file is compared, not the hash alone: only one encoding of the members is accepted,
+    # so that a changed space is noticed too.
+    if data != expected_data:
         raise RecordInvalid(
-            f"{RECORD_FILE} was changed: it has another hash than {str(seal)[:16]}…",
+            f"{RECORD_FILE} was changed: it has another hash than {record.seal[:16]}…",
             file=RECORD_FILE,
         )
-    is_complete = {QUOTE_FILE, COLLATERAL_FILE} <= record.files.keys() <= _LIMITS.keys()
-    if record.type != RECORD_TYPE or not is_complete:
+    has_required_files = {QUOTE_FILE, COLLATERAL_FILE} <= record.files.keys()
+    has_known_files_only = record.files.keys() <= _LIMITS.keys()
+    if record.type != RECORD_TYPE or not has_required_files or not has_known_files_only:
         raise RecordInvalid(f"{RECORD_FILE} is of another version", file=RECORD_FILE)
     return record
 
 
-def _read(folder: Path, name: str, most_bytes: int) -> bytes:
+def _read_file(folder: Path, name: str, most_bytes: int) -> bytes:
+    """Read a file of a record.
+
+    Raises:
+        RecordInvalid: it is missing, unreadable or too long.
+    """
     path = folder / name
     try:
         data = read_foreign(path, most_bytes=most_bytes)

@@ -6,7 +6,8 @@ The publishers of its images, a comparison with files, and what changed since th
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
 
 from capabilities.capability_errors import CapabilityError
 from capabilities.strict_json import JsonObject
@@ -62,18 +63,18 @@ def _published_code(seen: Seen) -> Iterator[str]:
     from ..measuring.measuring_errors import MeasurementRefused
 
     try:
-        parsed = _published_compose(seen.published.statement.compose)
+        compose = _parse_published_compose(seen.published.statement.compose)
     except MeasurementRefused as error:
         yield f"warning: {error.message}"
         return
-    publishers = ", ".join(parsed.publishers)
-    name = f'"{parsed.name}", ' if parsed.name else ""
+    publishers = ", ".join(compose.publishers)
+    name = f'"{compose.name}", ' if compose.name else ""
     yield f"code           {name}images published at {publishers}"
-    for image in parsed.images:
+    for image in compose.images:
         yield f"image          {image.service}: {image.reference}"
 
 
-def _published_compose(text: str) -> "ComposeFile":
+def _parse_published_compose(text: str) -> "ComposeFile":
     from ..measuring.compose_files import parse_compose
 
     return parse_compose(text.encode(), file="the published compose file")
@@ -84,17 +85,19 @@ def code_names(seen: Seen, measured: "Measured | None") -> JsonObject | None:
 
     The files are those of `measured`, else the compose file that the backend publishes.
     """
-    compose = seen.published.statement.compose
-    if measured is None and (compose is None or not is_installed("yaml")):
+    published_compose = seen.published.statement.compose
+    if measured is None and (published_compose is None or not is_installed("yaml")):
         return None
     from ..measuring.measuring_errors import MeasurementRefused
     from ..measuring.reference_values import code_json
 
     if measured is not None:
         return code_json(measured.compose, measured.os_image_hash)
-    with suppress(MeasurementRefused):
-        return code_json(_published_compose(compose or ""))
-    return None
+    try:
+        compose = _parse_published_compose(published_compose or "")
+    except MeasurementRefused:
+        return None
+    return code_json(compose)
 
 
 # --- changes since the last approval --------------------------------------------------------------
@@ -102,49 +105,62 @@ def code_names(seen: Seen, measured: "Measured | None") -> JsonObject | None:
 
 def _changes(seen: Seen, policy: Policy, *, is_full: bool) -> Iterator[str]:
     """Yield how a policy differs from that of the last grant from this machine."""
-    former = _last_grant(seen)
-    if former is None:
+    approved = _last_approval(seen)
+    if approved is None:
         yield "approved       nothing yet for this backend on this machine"
         return
-    kept, before = former
-    granted = kept.portable.cid[:_SHORT_HEX]
-    until = kept.portable.expires_at
-    ended = "" if until is None else f", until {time_text(until)}"
-    # the paths are those of the secrets, which the lines above list
-    changes = policy_changes(replace(before, paths=()), replace(policy, paths=()))
-    differing = [line for line in changes if not line.startswith("  ")]
-    if not differing:
-        yield f"approved       the same code as in your grant {granted}…{ended}"
+    short_cid = approved.grant.portable.cid[:_SHORT_HEX]
+    expires_at = approved.grant.portable.expires_at
+    until = "" if expires_at is None else f", until {time_text(expires_at)}"
+    # The paths are those of the secrets, which the lines above list.
+    policy_lines = policy_changes(replace(approved.policy, paths=()), replace(policy, paths=()))
+    changed_lines = [line for line in policy_lines if not line.startswith("  ")]
+    if not changed_lines:
+        yield f"approved       the same code as in your grant {short_cid}…{until}"
         return
-    yield f"approved       your grant {granted}…{ended} was for other code:"
-    for line in differing:
-        yield f"               {line if is_full else _shortened(line)}"
+    yield f"approved       your grant {short_cid}…{until} was for other code:"
+    for line in changed_lines:
+        yield f"               {line if is_full else _shorten_hashes(line)}"
 
 
-def _last_grant(seen: Seen) -> tuple[KeptGrant, Policy] | None:
-    """Return the newest grant to a backend with a policy on code.
+class _Approval(NamedTuple):
+    """A policy on code that an owner granted to.
+
+    `granted_at` is in epoch seconds; 0 if the grant does not state it.
+    """
+
+    granted_at: float
+    grant: KeptGrant
+    policy: Policy
+
+
+def _last_approval(seen: Seen) -> _Approval | None:
+    """Return the newest grant to a backend with a policy on code; None if there is none.
 
     A changed application may have a new DID, so grants to its address count too.
     """
-    found: list[tuple[float, KeptGrant, Policy]] = []
+    approvals = []
     home = owner_home()
-    for kept in (*home.grants_to(seen.did), *home.grants_to(seen.url)):
+    for grant in (*home.grants_to(seen.did), *home.grants_to(seen.url)):
+        # Grants that this version cannot read are left out.
         with suppress(CapabilityError, PolicyError):
-            delegation = parse_delegation(kept.portable.header)
+            delegation = parse_delegation(grant.portable.header)
             for policy in policies_of(delegation.facts):
                 if policy.is_allow_list:
-                    found.append((delegation.not_before or 0.0, kept, policy))
-    if not found:
-        return None
-    _, kept, policy = max(found, key=lambda one: one[0])
-    return kept, policy
+                    granted_at = delegation.not_before or 0.0
+                    approvals.append(_Approval(granted_at=granted_at, grant=grant, policy=policy))
+    return max(approvals, key=attrgetter("granted_at"), default=None)
 
 
-def _shortened(line: str) -> str:
+def _shorten_hashes(line: str) -> str:
     """Cut each long hash in a line to its first digits."""
     words = []
     for word in line.split(" "):
-        kept = word.rstrip(",")
-        is_hash = len(kept) > 2 * _SHORT_HEX and set(kept) <= set("0123456789abcdef")
-        words.append(f"{kept[:_SHORT_HEX]}…{word[len(kept) :]}" if is_hash else word)
+        word_without_comma = word.rstrip(",")
+        commas = word[len(word_without_comma) :]
+        is_hex = set(word_without_comma) <= set("0123456789abcdef")
+        if is_hex and len(word_without_comma) > 2 * _SHORT_HEX:
+            words.append(f"{word_without_comma[:_SHORT_HEX]}…{commas}")
+        else:
+            words.append(word)
     return " ".join(words)

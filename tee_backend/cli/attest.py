@@ -94,15 +94,19 @@ def record(
     root = read_trust_root(trust_root)
     if folder.exists():
         raise ConfigurationError(f"{folder} already exists", hint="name a new folder")
-    report_data = None if answer is not None else SystemEntropy().token(REPORT_DATA_BYTES)
-    quoted = _quoted(kind, answer, platform_folder, report_data)
+    if answer is not None:
+        report_data = None  # a kept quote has the report data that was asked for then
+        quoted = _read_kept_answer(answer)
+    else:
+        report_data = SystemEntropy().token(REPORT_DATA_BYTES)
+        quoted = _request_quote(kind, platform_folder, report_data)
     try:
         parsed = parse_quote(quoted.quote)
     except AttestationError as error:
         raise ConfigurationError(
             f"the platform made no TDX quote: {error.detail}", hint="sealspace doctor"
         ) from None
-    document = _collateral_of(collateral, parsed.platform.fmspc, parsed.platform.ca)
+    document = _fetch_collateral(collateral, parsed.platform.fmspc, parsed.platform.ca)
     tell("these parts of the record identify the machine, and cannot be removed:")
     parts = identifying_parts(parsed, quoted.event_log)
     tell(*(f"  {name}: {text}" for name, text in parts.items()))
@@ -113,7 +117,7 @@ def record(
         event_log=quoted.event_log,
         report_data=report_data,
         at=SystemClock.now(),
-        facts=_facts(kind, answer, platform_folder),
+        facts=_unproven_facts(kind, answer, platform_folder),
     )
     try:
         verdict = write_record(folder, recorded, root=root)
@@ -133,12 +137,12 @@ def record(
     return FAILED
 
 
-def _quoted(
-    kind: str, answer: Path | None, platform_folder: Path | None, report_data: bytes | None
-) -> Quoted:
-    """Return a quote with its event log, from a file or from the platform."""
-    if answer is not None or report_data is None:
-        return _kept_answer(answer)
+def _request_quote(kind: str, platform_folder: Path | None, report_data: bytes) -> Quoted:
+    """Return a new quote of the platform with its event log.
+
+    Raises:
+        ConfigurationError: the platform returns no quote.
+    """
     source: EvidenceSource
     try:
         if platform_folder is not None:
@@ -154,42 +158,52 @@ def _quoted(
         ) from None
 
 
-def _kept_answer(answer: Path | None) -> Quoted:
-    """Read a kept answer of a guest agent."""
+def _read_kept_answer(file: Path) -> Quoted:
+    """Read the quote and the event log in a kept answer of a guest agent.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or has no quote.
+        MeasurementRefused: the file is not an answer of a guest agent.
+    """
     # Imported here: the answer may describe an image, whose parser is not needed otherwise.
     from ..evidence.dstack import MAX_ANSWER_BYTES
     from ..measuring.guest_answer import parse_guest_answer
 
-    if answer is None:
-        raise click.UsageError("missing option --answer FILE")
     try:
-        data = read_foreign(answer, most_bytes=MAX_ANSWER_BYTES)
+        data = read_foreign(file, most_bytes=MAX_ANSWER_BYTES)
     except OSError as error:
-        reason, step = file_fault(answer, error.errno)
-        raise ConfigurationError(f"cannot read {answer}: {reason}", hint=step) from None
-    parsed = parse_guest_answer(data)
-    if parsed.quote is None:
+        reason, step = file_fault(file, error.errno)
+        raise ConfigurationError(f"cannot read {file}: {reason}", hint=step) from None
+    answer = parse_guest_answer(data)
+    if answer.quote is None:
         raise ConfigurationError(
-            f"{answer} has no quote", hint="keep the whole answer of the guest agent"
+            f"{file} has no quote", hint="keep the whole answer of the guest agent"
         )
-    return Quoted(parsed.quote.raw, parsed.log)
+    return Quoted(answer.quote.raw, answer.log)
 
 
-def _collateral_of(folder: Path | None, fmspc: bytes, ca: PlatformCa) -> bytes:
-    """Return the collateral document for a platform family."""
+def _fetch_collateral(folder: Path | None, fmspc: bytes, ca: PlatformCa) -> bytes:
+    """Return the collateral document for a platform family.
+
+    It comes from a folder, or from Intel's service if there is no folder.
+
+    Raises:
+        CollateralNeeded: there is none.
+    """
     provider = FetchedCollateral() if folder is None else CollateralFolder(folder)
     try:
-        found = asyncio.run(provider.collateral(fmspc, ca))
+        collateral = asyncio.run(provider.collateral(fmspc, ca))
     except CollateralUnusable as error:
         raise CollateralNeeded(
             f"there is no collateral for platform family {fmspc.hex()}: {error.code}",
             problem=error.code,
         ) from None
-    return found.raw
+    return collateral.raw
 
 
-def _facts(kind: str, answer: Path | None, platform_folder: Path | None) -> dict[str, str]:
+def _unproven_facts(kind: str, answer: Path | None, platform_folder: Path | None) -> dict[str, str]:
     """Return unproven statements about this machine and the source of the quote."""
+    # A kept answer may be of another machine, so nothing is said about this one.
     if answer is not None:
         return {"source": "kept answer of a guest agent"}
     system = os.uname()
@@ -198,17 +212,24 @@ def _facts(kind: str, answer: Path | None, platform_folder: Path | None) -> dict
         "kernel": f"{system.sysname} {system.release}",
         "architecture": system.machine,
     }
+    processor = _read_processor_name()
+    if processor is not None:
+        facts["processor"] = processor
+    return facts
+
+
+def _read_processor_name() -> str | None:
+    """Return the name of the processor, at most 100 characters; None if it is not known."""
     try:
         with _CPU_INFO.open(encoding="utf-8") as stream:
             lines = stream.read(16 * 1024).splitlines()
     except OSError:
-        return facts
+        return None
     for line in lines:
         name, _, text = line.partition(":")
         if name.strip() == "model name":
-            facts["processor"] = text.strip()[:100]
-            break
-    return facts
+            return text.strip()[:100]
+    return None
 
 
 # --- replay ---------------------------------------------------------------------------------------
@@ -259,23 +280,26 @@ def _replay_json(replayed: Replayed) -> JsonObject:
 def _replay_lines(replayed: Replayed) -> Iterator[str]:
     yield f"recorded       {time_text(replayed.at)}"
     yield from _verdict_lines("then", replayed.then)
-    is_same = "as recorded" if replayed.is_reproduced else "NOT as recorded"
-    yield f"verdict        {is_same}"
+    comparison = "as recorded" if replayed.is_reproduced else "NOT as recorded"
+    yield f"verdict        {comparison}"
     yield from _verdict_lines("now", replayed.now)
     for name, text in replayed.facts.items():
         yield f"unproven       {name}: {text}"
     for name, text in replayed.identifying.items():
         yield f"identifies     {name}: {text}"
-    yield from (f"not covered    {one}" for one in NOT_COVERED)
+    for change in NOT_COVERED:
+        yield f"not covered    {change}"
 
 
 def _verdict_lines(when: str, verdict: JsonObject) -> Iterator[str]:
-    """Yield a verdict for a person."""
+    """Yield a verdict for a person: the result, the failed checks, the state of the platform."""
     checks = verdict["checks"]
     assert isinstance(checks, dict)
-    words = "accepted" if verdict["accepted"] is True else "refused"
-    failed = ", ".join(f"{name} ({code})" for name, code in checks.items() if code != "ok")
-    yield f"{when:<14} {words}{': ' if failed else ''}{failed}"
+    line = f"{when:<14} {'accepted' if verdict['accepted'] is True else 'refused'}"
+    failed_checks = [f"{name} ({code})" for name, code in checks.items() if code != "ok"]
+    if failed_checks:
+        line += f": {', '.join(failed_checks)}"
+    yield line
     facts = verdict["facts"]
     if isinstance(facts, dict) and facts:
         yield f"               platform {facts['tcbStatus']}, number {facts['evaluationNumber']}"

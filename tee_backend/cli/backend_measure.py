@@ -1,6 +1,7 @@
 """The command `sealspace backend measure`, and the comparison with a running backend."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,7 @@ def measure(
     The status is 17 if a part of the code is not known, or known only from the quote.
     """
     from ..measuring.input_folder import read_inputs
-    from ..measuring.reference_values import measure as computed
+    from ..measuring.reference_values import measure as compute_values
     from ..measuring.reference_values import measured_json
 
     if storage is not None and not 0 < len(storage) <= _MAX_STORAGE_CHARS:
@@ -81,12 +82,12 @@ def measure(
         source,
         answer=answer,
         firmware=firmware,
-        app_id=_bytes("--app-id", app_id, APP_ID_BYTES),
-        key_provider=_provider(key_provider),
-        instance_id=_bytes("--instance-id", instance_id, INSTANCE_ID_BYTES),
+        app_id=_parse_hex("--app-id", app_id, APP_ID_BYTES),
+        key_provider=_parse_provider(key_provider),
+        instance_id=_parse_instance_id(instance_id),
         storage=storage,
     )
-    measured = computed(inputs)
+    measured = compute_values(inputs)
     print_result(measured_json(measured), measured_lines(measured))
     if measured.missing:
         print_error(
@@ -103,24 +104,38 @@ def measure(
     return 0
 
 
-def _bytes(option: str, text: str | None, size_bytes: int) -> bytes | None:
-    """Parse an option in hex of a fixed size; an instance id may be empty."""
+def _parse_instance_id(text: str | None) -> bytes | None:
+    """Parse the option `--instance-id`; an empty text is an instance without an id."""
+    if text == "":
+        return b""
+    return _parse_hex("--instance-id", text, INSTANCE_ID_BYTES)
+
+
+def _parse_hex(option: str, text: str | None, size_bytes: int) -> bytes | None:
+    """Parse an option in hex of a fixed size; None if it is not given.
+
+    Raises:
+        InvalidInput: the text is not hex, or has another size.
+    """
     if text is None:
         return None
-    try:
+    value = b""
+    with suppress(ValueError):
         value = bytes.fromhex(text)
-    except ValueError:
-        value = b"\x00"
-    if len(value) == size_bytes or (not text and option == "--instance-id"):
-        return value
-    raise InvalidInput(
-        f"{option} is not {2 * size_bytes} hex digits",
-        hint="take it from the entry of that name in the event log",
-    )
+    if len(value) != size_bytes:
+        raise InvalidInput(
+            f"{option} is not {2 * size_bytes} hex digits",
+            hint="take it from the entry of that name in the event log",
+        )
+    return value
 
 
-def _provider(text: str | None) -> KeyProvider | None:
-    """Parse the option `--key-provider`."""
+def _parse_provider(text: str | None) -> KeyProvider | None:
+    """Parse the option `--key-provider`; None if it is not given.
+
+    Raises:
+        InvalidInput: it is not `kms:`, `tpm:` or `local-sgx:` with an id in hex.
+    """
     if text is None:
         return None
     try:
@@ -129,8 +144,8 @@ def _provider(text: str | None) -> KeyProvider | None:
         raise InvalidInput(
             f"--key-provider is not valid: {error.reason}", hint="write kms:<hex>"
         ) from None
-    known: dict[str, KeyProviderName] = {"kms": "kms", "tpm": "tpm", "local-sgx": "local-sgx"}
-    return KeyProvider(name=known[name], id=bytes.fromhex(id_text))
+    typed_names: dict[str, KeyProviderName] = {"kms": "kms", "tpm": "tpm", "local-sgx": "local-sgx"}
+    return KeyProvider(name=typed_names[name], id=bytes.fromhex(id_text))
 
 
 # --- output ---------------------------------------------------------------------------------------
@@ -198,38 +213,47 @@ def compared(measured: "Measured", seen: Seen) -> list[JsonObject]:
 
 
 def _agrees(value: "Value", running: str | None) -> bool | None:
-    """Return whether a value agrees with the running one; None: there is nothing to compare.
-
-    RTMR3 of another instance differs by its instance id, so it is compared only if all its entries
-    follow from files.
-    """
-    if not value.texts or (value.name == "rtmr3" and value.source != "computed"):
+    """Return whether a value agrees with the running one; None: there is nothing to compare."""
+    if not value.texts:
+        return None
+    # RTMR3 of another instance differs by its instance id, so it is compared only if all its
+    # entries follow from files.
+    if value.name == "rtmr3" and value.source != "computed":
         return None
     return running in value.texts
 
 
 def compared_lines(results: list[JsonObject], *, is_full: bool) -> Iterator[str]:
-    """Yield the comparison for a person."""
+    """Yield the comparison for a person.
+
+    The two values are shown completely if `is_full`. Otherwise only those that differ are shown, by
+    their first digits.
+    """
     for result in results:
+        agrees = result["agrees"]
+        verdict = "not compared"
+        if isinstance(agrees, bool):
+            verdict = "same" if agrees else "DIFFERS"
         files = result["files"]
         by_files = str(files[0]) if isinstance(files, list) and files else "-"
-        verdict = {True: "same", False: "DIFFERS", None: "not compared"}[_verdict(result)]
-        shown = f"{by_files} by files, {result['running']} running" if is_full else ""
-        if not is_full and _verdict(result) is False:
-            shown = f"{by_files[:16]}… by files, {str(result['running'])[:16]}… running"
-        yield f"{result['name']!s:<14} {verdict} ({result['source']}) {shown}".rstrip()
-
-
-def _verdict(result: JsonObject) -> bool | None:
-    agrees = result["agrees"]
-    return agrees if isinstance(agrees, bool) else None
+        running = str(result["running"])
+        both_values = ""
+        if is_full:
+            both_values = f"{by_files} by files, {running} running"
+        elif agrees is False:
+            both_values = f"{by_files[:16]}… by files, {running[:16]}… running"
+        yield f"{result['name']!s:<14} {verdict} ({result['source']}) {both_values}".rstrip()
 
 
 def require_same(results: list[JsonObject], source: Path) -> None:
-    """Refuse a backend that differs from the files."""
-    differing = [str(result["name"]) for result in results if result["agrees"] is False]
-    if differing:
+    """Refuse a backend that differs from the files in a value that was compared.
+
+    Raises:
+        BackendNotExpected: a value differs.
+    """
+    differing_names = [str(result["name"]) for result in results if result["agrees"] is False]
+    if differing_names:
         raise BackendNotExpected(
-            f"the backend does not run the code in {source}: {', '.join(differing)} differ",
+            f"the backend does not run the code in {source}: {', '.join(differing_names)} differ",
             hint="do not grant; if the operator changed the code, get the new files and read them",
         )
