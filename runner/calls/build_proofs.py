@@ -11,6 +11,7 @@ Example:
 import hashlib
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from msgspec import to_builtins
 
@@ -31,8 +32,21 @@ from .published_programs import PublishedPrograms
 _MOST_REMEMBERED = 1024
 _FAILED_S = 60.0
 """How long a bundle that proves nothing is not read again, in seconds."""
-_Asked = tuple[ProjectId, str, str]
-"""The project, the hash of the program, and the hash of the trusted root."""
+
+
+class _BundleKey(NamedTuple):
+    """The bundle of a program, and the trusted root by which it is verified."""
+
+    project: ProjectId
+    sha256: str
+    root_sha256: str
+
+
+class _Failure(NamedTuple):
+    """Why a bundle proves nothing, and the monotonic time at which that was found."""
+
+    failed_at: float
+    reason: Reason
 
 
 class BuildProofs:
@@ -56,9 +70,9 @@ class BuildProofs:
         self._verifier = verifier
         self._journal = journal
         self.roots = roots
-        self._proven = Recent[_Asked, Origin](_MOST_REMEMBERED)
+        self._origins = Recent[_BundleKey, Origin](_MOST_REMEMBERED)
         # Known and unknown payers are remembered separately, as for compilations (RN165).
-        self._failed = Recent[tuple[_Asked, bool], tuple[float, Reason]](_MOST_REMEMBERED)
+        self._failures = Recent[tuple[_BundleKey, bool], _Failure](_MOST_REMEMBERED)
 
     async def prove(self, grant: RunGrant, rule: ByBuilds, sha256: str, payer: Payer) -> ByHash:
         """Return a rule for a program that is proven to be a build which a grant admits.
@@ -69,17 +83,20 @@ class BuildProofs:
             sha256: hash of the program, 64 lower-case hex digits.
             payer: whose turn the verification takes.
         Raises:
-            RunRefused: `build-not-proven`, or a reason why that is not known.
+            RunRefused: `build-not-proven`: the bundle proves nothing, or a build that the rule does
+                not admit, or a later build was admitted before. `runner-busy` or `runner-failed`:
+                the bundle could not be verified now.
         """
         builds = rule.builds
-        origin = await self._origin(rule.project, sha256, builds.trusted_root, payer)
+        bundle = _BundleKey(project=rule.project, sha256=sha256, root_sha256=builds.trusted_root)
+        origin = await self._prove_origin(bundle, payer)
         try:
             require_trusted(origin, builds)
         except ProvenanceInvalid as invalid:
             raise RunRefused("build-not-proven", invalid.message) from invalid
         # PV21: before a secret is read, so that a runner that ends here admits nothing older later
         is_admitted = await self._journal.record_build(
-            _digest(grant, rule),
+            _rule_digest(grant, rule),
             origin.number,
             sha256,
             ends_at=grant.expires_at,
@@ -93,41 +110,43 @@ class BuildProofs:
             )
         return ByHash(sha256, project=rule.project, build=origin.build, is_proven=True)
 
-    async def _origin(self, project: ProjectId, sha256: str, root: str, payer: Payer) -> Origin:
-        """Return the origin that the bundle of a program proves by a trusted root."""
-        asked = project, sha256, root
-        origin = self._proven.get(asked)
+    async def _prove_origin(self, bundle: _BundleKey, payer: Payer) -> Origin:
+        """Return the origin that a bundle proves; remember it, or for a while that it failed."""
+        origin = self._origins.get(bundle)
         if origin is not None:
             return origin
-        failed_at, reason = self._failed.get((asked, payer.is_known), (0.0, None))
-        if reason is not None and time.monotonic() - failed_at < _FAILED_S:
-            raise RunRefused(reason.code, reason.detail)
+        failure = self._failures.get((bundle, payer.is_known))
+        if failure is not None and time.monotonic() - failure.failed_at < _FAILED_S:
+            raise RunRefused(failure.reason.code, failure.reason.detail)
         try:
-            origin = await self._verified(project, sha256, root, payer)
+            origin = await self._verify(bundle, payer)
         except RunRefused as refused:
+            # Other reasons, such as a busy runner, say nothing about the bundle.
             if refused.reason.code == "build-not-proven":
-                failure = time.monotonic(), refused.reason
-                self._failed.put((asked, payer.is_known), failure)
+                failure = _Failure(failed_at=time.monotonic(), reason=refused.reason)
+                self._failures.put((bundle, payer.is_known), failure)
             raise
-        self._proven.put(asked, origin)
+        self._origins.put(bundle, origin)
         return origin
 
-    async def _verified(self, project: ProjectId, sha256: str, root: str, payer: Payer) -> Origin:
+    async def _verify(self, bundle: _BundleKey, payer: Payer) -> Origin:
         """Read and verify the bundle of a program."""
-        document = self.roots.get(root)
-        if document is None:  # PV18: the operator has replaced it since the grant was delivered
+        root = self.roots.get(bundle.root_sha256)
+        if root is None:  # PV18: the operator has replaced it since the grant was delivered
             raise RunRefused(
                 "build-not-proven",
-                f"the runner does not have the trusted root {root} of the grant; its owner has to"
-                " grant again",
+                f"the runner does not have the trusted root {bundle.root_sha256} of the grant; its"
+                " owner has to grant again",
             )
-        bundle = await self._programs.provenance(project, sha256)
-        if bundle is None:
+        data = await self._programs.provenance(bundle.project, bundle.sha256)
+        if data is None:
             raise RunRefused("build-not-proven", "the version has no provenance bundle")
-        return await self._verifier.verify(bundle, sha256, document, payer, project.developer)
+        return await self._verifier.verify(
+            data, bundle.sha256, root, payer, bundle.project.developer
+        )
 
 
-def _digest(grant: RunGrant, rule: ByBuilds) -> bytes:
+def _rule_digest(grant: RunGrant, rule: ByBuilds) -> bytes:
     """Return the name of a rule in the journal (PV21).
 
     The trusted root and the first run are left out, so that a later grant of the same builds goes
@@ -136,8 +155,8 @@ def _digest(grant: RunGrant, rule: ByBuilds) -> bytes:
     builds = to_builtins(rule.builds)
     for name in ("trustedRoot", "leastRun", "leastAttempt"):
         del builds[name]
-    named = [grant.owner, rule.project.text, builds]
-    return hashlib.sha256(canonical_bytes(named)).digest()
+    rule_json = [grant.owner, rule.project.text, builds]
+    return hashlib.sha256(canonical_bytes(rule_json)).digest()
 
 
 def missing_root(builds: TrustedBuilds, roots: Mapping[str, bytes]) -> str:

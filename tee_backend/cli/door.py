@@ -39,7 +39,7 @@ from .quote_sources import KEY_KINDS, QUOTE_KINDS, platform_errors
 _MAX_CONNECTIONS = 256
 _PER_CLIENT = 128
 _MAX_CACHE_S = 3600
-_ROLE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63})=(ba[a-z2-7]{20,100})")
+_ROLE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]{0,63})=(?P<trust>ba[a-z2-7]{20,100})")
 
 
 def _stale_s(_context: click.Context, _option: click.Parameter, text: str | None) -> float:
@@ -49,13 +49,13 @@ def _stale_s(_context: click.Context, _option: click.Parameter, text: str | None
 def _roles(
     _context: click.Context, _option: click.Parameter, texts: tuple[str, ...]
 ) -> dict[str, str]:
-    found = {}
+    trust_by_role = {}
     for text in texts:
         match = _ROLE.fullmatch(text)
         if match is None:
             raise click.BadParameter("use the form NAME=ID, with the id of a trust")
-        found[match[1]] = match[2]
-    return found
+        trust_by_role[match["name"]] = match["trust"]
+    return trust_by_role
 
 
 @click.command(
@@ -190,7 +190,7 @@ def door(**options: Any) -> None:
     given = SimpleNamespace(**options)
     mounts = mounts_of(given.mounts or [DEFAULT_MOUNT])
     given.tls = server_tls(given.tls_certificate, given.tls_key)
-    _require_private(given)
+    _require_private_address(given)
     keep_out_of_core_dumps()
     if given.folder is not None:
         require_owners(mounts, is_writable=given.is_writable)
@@ -254,14 +254,17 @@ async def _serve(given: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
             is_writable=given.is_writable,
             backend=None if own is None else own.backend,
         )
-        with _bound(given) as (bound, address), _token_file(given.token_file, door_):
+        with (
+            _listening_socket(given) as (listener, address),
+            _token_file(given.token_file, door_),
+        ):
             limits = ConnectionLimits(
                 max_connections=_MAX_CONNECTIONS, connections_per_client=_PER_CLIENT
             )
             app = door_.application(
                 list_method=LIST_METHOD, surface=None if own is None else own.surface
             )
-            async with listening(app, bound, limits, tls=given.tls, reads_list=True):
+            async with listening(app, listener, limits, tls=given.tls, reads_list=True):
                 print_lines(f"listening on {address}", err=True)
                 tell(
                     f"after its right is revoked, a value is served for at most"
@@ -280,17 +283,21 @@ def _node() -> str:
 
 @asynccontextmanager
 async def _client(given: SimpleNamespace) -> AsyncIterator[Client]:
-    """Yield a client of the node, with the door's own session if it has a token file."""
+    """Yield a client of the node, with the session that the options ask for."""
     home = owner_home()
+    # A backend has a session of its own, so this client has none.
     if given.folder is not None:
         async with Client(_node()) as client:
             yield client
         return
+    # The token in the file stands for the user's session.
     if given.token_file is not None:
         async with home.client() as client:
             yield client
         return
-    if shared().given_node is not None or not (home.folder / "profile.json").exists():
+    # Otherwise callers log in. Their node is the one that the options name, or that of the profile.
+    has_profile = (home.folder / "profile.json").exists()
+    if shared().given_node is not None or not has_profile:
         if home.node is None:
             raise click.UsageError("missing option --node URL, or --token-file FILE after a login")
         async with Client(home.node) as client:
@@ -320,7 +327,7 @@ def _token_file(path: Path | None, door_: Door) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def _require_private(given: SimpleNamespace) -> None:
+def _require_private_address(given: SimpleNamespace) -> None:
     """Refuse to send tokens and values beyond this machine in clear (DR2)."""
     if given.socket_path is not None or given.tls is not None:
         return
@@ -336,43 +343,56 @@ def _require_private(given: SimpleNamespace) -> None:
 
 
 @contextmanager
-def _bound(given: SimpleNamespace) -> Iterator[tuple[socket.socket, str]]:
-    """Yield the listening socket, and its address for messages."""
+def _listening_socket(given: SimpleNamespace) -> Iterator[tuple[socket.socket, str]]:
+    """Yield the listening socket, and its address for messages.
+
+    A Unix socket is removed at the end.
+    """
     if given.socket_path is None:
-        bound = bind_socket(
+        listener = bind_socket(
             given.host, given.port, command=click.get_current_context().command_path
         )
-        url = url_of(bound)
-        yield bound, url.replace("http:", "https:", 1) if given.tls else url
+        url = url_of(listener)
+        yield listener, url.replace("http:", "https:", 1) if given.tls else url
         return
     path: Path = given.socket_path
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = _bind_unix_socket(path)
+    try:
+        yield listener, f"unix://{path.absolute()}"
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _bind_unix_socket(path: Path) -> socket.socket:
+    """Bind a Unix socket to which only this user can connect.
+
+    Raises:
+        ConfigurationError: another process uses the path, or it cannot be used.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # Other users must not be able to connect, not even before a `chmod`.
-    former = os.umask(0o177)
+    previous_umask = os.umask(0o177)
     try:
         with suppress(FileNotFoundError):
-            _remove_unused(path)
-        bound.bind(str(path))
+            _remove_dead_socket(path)
+        listener.bind(str(path))
     except OSError as error:
-        bound.close()
+        listener.close()
         raise ConfigurationError(
             f"cannot listen on {path}: {(error.strerror or str(error)).lower()}",
             hint="use another path: --socket FILE",
         ) from None
     finally:
-        os.umask(former)
-    try:
-        yield bound, f"unix://{path.absolute()}"
-    finally:
-        path.unlink(missing_ok=True)
+        os.umask(previous_umask)
+    return listener
 
 
-def _remove_unused(path: Path) -> None:
+def _remove_dead_socket(path: Path) -> None:
     """Remove the socket of a door that was killed; one that answers is left."""
     if not path.is_socket():
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
-            trial.connect(str(path))
+            probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink()
