@@ -19,7 +19,7 @@ from capabilities.abilities import KV_PUT
 from capabilities.frozen import frozen
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource
-from capabilities.strict_json import JsonObject
+from capabilities.strict_json import Json, JsonObject
 
 from ..errors import InvalidInput, InvalidPortableDelegation, InvalidSecretName
 from .run_grants import listed_secret, verified_own
@@ -70,7 +70,8 @@ def checked_generated_name(name: str) -> str:
 
     Raises InvalidSecretName if the name is not valid.
     """
-    if not is_secret_name(name) or not is_protected(name) or len(name) > MAX_NAME_CHARS:
+    is_valid_name = is_secret_name(name) and len(name) <= MAX_NAME_CHARS
+    if not is_valid_name or not is_protected(name):
         raise InvalidSecretName(
             f"the name of a generated secret must begin with {PROTECTED_PREFIX}, and have only"
             " capitals, digits and underscores",
@@ -80,16 +81,30 @@ def checked_generated_name(name: str) -> str:
 
 
 def generation_body(owner: str, scope: str | None, wanted: Mapping[str, str]) -> JsonObject:
-    """Return the body of a request for new secrets."""
+    """Return the body of a request for new secrets.
+
+    Args:
+        owner: DID of the owner.
+        scope: scope of the secrets; None: the default profile.
+        wanted: type of each secret by its name, 1 to 16.
+    Raises:
+        InvalidInput: there are too many secrets or none, or a type is unknown.
+        InvalidSecretName: a name is not that of a generated secret.
+    """
     if not 1 <= len(wanted) <= MAX_GENERATED:
         raise InvalidInput(f"a request can generate 1 to {MAX_GENERATED} secrets")
+    new_secrets: list[Json] = []
+    for name, generation_type in wanted.items():
+        new_secrets.append(
+            {
+                "name": checked_generated_name(name),
+                "generation_type": checked_generation_type(generation_type),
+            }
+        )
     return {
         "owner": owner,
         "profile": scope or DEFAULT_PROFILE,
-        "new_secrets": [
-            {"name": checked_generated_name(name), "generation_type": checked_generation_type(kind)}
-            for name, kind in wanted.items()
-        ],
+        "new_secrets": new_secrets,
     }
 
 
@@ -106,14 +121,16 @@ def read_generation_grant(header: str, *, runner: str) -> GenerationGrant:
     """
     _, delegation, expires_at = verified_own(header, runner=runner)
     secrets: list[SecretName] = []
-    for one in delegation.capabilities:
-        if one.ability != KV_PUT or not isinstance(one.resource, SpaceResource):
+    for right in delegation.capabilities:
+        if right.ability != KV_PUT or not isinstance(right.resource, SpaceResource):
             raise InvalidPortableDelegation(
                 f"a grant for generated secrets may allow only {KV_PUT} on secrets, but this grant"
-                f" allows {one.ability}"
+                f" allows {right.ability}"
             )
-        secrets.append(listed_secret(one.resource))
-    if not 1 <= len(secrets) <= MAX_GENERATED or not all(is_protected(one.name) for one in secrets):
+        secrets.append(listed_secret(right.resource))
+    is_allowed_count = 1 <= len(secrets) <= MAX_GENERATED
+    are_all_protected = all(is_protected(secret.name) for secret in secrets)
+    if not is_allowed_count or not are_all_protected:
         raise InvalidPortableDelegation(
             f"a grant for generated secrets must list 1 to {MAX_GENERATED} secrets, and every name"
             f" must begin with {PROTECTED_PREFIX}"

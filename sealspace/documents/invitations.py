@@ -1,9 +1,9 @@
 """Invitations to a team: the line, the commitment and the words that two people compare (TM10).
 
-An invitation opens nothing. With it, the person who joins tells an admin who they are, and both
-compare four words. Each of them draws a nonce, and the person who joins commits to theirs before
-the admin's is known. So nobody between them, such as the node, can search for nonces that give the
-same words for another DID.
+An invitation opens nothing. The person who joins uses it to send their DID to an admin, and both
+compare four words. Each of them draws a nonce. The person who joins commits to a nonce before the
+admin's nonce is known. So nobody between them, such as the node, can search for nonces that give
+the same words for another DID.
 
 Example:
     created = await client.teams.create()
@@ -120,49 +120,60 @@ def parse_invitation(line: str, *, now: float) -> Invitation:
     Args:
         line: untrusted.
         now: epoch seconds.
+    Returns:
+        The invitation. Its delegation is for its own key, and lets this key read and write answers
+        to the invitation, and nothing else.
     Raises:
         InvitationInvalid: the line is altered or incomplete, or the invitation has ended. The
-            message contains no part of it.
+            message contains no part of the line.
     Does not check:
         That an admin signed the delegation. The node does.
     """
     text = line.strip()
-    data = decode_url(text.removeprefix(PREFIX)) if len(text) <= MAX_LINE_CHARS else None
-    if data is None or not text.startswith(PREFIX):
+    data = None
+    if text.startswith(PREFIX) and len(text) <= MAX_LINE_CHARS:
+        data = decode_url(text.removeprefix(PREFIX))
+    if data is None:
         raise InvitationInvalid("this is not the line of an invitation, or not all of it")
     try:
-        found = shaped(parse_json(data, max_bytes=MAX_LINE_CHARS), Invitation)
-        grant = found.grant
-        rights = invitation_rights(parse_principal(found.team), found.folder)
-        is_of_wallets = is_wallet(parse_principal(found.team)) and is_wallet(
-            parse_principal(found.admin)
-        )
+        invitation = shaped(parse_json(data, max_bytes=MAX_LINE_CHARS), Invitation)
+        grant = invitation.grant
+        team = parse_principal(invitation.team)
+        admin = parse_principal(invitation.admin)
+        expected_rights = invitation_rights(team, invitation.folder)
     except (InvalidJson, CapabilityError, InvalidInput, InvalidPortableDelegation):
         raise InvitationInvalid("the line of the invitation is altered or incomplete") from None
-    key = Ed25519Signer(seed_of(found)).did
-    has_rights = attenuations(grant.capabilities) == attenuations(rights)
-    if not is_of_wallets or grant.delegate != key or not has_rights:
+    key_did = Ed25519Signer(seed_of(invitation)).did
+    are_wallets = is_wallet(team) and is_wallet(admin)
+    is_for_key = grant.delegate == key_did
+    # With more rights than these, the invitation could open secrets.
+    has_expected_rights = attenuations(grant.capabilities) == attenuations(expected_rights)
+    if not (are_wallets and is_for_key and has_expected_rights):
         raise InvitationInvalid("the line of the invitation is altered: its parts do not match")
-    if not grant.is_live(now) or grant.expires_at is None or found.end <= now:
+    is_grant_usable = grant.is_live(now) and grant.expires_at is not None
+    if not is_grant_usable or invitation.end <= now:
         raise InvitationInvalid("the invitation has ended")
-    return found
+    return invitation
 
 
 def invitation_rights(team: Principal, folder: str) -> tuple[Capability, ...]:
-    """Return what the key of an invitation may do (TM10)."""
+    """Return the rights of an invitation's key: to read and write its answers (TM10)."""
     space = space_of(team, SECRETS_SPACE)
-    return tuple([space_capability(space, "kv", folder, one) for one in (KV_GET, KV_PUT)])
+    return (
+        space_capability(space, "kv", folder, KV_GET),
+        space_capability(space, "kv", folder, KV_PUT),
+    )
 
 
 def new_id(entropy: Entropy) -> str:
     """Draw the id of an invitation.
 
-    It does not begin with a dash, because commands have it as an argument (TM10).
+    An id does not begin with a dash, because a command would take it for an option (TM10).
     """
-    drawn = "-"
-    while drawn.startswith("-"):
-        drawn = encode_url(entropy.token(_ID_BYTES))
-    return drawn
+    while True:
+        invitation_id = encode_url(entropy.token(_ID_BYTES))
+        if not invitation_id.startswith("-"):
+            return invitation_id
 
 
 def seed_of(invitation: Invitation) -> bytes:
@@ -178,12 +189,12 @@ def commitment(invitation_id: str, joiner: str, nonce: bytes) -> str:
 
     It is SHA-256 over a label and the canonical JSON of id, DID and nonce, as base64url.
     """
-    value: JsonObject = {"id": invitation_id, "joiner": joiner, "nonce": encode_url(nonce)}
-    return encode_url(sha256(_COMMITMENT_LABEL + canonical_bytes(value)).digest())
+    committed: JsonObject = {"id": invitation_id, "joiner": joiner, "nonce": encode_url(nonce)}
+    return encode_url(sha256(_COMMITMENT_LABEL + canonical_bytes(committed)).digest())
 
 
 def is_committed(committed: str, invitation_id: str, joiner: str, nonce: bytes) -> bool:
-    """Return whether a commitment is that of a DID and a nonce."""
+    """Return whether a commitment is the one to this DID and this nonce (TM12)."""
     return hmac.compare_digest(committed, commitment(invitation_id, joiner, nonce))
 
 
@@ -195,7 +206,7 @@ def words_of(
     They are 44 bits of a hash over the team, both people, both nonces and the terms, as words of
     the English list of BIP-39.
     """
-    value: JsonObject = {
+    terms: JsonObject = {
         "admin": invitation.admin,
         "adminNonce": encode_url(admin_nonce),
         "end": invitation.end,
@@ -206,5 +217,5 @@ def words_of(
         "secrets": list(invitation.secrets),
         "team": invitation.team,
     }
-    digest = sha256(_WORDS_LABEL + canonical_bytes(value)).digest()
+    digest = sha256(_WORDS_LABEL + canonical_bytes(terms)).digest()
     return comparison_words(digest, WORD_COUNT)

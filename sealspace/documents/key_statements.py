@@ -117,7 +117,7 @@ def sign_key_change(change: KeyChange, signer: StatementSigner) -> bytes:
     """Sign a statement that replaces a network's key, and encode it as canonical JSON.
 
     Raises:
-        StatementInvalid: the statement is too long; its network has a very long name.
+        StatementInvalid: the statement is too long because of a long network name.
     """
     statement: JsonObject = {
         "network": change.network,
@@ -160,7 +160,7 @@ def read_key_change(data: bytes, *, network: NetworkId, node_did: str | None) ->
     change = read_shaped(data, KEY_STATEMENT_TYPE, KeyChange, signer=network.owner)
     if change.network != network.text:
         raise StatementInvalid("the statement is about the key of another network")
-    if node_did not in (None, change.node):
+    if node_did is not None and change.node != node_did:
         raise StatementInvalid("the statement is about a network of another node")
     if change.alg != ALGORITHM:
         raise StatementInvalid("the statement names an algorithm that this client does not know")
@@ -196,8 +196,9 @@ def follow_key_changes(
     """
     if len(statements) >= MAX_KEY_VERSION:
         raise StatementInvalid("there are too many statements about the network's key")
-    # The first statement introduces version 2, so these are those from the known version on.
-    for data in statements[pin.key_version - 1 :]:
+    # The first statement replaces version 1. So the one at this index replaces the known version.
+    known_index = pin.key_version - 1
+    for data in statements[known_index:]:
         change = read_key_change(data, network=network, node_did=node_did)
         if not change.follows(pin):
             raise StatementInvalid(
@@ -210,19 +211,22 @@ def follow_key_changes(
 def read_key_changes(
     pin: NetworkPin, statements: Sequence[bytes], *, network: NetworkId, node_did: str
 ) -> list[KeyChange]:
-    """Return the statements that lead from a version of a network's key to the newest, for a list.
+    """Parse and verify the statements from a version of a network's key to the newest.
 
-    A node can have got a new identity, and earlier statements name its former one (RK9). So the
-    first statements may name any node, up to the first one that names the present node. A client
-    that has to decide whether a later key replaces a known one uses `follow_key_changes`.
+    The result is for a list that people read. A node may have got a new identity, and statements
+    from before name its former identity (RK9). So statements may name any node until one names the
+    present node. Use `follow_key_changes` to decide whether a key replaces a known key.
 
     Args:
         pin: the version before the first statement.
         statements: the owner's statements in the order of their versions, untrusted.
         network: the network.
         node_did: the present identity of the node that keeps it.
+    Returns:
+        The statements, parsed. They form a chain that begins at `pin`.
     Raises:
-        StatementInvalid: as `follow_key_changes`.
+        StatementInvalid: there are too many statements, one of them is not valid, or the statements
+            do not form a chain from `pin`.
     """
     if len(statements) >= MAX_KEY_VERSION:
         raise StatementInvalid("there are too many statements about the network's key")

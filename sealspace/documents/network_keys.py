@@ -4,8 +4,8 @@ The list itself is not signed. It contains the statements of the network's owner
 which `key_statements` verifies.
 
 Example:
-    listed = (await client.encryption.keys(network)).keys
-    assert [(one.key_version, one.state) for one in listed] == [(1, "newest")]
+    listed_keys = (await client.encryption.keys(network)).keys
+    assert [(key.key_version, key.state) for key in listed_keys] == [(1, "newest")]
 """
 
 from typing import Annotated
@@ -69,18 +69,23 @@ def parse_network_keys(data: bytes, network: NetworkId) -> NetworkKeys:
     Args:
         data: JSON, untrusted.
         network: the network that was asked for.
+    Returns:
+        The versions, at least one, numbered from 1 without a gap. Each key has 32 bytes.
     Raises:
         MalformedAnswer: the answer is not such a list, or is about another network.
+    Does not check:
+        The statements; see `key_statements.read_key_changes`.
     """
     try:
-        keys = shaped(parse_json(data, max_bytes=MAX_KEYS_BYTES), NetworkKeys)
+        listed = shaped(parse_json(data, max_bytes=MAX_KEYS_BYTES), NetworkKeys)
     except InvalidJson as exc:
         raise MalformedAnswer("the node's response is not a list of a network's keys") from exc
-    if keys.network_id != network.text:
+    if listed.network_id != network.text:
         raise MalformedAnswer("the node sent the keys of a different network")
-    numbers = [one.key_version for one in keys.keys]
-    if numbers != list(range(1, len(numbers) + 1)):
-        raise MalformedAnswer("the versions of the network's key are not numbered from 1")
-    if any(len(one.pin(network.text).public_key) != _KEY_BYTES for one in keys.keys):
-        raise MalformedAnswer("a version of the network's key is not 32 bytes in base64")
-    return keys
+    for expected_version, key in enumerate(listed.keys, start=1):
+        if key.key_version != expected_version:
+            raise MalformedAnswer("the versions of the network's key are not numbered from 1")
+    for key in listed.keys:
+        if len(key.pin(network.text).public_key) != _KEY_BYTES:
+            raise MalformedAnswer("a version of the network's key is not 32 bytes in base64")
+    return listed

@@ -87,12 +87,13 @@ def require_place(stated: Json, expected: Place) -> None:
     except InvalidJson:
         # The cause is left out, because a parser's error may quote the plaintext.
         raise InvalidSecretPayload("the secret does not state a valid place") from None
-    if (
-        place.form != expected.form
-        or place.path != expected.path
-        or not same_principal(place.owner, expected.owner)
-        or not _is_same_space(place.space, expected.space)
-    ):
+    is_expected_place = (
+        place.form == expected.form
+        and place.path == expected.path
+        and same_principal(place.owner, expected.owner)
+        and _is_same_space(place.space, expected.space)
+    )
+    if not is_expected_place:
         raise PlaceMismatch(f"the value stored at {expected.path} was sealed for another place")
 
 
@@ -101,29 +102,33 @@ def why_not_bound(
 ) -> str | None:
     """Return why a value without a place cannot be bound to the path where it is stored (EN48).
 
-    A copy of an envelope has the content key of the original, so the node has recorded both paths.
-    Sealed again with a new content key, the copy would count as a value of its own path.
+    The node records for each content key the paths at which it was stored. A copied envelope has
+    the content key of the original, so both paths are recorded. Sealed again with a new content
+    key, the copy would count as a value of its own path.
 
     Args:
-        paths: the paths that stored the content key, as from `Encryption.paths_of`.
+        paths: the recorded paths, as from `Encryption.paths_of`; None is a path that the node no
+            longer knows.
         space: the space of the value.
         path: its path in the space.
         size_bytes: size of the stored envelope. The node records no path of a large one.
     Returns:
-        The end of a sentence about the value, or None if its own path is the only one. Paths in the
-        same space are named without it.
+        The end of a sentence about the value, which names the other paths. None if the value's own
+        path is the only one, or if the value is too large to be recorded.
     """
     folder = f"{space.text}/kv/"
-    own = folder + path
-    if list(paths) == [own] or (not paths and size_bytes > MAX_RECORDED_BYTES):
+    own_path = folder + path
+    is_only_path = list(paths) == [own_path]
+    is_too_large_to_record = not paths and size_bytes > MAX_RECORDED_BYTES
+    if is_only_path or is_too_large_to_record:
         return None
-    others = []
-    for one in paths:
-        if one is None:
-            others.append("a path that is unknown now")
-        elif one != own:
-            others.append(one.removeprefix(folder))
-    elsewhere = " and ".join(others) or "a path that the node did not record"
+    other_paths = []
+    for recorded_path in paths:
+        if recorded_path is None:
+            other_paths.append("a path that is unknown now")
+        elif recorded_path != own_path:
+            other_paths.append(recorded_path.removeprefix(folder))
+    elsewhere = " and ".join(other_paths) or "a path that the node did not record"
     return f"was also stored at {elsewhere}, so it may belong there"
 
 

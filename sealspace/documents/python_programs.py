@@ -55,7 +55,7 @@ def python_program_bytes(program: PythonProgram) -> bytes:
     Raises:
         InvalidInput: a bound or a rule of the format is broken; the message names the file.
     """
-    _check(program)
+    _check_files(program)
     data = canonical_bytes({"base": program.base, "files": dict(program.files)})
     if len(data) > MAX_ARCHIVE_BYTES:
         raise InvalidInput(
@@ -71,20 +71,22 @@ def parse_python_program(data: bytes) -> PythonProgram:
     Args:
         data: at most `MAX_ARCHIVE_BYTES`.
     Raises:
-        InvalidInput: a bound or a rule of the format is broken, or another spelling of the same
-            program is the canonical one (PY1).
+        InvalidInput: a bound or a rule of the format is broken, or the data is not the canonical
+            JSON of its program (PY1).
     """
     if len(data) > MAX_ARCHIVE_BYTES:
         raise InvalidInput(f"not a Python program: it is longer than {MAX_ARCHIVE_BYTES} bytes")
-    # Each member of a canonical document has this text, and no string contains it: quotes in one
-    # are escaped. Parsing a million members would hold up the process for a second.
-    if data.count(b'":"') > MAX_FILES + 1:
+    # In a canonical document, this text is between each name and its value, and nowhere else:
+    # quotes inside of strings are escaped. The members are counted before they are parsed, because
+    # parsing a million of them would block the process for a second.
+    member_count = data.count(b'":"')
+    if member_count > MAX_FILES + 1:  # the files and the base
         raise InvalidInput(f"not a Python program: it has more than {MAX_FILES} files")
     try:
-        # Into the type, so that the first value of another type ends it.
+        # The decoder knows the type, so it stops at the first value of another type.
         program = _DECODER.decode(data)
     except ValueError as exc:
-        # msgspec may quote a name of any length
+        # The error may quote a name of any length, so it is cut.
         raise InvalidInput(f"not a Python program: {str(exc)[:_MAX_REASON_CHARS]}") from exc
     if python_program_bytes(program) != data:  # PY1: one program has one hash
         raise InvalidInput("not a Python program: its JSON is not canonical")
@@ -92,24 +94,25 @@ def parse_python_program(data: bytes) -> PythonProgram:
 
 
 def base_of(beginning: bytes) -> str:
-    """Return the SHA-256 of the base of a program that `parse_python_program` accepted.
+    """Read the SHA-256 of the base from the beginning of an accepted Python program.
 
     Args:
-        beginning: its first `BASE_END` bytes or more.
+        beginning: the first `BASE_END` bytes, or more, of a program that `parse_python_program`
+            accepted.
     Raises:
         InvalidInput: these bytes do not begin a Python program.
     """
-    found = _BEGIN.match(beginning)
-    if found is None:
+    match = _BEGIN.match(beginning)
+    if match is None:
         raise InvalidInput("not a Python program: it does not begin with its base")
-    return found[1].decode()
+    return match[1].decode()
 
 
-def _check(program: PythonProgram) -> None:
-    """Check the number of files and their paths (PY2, PY3).
+def _check_files(program: PythonProgram) -> None:
+    """Check the number of files, that the script is there, and the paths (PY2, PY3).
 
     Raises:
-        InvalidInput: a rule is broken.
+        InvalidInput: there are too many files, no `app.py`, or a path that is not valid.
     """
     if len(program.files) > MAX_FILES:
         raise InvalidInput(
@@ -119,7 +122,8 @@ def _check(program: PythonProgram) -> None:
     if MAIN_FILE not in program.files:
         raise InvalidInput(f"the program has no file {MAIN_FILE}")
     for path in program.files:
-        if len(path) > MAX_PATH_CHARS or _PATH.fullmatch(path) is None:
+        is_valid_path = len(path) <= MAX_PATH_CHARS and _PATH.fullmatch(path) is not None
+        if not is_valid_path:
             raise InvalidInput(
                 f"the path {path[:MAX_PATH_CHARS]!r} is not valid",
                 hint="use letters, digits, underscores, dots and dashes, and begin no name with a"

@@ -8,8 +8,8 @@ Python cannot erase a key from memory. So keys and words are kept in as few obje
 the texts of errors and of `repr` contain neither.
 
 Example:
-    made = split_key(seed, threshold=2, shares=3)
-    assert join_shares([made[2], made[0]]) == seed
+    shares = split_key(seed, threshold=2, shares=3)
+    assert join_shares([shares[2], shares[0]]) == seed
 """
 
 from collections.abc import Iterable, Sequence
@@ -49,6 +49,8 @@ _MOST_EXPONENT = 8
 _EXTENDABLE_BIT = 1 << 4
 """Of the second word's number: the flag that selects the text in the checksum."""
 _WORD_BITS = 10
+_NO_DIFFERENCE = (0,) * CHECKSUM_LENGTH_WORDS
+"""The difference between a computed checksum and the written one if the share is right."""
 
 
 @frozen(kw_only=True)
@@ -102,26 +104,24 @@ def split_key(
         1,  # one group
         [(threshold, shares)],
         seed,
-        passphrase=_passphrase_bytes(passphrase),
+        passphrase=_encode_passphrase(passphrase),
         iteration_exponent=exponent,
     )
-    made = tuple(parse_share(line) for line in lines)
-    _require_key(made, seed, passphrase)
-    return made
+    new_shares = tuple([parse_share(line) for line in lines])
+    _require_shares_give(seed, new_shares, passphrase)
+    return new_shares
 
 
-def _require_key(made: Sequence[Share], seed: bytes, passphrase: str) -> None:
-    """Check that shares give a key (RV3).
+def _require_shares_give(seed: bytes, new_shares: Sequence[Share], passphrase: str) -> None:
+    """Join all new shares, and check that they give the key (RV3).
 
-    Every share is used. Without the check, a fault in memory or in the library would be found when
-    the key is lost.
+    Without the check, a fault in memory or in the library would be found when the key is lost.
     """
-    if ShareSet(made).key(passphrase) == seed:
-        return
-    raise RecoveredKeyMismatch(
-        "the new shares do not give the key back",
-        hint="use none of these shares, and report this fault",
-    )
+    if ShareSet(new_shares).key(passphrase) != seed:
+        raise RecoveredKeyMismatch(
+            "the new shares do not give the key back",
+            hint="use none of these shares, and report this fault",
+        )
 
 
 def join_shares(shares: Iterable[Share], *, passphrase: str = "") -> bytes:
@@ -161,11 +161,14 @@ class ShareSet:
 
     @property
     def missing(self) -> int:
-        """How many more shares are needed; 1 if there is none yet, which states the number."""
+        """How many more shares are needed.
+
+        Before the first share, the threshold is not known, and this is 1.
+        """
         if not self._shares:
             return 1
-        first = next(iter(self._shares.values()))
-        return max(0, first.threshold - len(self._shares))
+        first_share = next(iter(self._shares.values()))
+        return max(0, first_share.threshold - len(self._shares))
 
     def add(self, share: Share, *, name: str) -> None:
         """Add a share (RV5).
@@ -176,22 +179,23 @@ class ShareSet:
         Raises:
             InvalidShare: the share is of another set, or its number was added before.
         """
-        for number, other in self._shares.items():
-            if _set_of(share) != _set_of(other):
+        for other_share in self._shares.values():
+            if _set_parameters(share) != _set_parameters(other_share):
+                other_name = self._names[other_share.number]
                 raise InvalidShare(
-                    f"{name} is of another set than {self._names[number]}",
+                    f"{name} is of another set than {other_name}",
                     hint="use shares that were made together: their files state the same date",
                 )
-        before = self._shares.get(share.number)
-        if before is not None:
-            first = self._names[share.number]
-            if before.words == share.words:
+        earlier_share = self._shares.get(share.number)
+        if earlier_share is not None:
+            earlier_name = self._names[share.number]
+            if earlier_share.words == share.words:
                 raise InvalidShare(
-                    f"{name} and {first} are the same share, number {share.number}",
+                    f"{name} and {earlier_name} are the same share, number {share.number}",
                     hint="use a share with another number",
                 )
             raise InvalidShare(
-                f"{name} and {first} are different shares with the number {share.number}",
+                f"{name} and {earlier_name} are different shares with the number {share.number}",
                 hint="one of them was changed, or is of another set: use shares with other numbers",
             )
         self._shares[share.number] = share
@@ -199,35 +203,38 @@ class ShareSet:
 
     def key(self, passphrase: str = "") -> bytes:
         """Return the key that the shares give. The errors are those of `join_shares`."""
-        encoded = _passphrase_bytes(passphrase)
+        passphrase_bytes = _encode_passphrase(passphrase)
         if self.missing > 0:
             raise SharesMissing(
-                _missing_text(len(self._shares), self.missing), missing=self.missing
+                _missing_text(given_count=len(self._shares), missing_count=self.missing),
+                missing=self.missing,
             )
         shares = list(self._shares.values())
         threshold = shares[0].threshold
-        encrypted = _encrypted_key(shares[:threshold])
-        # A surplus share is used with the first ones. If it is of another polynomial, the result
-        # differs, or the digest in it is wrong.
-        for surplus in shares[threshold:]:
-            if _encrypted_key([*shares[: threshold - 1], surplus]) != encrypted:
+        encrypted_key = _join_encrypted(shares[:threshold])
+        # Each surplus share takes the place of the last needed one, and has to give the same
+        # result. A changed share gives another result, or one whose digest is wrong.
+        for surplus_share in shares[threshold:]:
+            needed_shares = [*shares[: threshold - 1], surplus_share]
+            if _join_encrypted(needed_shares) != encrypted_key:
                 raise InvalidShare(
-                    f"{self._names[surplus.number]} does not fit to the other shares",
+                    f"{self._names[surplus_share.number]} does not fit to the other shares",
                     hint="it was changed, or is of another set: leave it out",
                 )
-        decrypted: bytes = encrypted.decrypt(encoded)
-        return decrypted
+        key: bytes = encrypted_key.decrypt(passphrase_bytes)
+        return key
 
 
-def _missing_text(given: int, missing: int) -> str:
-    if given == 0:
+def _missing_text(*, given_count: int, missing_count: int) -> str:
+    if given_count == 0:
         return "no share was given"
-    noun = "share is" if missing == 1 else "shares are"
-    return f"{missing} more {noun} needed; {given} of {given + missing} given"
+    threshold = given_count + missing_count
+    noun = "share is" if missing_count == 1 else "shares are"
+    return f"{missing_count} more {noun} needed; {given_count} of {threshold} given"
 
 
-def _encrypted_key(shares: Sequence[Share]) -> EncryptedMasterSecret:
-    """Join exactly as many shares as the threshold."""
+def _join_encrypted(shares: Sequence[Share]) -> EncryptedMasterSecret:
+    """Join exactly as many shares as the threshold, without the passphrase."""
     try:
         return recover_ems(decode_mnemonics([" ".join(share.words) for share in shares]))
     except MnemonicError:
@@ -239,9 +246,9 @@ def _encrypted_key(shares: Sequence[Share]) -> EncryptedMasterSecret:
         ) from None
 
 
-def _set_of(share: Share) -> tuple[int, int, tuple[str, ...]]:
-    """Return what all shares of a set have in common."""
-    # The first two words contain the id, the flag and the exponent.
+def _set_parameters(share: Share) -> tuple[int, int, tuple[str, ...]]:
+    """Return the parameters that all shares of a set have in common."""
+    # The first two words contain the id, the extendable flag and the exponent.
     return (share.set_id, share.threshold, share.words[:2])
 
 
@@ -268,113 +275,133 @@ def parse_share(text: str) -> Share:
             f"the share has {len(words)} words instead of {WORDS}",
             hint="compare it with the written share: a word is missing, or is written in two parts",
         )
-    unknown = [at for at, word in enumerate(words, start=1) if word not in WORD_INDEX_MAP]
-    if unknown:
-        raise InvalidShare(f"{_positions(unknown)} not in the list of words for shares")
-    numbers = [WORD_INDEX_MAP[word] for word in words]
-    if any(_syndrome(numbers, is_extendable=_is_extendable(numbers))):
-        raise InvalidShare(_wrong_words_text(numbers))
-    return _share_of(words)
+    unknown_positions = []
+    for position, word in enumerate(words, start=1):
+        if word not in WORD_INDEX_MAP:
+            unknown_positions.append(position)
+    if unknown_positions:
+        raise InvalidShare(
+            f"{_positions_text(unknown_positions)} not in the list of words for shares"
+        )
+    word_numbers = [WORD_INDEX_MAP[word] for word in words]
+    difference = _checksum_difference(word_numbers, is_extendable=_is_extendable(word_numbers))
+    if difference != _NO_DIFFERENCE:
+        raise InvalidShare(_wrong_words_text(word_numbers))
+    return _read_parameters(words)
 
 
-def _share_of(words: tuple[str, ...]) -> Share:
-    """Read the parameters of words whose checksum is right."""
+def _read_parameters(words: tuple[str, ...]) -> Share:
+    """Read the parameters of a share from words with a valid checksum."""
     try:
-        read = Slip39Share.from_mnemonic(" ".join(words))
+        parsed = Slip39Share.from_mnemonic(" ".join(words))
     except MnemonicError:
         # The cause is left out, because it quotes words.
         raise InvalidShare(
             "the share has a right checksum, but its content is not valid",
             hint="use another share, and make new shares after the recovery",
         ) from None
-    if read.group_count != 1 or read.member_threshold < LEAST_THRESHOLD:
+    has_groups = parsed.group_count != 1
+    is_whole_key = parsed.member_threshold < LEAST_THRESHOLD
+    if has_groups or is_whole_key:
         raise InvalidShare(
             "the share is of a set with groups, or contains the whole key",
             hint="recover it with the program that made it",
         )
-    if read.iteration_exponent > _MOST_EXPONENT:
+    if parsed.iteration_exponent > _MOST_EXPONENT:
         raise InvalidShare(
             "the share demands too many rounds for its passphrase",
             hint="recover it with the program that made it",
         )
     return Share(
-        set_id=read.identifier,
-        number=read.index + 1,
-        threshold=read.member_threshold,
+        set_id=parsed.identifier,
+        number=parsed.index + 1,
+        threshold=parsed.member_threshold,
         words=words,
     )
 
 
-def _positions(positions: Sequence[int]) -> str:
+def _positions_text(positions: Sequence[int]) -> str:
     if len(positions) == 1:
         return f"word {positions[0]} is"
     return f"words {', '.join(map(str, positions))} are"
 
 
-def _wrong_words_text(numbers: list[int]) -> str:
-    position = _wrong_word(numbers)
+def _wrong_words_text(word_numbers: list[int]) -> str:
+    position = _find_wrong_word(word_numbers)
     if position is None:
         return "the checksum is wrong: at least two words are wrong or exchanged"
     return f"the checksum is wrong: word {position} is wrong, unless several words are"
 
 
-def _is_extendable(numbers: Sequence[int]) -> bool:
-    return bool(numbers[1] & _EXTENDABLE_BIT)
+def _is_extendable(word_numbers: Sequence[int]) -> bool:
+    return bool(word_numbers[1] & _EXTENDABLE_BIT)
 
 
-def _syndrome(numbers: list[int], *, is_extendable: bool) -> tuple[int, ...]:
-    """Return the differences of the checksum's three words; all are 0 if the share is right."""
+def _checksum_difference(word_numbers: list[int], *, is_extendable: bool) -> tuple[int, ...]:
+    """Compare the checksum of a share with the one in its last three words.
+
+    Returns the exclusive or of each pair of words; `_NO_DIFFERENCE` if the checksum is right.
+    """
     customization = CUSTOMIZATION_STRING_ORIG
     if is_extendable:
         customization = CUSTOMIZATION_STRING_EXTENDABLE
-    expected = create_checksum(numbers[:-CHECKSUM_LENGTH_WORDS], customization)
-    found = numbers[-CHECKSUM_LENGTH_WORDS:]
-    return tuple(one ^ other for one, other in zip(expected, found, strict=True))
+    computed_checksum = create_checksum(word_numbers[:-CHECKSUM_LENGTH_WORDS], customization)
+    written_checksum = word_numbers[-CHECKSUM_LENGTH_WORDS:]
+    return _xor(computed_checksum, written_checksum)
 
 
-def _wrong_word(numbers: list[int]) -> int | None:
+def _xor(left: Sequence[int], right: Sequence[int]) -> tuple[int, ...]:
+    """Return the exclusive or of two sequences, number by number."""
+    return tuple(
+        [left_item ^ right_item for left_item, right_item in zip(left, right, strict=True)]
+    )
+
+
+def _find_wrong_word(word_numbers: list[int]) -> int | None:
     """Return the position of the only wrong word, from 1.
 
     None means that no change of one word makes the checksum right. SLIP-39 allows naming the place
     of an error, but not the word that would be right.
     """
+    # The flag that selects the checksum's customization is in the second word. That word may be
+    # the wrong one, so both values of the flag are tried.
     for is_extendable in (True, False):
-        difference = _syndrome(numbers, is_extendable=is_extendable)
-        for at in range(len(numbers)):
-            change = _change_with(at, difference)
-            if change is None:
+        difference = _checksum_difference(word_numbers, is_extendable=is_extendable)
+        for index in range(len(word_numbers)):
+            mask = _correcting_mask(index, difference)
+            if mask is None:
                 continue
-            corrected = list(numbers)
-            corrected[at] ^= change
-            # The flag is in the second word, which may be the wrong one.
-            if _is_extendable(corrected) == is_extendable:
-                return at + 1
+            corrected_numbers = list(word_numbers)
+            corrected_numbers[index] ^= mask
+            if _is_extendable(corrected_numbers) == is_extendable:
+                return index + 1
     return None
 
 
-def _change_with(at: int, difference: tuple[int, ...]) -> int | None:
-    """Return the change of one word that changes the checksum by a difference, or None.
+def _correcting_mask(index: int, difference: tuple[int, ...]) -> int | None:
+    """Return the mask for the word at an index that changes the checksum by a difference.
 
-    The checksum is linear: the effects of a word's bits add up by exclusive or, whatever the other
-    words and the customization are.
+    The number of the word is changed by exclusive or with the mask. None means that no change of
+    this word has that effect on the checksum.
+
+    The checksum is linear: each bit of a word has a fixed effect, whatever the other words and the
+    customization are, and the effects of several bits are combined by exclusive or.
     """
-    without = _syndrome([0] * WORDS, is_extendable=True)
-    effects: list[tuple[int, ...]] = [(0,) * CHECKSUM_LENGTH_WORDS]  # by the change of the word
+    all_zero = [0] * WORDS
+    zero_checksum = _checksum_difference(all_zero, is_extendable=True)
+    mask_by_effect = {_NO_DIFFERENCE: 0}
     for bit in range(_WORD_BITS):
-        numbers = [0] * WORDS
-        numbers[at] = 1 << bit
-        found = _syndrome(numbers, is_extendable=True)
-        effect = [one ^ other for one, other in zip(found, without, strict=True)]
-        effects += [
-            tuple(one ^ other for one, other in zip(former, effect, strict=True))
-            for former in effects
-        ]
-    if difference not in effects:
-        return None
-    return effects.index(difference)
+        bit_mask = 1 << bit
+        one_bit_set = list(all_zero)
+        one_bit_set[index] = bit_mask
+        bit_effect = _xor(_checksum_difference(one_bit_set, is_extendable=True), zero_checksum)
+        # Each mask of the bits so far also exists with this bit set.
+        for effect, mask in list(mask_by_effect.items()):
+            mask_by_effect[_xor(effect, bit_effect)] = mask | bit_mask
+    return mask_by_effect.get(difference)
 
 
-def _passphrase_bytes(passphrase: str) -> bytes:
+def _encode_passphrase(passphrase: str) -> bytes:
     """Encode a passphrase (RV9)."""
     is_printable = passphrase.isascii() and passphrase.isprintable()
     if not is_printable or len(passphrase) > MAX_PASSPHRASE_CHARS:

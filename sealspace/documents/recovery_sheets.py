@@ -8,7 +8,7 @@ Example:
     from sealspace.wallets import new_wallet
 
     wallet = new_wallet()
-    made = split_key(wallet.secret, threshold=2, shares=3)
+    shares = split_key(wallet.secret, threshold=2, shares=3)
     texts = [
         format_sheet(
             RecoverySheet(
@@ -20,7 +20,7 @@ Example:
                 has_passphrase=False,
             )
         )
-        for share in made
+        for share in shares
     ]
     recovery = OwnerRecovery()
     recovery.add_sheet(parse_sheet(texts[2].encode()), name="the third")
@@ -46,12 +46,12 @@ _MAX_FIELD_CHARS = 512
 
 _FIRST_LINE = "sealspace recovery share, format 1"
 _FIELDS = ("share", "needed", "owner", "node", "created", "passphrase")
-_ANSWERS = {"yes": True, "no": False}
+_YES_OR_NO = {"yes": True, "no": False}
 _WORDS_LINE = "words:"
 _WORDS_IN_ROW = 3
 
 _FIELD = re.compile(r"([a-z]+): ([!-~]+(?: [!-~]+)*)")
-_NUMBER_OF = re.compile(r"([1-9][0-9]?) of ([1-9][0-9]?)")
+_NUMBER_AND_COUNT = re.compile(r"([1-9][0-9]?) of ([1-9][0-9]?)")
 _NUMBER = re.compile(r"[1-9][0-9]?")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _ROW = re.compile(r" *([0-9]{1,2})((?: +[A-Za-z]{1,16}){3})")
@@ -128,8 +128,8 @@ def format_sheet(sheet: RecoverySheet, *, is_team: bool = False) -> str:
     """Write a sheet.
 
     Args:
-        sheet: what the sheet states.
-        is_team: whether the owner is a team, for which the text for people is another one.
+        sheet: the content of the sheet.
+        is_team: whether the owner is a team; the explanation for people is then another text.
     Returns:
         ASCII text with the words of the share, which is secret.
     """
@@ -138,7 +138,10 @@ def format_sheet(sheet: RecoverySheet, *, is_team: bool = False) -> str:
     for start in range(0, WORDS, _WORDS_IN_ROW):
         row = sheet.share.words[start : start + _WORDS_IN_ROW]
         rows.append(f"{start + 1:2} {' '.join(row)}")
-    about = (_ABOUT_TEAM if is_team else _ABOUT).format(needed=threshold, shares=sheet.shares)
+    template = _ABOUT_TEAM if is_team else _ABOUT
+    explanation = template.format(needed=threshold, shares=sheet.shares)
+    if sheet.has_passphrase:
+        explanation += _ALSO_NEEDED
     lines = (
         _FIRST_LINE,
         "",
@@ -152,7 +155,7 @@ def format_sheet(sheet: RecoverySheet, *, is_team: bool = False) -> str:
         _WORDS_LINE,
         *rows,
         "",
-        about + (_ALSO_NEEDED if sheet.has_passphrase else ""),
+        explanation,
     )
     return "\n".join(lines)
 
@@ -176,16 +179,20 @@ def parse_sheet(data: bytes) -> RecoverySheet:
     except UnicodeDecodeError:
         # The cause is left out, because it quotes the file.
         raise InvalidShare("the file is not ASCII text", hint=_DAMAGED) from None
-    lines = [
-        _Line(number, line.rstrip())
-        for number, line in enumerate(text.split("\n"), start=1)
-        if line.strip()
-    ]
+    lines = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            lines.append(_Line(number=number, text=line.rstrip()))
     if not lines or lines[0].text != _FIRST_LINE:
         raise InvalidShare(f"the file does not begin with `{_FIRST_LINE}`", hint=_DAMAGED)
-    fields, rows = _parts(lines[1:])
-    share = parse_share(" ".join(_words_of(rows)))
-    return _sheet_of(share, fields)
+    texts = [line.text for line in lines]
+    if _WORDS_LINE not in texts:
+        raise InvalidShare(f"the line `{_WORDS_LINE}` is missing", hint=_DAMAGED)
+    words_index = texts.index(_WORDS_LINE)
+    fields = _read_fields(lines[1:words_index])
+    words = _read_words(lines[words_index + 1 :])
+    share = parse_share(" ".join(words))
+    return _check_fields(fields, share)
 
 
 class _Line(NamedTuple):
@@ -195,73 +202,84 @@ class _Line(NamedTuple):
     text: str
 
 
-def _parts(lines: list[_Line]) -> tuple[dict[str, str], list[_Line]]:
-    """Return the fields, and the lines after the line that announces the words."""
-    texts = [line.text for line in lines]
-    if _WORDS_LINE not in texts:
-        raise InvalidShare(f"the line `{_WORDS_LINE}` is missing", hint=_DAMAGED)
-    end = texts.index(_WORDS_LINE)
+def _read_fields(lines: list[_Line]) -> dict[str, str]:
+    """Read the lines before the words: each field once, in any order, and nothing else."""
     fields: dict[str, str] = {}
-    for line in lines[:end]:
-        found = _FIELD.fullmatch(line.text)
-        is_field = found is not None and found[1] in _FIELDS and found[1] not in fields
-        if found is None or not is_field or len(found[2]) > _MAX_FIELD_CHARS:
-            raise InvalidShare(f"line {line.number} is not valid", hint=_DAMAGED)
-        fields[found[1]] = found[2]
+    for line in lines:
+        match = _FIELD.fullmatch(line.text)
+        if match is None:
+            raise _invalid_line(line)
+        name, value = match.groups()
+        is_new_field = name in _FIELDS and name not in fields
+        if not is_new_field or len(value) > _MAX_FIELD_CHARS:
+            raise _invalid_line(line)
+        fields[name] = value
     for name in _FIELDS:
         if name not in fields:
             raise InvalidShare(f"the line `{name}:` is missing", hint=_DAMAGED)
-    return fields, lines[end + 1 :]
+    return fields
 
 
-def _words_of(lines: list[_Line]) -> list[str]:
-    """Return the words in the numbered rows."""
+def _invalid_line(line: _Line) -> InvalidShare:
+    return InvalidShare(f"line {line.number} is not valid", hint=_DAMAGED)
+
+
+def _read_words(rows: list[_Line]) -> list[str]:
+    """Read the words from numbered rows.
+
+    The lines after the last row are ignored. If rows are missing, there are fewer words.
+    """
     words: list[str] = []
-    for line in lines:
+    for row in rows:
         if len(words) == WORDS:
             break
-        found = _ROW.fullmatch(line.text)
-        if found is None or int(found[1]) != len(words) + 1:
+        match = _ROW.fullmatch(row.text)
+        next_number = len(words) + 1
+        if match is None or int(match[1]) != next_number:
             raise InvalidShare(
-                f"line {line.number} does not have the number {len(words) + 1} and"
+                f"line {row.number} does not have the number {next_number} and"
                 f" {_WORDS_IN_ROW} words",
                 hint=_DAMAGED,
             )
-        words += found[2].split()
+        words += match[2].split()
     return words
 
 
-def _sheet_of(share: Share, fields: dict[str, str]) -> RecoverySheet:
-    """Check the fields, also against what the words say."""
-    numbers = _NUMBER_OF.fullmatch(fields["share"])
-    if numbers is None or _NUMBER.fullmatch(fields["needed"]) is None:
+def _check_fields(fields: dict[str, str], share: Share) -> RecoverySheet:
+    """Check the fields of a sheet against its share, and return both as a sheet."""
+    number_and_count = _NUMBER_AND_COUNT.fullmatch(fields["share"])
+    if number_and_count is None or _NUMBER.fullmatch(fields["needed"]) is None:
         raise InvalidShare("the line `share:` or `needed:` is not valid", hint=_DAMAGED)
-    shares = int(numbers[2])
-    stated = (int(numbers[1]), int(fields["needed"]))
-    if stated != (share.number, share.threshold) or not share.threshold <= shares <= MOST_SHARES:
+    share_number = int(number_and_count[1])
+    share_count = int(number_and_count[2])
+    threshold = int(fields["needed"])
+    is_same_share = share_number == share.number and threshold == share.threshold
+    is_possible_count = share.threshold <= share_count <= MOST_SHARES
+    if not is_same_share or not is_possible_count:
         raise InvalidShare(
             f"the words are share {share.number} of a set of which {share.threshold} are needed,"
             " but the lines `share:` and `needed:` say otherwise",
             hint=_DAMAGED,
         )
-    if share.number > shares:
+    if share_number > share_count:
         raise InvalidShare("the line `share:` is not valid", hint=_DAMAGED)
     if _TIME.fullmatch(fields["created"]) is None:
         raise InvalidShare("the line `created:` is not a time", hint=_DAMAGED)
-    has_passphrase = _ANSWERS.get(fields["passphrase"])
+    has_passphrase = _YES_OR_NO.get(fields["passphrase"])
     if has_passphrase is None:
         raise InvalidShare("the line `passphrase:` is neither yes nor no", hint=_DAMAGED)
     return RecoverySheet(
         share=share,
-        shares=shares,
-        owner=_owner(fields["owner"]),
+        shares=share_count,
+        owner=_parse_owner(fields["owner"]),
         node=fields["node"],
         created=fields["created"],
         has_passphrase=has_passphrase,
     )
 
 
-def _owner(text: str) -> str:
+def _parse_owner(text: str) -> str:
+    """Read the DID of a wallet in its canonical spelling."""
     try:
         owner = parse_principal(text)
     except CapabilityError:
@@ -293,7 +311,10 @@ class OwnerRecovery:
 
     @property
     def missing(self) -> int:
-        """How many more shares are needed; 1 if there is none yet, which states the number."""
+        """How many more shares are needed.
+
+        Before the first share, the threshold is not known, and this is 1.
+        """
         return self._shares.missing
 
     def add_sheet(self, sheet: RecoverySheet, *, name: str) -> None:
@@ -306,24 +327,17 @@ class OwnerRecovery:
             InvalidShare: the share does not fit to the others, or the sheets state different
                 owners, nodes, dates or numbers.
         """
-        first = self.sheet
-        if first is not None:
-            compared = {
-                "owner": (sheet.owner, first.owner),
-                "node": (sheet.node, first.node),
-                "date": (sheet.created, first.created),
-                "number of shares": (sheet.shares, first.shares),
-                "need of a passphrase": (sheet.has_passphrase, first.has_passphrase),
-            }
-            for what, (one, other) in compared.items():
-                if one != other:
+        if self.sheet is not None:
+            first_values = _values_by_description(self.sheet)
+            for description, value in _values_by_description(sheet).items():
+                if value != first_values[description]:
                     raise InvalidShare(
-                        f"{name} and {self._first_name} differ in the {what}",
+                        f"{name} and {self._first_name} differ in the {description}",
                         hint="use shares that were made together; if they were, one of the files"
                         " was changed: compare them with a third one",
                     )
         self._shares.add(sheet.share, name=name)
-        if first is None:
+        if self.sheet is None:
             self.sheet = sheet
             self._first_name = name
 
@@ -340,52 +354,65 @@ class OwnerRecovery:
         """Return the owner's key (RV2, RV8).
 
         Args:
-            owner: the owner's DID; None: the one that the sheets state.
+            owner: the owner's DID; None: the DID that the sheets state.
             passphrase: the one with which the shares were made.
         Returns:
             32 bytes, which are the key of exactly this owner.
         Raises:
-            InvalidInput: no sheet states the owner, or another one than `owner`.
+            InvalidInput: `owner` is None and no sheet was given, or the sheets state another owner
+                than `owner`.
             SharesMissing: more shares are needed.
             InvalidShare: a share was changed.
             RecoveredKeyMismatch: the shares give the key of another owner.
         """
-        stated = self.sheet
+        sheet = self.sheet
         if owner is None:
-            if stated is None:
+            if sheet is None:
                 raise InvalidInput(
                     "nothing states whose key is recovered", hint="state the owner's DID"
                 )
-            owner = stated.owner
-        elif stated is not None and not same_principal(stated.owner, owner):
+            owner = sheet.owner
+        elif sheet is not None and not same_principal(sheet.owner, owner):
             raise InvalidInput(
-                f"the shares are of {stated.owner}, not of {printable(owner, most=100)}",
+                f"the shares are of {sheet.owner}, not of {printable(owner, most=100)}",
                 hint="use the shares of this owner, or correct the DID",
             )
-        found = self._shares.key(passphrase)
-        if not _is_key_of(found, owner):
-            raise _mismatch(owner, has_passphrase=bool(passphrase))
-        return found
+        key = self._shares.key(passphrase)
+        if not _is_key_of(key, owner):
+            raise _key_mismatch(owner, has_passphrase=bool(passphrase))
+        return key
+
+
+def _values_by_description(sheet: RecoverySheet) -> dict[str, object]:
+    """Return the values that all sheets of a set have in common, by their words in messages."""
+    return {
+        "owner": sheet.owner,
+        "node": sheet.node,
+        "date": sheet.created,
+        "number of shares": sheet.shares,
+        "need of a passphrase": sheet.has_passphrase,
+    }
 
 
 def _is_key_of(key: bytes, owner: str) -> bool:
-    """Return whether a wallet with a key is the owner."""
+    """Return whether the wallet with a key is the owner."""
     try:
         did = wallet_from_key(key).did
-    except InvalidInput:  # no key of the curve: a wrong passphrase gave it
+    except InvalidInput:
+        # A wrong passphrase can give 32 bytes that are no key of the curve.
         return False
     return same_principal(did, owner)
 
 
-def _mismatch(owner: str, *, has_passphrase: bool) -> RecoveredKeyMismatch:
-    shown = printable(owner, most=100)
+def _key_mismatch(owner: str, *, has_passphrase: bool) -> RecoveredKeyMismatch:
+    owner_text = printable(owner, most=100)
     if has_passphrase:
         return RecoveredKeyMismatch(
-            f"with this passphrase, the shares do not give the key of {shown}",
+            f"with this passphrase, the shares do not give the key of {owner_text}",
             hint="check the passphrase and the DID; a wrong passphrase always gives another key",
         )
     return RecoveredKeyMismatch(
-        f"the shares do not give the key of {shown}",
+        f"the shares do not give the key of {owner_text}",
         hint="if a passphrase was chosen when the shares were made, give it; otherwise these are"
         " the shares of another owner: compare the DID",
     )

@@ -106,11 +106,11 @@ def secret_payload(
     Raises:
         InvalidSecretValue: the value has another type, is too long, or is not valid Unicode.
     """
-    at = iso_time(now)
+    now_text = iso_time(now)
     payload = _Payload(
-        value="",
-        created_at=at if created_at is None else created_at,
-        updated_at=at if updated_at is None else updated_at,
+        value="",  # set below, by its type
+        created_at=now_text if created_at is None else created_at,
+        updated_at=now_text if updated_at is None else updated_at,
         place=place_json(place),
     )
     if isinstance(value, str):
@@ -157,7 +157,7 @@ def read_payload(plaintext: bytes, etag: str, *, place: Place) -> Secret:
         whether it may be used.
     Raises:
         InvalidSecretPayload: the plaintext is not that of a secret.
-        PlaceMismatch: it belongs to another place.
+        PlaceMismatch: the plaintext states another place.
     """
     try:
         payload = shaped(parse_json(plaintext, max_bytes=MAX_SECRET_BYTES), _Payload)
@@ -175,19 +175,20 @@ def read_payload(plaintext: bytes, etag: str, *, place: Place) -> Secret:
             created_at=payload.created_at,
             updated_at=payload.updated_at,
             etag=etag,
-            generated=_generated_of(payload.generated),
+            generated=_read_generated(payload.generated),
             is_bound=is_bound,
         )
-    data = None
+    value_bytes = None
     if payload.encoding == _BASE64:
-        data = decode_standard(payload.value)
-    # The encoded text is not returned instead: it would pass for the value, with other bytes.
-    if data is None:
+        value_bytes = decode_standard(payload.value)
+    if value_bytes is None:
+        # The encoded text is not returned instead, because callers would take it for the value.
         raise InvalidSecretPayload(
             "the secret's bytes are damaged, or their encoding is unknown to this client"
         )
+    # A runner generates text only, so bytes have no statements of a runner.
     return Secret(
-        value=data,
+        value=value_bytes,
         created_at=payload.created_at,
         updated_at=payload.updated_at,
         etag=etag,
@@ -195,14 +196,11 @@ def read_payload(plaintext: bytes, etag: str, *, place: Place) -> Secret:
     )
 
 
-def _generated_of(stated: object) -> Generated | None:
-    """Parse the member `generated` of a plaintext.
-
-    Returns None if the member is missing or malformed.
-    """
-    match stated:
-        case {"type": str(kind), "at": str(at), "tag": str(text)}:
-            tag = decode_url(text)
+def _read_generated(member: object) -> Generated | None:
+    """Read the member `generated` of a plaintext; None if it is missing or malformed."""
+    match member:
+        case {"type": str(generation_type), "at": str(at), "tag": str(tag_text)}:
+            tag = decode_url(tag_text)
             if tag is not None:
-                return Generated(type=kind, at=at, tag=tag)
+                return Generated(type=generation_type, at=at, tag=tag)
     return None

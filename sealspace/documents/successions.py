@@ -134,8 +134,10 @@ def parse_move_line(line: str) -> MoveLine:
         The statement; see `verify_statement`.
     """
     text = line.strip()
-    data = decode_url(text.removeprefix(PREFIX)) if len(text) <= MAX_LINE_CHARS else None
-    if data is None or not text.startswith(PREFIX):
+    data = None
+    if text.startswith(PREFIX) and len(text) <= MAX_LINE_CHARS:
+        data = decode_url(text.removeprefix(PREFIX))
+    if data is None:
         raise SuccessionInvalid("this is not the line of a move, or not all of it")
     try:
         return shaped(parse_json(data, max_bytes=MAX_LINE_CHARS), MoveLine)
@@ -154,8 +156,8 @@ def move_words(owner: str, successor: str, statement_cid: str) -> tuple[str, ...
         successor: DID of the new wallet.
         statement_cid: cid of the first statement.
     """
-    value: JsonObject = {"from": owner, "statement": statement_cid, "to": successor}
-    digest = sha256(_WORDS_LABEL + canonical_bytes(value)).digest()
+    terms: JsonObject = {"from": owner, "statement": statement_cid, "to": successor}
+    digest = sha256(_WORDS_LABEL + canonical_bytes(terms)).digest()
     return comparison_words(digest, WORD_COUNT)
 
 
@@ -166,11 +168,11 @@ def verify_statement(token: str, *, now: float) -> MoveStatement:
         token: untrusted.
         now: epoch seconds.
     Raises:
-        SuccessionInvalid: it is no statement of a succession, or an invalid one.
+        SuccessionInvalid: the token is not the statement of a succession, or is not valid.
     Does not check:
         That its signer is an admin, and that it is live.
     """
-    return _statement(_verified(token), token, now=now)
+    return _read_statement(_verify_token(token), token, now=now)
 
 
 def verify_move(owner: str, tokens: Sequence[str], *, at: float, now: float) -> ProvenMove:
@@ -190,45 +192,63 @@ def verify_move(owner: str, tokens: Sequence[str], *, at: float, now: float) -> 
     """
     if len(tokens) > MAX_TOKENS:
         raise SuccessionInvalid(f"a move is proven with at most {MAX_TOKENS} tokens")
-    known: dict[str, Delegation] = {}
-    statements: list[MoveStatement] = []
+    delegations: dict[str, Delegation] = {}  # by cid
+    first_statements: list[MoveStatement] = []
+    second_statements: list[MoveStatement] = []
     for token in tokens:
-        delegation = _verified(token)
-        known[cid_text(delegation.cid)] = delegation
-        if is_succession(delegation):
-            statements.append(_statement(delegation, token, now=now))
-    firsts = [one for one in statements if one.countersigns is None]
-    seconds = [one for one in statements if one.countersigns is not None]
-    if len(firsts) != 1 or len(seconds) != 1:
+        delegation = _verify_token(token)
+        delegations[cid_text(delegation.cid)] = delegation
+        if not is_succession(delegation):
+            continue
+        statement = _read_statement(delegation, token, now=now)
+        if statement.countersigns is None:
+            first_statements.append(statement)
+        else:
+            second_statements.append(statement)
+    if len(first_statements) != 1 or len(second_statements) != 1:
         raise SuccessionInvalid("a move is proven with two statements")
-    (first,), (second,) = firsts, seconds
-    if first.owner != owner:
+    move = ProvenMove(first=first_statements[0], second=second_statements[0], at=at)
+    if move.owner != owner:
         raise SuccessionInvalid("the statements are about another owner")
     try:
-        links = {cid: _registered(cid, known, now=now) for cid in known}
-        for one in (first, second):
-            _check_chain(one.cid, known, links)
-        membership = links[_only_parent(known[second.cid])]
-        stated = stated_membership(known[second.cid], registered_at=now)
-        check_pair(known[second.cid], stated, membership, links[first.cid])
+        _check_signers(move, delegations, now=now)
     except CapabilityError as exc:
         raise SuccessionInvalid(f"the move is not proven: {exc}") from exc
-    return ProvenMove(first=first, second=second, at=at)
+    return move
 
 
-def _verified(token: str) -> Delegation:
+def _check_signers(move: ProvenMove, delegations: Mapping[str, Delegation], *, now: float) -> None:
+    """Check that two independent admins of the team signed the statements (TM2, TM17).
+
+    `delegations` has both statements and the delegations above them by their cids. Raises
+    CapabilityError.
+    """
+    registered = {cid: _with_closure(cid, delegations, now=now) for cid in delegations}
+    for statement in (move.first, move.second):
+        _check_chain(statement.cid, delegations, registered)
+    second = delegations[move.second.cid]
+    check_pair(
+        second,
+        stated_membership(second, registered_at=now),
+        registered[_require_one_parent(second)],
+        registered[move.first.cid],
+    )
+
+
+def _verify_token(token: str) -> Delegation:
+    """Verify the signature of a statement, or of a delegation above one."""
     try:
         return verify_delegation(parse_delegation(token))
     except CapabilityError as exc:
         raise SuccessionInvalid("a statement of the move is altered") from exc
 
 
-def _statement(delegation: Delegation, token: str, *, now: float) -> MoveStatement:
-    """Return what a delegation states about a succession."""
+def _read_statement(delegation: Delegation, token: str, *, now: float) -> MoveStatement:
+    """Read the statement of a succession in a verified delegation (TM16)."""
     if not is_membership(delegation) or not is_succession(delegation):
         raise SuccessionInvalid("this is not the statement of a move")
     try:
-        stated = stated_membership(delegation, registered_at=now)
+        membership = stated_membership(delegation, registered_at=now)
         team = team_of(delegation)
     except CapabilityError as exc:
         raise SuccessionInvalid(f"the statement of the move is not valid: {exc}") from exc
@@ -237,35 +257,40 @@ def _statement(delegation: Delegation, token: str, *, now: float) -> MoveStateme
         successor=delegation.delegate,
         signer=delegation.delegator,
         cid=cid_text(delegation.cid),
-        ends_at=stated.end,
-        countersigns=stated.countersigns,
+        ends_at=membership.end,
+        countersigns=membership.countersigns,
         token=token,
     )
 
 
-def _only_parent(delegation: Delegation) -> str:
+def _require_one_parent(delegation: Delegation) -> str:
     """Return the cid of the only delegation that a statement or a membership cites."""
     if len(delegation.parents) != 1:
         raise MalformedToken("an admin cites the own membership alone")
     return delegation.parents[0].echo
 
 
-def _registered(cid: str, known: Mapping[str, Delegation], *, now: float) -> Registered:
-    """Return a delegation with all that are above it, as the rules of successions take it."""
+def _with_closure(cid: str, delegations: Mapping[str, Delegation], *, now: float) -> Registered:
+    """Return a delegation with all delegations above it, in the form that the rules take.
+
+    The client does not know the times of registration, so every delegation gets the present time.
+    """
     closure: dict[str, Ancestor] = {}
-    signers: dict[Principal, None] = {}
-    pending = [cid]
-    while pending:
-        one = pending.pop()
-        if one in closure:
+    signers: dict[Principal, None] = {}  # each once, in the order in which they are met
+    pending_cids = [cid]
+    while pending_cids:
+        ancestor_cid = pending_cids.pop()
+        if ancestor_cid in closure:
             continue
-        if one not in known:
+        ancestor = delegations.get(ancestor_cid)
+        if ancestor is None:
             raise MalformedToken("a delegation above a statement is missing")
-        closure[one] = Ancestor(known[one].content_key, known[one].cid)
-        signers[known[one].delegator] = None
-        pending += [parent.echo for parent in known[one].parents]
+        closure[ancestor_cid] = Ancestor(ancestor.content_key, ancestor.cid)
+        signers[ancestor.delegator] = None
+        for parent in ancestor.parents:
+            pending_cids.append(parent.echo)
     return Registered(
-        delegation=known[cid],
+        delegation=delegations[cid],
         closure=tuple(closure.values()),
         not_before=None,
         expires_at=None,
@@ -276,15 +301,21 @@ def _registered(cid: str, known: Mapping[str, Delegation], *, now: float) -> Reg
 
 
 def _check_chain(
-    cid: str, known: Mapping[str, Delegation], links: Mapping[str, Registered]
+    cid: str, delegations: Mapping[str, Delegation], registered: Mapping[str, Registered]
 ) -> None:
-    """Check that the team, through its admins alone, is at the root of a statement (TM2)."""
-    for _ in range(len(known)):
-        delegation = known[cid]
-        stated = stated_membership(delegation, registered_at=links[cid].registered_at)
-        above = [links[parent.echo] for parent in delegation.parents if parent.echo in links]
-        check_admitted(delegation, stated, above)
+    """Check that the team, through its admins alone, is at the root of a statement (TM2).
+
+    Follows the citations from the statement with a cid to the delegation that cites nothing.
+    """
+    for _ in range(len(delegations)):
+        delegation = delegations[cid]
+        membership = stated_membership(delegation, registered_at=registered[cid].registered_at)
+        parents = []
+        for parent in delegation.parents:
+            if parent.echo in registered:
+                parents.append(registered[parent.echo])
+        check_admitted(delegation, membership, parents)
         if not delegation.parents:
             return
-        cid = _only_parent(delegation)
+        cid = _require_one_parent(delegation)
     raise MalformedToken("the delegations cite each other")

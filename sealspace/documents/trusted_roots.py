@@ -35,20 +35,19 @@ class NamedRoot(NamedTuple):
 
 
 def named_root(data: bytes) -> NamedRoot:
-    """Return the trusted root in a file, with its name.
+    """Read the trusted root in a file, and name it by its hash.
 
     Args:
-        data: one JSON document, or JSON lines, of which the first one counts: that is what
-            `gh attestation trusted-root` prints.
+        data: one JSON document, or JSON lines, as `gh attestation trusted-root` prints them. Of
+            JSON lines, only the first one is read.
     Raises:
         ProvenanceInvalid: the data is longer than MAX_TRUSTED_ROOT_BYTES, or is not JSON.
     Does not check:
-        Whether the document is a trusted root: `sealspace.apps.provenance` does.
+        Whether the document is a trusted root. `sealspace.apps.provenance` does.
     """
     try:
-        document = canonical_bytes(
-            parse_json(first_document(data), max_bytes=MAX_TRUSTED_ROOT_BYTES)
-        )
+        parsed = parse_json(first_document(data), max_bytes=MAX_TRUSTED_ROOT_BYTES)
+        document = canonical_bytes(parsed)
     except (InvalidJson, InvalidCanonicalJson) as exc:
         raise ProvenanceInvalid(
             "the trusted root cannot be read",
@@ -60,8 +59,9 @@ def named_root(data: bytes) -> NamedRoot:
 
 def first_document(data: bytes) -> bytes:
     """Return the first line of JSON lines, and any other data unchanged."""
-    line, _, _ = data.partition(b"\n")
-    # In JSON lines, the first line is a whole document. Otherwise all lines are one document. Of
-    # data that is too long, everything is passed on, so that the parser refuses it.
-    is_whole = line.rstrip().endswith(b"}") and len(data) <= MAX_TRUSTED_ROOT_BYTES
-    return line if is_whole else data
+    if len(data) > MAX_TRUSTED_ROOT_BYTES:
+        return data  # whole, so that the parser refuses its length
+    first_line, _, _ = data.partition(b"\n")
+    # In JSON lines, the first line is a whole document. Otherwise all lines are one document.
+    is_whole_document = first_line.rstrip().endswith(b"}")
+    return first_line if is_whole_document else data

@@ -12,7 +12,6 @@ Example:
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 from capabilities.capability_errors import CapabilityError
 from capabilities.facts import states_unbound_values
@@ -23,7 +22,7 @@ from capabilities.tokens import Capability, Delegation, parse_delegation, verify
 
 from ..errors import InvalidPortableDelegation, UnboundValue
 from ..session import Grant, Session
-from .run_grants import read_run_grant
+from .run_grants import RunGrant, read_run_grant
 from .secret_names import SecretName
 
 # A session knows when a delegation was issued, but not when the node registered it. With this time,
@@ -42,17 +41,17 @@ def may_open_unbound(
         wanted: the rights that reading needs: to get the value, and to decrypt it.
         now: epoch seconds.
     Returns:
-        True for the owner in person, and if every grant that covers a right states that its
-        recipient may use such values.
+        True for the owner in person, and if each grant that is cited for a right allows such
+        values. A grant allows them by a statement of the owner.
     Raises:
         NotGranted, SessionExpired: the session does not have the rights.
     Does not check:
         Revocation, which the node checks at each request.
     """
-    for one in wanted:
-        for cid in session.proofs_for([one], now=now):
-            grants = [grant for grant in session.grants if grant.cid == cid]
-            if not any(_allows(grant, session, owner, now) for grant in grants):
+    for right in wanted:
+        for cid in session.proofs_for([right], now=now):
+            cited_grants = [grant for grant in session.grants if grant.cid == cid]
+            if not any(_allows_unbound(grant, session, owner, now) for grant in cited_grants):
                 return False
     return True
 
@@ -66,11 +65,11 @@ def states_unbound(delegation: Delegation) -> bool:
         delegation: verified.
     """
     try:
-        stated = machine_grant(delegation, registered_at=_UNKNOWN_REGISTRATION)
+        machine_token = machine_grant(delegation, registered_at=_UNKNOWN_REGISTRATION)
     except CapabilityError:
         return False
-    if stated is not None:
-        return stated.unbound
+    if machine_token is not None:
+        return machine_token.unbound
     return states_unbound_values(delegation.facts)
 
 
@@ -83,50 +82,71 @@ def unbound_value(secret: SecretName) -> UnboundValue:
     )
 
 
-def _allows(grant: Grant, session: Session, owner: str, now: float) -> bool:
-    """Return whether one grant lets the session use unbound values of an owner."""
+def _allows_unbound(grant: Grant, session: Session, owner: str, now: float) -> bool:
+    """Return whether one grant lets the session use unbound values of an owner (EN46).
+
+    The first of these cases that applies decides:
+
+    1. The grant is the owner's own sign-in: yes.
+    2. It is a run grant: as its statement says, if the owner issued it.
+    3. It does not allow unbound values: no.
+    4. It cites no delegation: yes, if the owner signed it.
+    5. It is a machine token for a CI job: yes, if the trust is the owner's.
+    6. It was passed on: yes, if the reader's own wallet passed it on.
+    """
     try:
         delegation = verify_delegation(parse_delegation(grant.header))
     except CapabilityError:
         return False
     if _is_in_person(delegation, session, owner, now):
         return True
-    # RN264: the terms of a run grant decide alone; those of a job's grant are the owner's too.
-    with suppress(InvalidPortableDelegation):
-        run = read_run_grant(grant.header, runner=delegation.audience)
-        return run.statement.allows_unbound and same_principal(run.owner, owner)
+    run_grant = _run_grant_or_none(grant, delegation)
+    if run_grant is not None:
+        # Only the statement of a run grant counts, not the fact for other readers (RN264). A grant
+        # that a job signed repeats the statement of the owner's grant (RN246).
+        return run_grant.statement.allows_unbound and same_principal(run_grant.owner, owner)
     if not states_unbound(delegation):
         return False
     if not delegation.parents:
         return same_principal(delegation.delegator, owner)
-    # The node makes the token of a CI job under a trust, and refuses one that allows more (OX4).
     if _is_token_of_job(delegation):
+        # The node that made the token refuses to allow more than the trust (OX4).
         return same_principal(issuing_owner(delegation), owner)
-    # The reader's own wallet passed the grant to this session. Its client copied the statement from
-    # the owner's grant (`wire.sign_in.pass_on`). A grant that somebody else passed on allows
-    # nothing, because the reader does not see the owner's grant.
+    # The client of the reader's own wallet copied the statement from the owner's grant
+    # (`wire.sign_in.pass_on`). Anybody else could have added it, and the reader cannot compare it,
+    # because a session does not have the owner's grant.
     return same_principal(delegation.delegator, session.owner)
+
+
+def _run_grant_or_none(grant: Grant, delegation: Delegation) -> RunGrant | None:
+    """Return the run grant that a delegation is, or None if it is another kind of grant."""
+    try:
+        return read_run_grant(grant.header, runner=delegation.audience)
+    except InvalidPortableDelegation:
+        return None
 
 
 def _is_token_of_job(delegation: Delegation) -> bool:
     """Return whether a valid machine token was made by a node for a CI job."""
-    stated = machine_grant(delegation, registered_at=_UNKNOWN_REGISTRATION)
-    return isinstance(stated, MachineGrant) and bool(stated.claims)
+    machine_token = machine_grant(delegation, registered_at=_UNKNOWN_REGISTRATION)
+    return isinstance(machine_token, MachineGrant) and bool(machine_token.claims)
 
 
 def _is_in_person(delegation: Delegation, session: Session, owner: str, now: float) -> bool:
     """Return whether a delegation is the owner's own sign-in of this session (IP2).
 
-    Further messages of the wallet to the session's key count while a sign-in lasts, as at the node.
+    Some messages of a wallet to the session's key do not make a session by themselves. As at the
+    node, they count while the session also has a live sign-in that does.
     """
     if not same_principal(delegation.delegator, owner):
         return False
     if not is_sign_in(delegation, registered_at=_UNKNOWN_REGISTRATION):
         return False
-    return any(_is_session_of(grant, owner) for grant in session.grants if grant.is_live(now))
+    live_grants = [grant for grant in session.grants if grant.is_live(now)]
+    return any(_makes_session(grant, owner) for grant in live_grants)
 
 
-def _is_session_of(grant: Grant, owner: str) -> bool:
+def _makes_session(grant: Grant, owner: str) -> bool:
     """Return whether a grant is a sign-in of an owner that makes a session (IP2)."""
     if not same_principal(grant.delegator, owner):
         return False

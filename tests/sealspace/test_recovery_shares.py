@@ -307,4 +307,5 @@ def test_RV14_a_share_is_printed_without_its_words() -> None:
     share = THREE_OF_FIVE[0]
     assert repr(share) == f"Share(set_id={share.set_id}, number=1, threshold=3)"
     held = ShareSet([share])
-    assert set(share.words).isdisjoint(repr(held).split())
+    # The name of its class and its address. "object" can be a word of a share, too.
+    assert repr(held) == object.__repr__(held)
