@@ -1,7 +1,7 @@
 """Both sides of an invitation to a team: that of the admin, and that of the person who joins.
 
-Each side advances one step whenever the other has answered, and can be interrupted after each step:
-its state is a value, which the caller stores before the next step.
+Each side advances one step whenever the other side has answered. The state of a side is a value,
+which the caller stores before the next step. So an interrupted program can continue.
 
 Example:
     from sealspace.documents.invitations import invitation_line
@@ -28,7 +28,7 @@ Example:
 
 from dataclasses import field, replace
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -67,15 +67,29 @@ from .memberships import TeamMember
 if TYPE_CHECKING:
     from .teams import Teams
 
-_MOST_ANSWER_BYTES = 1024
-_COMMITMENT, _NONCE, _REVEAL = "commitment", "nonce", "reveal"
+_MAX_ANSWER_BYTES = 1024
+_COMMITMENT = "commitment"
+_NONCE = "nonce"
+_REVEAL = "reveal"
 
 
-class _Reveal(StrictRecord):
-    """The answer of the person who joins: the DID, and the nonce of the commitment."""
+class _RevealJson(StrictRecord):
+    """The JSON of the second answer of the person who joins."""
 
     joiner: str
     nonce: str
+
+
+class _Reveal(NamedTuple):
+    """The second answer of the person who joins, which shows what the first one committed to.
+
+    Attributes:
+        joiner: DID of a wallet.
+        nonce: 32 bytes.
+    """
+
+    joiner: str
+    nonce: bytes
 
 
 @frozen
@@ -97,12 +111,18 @@ class Inviting:
     words: tuple[str, ...] | None = None
 
     async def advance(self, teams: "Teams") -> "Inviting":
-        """Return the side after the next step, or the same if the other has not answered.
+        """Take the next step, if the person who joins has answered.
 
-        The result has to be stored before the next call: the nonce must not be drawn again.
+        The first step reads the commitment and draws the admin's nonce. The second one sends the
+        nonce. The third one reads the answer of the person, and computes the words. The second and
+        the third step can be taken by one call.
+
+        Store the result before the next call, because the nonce must not be drawn again.
 
         Args:
             teams: of the admin's session for the team.
+        Returns:
+            The side after the step; this side itself if nothing has changed.
         Raises:
             InvitationInvalid: an answer was replaced, or does not fit the commitment.
             SealspaceError: as `Kv.get` and `Kv.put`.
@@ -110,25 +130,30 @@ class Inviting:
         caller = teams.caller
         kv = Kv(caller, space_of(self.invitation.team, SECRETS_SPACE))
         folder = self.invitation.folder
-        committed = await _answer(kv, folder + _COMMITMENT)
+        stored_commitment = await _read_answer(kv, folder + _COMMITMENT)
         if not self.committed:
-            if committed is None:
+            if stored_commitment is None:
                 return self
-            text = committed.decode("ascii", "replace")
-            return replace(self, committed=text, nonce=_nonce(caller.entropy))
-        if committed != self.committed.encode():
-            raise _altered()
-        nonce = encode_url(self.nonce).encode()
-        if not await _put_once(kv, folder + _NONCE, nonce):
-            raise _altered()
-        revealed = await _answer(kv, folder + _REVEAL)
-        if revealed is None:
+            committed = stored_commitment.decode("ascii", "replace")
+            return replace(self, committed=committed, nonce=_draw_nonce(caller.entropy))
+        if stored_commitment != self.committed.encode():
+            raise _altered_error()
+        nonce_text = encode_url(self.nonce).encode()
+        if not await _put_once(kv, folder + _NONCE, nonce_text):
+            raise _altered_error()
+        stored_reveal = await _read_answer(kv, folder + _REVEAL)
+        if stored_reveal is None:
             return self
-        joiner, joiner_nonce = _read_reveal(revealed)
-        if not is_committed(self.committed, self.invitation.id, joiner, joiner_nonce):
-            raise _altered()
-        words = words_of(self.invitation, joiner, joiner_nonce=joiner_nonce, admin_nonce=self.nonce)
-        return replace(self, joiner=joiner, words=words)
+        reveal = _parse_reveal(stored_reveal)
+        if not is_committed(self.committed, self.invitation.id, reveal.joiner, reveal.nonce):
+            raise _altered_error()
+        words = words_of(
+            self.invitation,
+            reveal.joiner,
+            joiner_nonce=reveal.nonce,
+            admin_nonce=self.nonce,
+        )
+        return replace(self, joiner=reveal.joiner, words=words)
 
     async def confirm(self, teams: "Teams", *, wallet: AnyWallet) -> Grant:
         """Sign the membership, and end the invitation.
@@ -229,7 +254,7 @@ class Joining:
                 "a member of a team signs with a wallet, and this session has none",
                 hint="sign in with a wallet",
             )
-        return Joining(invitation=invitation, joiner=joiner, nonce=_nonce(caller.entropy))
+        return Joining(invitation=invitation, joiner=joiner, nonce=_draw_nonce(caller.entropy))
 
     async def commit(self, teams: "Teams") -> None:
         """Store the commitment, unless it is there already.
@@ -237,46 +262,55 @@ class Joining:
         Raises:
             InvitationInvalid: somebody else has answered, or the invitation was withdrawn.
         """
-        committed = commitment(self.invitation.id, self.joiner, self.nonce).encode()
+        own_commitment = commitment(self.invitation.id, self.joiner, self.nonce).encode()
+        kv = _kv_with_invitation(self.invitation, teams.caller)
         path = self.invitation.folder + _COMMITMENT
         try:
-            is_ours = await _put_once(_kv_of(self.invitation, teams.caller), path, committed)
+            is_own_commitment_stored = await _put_once(kv, path, own_commitment)
         except (Unauthorized, SessionExpired):
-            raise _spent() from None
-        if not is_ours:
+            raise _ended_error() from None
+        if not is_own_commitment_stored:
             raise InvitationInvalid(
                 "somebody has answered this invitation already",
                 hint="if it was not you, tell the admin; ask for a new invitation",
             )
 
     async def advance(self, teams: "Teams") -> "Joining":
-        """Return the side after the next step, or the same if there is nothing to do.
+        """Take the next step, if there is one.
 
-        The first step reads the admin's nonce, the second one sends the person's. The result has to
-        be stored between them. Otherwise somebody who learns the person's nonce could give another
-        one for the admin's.
+        The first step reads the admin's nonce, the second one sends the person's nonce. Store the
+        result of the first step before the second one. Otherwise somebody who has learned the
+        person's nonce could replace the admin's nonce.
 
         Args:
             teams: of the session of the person who joins.
+        Returns:
+            The side after the step; this side itself if the admin has not answered, or if both
+            steps are done.
         Raises:
             InvitationInvalid: an answer was replaced, or the invitation was withdrawn or has ended.
             SealspaceError: as `Kv.get` and `Kv.put`.
         """
-        kv = _kv_of(self.invitation, teams.caller)
-        folder = self.invitation.folder
+        kv = _kv_with_invitation(self.invitation, teams.caller)
         try:
             if not self.admin_nonce:
-                given = await _answer(kv, folder + _NONCE)
-                if given is None:
-                    return self
-                return replace(self, admin_nonce=_nonce_in(given.decode("ascii", "replace")))
+                return await self._receive_nonce(kv)
             if self.is_revealed:
                 return self
-            reveal = canonical_bytes({"joiner": self.joiner, "nonce": encode_url(self.nonce)})
-            if not await _put_once(kv, folder + _REVEAL, reveal):
-                raise _altered()
+            return await self._reveal(kv)
         except (Unauthorized, SessionExpired):
-            raise _spent() from None
+            raise _ended_error() from None
+
+    async def _receive_nonce(self, kv: Kv) -> "Joining":
+        stored_nonce = await _read_answer(kv, self.invitation.folder + _NONCE)
+        if stored_nonce is None:
+            return self
+        return replace(self, admin_nonce=_parse_nonce(stored_nonce.decode("ascii", "replace")))
+
+    async def _reveal(self, kv: Kv) -> "Joining":
+        reveal = canonical_bytes({"joiner": self.joiner, "nonce": encode_url(self.nonce)})
+        if not await _put_once(kv, self.invitation.folder + _REVEAL, reveal):
+            raise _altered_error()
         return replace(self, is_revealed=True)
 
     async def is_open(self, teams: "Teams") -> bool:
@@ -285,8 +319,10 @@ class Joining:
         Raises:
             SealspaceError: as `Kv.get`.
         """
+        kv = _kv_with_invitation(self.invitation, teams.caller)
         try:
-            await _answer(_kv_of(self.invitation, teams.caller), self.invitation.folder + _REVEAL)
+            # The content does not matter: the node refuses the read once the invitation has ended.
+            await _read_answer(kv, self.invitation.folder + _REVEAL)
         except (Unauthorized, SessionExpired):
             return False
         return True
@@ -312,69 +348,79 @@ class Joining:
             NotAMember: the admin has not confirmed yet, or has signed other terms.
             SealspaceError: as `Teams.memberships`.
         """
-        terms = self.invitation
-        wanted = (terms.team, terms.admin, terms.role, terms.secrets, terms.end)
-        for one in await teams.memberships(terms.team):
-            if (one.team, one.admitted_by, one.role, one.secrets, one.ends_at) == wanted:
-                return one
+        for membership in await teams.memberships(self.invitation.team):
+            if self._has_terms(membership):
+                return membership
         raise NotAMember("the admin has not confirmed the words yet")
 
+    def _has_terms(self, membership: TeamMember) -> bool:
+        """Return whether a membership has exactly the terms of the invitation."""
+        terms = self.invitation
+        return (
+            membership.team == terms.team
+            and membership.admitted_by == terms.admin
+            and membership.role == terms.role
+            and membership.secrets == terms.secrets
+            and membership.ends_at == terms.end
+        )
 
-def _kv_of(invitation: Invitation, caller: Caller) -> Kv:
-    """Return the values that the key of an invitation may read and write."""
+
+def _kv_with_invitation(invitation: Invitation, caller: Caller) -> Kv:
+    """Return a client for the team's values with the rights of an invitation's key."""
     session = key_session(seed_of(invitation), grants=[invitation.grant])
     acting = caller.acting(replace(session, node_id=invitation.node_did))
     return Kv(acting, parse_space_id(space_of(invitation.team, SECRETS_SPACE).text))
 
 
-async def _answer(kv: Kv, path: str) -> bytes | None:
-    """Return a value, or None if there is none."""
+async def _read_answer(kv: Kv, path: str) -> bytes | None:
+    """Read an answer to an invitation; None if it is not there yet."""
     try:
-        return (await kv.get(path, max_bytes=_MOST_ANSWER_BYTES)).body
+        return (await kv.get(path, max_bytes=_MAX_ANSWER_BYTES)).body
     except NotFound:
         return None
 
 
 async def _put_once(kv: Kv, path: str, body: bytes) -> bool:
-    """Store a value unless there is one. Return whether the stored value is this one."""
+    """Store a value, unless there is one already. Return whether the stored value is this one."""
     try:
         await kv.put(path, body, if_absent=True)
     except PreconditionFailed:
-        return await _answer(kv, path) == body
+        return await _read_answer(kv, path) == body
     return True
 
 
-def _nonce(entropy: Entropy) -> bytes:
+def _draw_nonce(entropy: Entropy) -> bytes:
     return entropy.token(NONCE_BYTES)
 
 
-def _nonce_in(text: str) -> bytes:
+def _parse_nonce(text: str) -> bytes:
     nonce = decode_url(text)
     if nonce is None or len(nonce) != NONCE_BYTES:
-        raise _altered()
+        raise _altered_error()
     return nonce
 
 
-def _read_reveal(data: bytes) -> tuple[str, bytes]:
-    """Return the DID and the nonce of the person who joins."""
+def _parse_reveal(data: bytes) -> _Reveal:
+    """Parse the second answer of the person who joins, untrusted."""
     try:
-        found = shaped(parse_json(data, max_bytes=_MOST_ANSWER_BYTES), _Reveal)
-        joiner = parse_principal(found.joiner)
+        parsed = shaped(parse_json(data, max_bytes=_MAX_ANSWER_BYTES), _RevealJson)
+        joiner = parse_principal(parsed.joiner)
     except (InvalidJson, CapabilityError):
-        raise _altered() from None
-    if joiner != found.joiner or not is_wallet(joiner):
-        raise _altered()
-    return joiner, _nonce_in(found.nonce)
+        raise _altered_error() from None
+    is_canonical = joiner == parsed.joiner
+    if not is_canonical or not is_wallet(joiner):
+        raise _altered_error()
+    return _Reveal(joiner=joiner, nonce=_parse_nonce(parsed.nonce))
 
 
-def _altered() -> InvitationInvalid:
+def _altered_error() -> InvitationInvalid:
     return InvitationInvalid(
         "an answer to the invitation was replaced or altered",
         hint="withdraw the invitation, make a new one, and send it over another channel",
     )
 
 
-def _spent() -> InvitationInvalid:
+def _ended_error() -> InvitationInvalid:
     return InvitationInvalid("the invitation was used or withdrawn, or has ended")
 
 
@@ -396,7 +442,11 @@ class _StoredJoining(StrictRecord):
 
 
 def encode_side(side: Inviting | Joining) -> bytes:
-    """Return a side of an invitation as JSON. It contains the invitation's key."""
+    """Encode a side of an invitation as JSON, for a file.
+
+    The JSON is secret: it contains the invitation's key and the nonce of this side. The words and
+    the joiner of the admin's side are not stored; `Inviting.advance` computes them again.
+    """
     stored: _StoredInviting | _StoredJoining
     if isinstance(side, Inviting):
         stored = _StoredInviting(
@@ -422,10 +472,13 @@ def decode_inviting(data: bytes) -> Inviting:
     try:
         stored = msgspec.json.decode(data, type=_StoredInviting)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise _damaged() from None
+        raise _damaged_error() from None
     nonce = decode_url(stored.nonce) or b""
-    if bool(stored.committed) is not (len(nonce) == NONCE_BYTES):
-        raise _damaged()
+    # The nonce is drawn when the commitment is there, so both are there, or neither is.
+    has_commitment = stored.committed != ""
+    has_nonce = len(nonce) == NONCE_BYTES
+    if has_commitment != has_nonce:
+        raise _damaged_error()
     return Inviting(invitation=stored.invitation, committed=stored.committed, nonce=nonce)
 
 
@@ -438,13 +491,15 @@ def decode_joining(data: bytes) -> Joining:
     try:
         stored = msgspec.json.decode(data, type=_StoredJoining)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise _damaged() from None
-    admin_nonce = decode_url(stored.admin_nonce) or b""
+        raise _damaged_error() from None
     nonce = decode_url(stored.nonce) or b""
-    if len(nonce) != NONCE_BYTES or len(admin_nonce) not in (0, NONCE_BYTES):
-        raise _damaged()
+    admin_nonce = decode_url(stored.admin_nonce) or b""
+    if len(nonce) != NONCE_BYTES:
+        raise _damaged_error()
+    if len(admin_nonce) not in (0, NONCE_BYTES):  # empty before the admin has answered
+        raise _damaged_error()
     if stored.is_revealed and not admin_nonce:
-        raise _damaged()
+        raise _damaged_error()
     return Joining(
         invitation=stored.invitation,
         joiner=stored.joiner,
@@ -454,5 +509,5 @@ def decode_joining(data: bytes) -> Joining:
     )
 
 
-def _damaged() -> InvitationInvalid:
+def _damaged_error() -> InvitationInvalid:
     return InvitationInvalid("the stored state of the invitation is damaged")

@@ -19,6 +19,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
+from typing import Literal, NamedTuple
 from urllib.parse import urlencode
 
 import msgspec
@@ -72,7 +73,7 @@ from .contacts import CONTACTS_SPACE
 WalletSource = Callable[[], AnyWallet | None]
 """Returns the owner's wallet, or None if the session's key is the owner's own."""
 LookedAt = Callable[[int, int], None]
-"""Called with the number of values that were looked at, and the number of all."""
+"""Called with the number of values that were looked at so far, and the number of all values."""
 
 MAX_ENVELOPE_BYTES = 4 * 1024 * 1024
 """Largest value that is read to see whether it is an envelope, bytes."""
@@ -143,32 +144,37 @@ class KeyRotation:
     async def versions(self, network: NetworkId) -> NetworkKeys:
         """Return the versions of a network's key.
 
-        The newest version is the one in the descriptor, which the node signed. The versions from 2
-        on are the ones that the network's owner signed. The node alone states the times and states.
-        Statements from before the node got a new identity name its former one (RK9).
+        Three claims of the node are compared: its list of versions, the owner's statements about
+        the versions from 2 on, and the newest version in the descriptor that the node signed. The
+        times and the states in the list are the node's alone. Statements from before the node got
+        a new identity name its former identity (RK9).
 
+        Returns:
+            The versions as listed, at least one.
         Raises:
-            NetworkKeyChanged: the owner's statements do not lead from version 1 to the newest.
+            NetworkKeyChanged: the owner's statements do not lead from version 1 to the newest
+                version. An invalid statement is reported so too, because the owner has not signed
+                the newest key.
             SealspaceError: as `Encryption.descriptor` and `Encryption.keys`.
         """
-        newest = pin_of(await self._encryption.descriptor(network))
-        keys = await self._encryption.keys(network)
-        pins = [one.pin(network.text) for one in keys.keys]
+        newest_pin = pin_of(await self._encryption.descriptor(network))
+        listed = await self._encryption.keys(network)
+        listed_pins = [key.pin(network.text) for key in listed.keys]
+        first_pin = listed_pins[0]
+        statements = [statement.encode() for statement in listed.statements]
+        node_did = await self._caller.node_id()
         try:
-            changes = read_key_changes(
-                pins[0],
-                [statement.encode() for statement in keys.statements],
-                network=network,
-                node_did=await self._caller.node_id(),
-            )
+            changes = read_key_changes(first_pin, statements, network=network, node_did=node_did)
         except StatementInvalid as exc:
-            raise NetworkKeyChanged(pins[0], newest) from exc
-        signed = [pins[0], *(change.pin for change in changes)]
-        if signed != pins:
-            raise NetworkKeyChanged(signed[-1], newest)
-        if pins[-1] != newest:
-            raise NetworkKeyChanged(pins[-1], newest)
-        return keys
+            raise NetworkKeyChanged(pinned=first_pin, offered=newest_pin) from exc
+        signed_pins = [first_pin]
+        for change in changes:
+            signed_pins.append(change.pin)
+        if signed_pins != listed_pins:
+            raise NetworkKeyChanged(pinned=signed_pins[-1], offered=newest_pin)
+        if listed_pins[-1] != newest_pin:
+            raise NetworkKeyChanged(pinned=listed_pins[-1], offered=newest_pin)
+        return listed
 
     async def rotate(
         self, network: NetworkId, *, wallet: WalletSource = lambda: None
@@ -192,35 +198,39 @@ class KeyRotation:
             ResponseSignatureInvalid: the node did not sign the candidate for the next key.
             SealspaceError: as `Encryption.descriptor`.
         """
-        signer = self._owners_signer(network, wallet)
+        signer = self._require_owners_signer(network, wallet)
         descriptor = await self._encryption.descriptor(network)
         require_usable(descriptor)
-        current = pin_of(descriptor)
-        public_key = await self._candidate(network, current)
+        current_pin = pin_of(descriptor)
+        candidate_key = await self._fetch_candidate(network, current_pin)
         change = key_change(
-            current,
-            public_key,
+            current_pin,
+            candidate_key,
             node_did=await self._caller.node_id(),
             at=iso_time(self._caller.clock.now()),
         )
         statement = sign_key_change(change, signer)
-        # The statement can be used only with this candidate, so nothing is wrong if the answer to
-        # the next request is lost.
-        await self._change(network, {"action": "activate", "statement": statement.decode()})
+        # The statement can be used only with this candidate. So the call can be repeated if the
+        # answer to this request is lost.
+        await self._post_change(network, {"action": "activate", "statement": statement.decode()})
         self._encryption.forget(network)
         return pin_of(await self._encryption.descriptor(network))
 
-    def _owners_signer(self, network: NetworkId, wallet: WalletSource) -> StatementSigner:
-        """Return the wallet or key of a network's owner (EN36)."""
+    def _require_owners_signer(self, network: NetworkId, wallet: WalletSource) -> StatementSigner:
+        """Return the wallet or the own key of a network's owner (EN36).
+
+        A session's key is refused: a stolen session must not install a key.
+        """
         session = self._caller.session
-        if network_of_owner(session.owner, network.name) != network:
+        is_owners_network = network_of_owner(session.owner, network.name) == network
+        if not is_owners_network:
             raise InvalidInput(
                 "only the owner of an encryption network can replace its key",
                 hint=f"ask {network.owner}",
             )
-        signing = wallet()
-        if signing is not None:
-            return signing
+        owners_wallet = wallet()
+        if owners_wallet is not None:
+            return owners_wallet
         if session.did != session.owner:
             raise InvalidInput(
                 "only the owner's wallet can sign for a network's key, not a session's key",
@@ -228,10 +238,14 @@ class KeyRotation:
             )
         return session.signer
 
-    async def _candidate(self, network: NetworkId, current: NetworkPin) -> bytes:
-        """Ask the node for the candidate for the next key, and verify the answer."""
+    async def _fetch_candidate(self, network: NetworkId, current: NetworkPin) -> bytes:
+        """Have the node make a candidate for the next key, and verify its signature on it.
+
+        Returns the public key, 32 bytes. Its version follows the current one.
+        """
         nonce = encode_url(self._caller.entropy.token(MAX_NONCE_BYTES))
-        answer = json_object(await self._change(network, {"action": "candidate", "nonce": nonce}))
+        request_body: JsonObject = {"action": "candidate", "nonce": nonce}
+        answer = json_object(await self._post_change(network, request_body))
         candidate = answer.get("candidate")
         if not isinstance(candidate, dict):
             raise MalformedAnswer("the node's response contains no candidate for a network's key")
@@ -248,12 +262,13 @@ class KeyRotation:
                 "the node's signature on the candidate for the network's key is not valid"
             ) from exc
         if key_version != current.key_version + 1:
-            # Another rotation was faster. The next call reads the newest key first.
+            # Another rotation was faster. The descriptor is forgotten, so the next call reads the
+            # newest key first.
             self._encryption.forget(network)
-            offered = NetworkPin(
+            candidate_pin = NetworkPin(
                 network=network.text, public_key=public_key, key_version=key_version
             )
-            raise NetworkKeyChanged(current, offered)
+            raise NetworkKeyChanged(pinned=current, offered=candidate_pin)
         return public_key
 
     async def retire(self, network: NetworkId, key_version: int) -> NetworkKeys:
@@ -270,7 +285,7 @@ class KeyRotation:
             NodeRefused: the version is the newest, unknown or retired.
             SealspaceError: as `rotate`.
         """
-        answer = await self._change(network, {"action": "retire", "keyVersion": key_version})
+        answer = await self._post_change(network, {"action": "retire", "keyVersion": key_version})
         return parse_network_keys(answer.body, network)
 
     async def destroy(self, network: NetworkId, key_version: int) -> NetworkKeys:
@@ -283,7 +298,7 @@ class KeyRotation:
             NodeRefused: the version is not retiring.
             SealspaceError: as `retire`.
         """
-        answer = await self._change(network, {"action": "destroy", "keyVersion": key_version})
+        answer = await self._post_change(network, {"action": "destroy", "keyVersion": key_version})
         return parse_network_keys(answer.body, network)
 
     async def usage(self, network: NetworkId, key_version: int) -> tuple[NeedingValue, ...]:
@@ -303,18 +318,18 @@ class KeyRotation:
             SealspaceError: as `Encryption.keys`.
         """
 
-        async def ask(after: str | None) -> UsagePage:
+        async def fetch_page(after: str | None) -> UsagePage:
             query = urlencode({"keyVersion": key_version, "after": after or ""})
             request = Request("GET", f"{network_path(network)}/usage?{query}", repeatable=True)
             answer = await administer(self._caller, network, SET_POLICY, request)
             return decoded(_USAGE_PAGE, answer, "a list of values")
 
-        found: list[NeedingValue] = []
-        async for page in read_pages(ask, attrgetter("after")):
-            found += page.values
-        return tuple(found)
+        values: list[NeedingValue] = []
+        async for page in read_pages(fetch_page, attrgetter("after")):
+            values += page.values
+        return tuple(values)
 
-    async def _change(self, network: NetworkId, body: JsonObject) -> Answer:
+    async def _post_change(self, network: NetworkId, body: JsonObject) -> Answer:
         """Send a request that changes the versions of a network's key."""
         request = json_request("POST", f"{network_path(network)}/keys", canonical_bytes(body))
         return await request_change(self._caller, network, request, KEYS_FACT, body)
@@ -347,12 +362,14 @@ class KeyRotation:
             SealspaceError: as `Encryption.descriptor`, `Kv.list`, `Kv.get_many` and `Kv.put`; the
                 values so far are sealed to the newest key.
         """
-        newest = pin_of(await self._encryption.descriptor(network))
-        places = [(kv, keys) async for kv, keys in self._places(spaces)]
-        tally = _Tally(total=sum(len(keys) for _, keys in places), progress=progress)
-        for kv, keys in places:
-            for start in range(0, len(keys), _KEYS_IN_A_READ):
-                await self._reencrypt_pack(kv, keys[start : start + _KEYS_IN_A_READ], newest, tally)
+        newest_pin = pin_of(await self._encryption.descriptor(network))
+        listings = [listing async for listing in self._list_spaces(spaces)]
+        value_count = sum(len(listing.keys) for listing in listings)
+        tally = _Tally(total=value_count, progress=progress)
+        for listing in listings:
+            for start in range(0, len(listing.keys), _KEYS_IN_A_READ):
+                batch_keys = listing.keys[start : start + _KEYS_IN_A_READ]
+                await self._reencrypt_batch(listing.kv, batch_keys, newest_pin, tally)
         return Reencrypted(
             sealed=tally.sealed,
             current=tally.current,
@@ -360,89 +377,112 @@ class KeyRotation:
             failed=tuple(tally.failed),
         )
 
-    async def _reencrypt_pack(
+    async def _reencrypt_batch(
         self, kv: Kv, keys: Sequence[str], newest: NetworkPin, tally: "_Tally"
     ) -> None:
-        """Seal the values that one request reads to the newest key."""
-        values = list((await _values(kv, keys)).items())
-        # Values that were deleted meanwhile, or are too large, were looked at, too.
+        """Read the values of some keys with one request, and seal them to the newest key."""
+        values = await _read_values(kv, keys)
+        # Values that were deleted meanwhile, or are too large, count as looked at.
         tally.done += len(keys) - len(values)
-        for start in range(0, len(values), _AT_ONCE):
-            part = values[start : start + _AT_ONCE]
-            outcomes = await _gathered(
-                [self._reencrypt(kv, key, value, newest) for key, value in part]
-            )
-            for (key, _), outcome in zip(part, outcomes, strict=True):
+        read_keys = list(values)
+        for start in range(0, len(read_keys), _AT_ONCE):
+            concurrent_keys = read_keys[start : start + _AT_ONCE]
+            calls = [self._reencrypt(kv, key, values[key], newest) for key in concurrent_keys]
+            outcomes = await _await_all(calls)
+            for key, outcome in zip(concurrent_keys, outcomes, strict=True):
                 tally.add(key, outcome)
 
-    async def _places(self, spaces: Collection[str]) -> AsyncIterator[tuple[Kv, Sequence[str]]]:
-        """Yield the owner's spaces that may contain envelopes, each with the keys to look at."""
-        prefixes = {SECRETS_SPACE: OWN_FOLDER, CONTACTS_SPACE: VAULT_PREFIX}
-        prefixes.update(dict.fromkeys(spaces, ""))
-        for name, prefix in prefixes.items():
-            kv = Kv(self._caller, self._caller.session.own_space(name))
+    async def _list_spaces(self, spaces: Collection[str]) -> AsyncIterator["_Listing"]:
+        """List the owner's values that may be envelopes, space by space.
+
+        The spaces of secrets and contacts may be missing, but not those that the caller named.
+        """
+        prefix_by_space = {SECRETS_SPACE: OWN_FOLDER, CONTACTS_SPACE: VAULT_PREFIX}
+        for space in spaces:
+            prefix_by_space[space] = ""  # all values
+        for space, prefix in prefix_by_space.items():
+            kv = Kv(self._caller, self._caller.session.own_space(space))
             try:
                 keys = [key async for key in kv.list(prefix)]
             except SpaceNotFound:
-                if name in spaces:
+                if space in spaces:
                     raise
                 continue
             # Copies for other people are sealed to their keys.
-            yield kv, [key for key in keys if not key.startswith(SHARED_PREFIX)]
+            own_keys = [key for key in keys if not key.startswith(SHARED_PREFIX)]
+            yield _Listing(kv=kv, keys=own_keys)
 
-    async def _reencrypt(self, kv: Kv, key: str, value: Value, newest: NetworkPin) -> str:
-        """Seal one value to the newest key.
-
-        Returns "sealed", "current", "other", or the reason why the value stays as it is.
-        """
+    async def _reencrypt(self, kv: Kv, key: str, value: Value, newest: NetworkPin) -> "_Outcome":
+        """Seal one value to the newest key, unless another writer replaces it all the time."""
         for _ in range(_MOST_TRIES):
-            envelope = _envelope_of(value, newest)
+            envelope = _parse_envelope_of(value, newest)
             if envelope is None:
                 return "other"
             if envelope.key_version >= newest.key_version:
                 return "current"
-            sealed = await self._sealed_again(envelope, kv, key, value)
-            if isinstance(sealed, str):
-                return sealed
+            new_envelope = await self._seal_again(envelope, kv, key, value)
+            if isinstance(new_envelope, _Failure):
+                return new_envelope
             try:
                 await kv.put(
                     key,
-                    envelope_bytes(sealed),
+                    envelope_bytes(new_envelope),
                     content_type=value.content_type,
                     metadata=value.metadata,
                     if_match=value.etag,
                 )
-                return "sealed"
             except PreconditionFailed:
-                found = await _values(kv, [key])
-                if key not in found:
+                present_value = (await _read_values(kv, [key])).get(key)
+                if present_value is None:
                     return "other"  # it was deleted meanwhile
-                value = found[key]
-        return "other writers replace the value all the time"
+                value = present_value
+            else:
+                return "sealed"
+        return _Failure("other writers replace the value all the time")
 
-    async def _sealed_again(
+    async def _seal_again(
         self, envelope: InlineEnvelope, kv: Kv, key: str, value: Value
-    ) -> InlineEnvelope | str:
-        """Open an envelope and seal its content to the newest key.
+    ) -> "InlineEnvelope | _Failure":
+        """Open an envelope, and seal its content to the newest key.
 
-        Returns the reason if the envelope cannot be opened, or may belong to another path.
+        Returns a failure if the envelope cannot be opened, or may belong to another path.
         """
         try:
             plaintext = await self._encryption.decrypt(envelope)
         except (DecryptDenied, InvalidResponse) as error:
-            return error.message
+            return _Failure(error.message)
         except NodeFailure as error:
-            if not error.text.startswith("key backend error"):
+            # The node refuses this value alone. Any other failure concerns all values.
+            is_about_this_value = error.text.startswith("key backend error")
+            if not is_about_this_value:
                 raise
-            return error.message
+            return _Failure(error.message)
         if not _states_place(plaintext, kv, key):
-            paths = await self._encryption.paths_of(envelope)
-            reason = why_not_bound(paths, kv.space, key, size_bytes=len(value.body))
+            stored_paths = await self._encryption.paths_of(envelope)
+            reason = why_not_bound(stored_paths, kv.space, key, size_bytes=len(value.body))
             if reason is not None:
-                return f"the sealed value {reason}; store the right value again"
-        sealed = await self._encryption.encrypt(plaintext, network=envelope.network)
-        # Label and metadata are kept as they are, in their spelling.
-        return replace(sealed, aad=envelope.aad, metadata=envelope.metadata)
+                return _Failure(f"the sealed value {reason}; store the right value again")
+        new_envelope = await self._encryption.encrypt(plaintext, network=envelope.network)
+        # Label and metadata keep their spelling.
+        return replace(new_envelope, aad=envelope.aad, metadata=envelope.metadata)
+
+
+class _Listing(NamedTuple):
+    """A space, and the keys of its values that may be envelopes."""
+
+    kv: Kv
+    keys: Sequence[str]
+
+
+class _Failure(NamedTuple):
+    """The reason why a value stays as it is, for people."""
+
+    reason: str
+
+
+_Outcome = Literal["sealed", "current", "other"] | _Failure
+"""What became of a value: it was sealed to the newest key, it was sealed to that key before, it is
+not an envelope of the network, or it stays as it is."""
 
 
 @dataclass(slots=True)
@@ -464,16 +504,17 @@ class _Tally:
     other: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, path: str, outcome: str) -> None:
+    def add(self, path: str, outcome: _Outcome) -> None:
         """Count one value."""
-        if outcome == "sealed":
-            self.sealed += 1
-        elif outcome == "current":
-            self.current += 1
-        elif outcome == "other":
-            self.other += 1
-        else:
-            self.failed.append((path, outcome))
+        match outcome:
+            case "sealed":
+                self.sealed += 1
+            case "current":
+                self.current += 1
+            case "other":
+                self.other += 1
+            case _Failure(reason):
+                self.failed.append((path, reason))
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, self.total)
@@ -487,8 +528,8 @@ def _states_place(plaintext: bytes, kv: Kv, key: str) -> bool:
         return False
 
 
-def _envelope_of(value: Value, newest: NetworkPin) -> InlineEnvelope | None:
-    """Return a value's envelope, or None if it is not one of the network."""
+def _parse_envelope_of(value: Value, newest: NetworkPin) -> InlineEnvelope | None:
+    """Parse a value as an envelope of the network; None if it is something else."""
     try:
         envelope = parse_envelope(value.body, max_bytes=MAX_ENVELOPE_BYTES)
     except EnvelopeError:
@@ -496,25 +537,25 @@ def _envelope_of(value: Value, newest: NetworkPin) -> InlineEnvelope | None:
     return envelope if envelope.network.text == newest.network else None
 
 
-async def _values(kv: Kv, keys: Sequence[str]) -> dict[str, Value]:
+async def _read_values(kv: Kv, keys: Sequence[str]) -> dict[str, Value]:
     """Read values, without those that are missing, or too large for an envelope of a secret."""
     try:
         return await kv.get_many(keys, max_bytes=MAX_ENVELOPE_BYTES)
     except ValueTooLarge:
-        pass
-    found = {}
+        pass  # One is too large, so each is read by itself.
+    values = {}
     for key in keys:
         try:
-            found[key] = await kv.get(key, max_bytes=MAX_ENVELOPE_BYTES)
+            values[key] = await kv.get(key, max_bytes=MAX_ENVELOPE_BYTES)
         except SpaceNotFound:
-            raise
+            raise  # It is a NotFound, but concerns all values.
         except (ValueTooLarge, NotFound):
             continue
-    return found
+    return values
 
 
-async def _gathered(calls: Sequence[Coroutine[None, None, str]]) -> list[str]:
-    """Await calls concurrently; after an error, none of them goes on."""
+async def _await_all(calls: Sequence[Coroutine[None, None, _Outcome]]) -> list[_Outcome]:
+    """Await calls concurrently. If one raises an error, the others are cancelled."""
     tasks = [asyncio.create_task(call) for call in calls]
     try:
         return list(await asyncio.gather(*tasks))

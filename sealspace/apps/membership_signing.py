@@ -8,7 +8,6 @@ Example:
 """
 
 from collections.abc import Collection
-from contextlib import suppress
 
 import msgspec
 
@@ -63,28 +62,33 @@ async def sign_membership(
         NodeRefused, TransportError: the node did not register the membership.
     """
     team = caller.session.owner
-    named = [writable_name(one.name, one.scope) for one in map(parse_secret_label, secrets)]
-    place = space_of(team, SECRETS_SPACE).text
-    paths = tuple(sorted({f"{place}/kv/{one.path}" for one in named}))
-    stated = Membership(member=did, role=role, end=ends_at, paths=paths, name=name)
-    return await sign_statement(caller, wallet, team, stated, parent=parent)
+    space = space_of(team, SECRETS_SPACE).text
+    paths = set()
+    for label in secrets:
+        parsed = parse_secret_label(label)
+        secret = writable_name(parsed.name, parsed.scope)
+        paths.add(f"{space}/kv/{secret.path}")
+    statement = Membership(
+        member=did, role=role, end=ends_at, paths=tuple(sorted(paths)), name=name
+    )
+    return await sign_statement(caller, wallet, team, statement, parent=parent)
 
 
 async def sign_statement(
     caller: Caller,
     wallet: AnyWallet,
     team: Principal,
-    stated: Membership,
+    statement: Membership,
     *,
     parent: Grant | None,
 ) -> Grant:
-    """Sign what a membership states, check it as a node does (TM1), and register it.
+    """Sign the statement of a membership, check it as a node does (TM1), and register it.
 
     Args:
         caller: sends the request.
         wallet: of the admin who signs, or the team's own.
         team: DID of the team.
-        stated: what the membership says.
+        statement: the content of the membership.
         parent: the signing admin's membership; None: the team's own wallet signs.
     Raises:
         InvalidInput: the membership is not valid.
@@ -94,18 +98,18 @@ async def sign_statement(
     grant = sign_grant(
         caller,
         wallet_of(wallet),
-        parse_principal(stated.member),
-        membership_rights(team, stated.role, stated.paths),
-        # The delegation has to end in the stated second. Its end is rounded down when it is signed,
-        # which may be up to half a second from now.
-        ttl_s=stated.end + 0.5 - now,
+        parse_principal(statement.member),
+        membership_rights(team, statement.role, statement.paths),
+        # The delegation has to end in the second that the statement names. Its end is rounded down
+        # when it is signed, and half a second may pass until then.
+        ttl_s=statement.end + 0.5 - now,
         domain="localhost",
         parent=parent,
-        resources=[statement_resource(msgspec.to_builtins(stated), urn=MEMBER_URN)],
+        resources=[statement_resource(msgspec.to_builtins(statement), urn=MEMBER_URN)],
     )
     try:
-        signed = verify_delegation(parse_delegation(grant.header))
-        stated_membership(signed, registered_at=now)
+        delegation = verify_delegation(parse_delegation(grant.header))
+        stated_membership(delegation, registered_at=now)
     except CapabilityError as exc:
         raise InvalidInput(
             f"the membership is not valid: {exc}",
@@ -134,12 +138,14 @@ def member_did(did: str) -> Principal:
     Raises:
         InvalidInput: the text is not the DID of a wallet.
     """
-    with suppress(CapabilityError):
+    try:
         member = parse_principal(did)
-        if is_wallet(member):
-            return member
-    raise InvalidInput(
-        "a member of a team needs a wallet, and this is not the DID of one",
-        hint="ask the person for the DID of the wallet, which begins with did:pkh:eip155:",
-        step="ask the person for the DID that `sealspace whoami` prints as owner",
-    )
+    except CapabilityError:
+        member = None
+    if member is None or not is_wallet(member):
+        raise InvalidInput(
+            "a member of a team needs a wallet, and this is not the DID of one",
+            hint="ask the person for the DID of the wallet, which begins with did:pkh:eip155:",
+            step="ask the person for the DID that `sealspace whoami` prints as owner",
+        )
+    return member

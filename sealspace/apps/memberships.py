@@ -99,12 +99,12 @@ class TeamMembers(NamedTuple):
     @property
     def live(self) -> tuple[TeamMember, ...]:
         """The memberships that can be used."""
-        return tuple([one for one in self.members if one.is_live])
+        return tuple([member for member in self.members if member.is_live])
 
     @property
     def admins(self) -> frozenset[Principal]:
         """The DIDs of all admins."""
-        return frozenset([one.did for one in self.live if one.role == "admin"])
+        return frozenset([member.did for member in self.live if member.role == "admin"])
 
     @property
     def has_one_admin(self) -> bool:
@@ -116,20 +116,25 @@ class TeamMembers(NamedTuple):
 
     def of(self, did: str) -> tuple[TeamMember, ...]:
         """Return the live memberships of a member."""
-        return tuple([one for one in self.live if same_principal(one.did, did)])
+        return tuple([member for member in self.live if same_principal(member.did, did)])
 
 
 def membership_rights(
     team: Principal, role: StatedRole, paths: Sequence[str]
 ) -> tuple[Capability, ...]:
-    """Return what a membership grants (TM1)."""
+    """Return the rights that a membership grants (TM1).
+
+    Args:
+        team: DID of the team.
+        role: role of the membership.
+        paths: resources of the secrets, as the membership states them; empty for all secrets.
+    """
     network = network_of_owner(team).text
-    rights = [capability(network, DECRYPT)]
+    right_to_decrypt = capability(network, DECRYPT)
     if role != "admin":
-        return (
-            *(capability(path, ability) for path, ability in secret_rights(role, team, paths)),
-            *rights,
-        )
+        rights = [capability(path, ability) for path, ability in secret_rights(role, team, paths)]
+        return (*rights, right_to_decrypt)
+    rights = [right_to_decrypt]
     space = space_of(team, SECRETS_SPACE)
     # The right to the policy lets an admin read it. Only the team in person may change it (TM9).
     for ability in (READ_RECEIPTS, SET_POLICY):
@@ -143,21 +148,37 @@ def membership_rights(
     return tuple(rights)
 
 
-def terms_of(member: TeamMember) -> tuple[Principal, Role, tuple[str, ...]]:
-    """Return what two memberships have in common that are equal for the member."""
-    return member.did, member.role, member.secrets
+class Terms(NamedTuple):
+    """The terms of a membership. Memberships with equal terms are the same for the member.
+
+    Attributes:
+        did: DID of the member's wallet.
+        role: role of the member.
+        secrets: labels of the secrets; empty for all.
+    """
+
+    did: Principal
+    role: Role
+    secrets: tuple[str, ...]
+
+
+def terms_of(member: TeamMember) -> Terms:
+    """Return the terms of a membership."""
+    return Terms(did=member.did, role=member.role, secrets=member.secrets)
 
 
 def with_descendants(listed: TeamMembers, members: Iterable[TeamMember]) -> frozenset[str]:
-    """Return the cids of memberships, and of all live ones that depend on them."""
-    ending = {one.grant.cid for one in members}
-    size = 0
-    while size != len(ending):
-        size = len(ending)
-        for one in listed.live:
-            if one.parent in ending:
-                ending.add(one.grant.cid)
-    return frozenset(ending)
+    """Return the cids of memberships, and of all live memberships below them."""
+    ending_cids = {member.grant.cid for member in members}
+    # Each round adds the next level below, until a round adds nothing.
+    is_complete = False
+    while not is_complete:
+        is_complete = True
+        for member in listed.live:
+            if member.parent in ending_cids and member.grant.cid not in ending_cids:
+                ending_cids.add(member.grant.cid)
+                is_complete = False
+    return frozenset(ending_cids)
 
 
 def ending_of_others(
@@ -165,47 +186,54 @@ def ending_of_others(
 ) -> tuple[TeamMember, ...]:
     """Return the memberships of others that end with those of a member.
 
-    A membership is left out if an equal one stays, so a removal can be repeated.
+    A membership is left out if another one with equal terms stays. So a removal can be repeated.
+    Of several with equal terms, the latest one is returned.
 
     Args:
         listed: the team's members.
         ending: cids of all memberships that end; see `with_descendants`.
         did: the member who is removed or gets another role.
     """
-    stays = {terms_of(one) for one in listed.live if one.grant.cid not in ending}
-    found = []
-    for one in listed.live:
-        is_of_another = one.grant.cid in ending and not same_principal(one.did, did)
-        if is_of_another and terms_of(one) not in stays:
-            stays.add(terms_of(one))
-            found.append(one)
-    return tuple(found)
+    covered_terms = {terms_of(member) for member in listed.live if member.grant.cid not in ending}
+    others = []
+    for member in listed.live:
+        is_ending = member.grant.cid in ending
+        is_other_person = not same_principal(member.did, did)
+        if is_ending and is_other_person and terms_of(member) not in covered_terms:
+            covered_terms.add(terms_of(member))
+            others.append(member)
+    return tuple(others)
 
 
 def stated_team(token: str) -> Principal | None:
-    """Return the team of a membership; None for any other token. No signature is verified."""
+    """Return the team that a membership states; None for any other token.
+
+    Does not check the signature: anybody can state any team.
+    """
     try:
         delegation = parse_delegation(token)
-        if not has_membership_fact(delegation.facts) or not delegation.capabilities:
-            return None
+        states_membership = has_membership_fact(delegation.facts)
     except CapabilityError:
+        return None
+    if not states_membership or not delegation.capabilities:
         return None
     return root_of(delegation.capabilities[0].resource)
 
 
-def verified(token: str) -> Delegation | None:
-    """Return a delegation with a valid signature, or None."""
+def verify_or_none(token: str) -> Delegation | None:
+    """Parse a delegation and verify its signature; None if either fails."""
     try:
         return verify_delegation(parse_delegation(token))
     except CapabilityError:
         return None
 
 
-def registered(delegation: Delegation, now: float) -> Registered:
+def as_registered(delegation: Delegation, now: float) -> Registered:
     """Return a delegation in the form that the rules of memberships take.
 
-    The time of registration is not known. A membership that is short enough from now was short
-    enough before.
+    A client does not know when the node registered it, so it takes the present time. The rules
+    bound the life from the registration, and the rest of the life from now is shorter. So no
+    membership that the node has accepted is refused here.
     """
     return Registered(
         delegation=delegation,
@@ -217,117 +245,171 @@ def registered(delegation: Delegation, now: float) -> Registered:
     )
 
 
+def verify_records(records: Iterable[DelegationRecord], *, now: float) -> dict[str, Registered]:
+    """Verify the tokens of a node's records; return the valid ones by the cids of the records."""
+    delegations = {}
+    for record in records:
+        delegation = verify_or_none(record.token or "")
+        if delegation is not None:
+            delegations[record.cid] = as_registered(delegation, now)
+    return delegations
+
+
 def read_member(
     record: DelegationRecord, known: Mapping[str, Registered], *, now: float
 ) -> TeamMember | None:
-    """Return the membership of a record, or None if it breaks a rule of TM1.
+    """Read the membership in a node's record; None if it breaks a rule of TM1.
 
-    `known` has the verified delegation. The status is the node's.
+    Args:
+        record: the record, untrusted. Only its status is taken from the node.
+        known: verified delegations by their cids.
+        now: epoch seconds.
+    Does not check:
+        That an admin signed it; see `is_admitted`.
     """
-    link = known.get(record.cid)
-    if link is None or not is_membership(link.delegation):
+    registered = known.get(record.cid)
+    if registered is None or not is_membership(registered.delegation):
         return None
-    delegation = link.delegation
+    delegation = registered.delegation
     grant = read_grant(record.token or "")
     if grant.cid != record.cid or len(delegation.parents) > 1:
         return None
     try:
-        stated = stated_membership(delegation, registered_at=now)
+        statement = stated_membership(delegation, registered_at=now)
         team = team_of(delegation)
-        place = f"{space_of(team, SECRETS_SPACE).text}/kv/"
-        secrets = [secret_at(path.removeprefix(place)) for path in stated.paths]
+        labels = _labels_at(statement.paths, team)
     except (CapabilityError, InvalidInput):
         return None
-    if same_principal(delegation.delegator, team) is bool(delegation.parents):
+    # The team itself cites nothing, and an admin cites the own membership.
+    is_signed_by_team = same_principal(delegation.delegator, team)
+    has_parent = bool(delegation.parents)
+    if is_signed_by_team == has_parent:
         return None
-    if stated.role == "successor":  # it says to whom the team moves, not who is a member (TM16)
+    # A successor is the wallet to which the team moves, not a member (TM16).
+    if statement.role == "successor":
         return None
     return TeamMember(
         team=team,
         did=delegation.delegate,
-        name=stated.name,
-        role=stated.role,
-        secrets=tuple(sorted([one.label for one in secrets if one is not None])),
+        name=statement.name,
+        role=statement.role,
+        secrets=labels,
         since=delegation.issued_at,
-        ends_at=stated.end,
+        ends_at=statement.end,
         admitted_by=delegation.delegator,
         status=record.status,
         grant=grant,
-        parent=delegation.parents[0].echo if delegation.parents else None,
+        parent=delegation.parents[0].echo if has_parent else None,
     )
 
 
+def _labels_at(paths: Iterable[str], team: Principal) -> tuple[str, ...]:
+    """Return the labels of the secrets at the paths of a membership, sorted.
+
+    A path that is not that of a secret has no label.
+    """
+    folder = f"{space_of(team, SECRETS_SPACE).text}/kv/"
+    labels = []
+    for path in paths:
+        secret = secret_at(path.removeprefix(folder))
+        if secret is not None:
+            labels.append(secret.label)
+    return tuple(sorted(labels))
+
+
 def is_admitted(cid: str, known: Mapping[str, Registered]) -> bool:
-    """Return whether the team, or a chain of its admins, signed a membership (TM2)."""
-    for _ in range(len(known)):
-        link = known[cid]
+    """Return whether the team, or a chain of its admins, signed a membership (TM2).
+
+    Args:
+        cid: of the membership.
+        known: verified delegations by their cids; those above the membership have to be there.
+    """
+    for _ in range(len(known)):  # a chain cannot be longer, unless its delegations are a circle
+        registered = known[cid]
+        delegation = registered.delegation
         parents = []
-        for cited in link.delegation.parents:
+        for cited in delegation.parents:
             if cited.echo not in known:
                 return False
             parents.append(known[cited.echo])
-            cid = cited.echo
         try:
-            stated = stated_membership(link.delegation, registered_at=link.registered_at)
-            check_admitted(link.delegation, stated, parents)
+            statement = stated_membership(delegation, registered_at=registered.registered_at)
+            check_admitted(delegation, statement, parents)
         except CapabilityError:
             return False
         if not parents:
             return True
+        cid = delegation.parents[0].echo  # the only one: `check_admitted` refuses several
     return False
 
 
 def cited_membership(token: str) -> str | None:
-    """Return the cid of the membership that a membership cites alone; None: it cites none."""
-    delegation = verified(token)
+    """Return the cid of the only membership that a membership cites.
+
+    None if the token is not valid, or cites none or several.
+    """
+    delegation = verify_or_none(token)
     if delegation is None or len(delegation.parents) != 1:
         return None
     return delegation.parents[0].echo
 
 
 def wallets_above(listed: TeamMembers, cid: str | None) -> frozenset[Principal]:
-    """Return a member and the admins by whom the member was admitted, without the team itself.
+    """Return the wallets of a member and of all admins above, without the team's own wallet.
 
     Args:
         listed: the team's members.
-        cid: of the membership; None: there is none.
+        cid: of the member's membership; None: there is none, so the result is empty.
     """
-    by_cid = {one.grant.cid: one for one in listed.members}
-    found: set[Principal] = set()
-    for _ in range(len(by_cid)):
-        member = by_cid.get(cid or "")
+    member_by_cid = {member.grant.cid: member for member in listed.members}
+    wallets: set[Principal] = set()
+    for _ in range(len(member_by_cid)):
+        member = member_by_cid.get(cid or "")
         if member is None:
             break
-        found.add(member.did)
+        wallets.add(member.did)
         cid = member.parent
-    return frozenset(found)
+    return frozenset(wallets)
 
 
 def members_of(listed: TeamMembers, did: str) -> tuple[TeamMember, ...]:
-    """Return the live memberships of a member, of whom there has to be at least one."""
-    found = listed.of(did)
-    if not found:
+    """Return the live memberships of a member, at least one.
+
+    Raises:
+        NotAMember: there is none.
+    """
+    memberships = listed.of(did)
+    if not memberships:
         raise NotAMember(
             f"{did} is not a member of this team",
             hint="list the members with `client.teams.members()`",
             step="sealspace team members",
         )
-    return found
+    return memberships
 
 
 def admin_of(
     listed: TeamMembers, wallet: AnyWallet, *, without: Collection[str] = ()
 ) -> TeamMember:
-    """Return a membership of a wallet that makes it an admin, and that is none of `without`."""
+    """Return a live membership that makes a wallet an admin.
+
+    Args:
+        listed: the team's members.
+        wallet: the admin's wallet.
+        without: cids of memberships that are not returned, because they are about to end.
+    Raises:
+        NotAMember: the wallet is not that of an admin.
+        InvalidInput: all memberships of this admin are in `without`.
+    """
     did = wallet_of(wallet).did
-    found = [one for one in listed.of(did) if one.role == "admin"]
-    if not found:
+    admin_memberships = [member for member in listed.of(did) if member.role == "admin"]
+    if not admin_memberships:
         raise NotAMember(
             f"{did} is not an admin of this team", hint="ask an admin of the team to do this"
         )
-    for one in found:
-        if one.grant.cid not in without:
-            return one
+    for membership in admin_memberships:
+        if membership.grant.cid not in without:
+            return membership
     raise InvalidInput(
         "your own membership depends on this member, who signed it, and would end too",
         hint="let an admin do this whom this member did not admit, or the owner of the team's key",
@@ -335,8 +417,9 @@ def admin_of(
 
 
 def require_other_admin(listed: TeamMembers, did: str) -> None:
-    """Refuse to end the memberships of the last admin."""
-    if listed.admins == {parse_principal(did)}:
+    """Refuse to end the memberships of the last admin (InvalidInput)."""
+    is_only_admin = listed.admins == {parse_principal(did)}
+    if is_only_admin:
         raise InvalidInput(
             "the team would have no admin: only its own key could admit one",
             hint="admit another admin first, or make a member an admin",

@@ -30,7 +30,7 @@ from ..documents.secret_names import SharedFolder
 from ..wire.delegation_history import DelegationRecord
 from ..wire.token_line import token_in
 from .descriptions import run_grant_in
-from .memberships import registered
+from .memberships import as_registered
 
 Kind = Literal[
     "owner", "member", "session", "grant", "backend", "runner", "person", "token", "ci", "operator"
@@ -503,7 +503,7 @@ class _Judge:
         parents = self._parents(grant)
         try:
             stated = stated_membership(delegation, registered_at=now)
-            above = [registered(parent.delegation, now) for parent in parents]
+            above = [as_registered(parent.delegation, now) for parent in parents]
             check_admitted(delegation, stated, above)
             team = team_of(delegation)
         except CapabilityError:

@@ -2,8 +2,8 @@
 
 Example:
     created = await client.teams.create()
-    again = await client.teams.recover(created.seed, created.team)
-    assert again.delegator == created.team
+    membership = await client.teams.recover(created.seed, created.team)
+    assert membership.delegator == created.team
 """
 
 from collections.abc import Iterable, Mapping
@@ -57,24 +57,29 @@ async def create_team(
 ) -> CreatedTeam:
     """Create a team; see `Teams.create`. `admins` are the DIDs of all its admins."""
     require_life(ttl_s)
-    dids = [member_did(did) for did in admins]
+    admin_dids = [member_did(did) for did in admins]
     if seed is None:
         seed = caller.entropy.token(32)
-    wallet = _wallet_of(seed)
-    _require_other_wallet(wallet, dids)
-    acting = await _signed_in(caller, wallet)
-    await Encryption(acting).ensure_network()
+    wallet = _wallet_from_seed(seed)
+    _require_other_wallet(wallet, admin_dids)
+    team_caller = await _sign_in(caller, wallet)
+    await Encryption(team_caller).ensure_network()
     ends_at = int(caller.clock.now() + ttl_s)
-    signed = []
-    for did in dict.fromkeys(dids):
-        name = (names or {}).get(did)
-        signed.append(
-            await sign_membership(
-                acting, wallet, did, "admin", ends_at=ends_at, name=name, parent=None
-            )
+    name_by_did = names or {}
+    memberships = []
+    for did in dict.fromkeys(admin_dids):  # each admin once
+        membership = await sign_membership(
+            team_caller,
+            wallet,
+            did,
+            "admin",
+            ends_at=ends_at,
+            name=name_by_did.get(did),
+            parent=None,
         )
-    await Delegations(acting).revoke(acting.session.grants[0].cid)
-    return CreatedTeam(team=acting.session.owner, memberships=tuple(signed), seed=seed)
+        memberships.append(membership)
+    await _end_session(team_caller)
+    return CreatedTeam(team=team_caller.session.owner, memberships=tuple(memberships), seed=seed)
 
 
 async def recover_team(
@@ -89,23 +94,24 @@ async def recover_team(
     """Admit an admin with the team's own key; see `Teams.recover`."""
     require_life(ttl_s)
     did = member_did(admin)
-    wallet = _wallet_of(seed)
+    wallet = _wallet_from_seed(seed)
     if not same_principal(wallet.did, team):
         raise RecoveredKeyMismatch(
             f"the key is not that of the team {printable(team, most=100)}",
             hint="compare the DID, or use the key or the shares of this team",
         )
     _require_other_wallet(wallet, [did])
+    # A node that hosts everybody would make an empty space for the team at the sign-in. So the
+    # node has to have the team's network first.
     try:
-        # A sign-in at a node that hosts everybody would make an empty space for the team.
         await Encryption(caller).descriptor(network_of_owner(wallet.did))
     except NetworkNotFound as missing:
         missing.hint = "use a client for the node that has the team"
         missing.step = "log in at the team's node: sealspace login URL"
         raise
-    acting = await _signed_in(caller, wallet)
-    grant = await sign_membership(
-        acting,
+    team_caller = await _sign_in(caller, wallet)
+    membership = await sign_membership(
+        team_caller,
         wallet,
         did,
         "admin",
@@ -113,17 +119,24 @@ async def recover_team(
         name=name,
         parent=None,
     )
-    await Delegations(acting).revoke(acting.session.grants[0].cid)
-    return grant
+    await _end_session(team_caller)
+    return membership
 
 
-async def _signed_in(caller: Caller, wallet: WalletSigner) -> Caller:
-    """Return a caller with a short session of the team's own wallet."""
-    asked = SignIn(space=SECRETS_SPACE, ttl_s=_BRIEF_TTL_S)
-    return caller.acting(await wallet_sign_in(caller, wallet, asked))
+async def _sign_in(caller: Caller, wallet: WalletSigner) -> Caller:
+    """Sign in with the team's own wallet for ten minutes, and return a caller for the session."""
+    sign_in = SignIn(space=SECRETS_SPACE, ttl_s=_BRIEF_TTL_S)
+    session = await wallet_sign_in(caller, wallet, sign_in)
+    return caller.acting(session)
 
 
-def _wallet_of(seed: bytes) -> WalletSigner:
+async def _end_session(caller: Caller) -> None:
+    """Revoke the sign-in of a caller's session."""
+    sign_in = caller.session.grants[0]
+    await Delegations(caller).revoke(sign_in.cid)
+
+
+def _wallet_from_seed(seed: bytes) -> WalletSigner:
     try:
         return WalletSigner(seed)
     except (ValueError, CapabilityError) as exc:
@@ -131,7 +144,7 @@ def _wallet_of(seed: bytes) -> WalletSigner:
 
 
 def _require_other_wallet(wallet: WalletSigner, dids: Iterable[str]) -> None:
-    """Refuse the key of an admin's own wallet, with which the team would have no key of its own."""
+    """Refuse the key of an admin's wallet, because a team has a key of its own."""
     if any(same_principal(wallet.did, did) for did in dids):
         raise InvalidInput(
             f"this is the key of {wallet.did}, who would be an admin, and not that of a team",

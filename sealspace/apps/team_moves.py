@@ -1,8 +1,9 @@
 """A client that moves a team to another wallet, because somebody else may know the team's key.
 
 The new wallet is made first, with its space, its network and the memberships of the members who
-come along. Then two admins sign, one after the other. From that moment the node refuses everything
-that the former wallet signed, and the new wallet takes the values along. Each step can be repeated.
+come along. Then two admins sign, one after the other. From the second signature on, the node
+refuses everything that the former wallet signed. At last, the secrets are copied to the new
+wallet's space. Each step can be repeated.
 
 Example:
     assert await client.team_moves.succession(client.session.owner) is None
@@ -10,7 +11,7 @@ Example:
     assert prepared.memberships == ()
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -77,15 +78,24 @@ MOVED_FROM = "x-sealspace-moved-version"
 """Metadata of a moved value: the number of the version that it is a copy of."""
 
 _BRIEF_TTL_S = 3_600.0
-_MOST_ANSWER_BYTES = 4 * 1024 * 1024
-_MOST_NUMBER_DIGITS = 18
-_UNMOVABLE = (EncryptionError, InvalidInput, NotFound, Unauthorized, ValueTooLarge)
-"""Errors about a single value. Whoever may write can store such a value, so the others go on."""
+_MAX_ANSWER_BYTES = 4 * 1024 * 1024
+_MAX_NUMBER_DIGITS = 18
+_ERRORS_OF_ONE_VALUE = (EncryptionError, InvalidInput, NotFound, Unauthorized, ValueTooLarge)
+"""Errors about a single value. Every writer can store such a value, so the other values are copied
+nevertheless."""
+_MADE_BY_RUNNER = "a runner made it, so only a runner can make it again"
 _Progress = Callable[[int, int], None]
 
 
-class _Proof(msgspec.Struct):
-    """The node's answer about an owner."""
+class _SuccessionAnswer(msgspec.Struct):
+    """The node's answer about an owner. The last three members are empty if the owner is not moved.
+
+    Attributes:
+        owner: DID of the owner.
+        successor: DID of the new wallet.
+        at: when the node wrote the move, epoch seconds.
+        tokens: the statements, and the delegations above them.
+    """
 
     owner: str
     successor: str | None
@@ -93,7 +103,7 @@ class _Proof(msgspec.Struct):
     tokens: tuple[str, ...]
 
 
-_PROOF = msgspec.json.Decoder(_Proof)
+_SUCCESSION_ANSWER = msgspec.json.Decoder(_SuccessionAnswer)
 
 
 class PreparedTeam(NamedTuple):
@@ -150,17 +160,18 @@ class TeamMoves:
         """
         secrets = Secrets(self._caller, self._encryption, self._space)
         now = self._caller.clock.now()
-        found = []
-        async for secret in _secrets_in(Kv(self._caller, self._space)):
+        unreadable = []
+        async for secret in _list_secrets(Kv(self._caller, self._space)):
             reason = await _why_unreadable(secrets, self._space, secret, now=now)
             if reason is not None:
-                found.append((secret.label, reason))
-        return tuple(found)
+                unreadable.append((secret.label, reason))
+        return tuple(unreadable)
 
     async def prepare(self, seed: bytes, members: Sequence[TeamMember]) -> PreparedTeam:
         """Make the new wallet's space and network, and sign memberships with it.
 
-        A member who has an equal membership already is left out, so the call can be repeated.
+        A member who already has a membership with the same role and secrets is left out, so the
+        call can be repeated.
 
         Args:
             seed: the private key of the new wallet, 32 random bytes.
@@ -170,33 +181,35 @@ class TeamMoves:
             SpacesNotHosted: the node does not admit the new wallet as an owner.
             SealspaceError: as `Client.sign_in` and `Encryption.ensure_network`.
         """
-        wallet = _wallet_of_seed(seed)
-        session = await self._signed_in(wallet)
-        acting = self._caller.acting(session)
-        await Encryption(acting).ensure_network()
-        present = {terms_of(one) for one in (await Teams(acting).members()).live}
-        signed = []
+        wallet = _wallet_from_seed(seed)
+        session = await self._sign_in(wallet)
+        team_caller = self._caller.acting(session)
+        await Encryption(team_caller).ensure_network()
+        present_members = (await Teams(team_caller).members()).live
+        present_terms = {terms_of(member) for member in present_members}
+        memberships = []
         for member in members:
-            if terms_of(member) in present:
+            if terms_of(member) in present_terms:
                 continue
-            present.add(terms_of(member))
-            space = space_of(session.owner, SECRETS_SPACE)
-            paths = [_path_of(label) for label in member.secrets]
-            stated = Membership(
+            present_terms.add(terms_of(member))
+            statement = Membership(
                 member=member.did,
                 role=member.role,
                 end=member.ends_at,
-                paths=tuple(sorted([f"{space.text}/kv/{path}" for path in paths])),
+                paths=_resources(member.secrets, session.owner),
                 name=member.name,
             )
-            signed.append(await sign_statement(acting, wallet, session.owner, stated, parent=None))
-        await Delegations(acting).revoke(session.grants[0].cid)
-        return PreparedTeam(team=session.owner, memberships=tuple(signed))
+            membership = await sign_statement(
+                team_caller, wallet, session.owner, statement, parent=None
+            )
+            memberships.append(membership)
+        await Delegations(team_caller).revoke(session.grants[0].cid)
+        return PreparedTeam(team=session.owner, memberships=tuple(memberships))
 
-    async def _signed_in(self, wallet: WalletSigner) -> Session:
+    async def _sign_in(self, wallet: WalletSigner) -> Session:
         """Sign the new wallet in for an hour."""
-        asked = SignIn(space=SECRETS_SPACE, ttl_s=_BRIEF_TTL_S)
-        return await wallet_sign_in(self._caller, wallet, asked)
+        sign_in = SignIn(space=SECRETS_SPACE, ttl_s=_BRIEF_TTL_S)
+        return await wallet_sign_in(self._caller, wallet, sign_in)
 
     async def name(self, successor: str, *, wallet: AnyWallet) -> Grant:
         """Sign the first statement: that the team moves to another wallet (TM16).
@@ -212,12 +225,13 @@ class TeamMoves:
             NodeRefused: the membership is younger than 7 days.
             SealspaceError: as `Teams.members`.
         """
-        return await self._sign(successor, wallet)
+        return await self._sign_move(successor, wallet)
 
     async def is_live(self, statement: MoveStatement) -> bool:
-        """Send a first statement again, and return whether it can be countersigned.
+        """Register a first statement again, and return whether it can be countersigned.
 
-        Whoever has the team's key can revoke it; then `name` signs another one.
+        False means that it was revoked: everybody who has the team's key can do that. Call `name`
+        to sign another one.
 
         Args:
             statement: from `name`, verified.
@@ -234,21 +248,28 @@ class TeamMoves:
     async def examine(self, line: str) -> MoveStatement:
         """Verify the line that another admin sent (TM21).
 
+        Args:
+            line: untrusted.
+        Returns:
+            The first statement of a move of this team, which an admin signed and which has not
+            ended.
         Raises:
-            SuccessionInvalid: the line is for another node or team, or is altered.
-            NotAMember: its signer is not an admin of this team.
+            SuccessionInvalid: the line is altered, or is for another node or team. Also if its
+                statement has ended, or its signer is not an admin of this team.
             SealspaceError: as `Teams.members`.
         """
-        found = parse_move_line(line)
-        if found.node_did != await self._caller.node_id():
+        move_line = parse_move_line(line)
+        if move_line.node_did != await self._caller.node_id():
             raise SuccessionInvalid(
-                "the line is for another node", hint=f"use it at {found.node[:200]}"
+                "the line is for another node", hint=f"use it at {move_line.node[:200]}"
             )
         now = self._caller.clock.now()
-        statement = verify_statement(found.statement, now=now)
+        statement = verify_statement(move_line.statement, now=now)
         if not same_principal(statement.owner, self._team):
             raise SuccessionInvalid("the line is for another team")
-        if statement.countersigns is not None or statement.ends_at <= now:
+        is_second_statement = statement.countersigns is not None
+        has_ended = statement.ends_at <= now
+        if is_second_statement or has_ended:
             raise SuccessionInvalid("this statement of the move cannot be countersigned")
         listed = await Teams(self._caller).members()
         if statement.signer not in listed.admins:
@@ -262,19 +283,22 @@ class TeamMoves:
 
         Args:
             statement: from `examine`.
-            wallet: of the admin who signs, not of the one who signed the first statement.
+            wallet: the wallet of the second admin.
+        Returns:
+            The second statement, registered with the node.
         Raises:
-            InvalidInput: the admin's membership ends within a day, or it is the same admin.
+            InvalidInput: the admin's membership ends within a day, or the admin has also signed the
+                first statement.
             NotAMember: the wallet is not that of an admin.
-            NodeRefused: the memberships depend on each other or on a third one, are younger than 7
-                days, or the first statement is younger than a minute.
+            NodeRefused: one of the two admins, or a third admin, is above both memberships. Also if
+                a membership is younger than 7 days, or the first statement younger than a minute.
             SealspaceError: as `Teams.members`.
         """
         if same_principal(statement.signer, wallet_of(wallet).did):
             raise InvalidInput(
                 "two different admins sign", hint="another admin of the team does this"
             )
-        return await self._sign(statement.successor, wallet, countersigned=statement)
+        return await self._sign_move(statement.successor, wallet, first_statement=statement)
 
     # --- afterwards -------------------------------------------------------------------------------
 
@@ -294,14 +318,15 @@ class TeamMoves:
             "GET",
             f"/owners/{path_segment(owner)}/succession",
             repeatable=True,
-            max_answer_bytes=_MOST_ANSWER_BYTES,
+            max_answer_bytes=_MAX_ANSWER_BYTES,
         )
-        answer = await self._caller.transport.require(request)
-        proof = decoded(_PROOF, answer, "an answer about an owner's wallet")
-        if proof.successor is None:
+        response = await self._caller.transport.require(request)
+        answer = decoded(_SUCCESSION_ANSWER, response, "an answer about an owner's wallet")
+        if answer.successor is None:
             return None
-        move = verify_move(owner, proof.tokens, at=proof.at or 0.0, now=self._caller.clock.now())
-        if move.successor != proof.successor:
+        now = self._caller.clock.now()
+        move = verify_move(owner, answer.tokens, at=answer.at or 0.0, now=now)
+        if move.successor != answer.successor:
             raise SuccessionInvalid("the node names another wallet than the statements")
         return move
 
@@ -310,37 +335,41 @@ class TeamMoves:
     ) -> MovedValues:
         """Store the secrets of a moved team for the new wallet (TM20).
 
-        A secret is stored only if there is none of this name, its former versions first. So the
-        call can be interrupted at any time and repeated, and never overwrites what a member stored.
+        The versions of a secret are stored one after the other, the oldest first. A value that a
+        member has stored for the new wallet is never replaced. The call can be interrupted at any
+        time and repeated.
 
         Args:
             move: from `succession`.
             seed: the private key of the new wallet.
-            progress: called with the number of secrets that were looked at, and of all.
+            progress: called after each secret with the number of secrets so far, and of all.
         Raises:
             InvalidInput: the seed is that of another wallet.
             SealspaceError: a request failed; the secrets so far are stored.
         """
-        wallet = _wallet_of_seed(seed)
+        wallet = _wallet_from_seed(seed)
         if not same_principal(wallet.did, move.successor):
             raise InvalidInput(f"the team has moved to {move.successor}, not to {wallet.did}")
-        session = await self._signed_in(wallet)
-        new = self._caller.acting(session)
-        reading = await self._reading(move, wallet)
-        copying = _Copying(self._caller.acting(reading), new)
-        secrets = [one async for one in _secrets_in(copying.source)]
+        new_session = await self._sign_in(wallet)
+        new_caller = self._caller.acting(new_session)
+        reading_session = await self._sign_in_for_reading(move, wallet)
+        copier = _Copier(former=self._caller.acting(reading_session), new=new_caller)
+        secrets = [secret async for secret in _list_secrets(copier.source)]
         moved: list[str] = []
         kept: list[str] = []
         failed: list[tuple[str, str]] = []
-        for done, secret in enumerate(secrets, 1):
+        for done_count, secret in enumerate(secrets, start=1):
             try:
-                is_new = await copying.copy(secret)
-            except _UNMOVABLE as error:
+                is_stored = await copier.copy(secret)
+            except _ERRORS_OF_ONE_VALUE as error:
                 failed.append((secret.label, error.message))
             else:
-                (moved if is_new else kept).append(secret.label)
-            progress(done, len(secrets))
-        await Delegations(new).revoke(session.grants[0].cid)
+                if is_stored:
+                    moved.append(secret.label)
+                else:
+                    kept.append(secret.label)
+            progress(done_count, len(secrets))
+        await Delegations(new_caller).revoke(new_session.grants[0].cid)
         return MovedValues(moved=tuple(moved), kept=tuple(kept), failed=tuple(failed))
 
     # --- details ----------------------------------------------------------------------------------
@@ -353,81 +382,108 @@ class TeamMoves:
     def _space(self) -> SpaceId:
         return space_of(self._team, SECRETS_SPACE)
 
-    async def _sign(
-        self, successor: str, wallet: AnyWallet, *, countersigned: MoveStatement | None = None
+    async def _sign_move(
+        self, successor: str, wallet: AnyWallet, *, first_statement: MoveStatement | None = None
     ) -> Grant:
+        """Sign and register a statement of the move.
+
+        Without `first_statement`, it is the first statement. Otherwise it is the second one, which
+        countersigns the first.
+        """
         listed = await Teams(self._caller).members()
-        above = frozenset[Principal]()
-        if countersigned is not None:
-            above = wallets_above(listed, cited_membership(countersigned.token))
-        until = self._caller.clock.now() + LEAST_LEFT_S
-        own = _membership_to_sign(listed, wallet, until=until, other=above)
-        stated = Membership(
+        first_wallets = frozenset[Principal]()
+        if first_statement is not None:
+            first_wallets = wallets_above(listed, cited_membership(first_statement.token))
+        least_end = self._caller.clock.now() + LEAST_LEFT_S
+        membership = _choose_membership(
+            listed, wallet, least_end=least_end, first_wallets=first_wallets
+        )
+        statement = Membership(
             member=successor,
             role="successor",
-            end=own.ends_at,
-            countersigns=None if countersigned is None else countersigned.cid,
+            end=membership.ends_at,
+            countersigns=None if first_statement is None else first_statement.cid,
         )
-        return await sign_statement(self._caller, wallet, self._team, stated, parent=own.grant)
+        return await sign_statement(
+            self._caller, wallet, self._team, statement, parent=membership.grant
+        )
 
-    async def _reading(self, move: ProvenMove, wallet: WalletSigner) -> Session:
-        """Sign the new wallet in under the statement that ends later, or else under the other one.
+    async def _sign_in_for_reading(self, move: ProvenMove, wallet: WalletSigner) -> Session:
+        """Sign the new wallet in to the former space, with the right from a statement of the move.
 
-        An admin can end the own membership after the move, and a statement with it.
+        The statement that ends later is tried first. An admin can end the own membership after the
+        move, which revokes the statement below it. Then the other statement is used.
         """
         now = self._caller.clock.now()
-        statements = sorted((move.first, move.second), key=lambda one: one.ends_at, reverse=True)
-        refused: SealspaceError = SuccessionInvalid(
+        statements = sorted(
+            (move.first, move.second), key=lambda statement: statement.ends_at, reverse=True
+        )
+        last_error: SealspaceError = SuccessionInvalid(
             "the statements of the move have ended, so the former secrets cannot be read any more",
             hint="store the secrets again",
         )
-        for one in statements:
-            if one.ends_at <= now:
+        for statement in statements:
+            if statement.ends_at <= now:
                 continue
-            grant = read_grant(one.token)
+            grant = read_grant(statement.token)
             try:
                 return await Teams(self._caller).sign_in(wallet, grant, ttl_s=_BRIEF_TTL_S)
             except DelegationRevoked as error:
-                refused = error
-        raise refused
+                last_error = error
+        raise last_error
 
 
-def _membership_to_sign(
-    listed: TeamMembers, wallet: AnyWallet, *, until: float, other: frozenset[Principal]
+def _choose_membership(
+    listed: TeamMembers,
+    wallet: AnyWallet,
+    *,
+    least_end: float,
+    first_wallets: frozenset[Principal],
 ) -> TeamMember:
-    """Return the membership under which an admin signs a statement.
+    """Choose the membership under which an admin signs a statement.
 
-    Whoever admits the admin once more, with good or bad intent, must not prevent the move. So it is
-    the membership with the fewest admins above it, and of several the one that was signed first.
+    An admin can have several memberships, because another admin may have admitted the admin once
+    more. That must not prevent the move. So memberships that do not depend on the first statement's
+    signers come first, then those with the fewest admins above, then those that were signed first.
 
     Args:
         listed: the team's members.
         wallet: of the admin.
-        until: when the membership may end at the earliest, epoch seconds.
-        other: the wallets above the first statement, which may not be above the second (TM17).
+        least_end: when the membership may end at the earliest, epoch seconds.
+        first_wallets: the wallets above the first statement, which may not be above the second one
+            (TM17); empty for the first statement.
     Raises:
         NotAMember: the wallet is not that of an admin.
-        InvalidInput: each membership ends earlier.
+        InvalidInput: each membership ends before `least_end`.
     """
     did = admin_of(listed, wallet).did
-    lasting = [one for one in listed.of(did) if one.role == "admin" and one.ends_at >= until]
-    if not lasting:
+    memberships = []
+    for membership in listed.of(did):
+        if membership.role == "admin" and membership.ends_at >= least_end:
+            memberships.append(membership)
+    if not memberships:
         raise InvalidInput(
             "your membership ends within a day, and with it the time to move the secrets",
             hint="let another admin sign",
         )
-    above = {one.grant.cid: wallets_above(listed, one.grant.cid) for one in lasting}
-    independent = [one for one in lasting if not above[one.grant.cid] & other]
-    return min(
-        independent or lasting,
-        key=lambda one: (len(above[one.grant.cid]), one.since or until),
-    )
+
+    def disadvantages(membership: TeamMember) -> tuple[bool, int, float]:
+        wallets = wallets_above(listed, membership.grant.cid)
+        depends_on_first = not wallets.isdisjoint(first_wallets)
+        return depends_on_first, len(wallets), membership.since or least_end
+
+    return min(memberships, key=disadvantages)
 
 
-class _Copying:
-    """The copying of secrets from a team's former space to the new one."""
+class _Copier:
+    """Copies secrets from a team's former space to the new one.
 
-    def __init__(self, former: Caller, new: Caller) -> None:
+    Args:
+        former: a caller that may read the former space.
+        new: a caller that may write to the new space.
+    """
+
+    def __init__(self, *, former: Caller, new: Caller) -> None:
         self.source = Kv(former, space_of(former.session.owner, SECRETS_SPACE))
         self._secrets = Secrets(former, Encryption(former), self.source.space)
         self._target = Kv(new, space_of(new.session.owner, SECRETS_SPACE))
@@ -436,46 +492,56 @@ class _Copying:
         self._clock = new.clock
 
     async def copy(self, secret: SecretName) -> bool:
-        """Store a secret and its former versions; False: the current one is there already."""
+        """Copy a secret with its former versions.
+
+        Returns True if the current version was stored by this call. False means that the new space
+        has it already, or has a value that a member stored.
+        """
         if is_protected(secret.name):
-            raise EncryptionError("a runner made it, so only a runner can make it again")
-        kept = await self.source.versions(secret.path)
-        newest = kept[0].version
-        etag, done = await self._progress_of(secret, newest)
-        for one in reversed(kept):  # the oldest first
-            if one.version <= done:
+            raise EncryptionError(_MADE_BY_RUNNER)
+        versions = await self.source.versions(secret.path)
+        newest_number = versions[0].version
+        copied = await self._read_progress(secret, newest_number)
+        etag = copied.etag
+        for version in reversed(versions):  # the oldest first
+            if version.version <= copied.number:
                 continue
             try:
-                etag = await self._copy_version(secret, one, etag)
+                etag = await self._copy_version(secret, version, replaced_etag=etag)
             except PreconditionFailed:
                 return False  # a member stored a value meanwhile
-            except _UNMOVABLE:  # a former value is left out
-                if one.is_current:
+            except _ERRORS_OF_ONE_VALUE:
+                # A former version that cannot be copied is left out.
+                if version.is_current:
                     raise
-        return done < newest
+        return copied.number < newest_number
 
-    async def _progress_of(self, secret: SecretName, newest: int) -> tuple[str | None, int]:
-        """Return the version that is stored in the new space, and of which number it is a copy.
+    async def _read_progress(self, secret: SecretName, newest_number: int) -> "_Copied":
+        """Read how far earlier calls have copied a secret.
 
-        A value that a member stored counts as a copy of the newest.
+        A value that a member stored in the new space counts as a copy of the newest version, so it
+        is not replaced.
         """
         try:
             stored = await self._target.metadata(secret.path)
         except NotFound:
-            return None, 0
-        number = _version_number(stored.metadata.get(MOVED_FROM, ""))
-        return stored.etag, newest if number is None else number
+            return _Copied(etag=None, number=0)
+        number = _parse_version_number(stored.metadata.get(MOVED_FROM, ""))
+        if number is None:
+            return _Copied(etag=stored.etag, number=newest_number)
+        return _Copied(etag=stored.etag, number=number)
 
-    async def _copy_version(self, secret: SecretName, kept: KeptVersion, former: str | None) -> str:
-        """Open a version, store it over the one with the ETag `former`, and return its ETag."""
-        number = None if kept.is_current else kept.version
-        opened = await self._secrets.read(secret.name, scope=secret.scope, version=number)
-        return await self._put(secret, opened, kept.version, former)
-
-    async def _put(
-        self, secret: SecretName, opened: Secret, number: int, former: str | None
+    async def _copy_version(
+        self, secret: SecretName, version: KeptVersion, *, replaced_etag: str | None
     ) -> str:
-        payload = _payload(opened, self._target.space, secret, now=self._clock.now())
+        """Open a version, store it in the new space, and return its ETag there.
+
+        It replaces exactly the value with `replaced_etag`; with None, there must be no value.
+        Otherwise PreconditionFailed is raised.
+        """
+        former_number = None if version.is_current else version.version
+        opened = await self._secrets.read(secret.name, scope=secret.scope, version=former_number)
+        payload = _encode_payload(opened, self._target.space, secret, now=self._clock.now())
         envelope = await self._encryption.encrypt(
             payload,
             network=self._network,
@@ -485,13 +551,25 @@ class _Copying:
         return await self._target.put(
             secret.path,
             envelope_bytes(envelope).decode(),
-            metadata={MOVED_FROM: str(number)},
-            if_absent=former is None,
-            if_match=former,
+            metadata={MOVED_FROM: str(version.version)},
+            if_absent=replaced_etag is None,
+            if_match=replaced_etag,
         )
 
 
-async def _secrets_in(kv: Kv) -> AsyncIterator[SecretName]:
+class _Copied(NamedTuple):
+    """How far a secret was copied.
+
+    Attributes:
+        etag: of the value in the new space; None if there is none.
+        number: number of the former version of which that value is a copy; 0 if there is none.
+    """
+
+    etag: str | None
+    number: int
+
+
+async def _list_secrets(kv: Kv) -> AsyncIterator[SecretName]:
     """Yield the secrets of a space."""
     async for key in kv.list(OWN_FOLDER):
         secret = secret_at(key)
@@ -499,8 +577,8 @@ async def _secrets_in(kv: Kv) -> AsyncIterator[SecretName]:
             yield secret
 
 
-def _payload(opened: Secret, space: SpaceId, secret: SecretName, *, now: float) -> bytes:
-    """Return the plaintext with which a value is stored again in a space."""
+def _encode_payload(opened: Secret, space: SpaceId, secret: SecretName, *, now: float) -> bytes:
+    """Encode the plaintext with which a value is stored again in a space."""
     return secret_payload(
         opened.value,
         place=place_of(space, secret.path),
@@ -509,9 +587,9 @@ def _payload(opened: Secret, space: SpaceId, secret: SecretName, *, now: float) 
     )
 
 
-def _version_number(text: str) -> int | None:
-    """Return the number in the metadata of a value, which any writer may have stored."""
-    if not text.isdecimal() or len(text) > _MOST_NUMBER_DIGITS:
+def _parse_version_number(text: str) -> int | None:
+    """Parse the number in the metadata of a value, untrusted; None if it is not a number."""
+    if not text.isdecimal() or len(text) > _MAX_NUMBER_DIGITS:
         return None
     return int(text)
 
@@ -519,26 +597,31 @@ def _version_number(text: str) -> int | None:
 async def _why_unreadable(
     secrets: Secrets, space: SpaceId, secret: SecretName, *, now: float
 ) -> str | None:
-    """Return why a secret cannot be taken along; None: it can."""
+    """Try to open and encode a secret. Return why it cannot be taken along; None: it can."""
     if is_protected(secret.name):
-        return "a runner made it, so only a runner can make it again"
+        return _MADE_BY_RUNNER
     try:
         opened = await secrets.read(secret.name, scope=secret.scope)
         # The new place has the same length, so a value that is too long there is too long here.
-        _payload(opened, space, secret, now=now)
+        _encode_payload(opened, space, secret, now=now)
     except NotFound:
         return None  # it was deleted meanwhile
-    except _UNMOVABLE as error:
+    except _ERRORS_OF_ONE_VALUE as error:
         return error.message
     return None
 
 
-def _path_of(label: str) -> str:
-    """Return the path of a secret by its label."""
-    return parse_secret_label(label).path
+def _resources(labels: Iterable[str], team: Principal) -> tuple[str, ...]:
+    """Return the resources of a team's secrets, as memberships state them: sorted."""
+    space = space_of(team, SECRETS_SPACE)
+    resources = []
+    for label in labels:
+        path = parse_secret_label(label).path
+        resources.append(f"{space.text}/kv/{path}")
+    return tuple(sorted(resources))
 
 
-def _wallet_of_seed(seed: bytes) -> WalletSigner:
+def _wallet_from_seed(seed: bytes) -> WalletSigner:
     try:
         return WalletSigner(seed)
     except (ValueError, CapabilityError) as exc:

@@ -2,8 +2,8 @@
 
 A team is an owner with a wallet of its own, which nobody uses day by day (see `spec/teams.md`). The
 wallet of the team, or of an admin, signs a membership for each member. A member signs in to a
-session for the team with the own wallet. Everything that a client does for an owner, it then does
-for the team: with an ordinary client of that session.
+session for the team with the own wallet. A client of that session then does for the team all that
+a client does for an owner.
 
 Example:
     created = await client.teams.create()
@@ -12,7 +12,7 @@ Example:
     await team.secrets().put("API_KEY", "open sesame")
     await team.teams.admit(new_wallet().did, "reader", wallet=wallet)
     listed = await team.teams.members()
-    assert {one.role for one in listed.members} == {"admin", "reader"}
+    assert {member.role for member in listed.members} == {"admin", "reader"}
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -52,10 +52,10 @@ from .memberships import (
     is_admitted,
     members_of,
     read_member,
-    registered,
     require_other_admin,
     stated_team,
-    verified,
+    verify_or_none,
+    verify_records,
     with_descendants,
 )
 from .team_keys import CreatedTeam, create_team, recover_team
@@ -67,10 +67,10 @@ _BRIEF_TTL_S = 600.0
 """Lifetime of a sign-in that serves one call, seconds."""
 
 _MOST_MEMBERSHIPS = 2_000
-"""Most memberships of a list that are verified."""
+"""Most memberships of a list that are verified. Each one costs a signature."""
 
 _MOST_TOKEN_CHARS = 64 << 20
-"""Most characters of their tokens together."""
+"""Most characters of their tokens together, which are all in memory."""
 
 
 class Removal(NamedTuple):
@@ -122,9 +122,9 @@ class Teams:
     ) -> CreatedTeam:
         """Create a team, of which the owner of this session is an admin.
 
-        The team's wallet is made in memory, signs in for ten minutes, creates the team's space and
-        network, and signs the admins' memberships. An interrupted call can be repeated with the
-        same seed.
+        The team's wallet is made in memory. Its session, which ends after ten minutes at the
+        latest, creates the team's space and network, and signs the admins' memberships. An
+        interrupted call can be repeated with the same seed.
 
         Args:
             admins: DIDs of the wallets of further admins. With only one admin, a lost key leaves
@@ -135,8 +135,8 @@ class Teams:
         Returns:
             The DID, the memberships and the team's key, which is stored nowhere.
         Raises:
-            InvalidInput: a DID is not that of a wallet, a name or the lifetime is not valid, or the
-                seed is not a key, or is that of an admin's wallet.
+            InvalidInput: a DID is not that of a wallet, or a name or the lifetime is not valid.
+                Also if the seed is not a key, or is the key of an admin's own wallet.
             SpacesNotHosted: the node does not admit the team as an owner.
             SealspaceError: as `Client.sign_in` and `Encryption.ensure_network`.
         """
@@ -193,33 +193,32 @@ class Teams:
             The admin's membership that a membership cites. The node checks it on each use.
         """
         session = self._caller.session
-        records = await self._records(
+        records = await self._fetch_records(
             direction="received",
             account=None if session.space else SECRETS_SPACE,
             status=None if ended else "active",
             team=team,
         )
         now = self._caller.clock.now()
-        found = []
+        delegations = verify_records(records, now=now)
+        own_memberships = []
         for record in records:
-            delegation = verified(record.token or "")
-            if delegation is not None:
-                known = {record.cid: registered(delegation, now)}
-                member = read_member(record, known, now=now)
-                if member is not None and same_principal(member.did, session.owner):
-                    found.append(member)
-        return tuple(found)
+            membership = read_member(record, delegations, now=now)
+            if membership is not None and same_principal(membership.did, session.owner):
+                own_memberships.append(membership)
+        return tuple(own_memberships)
 
     async def membership(self, team: str) -> TeamMember:
-        """Return the latest live membership of a team that the owner of this session has.
+        """Return the latest live membership of this session's owner in a team.
 
         Raises:
             NotAMember: there is none.
             SealspaceError: as `memberships`.
         """
-        for one in await self.memberships(team):
-            return one
-        raise _not_a_member(team)
+        memberships = await self.memberships(team)
+        if not memberships:
+            raise _not_a_member(team)
+        return memberships[0]
 
     async def sign_in(
         self,
@@ -245,23 +244,27 @@ class Teams:
             NodeRefused, TransportError: the node did not register the sign-in.
         """
         grant = membership if isinstance(membership, Grant) else membership.grant
-        signing = wallet_of(wallet)
+        wallet_signer = wallet_of(wallet)
         if not 0 < ttl_s <= MAX_SESSION_TTL_S:
             raise InvalidInput(
                 "the lifetime of a session must be more than 0 s and at most 30 days"
             )
-        if not same_principal(grant.delegate, signing.did):
-            raise InvalidInput(f"the membership is for {grant.delegate}, not for {signing.did}")
-        delegation = verified(grant.header)
+        if not same_principal(grant.delegate, wallet_signer.did):
+            raise InvalidInput(
+                f"the membership is for {grant.delegate}, not for {wallet_signer.did}"
+            )
+        delegation = verify_or_none(grant.header)
         if delegation is None or not is_membership(delegation):
             raise InvalidInput("this is not a membership", hint="ask an admin of the team for one")
         team = team_of(delegation)
         seed = self._caller.entropy.token(32)
-        signer = Ed25519Signer(seed)
+        session_key = Ed25519Signer(seed)
         await register(self._caller, grant)
-        sign_in = await pass_on(self._caller, signing, grant, signer, ttl_s=ttl_s, domain=domain)
+        sign_in = await pass_on(
+            self._caller, wallet_signer, grant, session_key, ttl_s=ttl_s, domain=domain
+        )
         return Session(
-            signer=signer,
+            signer=session_key,
             owner=team,
             space=space_of(team, SECRETS_SPACE),
             grants=(sign_in,),
@@ -284,17 +287,21 @@ class Teams:
                 would end; see `remove`.
             SealspaceError: as `memberships` and `Delegations.revoke_by_wallet`.
         """
-        own = await self.memberships(team)
-        if not own:
+        memberships = await self.memberships(team)
+        if not memberships:
             raise _not_a_member(team)
-        for one in own:
-            if one.role == "admin":
-                session = await self.sign_in(wallet, one, ttl_s=_BRIEF_TTL_S)
-                acting = Teams(self._caller.acting(session))
-                return (await acting.remove(one.did, wallet=wallet)).revoked
-        for one in own:
-            await Delegations(self._caller).revoke_by_wallet(one.grant.cid, wallet)
-        return tuple([one.grant.cid for one in own])
+        for membership in memberships:
+            if membership.role == "admin":
+                # An admin removes the own memberships like those of another member. So the last
+                # admin cannot leave.
+                session = await self.sign_in(wallet, membership, ttl_s=_BRIEF_TTL_S)
+                as_admin = Teams(self._caller.acting(session))
+                removal = await as_admin.remove(membership.did, wallet=wallet)
+                return removal.revoked
+        cids = tuple([membership.grant.cid for membership in memberships])
+        for cid in cids:
+            await Delegations(self._caller).revoke_by_wallet(cid, wallet)
+        return cids
 
     async def adopt(self, label: str, session: Session, *, keep: bool = False) -> Adopted:
         """Move one of the owner's own secrets into a team, with its versions (TM23).
@@ -334,24 +341,22 @@ class Teams:
             MalformedAnswer: the node lists more memberships than a client verifies.
             SealspaceError: as `Delegations.query`.
         """
-        records = await self._records(
+        records = await self._fetch_records(
             direction="granted",
             account=self._space.text,
             status=None if ended else "active",
             team=self._team,
         )
         now = self._caller.clock.now()
-        known = {}
+        delegations = verify_records(records, now=now)
+        members = []
         for record in records:
-            delegation = verified(record.token or "")
-            if delegation is not None:
-                known[record.cid] = registered(delegation, now)
-        found = []
-        for record in records:
-            member = read_member(record, known, now=now)
-            if member is not None and member.team == self._team and is_admitted(record.cid, known):
-                found.append(member)
-        return TeamMembers(tuple(found))
+            member = read_member(record, delegations, now=now)
+            if member is None or member.team != self._team:
+                continue
+            if is_admitted(record.cid, delegations):
+                members.append(member)
+        return TeamMembers(members=tuple(members))
 
     async def admin_membership(self, wallet: AnyWallet) -> TeamMember:
         """Return a membership that makes a wallet an admin of the team.
@@ -393,9 +398,9 @@ class Teams:
             NotAMember: the wallet is not that of an admin of this team.
             SealspaceError: as `members`.
         """
-        own = await self.admin_membership(wallet)
+        admin_membership = await self.admin_membership(wallet)
         if ends_at is None:
-            ends_at = self._end_of(own, ttl_s)
+            ends_at = self._membership_end(admin_membership, ttl_s)
         return await sign_membership(
             self._caller,
             wallet,
@@ -404,7 +409,7 @@ class Teams:
             secrets,
             ends_at=ends_at,
             name=name,
-            parent=own.grant,
+            parent=admin_membership.grant,
         )
 
     async def invite(
@@ -435,16 +440,17 @@ class Teams:
             InvalidInput, NotAMember, LifetimeTooLong: as `admit`.
             SealspaceError: as `members` and `Delegations.delegate`.
         """
-        own = await self.admin_membership(wallet)
-        labels = {parse_secret_label(one).label for one in secrets}
+        admin_membership = await self.admin_membership(wallet)
+        labels = {parse_secret_label(label).label for label in secrets}  # in their one spelling
         if role == "admin" and labels:
             raise InvalidInput("an admin uses all secrets: name none")
-        end = self._end_of(own, membership_ttl_s)
+        membership_end = self._membership_end(admin_membership, membership_ttl_s)
         entropy = self._caller.entropy
         seed = entropy.token(32)
         invitation_id = new_id(entropy)
         rights = invitation_rights(self._team, f"{INVITATIONS_PATH}{invitation_id}/")
-        portable = await self.delegations.delegate(
+        # It is `at_most`: the session of the admin may end before the invitation would.
+        delegation = await self.delegations.delegate(
             Ed25519Signer(seed).did, rights, ttl_s=ttl_s, at_most=True
         )
         return Invitation(
@@ -453,13 +459,13 @@ class Teams:
             node_did=await self._caller.node_id(),
             team=self._team,
             name=team_name,
-            admin=own.did,
+            admin=admin_membership.did,
             role=role,
             secrets=tuple(sorted(labels)),
-            end=end,
+            end=membership_end,
             id=invitation_id,
             seed=encode_url(seed),
-            delegation=portable.header,
+            delegation=delegation.header,
             member_name=name,
         )
 
@@ -475,8 +481,9 @@ class Teams:
     ) -> Removal:
         """Replace the memberships of a member by one with another role.
 
-        The new one is signed first, so a reader who becomes a writer can read all the time. The
-        member signs in again. The name stays, and so does the end, unless `ttl_s` is given.
+        The new membership is signed before the former ones are revoked, so a reader who becomes a
+        writer can read all the time. The member signs in again. The name stays, and so does the
+        end, unless `ttl_s` is given.
 
         Args:
             did: the member.
@@ -491,36 +498,39 @@ class Teams:
             SealspaceError: as `members`.
         """
         listed = await self.members()
-        former = members_of(listed, did)
+        former_memberships = members_of(listed, did)
+        latest = former_memberships[0]
         if role != "admin":
             require_other_admin(listed, did)
-        ending = with_descendants(listed, former)
-        own = admin_of(listed, wallet, without=ending)
-        renewed = await self._renew(ending_of_others(listed, ending, did), kept, own, wallet)
-        ends_at = min(former[0].ends_at, own.ends_at)
+        ending_cids = with_descendants(listed, former_memberships)
+        admin_membership = admin_of(listed, wallet, without=ending_cids)
+        others = ending_of_others(listed, ending_cids, did)
+        renewed = await self._sign_anew(others, kept, admin_membership, wallet)
+        ends_at = min(latest.ends_at, admin_membership.ends_at)
         if ttl_s is not None:
             require_life(ttl_s)
-            ends_at = min(int(self._caller.clock.now() + ttl_s), own.ends_at)
+            wanted_end = int(self._caller.clock.now() + ttl_s)
+            ends_at = min(wanted_end, admin_membership.ends_at)
         await sign_membership(
             self._caller,
             wallet,
-            former[0].did,
+            latest.did,
             role,
             secrets,
             ends_at=ends_at,
-            name=former[0].name,
-            parent=own.grant,
+            name=latest.name,
+            parent=admin_membership.grant,
         )
-        revoked = tuple([one.grant.cid for one in former])
-        await Delegations(self._caller).revoke(*revoked)
-        return Removal(renewed=renewed, revoked=revoked)
+        former_cids = tuple([membership.grant.cid for membership in former_memberships])
+        await Delegations(self._caller).revoke(*former_cids)
+        return Removal(renewed=renewed, revoked=former_cids)
 
     async def admitted_by(self, did: str, *, wallet: AnyWallet) -> tuple[TeamMember, ...]:
-        """Return the memberships of others that end with those of a member (TM15).
+        """Return the memberships of others that end if a member is removed (TM15).
 
-        These are the ones that the member signed as an admin, and those below them. One of them can
-        be for a second wallet of the same person. Members who keep an equal membership are left
-        out.
+        The member signed these memberships as an admin, or the memberships above them. One of them
+        can be for a second wallet of the same person. Members who keep another membership with the
+        same role and secrets are left out.
 
         Args:
             did: the member.
@@ -528,34 +538,35 @@ class Teams:
         Raises:
             SealspaceError: as `remove`.
         """
-        return _removal_of(await self.members(), did, wallet).others
+        removal = _plan_removal(await self.members(), did, wallet)
+        return removal.others
 
     async def remove(
         self, did: str, *, wallet: AnyWallet, kept: Collection[str] | None = None
     ) -> Removal:
         """Remove a member. Afterwards, the member reads and writes nothing (TM7).
 
-        Members whom a removed admin had admitted would lose their membership too. So the admin who
-        removes signs these anew first. An interrupted call can be repeated. What the member has
-        read stays known, so replace those values.
+        Members whom a removed admin had admitted would lose their membership too. So their
+        memberships are signed anew first, with the given wallet. An interrupted call can be
+        repeated. The member still knows the values that were read before, so replace them.
 
         Args:
             did: the member.
-            wallet: the wallet of the admin who removes.
+            wallet: the wallet of the admin who removes the member.
             kept: cids of the memberships that are signed anew, of those that `admitted_by` returns.
-                The others end. None: all are signed anew, also those of admins whom the removed
-                admin admitted, so this is only for a member who is trusted until now.
+                The others end. None: all are signed anew, also those of further admins. Use None
+                only if the removed member was trusted until now.
         Raises:
             InvalidInput: the member is the last admin, or admitted the admin who removes.
             NotAMember: the DID is not a member, or the wallet is not that of an admin.
             SealspaceError: as `members` and `Delegations.revoke`.
         """
-        planned = _removal_of(await self.members(), did, wallet)
+        removal = _plan_removal(await self.members(), did, wallet)
         renewed: tuple[TeamMember, ...] = ()
-        if planned.own is not None:
-            renewed = await self._renew(planned.others, kept, planned.own, wallet)
-        await Delegations(self._caller).revoke(*planned.revoked)
-        return Removal(renewed=renewed, revoked=planned.revoked)
+        if removal.admin_membership is not None:
+            renewed = await self._sign_anew(removal.others, kept, removal.admin_membership, wallet)
+        await Delegations(self._caller).revoke(*removal.revoked)
+        return Removal(renewed=renewed, revoked=removal.revoked)
 
     # --- details ----------------------------------------------------------------------------------
 
@@ -567,21 +578,23 @@ class Teams:
     def _space(self) -> SpaceId:
         return space_of(self._team, SECRETS_SPACE)
 
-    def _end_of(self, own: TeamMember, ttl_s: float | None) -> int:
-        """Return when a membership ends that an admin signs, epoch seconds.
+    def _membership_end(self, admin_membership: TeamMember, ttl_s: float | None) -> int:
+        """Return the end of a new membership, epoch seconds.
 
-        Raises LifetimeTooLong if it would end after the admin's own.
+        A membership ends at the latest with that of the admin who signs it. The default lifetime
+        is shortened to that; a requested one that is too long raises LifetimeTooLong.
         """
         life_s = MEMBERSHIP_TTL_S if ttl_s is None else ttl_s
         require_life(life_s)
         now = self._caller.clock.now()
-        if now + life_s <= own.ends_at:
+        if now + life_s <= admin_membership.ends_at:
             return int(now + life_s)
         if ttl_s is None:
-            return own.ends_at
-        raise LifetimeTooLong("a membership", asked_s=ttl_s, possible_s=own.ends_at - now)
+            return admin_membership.ends_at
+        possible_s = admin_membership.ends_at - now
+        raise LifetimeTooLong("a membership", asked_s=ttl_s, possible_s=possible_s)
 
-    async def _records(
+    async def _fetch_records(
         self,
         *,
         direction: Direction,
@@ -589,10 +602,10 @@ class Teams:
         status: Status | None,
         team: str | None,
     ) -> list[DelegationRecord]:
-        """Return the delegations of an account that state that they are memberships.
+        """Fetch the delegations of an account that state that they are memberships.
 
-        Their signatures are not verified. With `team`, those of other teams are left out before
-        anything is counted: anybody can sign many of them for a person.
+        Their signatures are not verified. With `team`, memberships of other teams are left out, and
+        do not count toward the limits: anybody can sign many of them for a person.
         """
         query = Delegations(self._caller).query(
             direction=direction,
@@ -605,50 +618,54 @@ class Teams:
         records: list[DelegationRecord] = []
         char_count = 0
         async for record in query:
-            stated = stated_team(record.token or "")
-            if stated is None or (team is not None and not same_principal(stated, team)):
+            token = record.token or ""
+            token_team = stated_team(token)
+            if token_team is None:
+                continue
+            if team is not None and not same_principal(token_team, team):
                 continue
             records.append(record)
-            char_count += len(record.token or "")
-            # Each one costs a signature to verify, and all of them are in memory.
+            char_count += len(token)
             if len(records) > _MOST_MEMBERSHIPS or char_count > _MOST_TOKEN_CHARS:
                 raise MalformedAnswer(
                     f"the node lists more than {_MOST_MEMBERSHIPS} memberships, or too long ones"
                 )
         return records
 
-    async def _renew(
+    async def _sign_anew(
         self,
         ending: Iterable[TeamMember],
         kept: Collection[str] | None,
-        own: TeamMember,
+        admin_membership: TeamMember,
         wallet: AnyWallet,
     ) -> tuple[TeamMember, ...]:
-        """Sign memberships of others anew that are about to end (TM7, TM15).
+        """Sign memberships that are about to end anew, below an admin's membership (TM7, TM15).
 
-        With `kept`, only those with these cids are signed. A membership that was signed after the
-        person chose is not among them.
+        With `kept`, only those with these cids are signed. So a membership that was signed after
+        the person had chosen ends.
         """
         renewed = []
-        for one in ending:
-            if kept is not None and one.grant.cid not in kept:
+        for member in ending:
+            if kept is not None and member.grant.cid not in kept:
                 continue
-            ends_at = min(one.ends_at, own.ends_at)
+            ends_at = min(member.ends_at, admin_membership.ends_at)
             grant = await sign_membership(
                 self._caller,
                 wallet,
-                one.did,
-                one.role,
-                one.secrets,
+                member.did,
+                member.role,
+                member.secrets,
                 ends_at=ends_at,
-                name=one.name,
-                parent=own.grant,
+                name=member.name,
+                parent=admin_membership.grant,
             )
-            renewed.append(
-                one._replace(
-                    ends_at=ends_at, admitted_by=own.did, grant=grant, parent=own.grant.cid
-                )
+            renewed_member = member._replace(
+                ends_at=ends_at,
+                admitted_by=admin_membership.did,
+                grant=grant,
+                parent=admin_membership.grant.cid,
             )
+            renewed.append(renewed_member)
         return tuple(renewed)
 
 
@@ -658,35 +675,38 @@ class _PlannedRemoval(NamedTuple):
     Attributes:
         revoked: cids of the member's memberships.
         others: memberships of others that end with them.
-        own: the membership of the admin who signs these anew; None if members remove themselves.
+        admin_membership: the one below which `others` are signed anew; None if members remove
+            themselves. Then no membership of others ends.
     """
 
     revoked: tuple[str, ...]
     others: tuple[TeamMember, ...]
-    own: TeamMember | None
+    admin_membership: TeamMember | None
 
 
-def _removal_of(listed: TeamMembers, did: str, wallet: AnyWallet) -> _PlannedRemoval:
+def _plan_removal(listed: TeamMembers, did: str, wallet: AnyWallet) -> _PlannedRemoval:
     """Check that a member can be removed, and return the memberships that this ends.
 
     The errors are those of `Teams.remove`.
     """
-    former = members_of(listed, did)
+    memberships = members_of(listed, did)
     require_other_admin(listed, did)
-    ending = with_descendants(listed, former)
-    own = None
-    if not same_principal(former[0].did, wallet_of(wallet).did):
-        own = admin_of(listed, wallet, without=ending)
-    elif len(ending) > len(former):
+    ending_cids = with_descendants(listed, memberships)
+    removes_self = same_principal(memberships[0].did, wallet_of(wallet).did)
+    has_descendants = len(ending_cids) > len(memberships)
+    if removes_self and has_descendants:
         # A new membership cannot cite one that is about to end.
         raise InvalidInput(
             "cannot leave yet: the memberships that you signed would end with yours",
             hint="ask another admin to remove you; that signs these memberships anew first",
         )
+    admin_membership = None
+    if not removes_self:
+        admin_membership = admin_of(listed, wallet, without=ending_cids)
     return _PlannedRemoval(
-        revoked=tuple([one.grant.cid for one in former]),
-        others=ending_of_others(listed, ending, did),
-        own=own,
+        revoked=tuple([membership.grant.cid for membership in memberships]),
+        others=ending_of_others(listed, ending_cids, did),
+        admin_membership=admin_membership,
     )
 
 

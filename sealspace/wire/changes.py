@@ -10,7 +10,7 @@ Example:
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -30,14 +30,16 @@ MAX_CHANGES = 1000
 DEFAULT_POLL_S = 60.0
 """Pause between two requests if the node does not wait for a change, seconds."""
 _MAX_WAIT_S = 25.0
-_OF_TIMEOUT = 0.8  # a wait takes this part of a request's timeout at most
-_RESET = 410
+_MAX_SHARE_OF_TIMEOUT = 0.8
+"""A wait takes at most this part of a request's timeout."""
+_RESET_STATUS = 410
 # The last commit of a page is whole (CF3), and no node of this protocol commits more at once.
-_MOST_OF_A_COMMIT = 4096
+_MAX_CHANGES_OF_COMMIT = 4096
 # A header's value, because it is sent in one. Otherwise a reader that has stored it is stuck.
 _CURSOR = r"\A[!-~](?:[ -~]*[!-~])?\Z"
-# Several are possible, while many values elsewhere in the space are written.
-_MOST_STANDING = 20
+_MAX_STANDING_PAGES = 20
+"""Most pages in a row with the same cursor. Several are possible while many values elsewhere in the
+space are written."""
 
 
 @frozen
@@ -142,12 +144,12 @@ async def follow_changes(
 ) -> AsyncIterator[ChangesPage]:
     """Yield the changes since a cursor, page by page.
 
-    Pages without a change, a new cursor or a reset are not yielded.
+    A page is yielded if it has a change or a new cursor, or is the first one after a reset.
 
     Args:
         feed: the feed.
         cursor: that of the last page that the caller has seen; None to begin with all values.
-        waits: whether to go on and wait for further changes; otherwise the end is the present.
+        waits: True: wait for further changes, without an end. False: stop at the present state.
     Raises:
         InvalidInput: the prefix is empty, or the limit is out of range.
         MalformedAnswer: the answer is not a page of this feed, or the pages do not advance.
@@ -157,8 +159,10 @@ async def follow_changes(
     reader = FeedReader(feed, cursor)
     while True:
         page = await reader.read()
-        if page is not None and (page.changes or page.is_reset or reader.is_new):
-            yield page
+        if page is not None:
+            has_news = page.changes or page.is_reset or reader.is_new
+            if has_news:
+                yield page
         if reader.is_current and not waits:
             return
         if reader.is_pause_due:
@@ -179,17 +183,18 @@ def require_feed(feed: Feed) -> None:
 
 @dataclass
 class FeedReader:
-    """How far a reader of a feed has come.
+    """A reader of a feed, with the position that it has reached.
 
     Attributes:
         feed: the feed.
         cursor: where the next page begins; None: at the beginning.
-        is_current: whether the last page said that nothing more is there. The next request then
-            waits for a change.
-        is_new: whether the last page has another cursor than the one before.
+        is_current: whether the last page was the end of the feed. The next request then waits for
+            a change.
+        is_new: whether the cursor of the last page differs from that of the page before.
         is_reset: whether the next page is the first one after a reset.
-        is_pause_due: whether the node was not ready to wait.
-        standing: pages in a row that did not advance, although more follows.
+        is_pause_due: whether the caller should pause, because the node did not wait for a change.
+        standing: number of pages in a row whose cursor did not advance, although the node said
+            that more follows.
     """
 
     feed: Feed
@@ -201,42 +206,65 @@ class FeedReader:
     standing: int = 0
 
     async def read(self) -> ChangesPage | None:
-        """Read the next page; None if the node reset the feed, which then begins again.
+        """Read the next page, and advance to its end.
 
-        Raises the same errors as `follow_changes`.
+        Returns None if the node reset the feed. The next call then reads the first page of a new
+        beginning. Raises the same errors as `follow_changes`.
         """
-        wait_s = _wait_of(self.feed) if self.is_current else 0
+        wait_s = _wait_s(self.feed) if self.is_current else 0
         self.is_pause_due = False
         try:
-            page, has_waited = await _page(self.feed, self.cursor, wait_s=wait_s)
+            page_answer = await _fetch_page(self.feed, self.cursor, wait_s=wait_s)
         except NodeRefused as refusal:
             # Without a cursor there is nothing to reset.
-            if refusal.status != _RESET or self.cursor is None:
+            is_reset_by_node = refusal.status == _RESET_STATUS and self.cursor is not None
+            if not is_reset_by_node:
                 raise
             self.cursor = None
             self.is_current = False
             self.is_reset = True
             return None
+        page = page_answer.page
         if self.is_reset:
             page = replace(page, is_reset=True)
         self.is_reset = False
         self.is_new = page.cursor != self.cursor
         self.cursor = page.cursor
         self.is_current = not page.more
-        self.standing = 0 if self.is_new or self.is_current else self.standing + 1
-        if self.standing >= _MOST_STANDING:
+        if self.is_new or self.is_current:
+            self.standing = 0
+        else:
+            self.standing += 1
+        if self.standing >= _MAX_STANDING_PAGES:
             raise MalformedAnswer("the node's pages of changes do not advance")
-        self.is_pause_due = wait_s > 0 and not has_waited and not page.changes
+        is_wait_ignored = wait_s > 0 and not page_answer.is_wait_applied
+        self.is_pause_due = is_wait_ignored and not page.changes
         return page
 
 
-def _wait_of(feed: Feed) -> int:
+def _wait_s(feed: Feed) -> int:
     """Return how long the node may wait, in whole seconds: less than a request may take."""
-    return max(1, int(min(_MAX_WAIT_S, feed.caller.transport.timeout_s * _OF_TIMEOUT)))
+    longest_s = feed.caller.transport.timeout_s * _MAX_SHARE_OF_TIMEOUT
+    return max(1, int(min(_MAX_WAIT_S, longest_s)))
 
 
-async def _page(feed: Feed, cursor: str | None, *, wait_s: int) -> tuple[ChangesPage, bool]:
-    """Read a page; the second result is whether the node was ready to wait for it."""
+class _PageAnswer(NamedTuple):
+    """The node's answer to a request for a page.
+
+    Attributes:
+        page: the page.
+        is_wait_applied: whether the node was ready to wait for a change.
+    """
+
+    page: ChangesPage
+    is_wait_applied: bool
+
+
+async def _fetch_page(feed: Feed, cursor: str | None, *, wait_s: int) -> _PageAnswer:
+    """Fetch the page after a cursor, and check that it belongs to the feed.
+
+    With a `wait_s` above 0, the node is asked to wait so long for a change.
+    """
     headers = {"x-tinycloud-limit": str(feed.limit)}
     if cursor is not None:
         headers["x-tinycloud-cursor"] = header_value(cursor)
@@ -247,30 +275,39 @@ async def _page(feed: Feed, cursor: str | None, *, wait_s: int) -> tuple[Changes
     right = space_capability(feed.space, "kv", feed.prefix, KV_SYNC)
     request = Request(headers=headers, repeatable=True)
     answer = (await feed.caller.invoke([right], request)).require()
-    page = decoded(_PAGES, answer, "a page of changes")
+    parsed = decoded(_PAGES, answer, "a page of changes")
     node_did = await feed.caller.node_id()
-    source = _Source(node_did=node_did, space=feed.space.text, prefix=feed.prefix)
-    if page.source != source:
+    expected_source = _Source(node_did=node_did, space=feed.space.text, prefix=feed.prefix)
+    if parsed.source != expected_source:
         raise MalformedAnswer("the node's page of changes is of another feed")
-    if len(page.changes) > feed.limit + _MOST_OF_A_COMMIT:
+    if len(parsed.changes) > feed.limit + _MAX_CHANGES_OF_COMMIT:
         raise MalformedAnswer("the node's page of changes is longer than was requested")
-    changes: list[Change] = []
-    for one in page.changes:
-        if not is_below(one.key, feed.prefix) or one.deleted != (one.etag is None):
-            raise MalformedAnswer("the node's page of changes has a change that is not valid")
-        changes.append(Change(key=one.key, etag=one.etag, metadata=one.metadata))
-    found = ChangesPage(
-        changes=tuple(changes),
-        cursor=page.cursor,
-        more=page.more,
-        expires_at=page.authority.expires_at,
-        not_before=page.authority.not_before,
-        retain_until=page.authority.retain_until,
+    page = ChangesPage(
+        changes=tuple([_check_change(change, feed.prefix) for change in parsed.changes]),
+        cursor=parsed.cursor,
+        more=parsed.more,
+        expires_at=parsed.authority.expires_at,
+        not_before=parsed.authority.not_before,
+        retain_until=parsed.authority.retain_until,
     )
-    return found, "Preference-Applied" in answer.headers
+    return _PageAnswer(page=page, is_wait_applied="Preference-Applied" in answer.headers)
+
+
+def _check_change(change: _Change, prefix: str) -> Change:
+    """Check that a change is below the prefix, and has an ETag unless the value was deleted."""
+    has_etag = change.etag is not None
+    is_etag_right = has_etag is not change.deleted
+    if not is_below(change.key, prefix) or not is_etag_right:
+        raise MalformedAnswer("the node's page of changes has a change that is not valid")
+    return Change(key=change.key, etag=change.etag, metadata=change.metadata)
 
 
 def is_below(key: str, prefix: str) -> bool:
-    """Return whether a key is the prefix, or is below it; every key is below the empty one."""
-    below = prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
-    return key == prefix or key.startswith(below)
+    """Return whether a key is the prefix or below it. Every key is below the empty prefix.
+
+    A prefix consists of whole segments: `a/bc` is not below `a/b`.
+    """
+    folder = prefix
+    if prefix and not prefix.endswith("/"):
+        folder = f"{prefix}/"
+    return key == prefix or key.startswith(folder)

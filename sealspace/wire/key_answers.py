@@ -13,7 +13,7 @@ from encryption_network.requests import RESULT_TYPE, request_hash
 
 from ..errors import InvalidResponse, ResponseBindingMismatch, ResponseSignatureInvalid
 
-_ECHOED = (
+_ECHOED_MEMBERS = (
     "targetNode",
     "networkId",
     "alg",
@@ -34,32 +34,37 @@ def verify_answer(answer: Mapping[str, Json], body: JsonObject, *, invocation_ci
         The wrapped content key; the node that the request names signed it for this request.
     Raises:
         InvalidResponse: the answer has another type, or its wrapped key is not base64.
-        ResponseBindingMismatch: a member belongs to another request; `field` names it.
+        ResponseBindingMismatch: the answer belongs to another request; the error's `field` names
+            the member that differs.
         ResponseSignatureInvalid: the signature is not valid for the node's DID.
     Does not check:
-        That the node's DID is the right one: `encryption` pins it. That the key opens the envelope.
+        That the node's DID is the right one; `encryption` compares it with the pinned one. That the
+            key opens the envelope.
     Source: spec/encryption.md §3.7.
     """
     if answer.get("type") != RESULT_TYPE:
         raise InvalidResponse("the node's response is not a decrypt result")
     # The node echoes the canonical id of the network, so the strings are equal.
-    expected = {member: body[member] for member in _ECHOED}
-    expected["nodeId"] = body["targetNode"]
-    expected["invocationCid"] = invocation_cid
-    expected["requestHash"] = request_hash(invocation_cid, canonical_hash(body))
-    for member, value in expected.items():
-        given = answer.get(member)
+    expected_members = {member: body[member] for member in _ECHOED_MEMBERS}
+    expected_members["nodeId"] = body["targetNode"]
+    expected_members["invocationCid"] = invocation_cid
+    expected_members["requestHash"] = request_hash(invocation_cid, canonical_hash(body))
+    for member, expected_value in expected_members.items():
+        answer_value = answer.get(member)
         # 1 == True == 1.0 in Python, so the types are compared too.
-        if type(given) is not type(value) or given != value:
+        is_same_type = type(answer_value) is type(expected_value)
+        if not is_same_type or answer_value != expected_value:
             raise ResponseBindingMismatch(member)
     public_key = ed25519_public_key(str(body["targetNode"]))
     signature = decode_standard(answer.get("nodeSignature"))
     if public_key is None or signature is None or len(signature) != 64:
         raise ResponseSignatureInvalid("the node's signature cannot be read")
     # The signature covers all JSON members except itself.
-    signed = {member: value for member, value in answer.items() if member != "nodeSignature"}
+    signed_members = {
+        member: value for member, value in answer.items() if member != "nodeSignature"
+    }
     try:
-        verify_ed25519(public_key, canonical_bytes(signed), signature)
+        verify_ed25519(public_key, canonical_bytes(signed_members), signature)
     except (CapabilityError, NetworkLibraryError) as exc:
         raise ResponseSignatureInvalid("the node's signature on its response is not valid") from exc
     wrapped_key = decode_standard(answer.get("wrappedKey"))

@@ -194,9 +194,9 @@ async def test_statements_that_the_node_refuses(scene: Scene, case: str) -> None
     keys = scene.owner.network_keys
     current = (await scene.owner.encryption.descriptor(scene.network)).public_key
     pin = NetworkPin(scene.network.text, current, 1)
-    text = statement(scene, pin, await keys._candidate(scene.network, pin), BAD[case])
+    text = statement(scene, pin, await keys._fetch_candidate(scene.network, pin), BAD[case])
     with pytest.raises(NodeRefused) as refused:
-        await keys._change(scene.network, {"action": "activate", "statement": text})
+        await keys._post_change(scene.network, {"action": "activate", "statement": text})
     assert refused.value.status in (400, 412)
     assert (await scene.owner.encryption.descriptor(scene.network)).public_key == current
     assert len((await keys.versions(scene.network)).keys) == 1
@@ -207,7 +207,7 @@ async def test_a_statement_serves_once(scene: Scene) -> None:
     await scene.rotate()
     keys = await scene.owner.encryption.keys(scene.network)
     with pytest.raises(PreconditionFailed):
-        await scene.owner.network_keys._change(
+        await scene.owner.network_keys._post_change(
             scene.network, {"action": "activate", "statement": keys.statements[0]}
         )
 
@@ -231,7 +231,7 @@ async def test_a_statement_serves_once(scene: Scene) -> None:
 async def test_malformed_changes(scene: Scene, body: Any) -> None:
     """A change that is not one of the four is refused (EN37)."""
     with pytest.raises(NodeRefused) as refused:
-        await scene.owner.network_keys._change(scene.network, body)
+        await scene.owner.network_keys._post_change(scene.network, body)
     assert refused.value.status == 400
 
 
