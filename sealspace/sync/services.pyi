@@ -1039,9 +1039,9 @@ class Teams:
     ) -> CreatedTeam:
         """Create a team, of which the owner of this session is an admin.
 
-        The team's wallet is made in memory, signs in for ten minutes, creates the team's space and
-        network, and signs the admins' memberships. An interrupted call can be repeated with the
-        same seed.
+        The team's wallet is made in memory. Its session, which ends after ten minutes at the
+        latest, creates the team's space and network, and signs the admins' memberships. An
+        interrupted call can be repeated with the same seed.
 
         Args:
             admins: DIDs of the wallets of further admins. With only one admin, a lost key leaves
@@ -1052,8 +1052,8 @@ class Teams:
         Returns:
             The DID, the memberships and the team's key, which is stored nowhere.
         Raises:
-            InvalidInput: a DID is not that of a wallet, a name or the lifetime is not valid, or the
-                seed is not a key, or is that of an admin's wallet.
+            InvalidInput: a DID is not that of a wallet, or a name or the lifetime is not valid.
+                Also if the seed is not a key, or is the key of an admin's own wallet.
             SpacesNotHosted: the node does not admit the team as an owner.
             SealspaceError: as `Client.sign_in` and `Encryption.ensure_network`.
         """
@@ -1107,7 +1107,7 @@ class Teams:
         """
 
     def membership(self, team: str) -> TeamMember:
-        """Return the latest live membership of a team that the owner of this session has.
+        """Return the latest live membership of this session's owner in a team.
 
         Raises:
             NotAMember: there is none.
@@ -1271,8 +1271,9 @@ class Teams:
     ) -> Removal:
         """Replace the memberships of a member by one with another role.
 
-        The new one is signed first, so a reader who becomes a writer can read all the time. The
-        member signs in again. The name stays, and so does the end, unless `ttl_s` is given.
+        The new membership is signed before the former ones are revoked, so a reader who becomes a
+        writer can read all the time. The member signs in again. The name stays, and so does the
+        end, unless `ttl_s` is given.
 
         Args:
             did: the member.
@@ -1288,11 +1289,11 @@ class Teams:
         """
 
     def admitted_by(self, did: str, *, wallet: AnyWallet) -> tuple[TeamMember, ...]:
-        """Return the memberships of others that end with those of a member (TM15).
+        """Return the memberships of others that end if a member is removed (TM15).
 
-        These are the ones that the member signed as an admin, and those below them. One of them can
-        be for a second wallet of the same person. Members who keep an equal membership are left
-        out.
+        The member signed these memberships as an admin, or the memberships above them. One of them
+        can be for a second wallet of the same person. Members who keep another membership with the
+        same role and secrets are left out.
 
         Args:
             did: the member.
@@ -1306,16 +1307,16 @@ class Teams:
     ) -> Removal:
         """Remove a member. Afterwards, the member reads and writes nothing (TM7).
 
-        Members whom a removed admin had admitted would lose their membership too. So the admin who
-        removes signs these anew first. An interrupted call can be repeated. What the member has
-        read stays known, so replace those values.
+        Members whom a removed admin had admitted would lose their membership too. So their
+        memberships are signed anew first, with the given wallet. An interrupted call can be
+        repeated. The member still knows the values that were read before, so replace them.
 
         Args:
             did: the member.
-            wallet: the wallet of the admin who removes.
+            wallet: the wallet of the admin who removes the member.
             kept: cids of the memberships that are signed anew, of those that `admitted_by` returns.
-                The others end. None: all are signed anew, also those of admins whom the removed
-                admin admitted, so this is only for a member who is trusted until now.
+                The others end. None: all are signed anew, also those of further admins. Use None
+                only if the removed member was trusted until now.
         Raises:
             InvalidInput: the member is the last admin, or admitted the admin who removes.
             NotAMember: the DID is not a member, or the wallet is not that of an admin.
@@ -1341,7 +1342,8 @@ class TeamMoves:
     def prepare(self, seed: bytes, members: Sequence[TeamMember]) -> PreparedTeam:
         """Make the new wallet's space and network, and sign memberships with it.
 
-        A member who has an equal membership already is left out, so the call can be repeated.
+        A member who already has a membership with the same role and secrets is left out, so the
+        call can be repeated.
 
         Args:
             seed: the private key of the new wallet, 32 random bytes.
@@ -1368,9 +1370,10 @@ class TeamMoves:
         """
 
     def is_live(self, statement: MoveStatement) -> bool:
-        """Send a first statement again, and return whether it can be countersigned.
+        """Register a first statement again, and return whether it can be countersigned.
 
-        Whoever has the team's key can revoke it; then `name` signs another one.
+        False means that it was revoked: everybody who has the team's key can do that. Call `name`
+        to sign another one.
 
         Args:
             statement: from `name`, verified.
@@ -1382,9 +1385,14 @@ class TeamMoves:
     def examine(self, line: str) -> MoveStatement:
         """Verify the line that another admin sent (TM21).
 
+        Args:
+            line: untrusted.
+        Returns:
+            The first statement of a move of this team, which an admin signed and which has not
+            ended.
         Raises:
-            SuccessionInvalid: the line is for another node or team, or is altered.
-            NotAMember: its signer is not an admin of this team.
+            SuccessionInvalid: the line is altered, or is for another node or team. Also if its
+                statement has ended, or its signer is not an admin of this team.
             SealspaceError: as `Teams.members`.
         """
 
@@ -1395,12 +1403,15 @@ class TeamMoves:
 
         Args:
             statement: from `examine`.
-            wallet: of the admin who signs, not of the one who signed the first statement.
+            wallet: the wallet of the second admin.
+        Returns:
+            The second statement, registered with the node.
         Raises:
-            InvalidInput: the admin's membership ends within a day, or it is the same admin.
+            InvalidInput: the admin's membership ends within a day, or the admin has also signed the
+                first statement.
             NotAMember: the wallet is not that of an admin.
-            NodeRefused: the memberships depend on each other or on a third one, are younger than 7
-                days, or the first statement is younger than a minute.
+            NodeRefused: one of the two admins, or a third admin, is above both memberships. Also if
+                a membership is younger than 7 days, or the first statement younger than a minute.
             SealspaceError: as `Teams.members`.
         """
 
@@ -1422,13 +1433,14 @@ class TeamMoves:
     ) -> MovedValues:
         """Store the secrets of a moved team for the new wallet (TM20).
 
-        A secret is stored only if there is none of this name, its former versions first. So the
-        call can be interrupted at any time and repeated, and never overwrites what a member stored.
+        The versions of a secret are stored one after the other, the oldest first. A value that a
+        member has stored for the new wallet is never replaced. The call can be interrupted at any
+        time and repeated.
 
         Args:
             move: from `succession`.
             seed: the private key of the new wallet.
-            progress: called with the number of secrets that were looked at, and of all.
+            progress: called after each secret with the number of secrets so far, and of all.
         Raises:
             InvalidInput: the seed is that of another wallet.
             SealspaceError: a request failed; the secrets so far are stored.
@@ -1464,12 +1476,17 @@ class KeyRotation:
     def versions(self, network: NetworkId) -> NetworkKeys:
         """Return the versions of a network's key.
 
-        The newest version is the one in the descriptor, which the node signed. The versions from 2
-        on are the ones that the network's owner signed. The node alone states the times and states.
-        Statements from before the node got a new identity name its former one (RK9).
+        Three claims of the node are compared: its list of versions, the owner's statements about
+        the versions from 2 on, and the newest version in the descriptor that the node signed. The
+        times and the states in the list are the node's alone. Statements from before the node got
+        a new identity name its former identity (RK9).
 
+        Returns:
+            The versions as listed, at least one.
         Raises:
-            NetworkKeyChanged: the owner's statements do not lead from version 1 to the newest.
+            NetworkKeyChanged: the owner's statements do not lead from version 1 to the newest
+                version. An invalid statement is reported so too, because the owner has not signed
+                the newest key.
             SealspaceError: as `Encryption.descriptor` and `Encryption.keys`.
         """
 
