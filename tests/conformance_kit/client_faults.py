@@ -10,7 +10,7 @@ CLIENT_FAULTS = {
     "signature": Fault(
         name="an answer's signature is not verified",
         function=verify_answer,
-        line="verify_ed25519(public_key, canonical_bytes(signed), signature)",
+        line="verify_ed25519(public_key, canonical_bytes(signed_members), signature)",
         instead="pass",
         group="client",
         asked="a signature by another key",
@@ -18,7 +18,7 @@ CLIENT_FAULTS = {
     "request": Fault(
         name="an answer may be about another request",
         function=verify_answer,
-        line="if type(given) is not type(value) or given != value:",
+        line="if not is_same_type or answer_value != expected_value:",
         instead="if False:",
         group="client",
         asked="another request's hash",
