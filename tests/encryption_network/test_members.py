@@ -52,6 +52,16 @@ def test_TM3_a_request_of_somebody_else(world: Any) -> None:
     assert member_of(altered(facts, invoker=world.backend.did)) is None
 
 
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_TM3_a_member_of_another_team(world: Any, order: str) -> None:
+    """A member's request for another owner is refused, however the two DIDs are ordered (TM3)."""
+    facts = facts_of(world, signed_in(world, world.member("reader")))
+    other_owner = {"before": "did:a", "after": "did:z"}[order]
+    assert (other_owner < facts.invoker) == (order == "before")
+    with pytest.raises(MalformedToken, match="one of another team"):
+        member_of(altered(facts, owner=other_owner))
+
+
 def test_TM2_a_membership_by_the_team_cites_nothing(world: Any) -> None:
     """A membership that the team signed is refused if it cites a proof (TM2)."""
     membership = world.member("reader").delegation
