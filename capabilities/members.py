@@ -170,7 +170,18 @@ def holding_member(facts: AuthorityFacts, membership: Registered, *, holder: Pri
         raise MalformedToken("the membership is that of another member")
     if team_of(membership.delegation) != facts.owner:
         raise MalformedToken("the membership is one of another team")
-    # From the member up to the admin whom the team itself admitted.
+    _check_admissions(facts, membership, held)
+    return Member(team=facts.owner, statement=held)
+
+
+def _check_admissions(facts: AuthorityFacts, membership: Registered, held: Membership) -> None:
+    """Check a membership, and those of the admins up to the one whom the team itself admitted.
+
+    `held` is the statement in the membership.
+
+    Raises:
+        MalformedToken: one of them is not valid.
+    """
     link = membership
     stated = held
     # A closure has few members and no cycle, but the bound does not rely on that.
@@ -180,7 +191,7 @@ def holding_member(facts: AuthorityFacts, membership: Registered, *, holder: Pri
             raise MalformedToken("a delegation that the membership cites is missing")
         check_admitted(link.delegation, stated, parents)
         if not parents:  # signed by the team's own wallet
-            return Member(team=facts.owner, statement=held)
+            return
         (link,) = parents  # `check_admitted` allows one at most
         stated = stated_membership(link.delegation, registered_at=link.registered_at)
     raise MalformedToken("the memberships cite each other")

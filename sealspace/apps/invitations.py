@@ -132,19 +132,27 @@ class Inviting:
         folder = self.invitation.folder
         stored_commitment = await _read_answer(kv, folder + _COMMITMENT)
         if not self.committed:
-            if stored_commitment is None:
+            if stored_commitment is None:  # the person has not answered yet
                 return self
             committed = stored_commitment.decode("ascii", "replace")
             return replace(self, committed=committed, nonce=_draw_nonce(caller.entropy))
         if stored_commitment != self.committed.encode():
             raise _altered_error()
+        # An interrupted call is repeated, so the nonce may be there already.
         nonce_text = encode_url(self.nonce).encode()
         if not await _put_once(kv, folder + _NONCE, nonce_text):
             raise _altered_error()
         stored_reveal = await _read_answer(kv, folder + _REVEAL)
-        if stored_reveal is None:
+        if stored_reveal is None:  # the person has not answered the nonce yet
             return self
-        reveal = _parse_reveal(stored_reveal)
+        return self._with_words(_parse_reveal(stored_reveal))
+
+    def _with_words(self, reveal: "_Reveal") -> "Inviting":
+        """Return this side with the words to compare, after the person has shown the nonce.
+
+        Raises:
+            InvitationInvalid: the answer does not fit the commitment.
+        """
         if not is_committed(self.committed, self.invitation.id, reveal.joiner, reveal.nonce):
             raise _altered_error()
         words = words_of(

@@ -57,18 +57,19 @@ def may_open_unbound(
 
 
 def states_unbound(delegation: Delegation) -> bool:
-    """Return whether a delegation lets its recipient use values without a place.
+    """Return whether a delegation states that its recipient may use unbound values.
 
-    Its signer and the delegations that it cites are not considered; see `may_open_unbound`.
+    An unbound value does not say of which secret it is (EN46). Who signed the delegation, and what
+    it cites, is not considered; see `may_open_unbound`.
 
     Args:
         delegation: verified.
     """
     try:
         machine_token = machine_grant(delegation, registered_at=_UNKNOWN_REGISTRATION)
-    except CapabilityError:
+    except CapabilityError:  # a machine token that is not valid, so it allows nothing
         return False
-    if machine_token is not None:
+    if machine_token is not None:  # its own statement has a member for this
         return machine_token.unbound
     return states_unbound_values(delegation.facts)
 

@@ -37,15 +37,27 @@ async def listed_paths(kv: _Values, session: Session, prefix: str) -> list[str]:
     A member for some secrets may not list keys. The membership names the keys, so those that exist
     are returned.
     """
-    named = []
-    if member_of_session(session) is not None:
-        rights = session.grants[0].capabilities
-        if not any(one.ability == KV_LIST for one in rights):
-            for one in rights:
-                place = one.resource
-                if one.ability == KV_GET and isinstance(place, SpaceResource) and place.path:
-                    named.append(place.path)
-    if not named:
+    granted_paths = _paths_of_restricted_member(session)
+    if granted_paths is None:
         return [key async for key in kv.list(prefix)]
-    stored = await kv.metadata_many([path for path in named if path.startswith(prefix)])
+    stored = await kv.metadata_many([path for path in granted_paths if path.startswith(prefix)])
     return sorted(stored)
+
+
+def _paths_of_restricted_member(session: Session) -> list[str] | None:
+    """Return the paths that a member for some secrets may read.
+
+    Returns None if the session is no member's, or if the member may list all secrets.
+    """
+    if member_of_session(session) is None:
+        return None
+    # The session of a member has one grant: the member's own sign-in.
+    rights = session.grants[0].capabilities
+    if any(right.ability == KV_LIST for right in rights):
+        return None
+    paths: list[str] = []
+    for right in rights:
+        resource = right.resource
+        if right.ability == KV_GET and isinstance(resource, SpaceResource) and resource.path:
+            paths.append(resource.path)
+    return paths

@@ -98,6 +98,11 @@ def unchanged_successions(
     return tuple(checks)
 
 
+def has_moved(record: Record | None) -> bool:
+    """Return whether an owner has moved to another wallet; `record` is its row."""
+    return bool(moved_owners((record,)))
+
+
 def moved_owners(records: Sequence[Record | None]) -> tuple[Succession, ...]:
     """Return the successions of the owners who have moved.
 

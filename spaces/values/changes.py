@@ -214,18 +214,22 @@ async def _list_rows(store: Store, query: ChangesQuery, page: Page) -> _Listing:
 def _add_to_page(
     rows: list[_ListedRow], query: ChangesQuery, candidates: Sequence[_ListedRow]
 ) -> bool:
-    """Add candidates to the rows of a page, as far as the page may contain them.
+    """Add candidates to the rows of a page, until the page is full.
 
-    Returns whether the page ends before one of the candidates.
+    A page contains whole commits, so that no reader sees a part of one. With the last one, it may
+    be longer than the limit.
+
+    Returns whether the page is full, so that a candidate was left for the next page.
     """
     for listed in candidates:
-        # Later pages of positions are read later, so they may have later commits.
+        # A commit after the query began. It is here because the candidates are read in several
+        # parts, the last of them a moment later.
         if listed.number > query.until:
             return True
         if not query.may_include(listed):
             continue
-        is_next_commit = bool(rows) and listed.number != rows[-1].number
-        if len(rows) >= query.limit and is_next_commit:
+        begins_a_commit = bool(rows) and listed.number != rows[-1].number
+        if len(rows) >= query.limit and begins_a_commit:
             return True
         rows.append(listed)
     return False

@@ -23,6 +23,7 @@ from spaces.audit.audit_records import AuditRecord
 from spaces.grants.revocations import marker_keys
 from spaces.grants.successions import (
     Succession,
+    has_moved,
     moved_owners,
     read_succession,
     succession_key,
@@ -134,7 +135,9 @@ class Named(FrozenStruct, kw_only=True):
 def plan_succession(
     delegation: Delegation, parents: Sequence[Registered | None], named: Named
 ) -> Commit:
-    """Return what is written beside a statement of a succession; nothing for other delegations.
+    """Return the rows to write together with a statement of a succession.
+
+    For any other delegation, the commit is empty.
 
     Args:
         delegation: registered in the same commit; the rules of chains and memberships accepted it.
@@ -148,8 +151,7 @@ def plan_succession(
     above = [parent for parent in parents if parent is not None]
     try:
         stated = stated_membership(delegation, registered_at=named.now)
-        row_of_successor = named.moves.of(succession_key(delegation.delegate))
-        if moved_owners((row_of_successor,)):
+        if has_moved(named.moves.of(succession_key(delegation.delegate))):
             raise MalformedToken("the successor has moved to another wallet itself")
         is_first_statement = stated.countersigns is None
         if is_first_statement:
