@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import apsw
 from sql_fuzz import Names, Statements
 
 from spaces.space_errors import SpaceError
@@ -24,8 +25,11 @@ class _Stage:
     def __init__(self) -> None:
         self._folder = TemporaryDirectory(prefix="sealspace-fuzz-")
         self.path = Path(self._folder.name) / "own.db"
+        default = apsw.vfs_names()[0]
         self.names = Names()
         self.connection: Connection = new_database(self.path)
+        # The stage is there until the process ends. Databases of other tests are opened as usual.
+        apsw.set_default_vfs(default)
         self.content = content(self.connection)
 
 
