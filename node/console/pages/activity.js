@@ -3,6 +3,7 @@ import { contactNames } from "../parts/contact_names.js";
 import { openDialog } from "../parts/dialog.js";
 import { emptyState, failure, loading } from "../parts/states.js";
 import { nameBefore, quoted } from "../parts/quoted.js";
+import { isFound } from "../parts/search.js";
 import { copyField, download, facts, say, time } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
 import { activity as words } from "../texts_activity.js";
@@ -175,10 +176,9 @@ function content(client, rows, isAll, contacts) {
   const clear = h("button", { on: { click: () => { find.value = ""; who.value = "all"; since.value = "0"; draw(); find.focus(); } } }, words.clear);
   const none = emptyState({ icon: "search", title: words.noneTitle, text: words.none, actions: [clear] });
   const draw = () => {
-    const asked = find.value.trim().toLowerCase();
     const earliest = since.value === "0" ? 0 : Date.now() / 1000 - Number(since.value);
     const shown = rows.filter((row) => (who.value === "all" || isOthers(row)) && row.atMicros / 1e6 >= earliest &&
-      `${row.name ?? ""} ${contacts.nameOf(row.who)} ${row.who} ${row.secrets.join(" ")}`.toLowerCase().includes(asked));
+      isFound(find.value, [row.name ?? "", contacts.nameOf(row.who), ...row.secrets], [row.who]));
     table.element.hidden = shown.length === 0;
     none.hidden = shown.length > 0;
     table.show(shown);

@@ -8,6 +8,7 @@ import { checkField, form } from "../parts/form.js";
 import { signIns } from "../parts/holders.js";
 import { nameBefore, quoted } from "../parts/quoted.js";
 import { grantWords } from "../parts/rights.js";
+import { isFound } from "../parts/search.js";
 import { emptyState, loading } from "../parts/states.js";
 import { copyField, facts, say, shortened, time } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
@@ -103,7 +104,7 @@ function grantsPanel({ client, signal, parameters }, first, names, contacts) {
       { title: words.columns.standing, cell },
       { title: words.details, quiet: true, cell: (one) => h("button", { "aria-label": words.detailsOf(shortened(otherSide(one)), shortened(one.cid, 8, 6)), on: { click: () => open(one.cid) } }, words.details) },
     ] });
-  const isAsked = (/** @type {Grant} */ one) => `${names.get(one.cid) ?? ""} ${contacts.nameOf(otherSide(one))} ${otherSide(one)} ${one.cid} ${textOf(one)}`.toLowerCase().includes(find.value.trim().toLowerCase());
+  const isAsked = (/** @type {Grant} */ one) => isFound(find.value, [names.get(one.cid) ?? "", contacts.nameOf(otherSide(one)), textOf(one)], [otherSide(one), one.cid]);
   const clear = () => { if (!all.some(isAsked)) find.value = ""; standing.value = ALL; draw(); find.focus(); };
   const none = h("div", {});
 
