@@ -1,11 +1,13 @@
 """The working tree and an earlier commit, measured in turns: ratios of CPU time per request.
 
 Both nodes run at the same time, with one worker each, and are asked the same in turns. A cost is
-the CPU time of all processes of a node. Each operation is measured
+the CPU time of all processes of a node. Each round starts both nodes anew on empty folders: two
+processes of the same program differ by a few hundredths for as long as they run, so more requests
+to the same two would only repeat that difference. Each operation is measured
 
 - on a fresh store, on which nothing but this operation ran, in the first half minute of a node,
   before its background jobs begin: what requests alone cost;
-- on a used store, on which all operations run in turns, beside the background jobs. A round ends
+- on a used store, on which each operation ran before, beside the background jobs. A round ends
   with a pause, so that work which a node puts off, such as chaining audit records, counts for the
   operation that causes it;
 - in a mixture of all operations, on the used store.
@@ -66,8 +68,8 @@ class Amount:
     """How much is measured.
 
     Attributes:
-        rounds: Rounds of each operation. On a used store each has one pair of measurements, and
-            six are the least for an interval; on a fresh store each has several.
+        rounds: Rounds of each operation. Each gives one ratio, and six are the least for an
+            interval.
         requests: Requests of a round.
         connections: Connections that they are sent over.
         pause_s: See `PAUSE_S`; 0 also begins before the background jobs do.
@@ -167,41 +169,51 @@ async def compare(name: str, wanted: Sequence[str], amount: Amount) -> Compariso
 
 
 async def _on_a_fresh_store(program: Path, name: str, load: Load, amount: Amount) -> Row:
-    """Measure one operation on two nodes that are asked nothing else."""
-    with ExitStack() as stack:
-        pair = await _two_nodes(stack, program)
-        await _use(pair, {name: load}, amount)
-        at_once = replace(amount, pause_s=0)
-        pairs: list[Costs] = []
-        for turn in range(amount.rounds):
-            pairs += await _round(pair, {name: load}, turn, at_once)
-    return _row(name, FRESH, pairs)
+    """Measure one operation on nodes that are asked nothing else."""
+    at_once = replace(amount, pause_s=0)
+    rounds: list[Costs] = []
+    for turn in range(amount.rounds):
+        with ExitStack() as stack:
+            pair = await _two_nodes(stack, program, turn)
+            await _use(pair, {name: load}, amount)
+            rounds.append(await _round(pair, {name: load}, turn, at_once))
+    return _row(name, FRESH, rounds)
 
 
 async def _on_a_used_store(program: Path, loads: Mapping[str, Load], amount: Amount) -> list[Row]:
-    """Measure operations in turns, and all together, on two nodes that were asked all of them."""
-    with ExitStack() as stack:
-        pair = await _two_nodes(stack, program)
-        await _use(pair, loads, amount)
-        await asyncio.sleep(_BACKGROUND_S if amount.pause_s else 0)
-        rounds: dict[str, list[Costs]] = {name: [] for name in (*loads, MIXTURE)}
-        common = {name: load for name, load in loads.items() if name not in pair.missing}
-        for turn in range(amount.rounds):
+    """Measure operations in turns, and all together, on nodes that were asked all of them."""
+    rounds: dict[str, list[Costs]] = {name: [] for name in (*loads, MIXTURE)}
+    for turn in range(amount.rounds):
+        with ExitStack() as stack:
+            pair = await _two_nodes(stack, program, turn)
+            await _use(pair, loads, amount)
+            await asyncio.sleep(_BACKGROUND_S if amount.pause_s else 0)
             for name, load in loads.items():
-                rounds[name] += await _round(pair, {name: load}, turn, amount)
+                rounds[name].append(await _round(pair, {name: load}, turn, amount))
+            common = {name: load for name, load in loads.items() if name not in pair.missing}
             if common:
-                rounds[MIXTURE] += await _round(pair, common, turn, amount)
+                rounds[MIXTURE].append(await _round(pair, common, turn, amount))
     return [_row(name, USED, measured) for name, measured in rounds.items() if measured]
 
 
-async def _two_nodes(stack: ExitStack, program: Path) -> Pair:
-    """Start both nodes on empty folders, and sign an owner in at each."""
+async def _two_nodes(stack: ExitStack, program: Path, turn: int) -> Pair:
+    """Start both nodes on empty folders, and sign an owner in at each.
+
+    The node of the commit is started first in every other round.
+    """
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealspace-bench-")))
     platform = the_platform()
     options = trusting(folder, platform, now=time.time())
-    url, pid = stack.enter_context(own_node(folder / "now", *options))
+    programs: list[tuple[str, Path | None]] = [("now", None), ("then", program)]
+    if turn % 2:
+        programs.reverse()
+    started: dict[str, tuple[str, int]] = {}
+    for name, its_program in programs:
+        node = own_node(folder / name, *options, program=its_program)
+        started[name] = stack.enter_context(node)
+    url, pid = started["now"]
     now = Side(pid, await set_up(url, platform))
-    url, pid = stack.enter_context(own_node(folder / "then", *options, program=program))
+    url, pid = started["then"]
     try:
         return Pair(now, Side(pid, await set_up(url, platform)))
     except (RequestFailed, SealspaceError):
@@ -235,16 +247,12 @@ class Costs:
     then: float | None
 
 
-async def _round(pair: Pair, loads: Mapping[str, Load], turn: int, amount: Amount) -> list[Costs]:
-    """Ask both nodes the same in short turns, and wait until they have finished.
-
-    Returns the costs of the whole round with the pause; without a pause, those of each turn.
-    """
+async def _round(pair: Pair, loads: Mapping[str, Load], turn: int, amount: Amount) -> Costs:
+    """Ask both nodes the same in short turns, and return the costs, with those of the pause."""
     is_common = pair.missing.isdisjoint(loads)
     sides = [pair.now, pair.then] if is_common else [pair.now]
     requests = {side.pid: await _requests(side, loads, amount) for side in sides}
     parts = min([_PARTS, *map(len, requests.values())])
-    of_turns: list[Costs] = []
     async with AsyncExitStack() as stack:
         lines = {
             side.pid: await stack.enter_async_context(
@@ -254,21 +262,14 @@ async def _round(pair: Pair, loads: Mapping[str, Load], turn: int, amount: Amoun
         }
         before = {side.pid: _cpu_s(side) for side in sides}
         for part in range(parts):
-            costs: dict[int, float] = {}
             for side in reversed(sides) if (turn + part) % 2 else sides:
-                sent = requests[side.pid][part::parts]
-                began_s = _cpu_s(side)
-                await _drive(lines[side.pid], sent)
-                costs[side.pid] = (_cpu_s(side) - began_s) / len(sent) * 1e6
-            of_turns.append(Costs(costs[pair.now.pid], costs.get(pair.then.pid)))
-    if not amount.pause_s:
-        return of_turns
+                await _drive(lines[side.pid], requests[side.pid][part::parts])
     await asyncio.sleep(amount.pause_s)
-    whole = {
+    costs = {
         side.pid: (_cpu_s(side) - before[side.pid]) / len(requests[side.pid]) * 1e6
         for side in sides
     }
-    return [Costs(whole[pair.now.pid], whole.get(pair.then.pid))]
+    return Costs(costs[pair.now.pid], costs.get(pair.then.pid))
 
 
 async def _requests(side: Side, loads: Mapping[str, Load], amount: Amount) -> list[bytes]:
