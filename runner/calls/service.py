@@ -60,7 +60,7 @@ from .reuse_scopes import ReuseScopes
 from .run_receipts import RunFacts, encode_start, names_hash, parse_start, salted, sign_receipt
 from .run_secrets import RunSecrets, SecretReader, capped
 from .secret_tags import SecretTagKey, StorageKey
-from .task_stages import TaskStages, Wanted, task_environment, wanted_for_task
+from .task_stages import TaskStages, Wanted, task_environment, wanted_by_application, wanted_by_task
 
 START_S = 30.0
 """How long a synchronous call waits for the start of its program."""
@@ -168,11 +168,12 @@ class Runner:
                 kinds.
             As `Backend.accept`.
         """
-        is_releasing, jobs = self._check(portables)
-        if is_releasing:
+        run_grants = self._checked_run_grants(portables)
+        if run_grants:
             await self.backend.accept(*portables)
         else:
             await self.backend.hold(*portables)
+        jobs = {run_grant.job for run_grant in run_grants if run_grant.job}
         # RN247: of the grants by one job, the newest counts. It need not be one of these: they may
         # be replayed, or another delivery may have been accepted meanwhile.
         live = self.grants.run_grants()
@@ -196,32 +197,33 @@ class Runner:
             SealspaceError: as `accept`. Also for a grant by a job: only the newest one of a job
                 counts (RN247), and the list at the node is in another order than deliveries.
         """
-        _, jobs = self._check([portable])
-        if jobs:
-            raise InvalidPortableDelegation("a job delivers its grants itself")
+        for run_grant in self._checked_run_grants([portable]):
+            if run_grant.job:
+                raise InvalidPortableDelegation("a job delivers its grants itself")
 
-    def _check(self, portables: Sequence[PortableDelegation]) -> tuple[bool, set[bytes]]:
-        """Return whether grants release secrets, and the jobs that made them.
+    def _checked_run_grants(self, portables: Sequence[PortableDelegation]) -> list[RunGrant]:
+        """Check the grants of a delivery, and return them if they are run grants.
+
+        The list is empty for grants of other kinds.
 
         Raises:
-            InvalidPortableDelegation: as `accept`.
+            InvalidPortableDelegation: one is not a grant for this runner, or they are of both
+                kinds.
         """
-        found = [self.grants.read(portable.header) for portable in portables]
-        runs = [one for one in found if isinstance(one, RunGrant)]
-        for run in runs:
+        grants = [self.grants.read(portable.header) for portable in portables]
+        run_grants = [grant for grant in grants if isinstance(grant, RunGrant)]
+        for run_grant in run_grants:
             try:
-                # before the grant is kept: a costly pattern would slow every call down (RN210)
-                require_bounded_patterns(run.statement.callers)
+                # A grant with a costly pattern would slow every later call down (RN210).
+                require_bounded_patterns(run_grant.statement.callers)
             except InvalidInput as invalid:
                 raise InvalidPortableDelegation(str(invalid)) from invalid
-            self._require_root(run)
-        if runs and len(runs) != len(found):
+            self._require_root(run_grant)
+        if run_grants and len(run_grants) != len(grants):
             raise InvalidPortableDelegation(
                 "a delivery contains run grants and grants of another kind; deliver them separately"
             )
-        is_releasing = len(runs) == len(found)
-        jobs = {run.job for run in runs if run.job}
-        return is_releasing, jobs
+        return run_grants
 
     def _require_root(self, run: RunGrant) -> None:
         """Refuse a grant for builds that this runner cannot verify (PV18)."""
@@ -379,22 +381,21 @@ class Runner:
     def _wanted_by_task(self, app: ProjectId, order: TaskOrder, caller: Principal) -> list[Wanted]:
         """Return the secrets that a task needs (TK3).
 
-        The application's secret is optional, and left out if the runner has no grant of it. With a
-        grant that has ended, was revoked or is for another version it is not left out: judging the
-        grants then refuses the task, unless another one is live and admits it (TK4).
+        The application's secret is optional: it is left out if the runner never had a grant of it.
+        A grant that has ended, was revoked or is for another version counts. The task is then
+        refused when its grants are judged, which says why, unless another grant admits it (TK4).
 
         Raises:
-            RunRefused: `tasks-off`.
+            RunRefused: `tasks-off`: this runner takes no tasks.
         """
         if self.tasks is None:
             raise RunRefused("tasks-off")
-        of_application, *others = wanted_for_task(app, order, caller)
+        wanted = wanted_by_task(order, caller)
         secret = app_secret(address_of("app", app))
-        is_granted = any(
-            grant.owner == app.developer and secret in grant.secrets
-            for _, grant in self.grants.run_grants("live", "ended", "revoked")
-        )
-        return [of_application, *others] if is_granted else others
+        for _, grant in self.grants.run_grants("live", "ended", "revoked"):
+            if grant.owner == app.developer and secret in grant.secrets:
+                return [wanted_by_application(app), *wanted]
+        return wanted
 
     async def perform(
         self, job: str, record: JobRecord, body: CallBody, *, compile_s: int

@@ -101,15 +101,19 @@ class Wanted(NamedTuple):
     opens: bool = True
 
 
-def wanted_for_task(app: ProjectId, order: TaskOrder, caller: Principal) -> list[Wanted]:
-    """Return the secrets that a task needs; the application's comes first (TK3)."""
-    wanted = [
-        _wanted(
-            app.developer,
-            app_secret(address_of("app", app)),
-            variables=("IEXEC_APP_DEVELOPER_SECRET", "IEXEC_APP_DEVELOPER_SECRET_1"),
-        )
-    ]
+def wanted_by_application(app: ProjectId) -> Wanted:
+    """Return the secret that an application's developer gives each of its tasks (TK3)."""
+    return _wanted(
+        app.developer,
+        app_secret(address_of("app", app)),
+        variables=("IEXEC_APP_DEVELOPER_SECRET", "IEXEC_APP_DEVELOPER_SECRET_1"),
+    )
+
+
+def wanted_by_task(order: TaskOrder, caller: Principal) -> list[Wanted]:
+    """Return the secrets that a task needs besides the application's: those of the requester, of
+    the data set and of the beneficiary (TK3)."""
+    wanted: list[Wanted] = []
     for index, name in order.secrets.items():
         wanted.append(
             _wanted(

@@ -172,7 +172,7 @@ class Artefacts:
             self._semaphore.acquire(request.payer),  # payers take turns (RN164)
             self._locks.setdefault(key, asyncio.Lock()),
         ):
-            waiting.reschedule(None)
+            waiting.reschedule(None)  # the limit was for the wait; from here there is none
             if key in self._files:  # another payer's call has compiled it meanwhile
                 return
             self._refuse_known_failure(key, request.payer)
@@ -185,9 +185,11 @@ class Artefacts:
             _require_called(program, request)
             try:
                 # RN9: a program of another target is refused before anything parses it
-                found = TARGET_OF.get(program[:8])
-                if found != request.target:
-                    raise RunRefused("program-target" if found else "program-not-wasm")
+                actual_target = TARGET_OF.get(program[:8])
+                if actual_target is None:
+                    raise RunRefused("program-not-wasm")
+                if actual_target != request.target:
+                    raise RunRefused("program-target")
                 if request.target == "python":
                     file = await self._open_python(program)
                 else:

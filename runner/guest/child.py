@@ -126,19 +126,26 @@ class Template:
             raise
 
     def fork(self, module: Module, uid: int | None, folders: TaskFolders | None) -> "Child":
-        """Fork a child process that runs the given module, for a task in the task's folder.
+        """Ask the template process to fork a child that runs a module.
 
-        Raises OSError if the template process has ended.
+        Await `ready` of the result before it is used: only then does the child exist.
 
-        The child exists only once its `ready` has returned.
+        Args:
+            module: what the child runs.
+            uid: the user that the child becomes; None: it stays what the template is.
+            folders: those of a task: the child works in their parent folder. None: no task.
+        Raises:
+            OSError: the template process has ended.
         """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         folder, file_bytes = Path("/"), 0
         if folders is not None:
             folder, file_bytes = folders.input.parent, folders.max_bytes
-        tried = "1" if self.is_tried else "0"
-        request = os.fsencode(f"{module} {uid or 0} {tried} {file_bytes} {folder}")
+        # The template reads these words in this order. The folder is the last, because it may
+        # contain spaces.
+        words = [module, str(uid or 0), "1" if self.is_tried else "0", str(file_bytes), str(folder)]
+        request = os.fsencode(" ".join(words))
         try:
             with theirs:
                 socket.send_fds(

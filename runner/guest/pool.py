@@ -87,10 +87,12 @@ class Pool:
         """
         self._bases[base] = artefact
         try:
+            # While this call waits for its turn, another one may have started a template without
+            # this base. Then it is returned, and has to be replaced too.
             while self._template is None or base not in self._template.bases:
                 await self._replace_template(self._template)
         except RunRefused:
-            # Otherwise no template would start any more, also for other programs.
+            # With the base that failed, no template would start any more, for any program.
             os.close(self._bases.pop(base))
             raise
         # Those that were forked from the former template do not have it.

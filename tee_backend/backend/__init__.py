@@ -61,7 +61,6 @@ from sealspace.delegations import allow
 from sealspace.errors import (
     DecryptDenied,
     DelegationRevoked,
-    InvalidPortableDelegation,
     NotGranted,
     ReleaseRefused,
     Unauthorized,
@@ -276,8 +275,6 @@ class Backend:
                 stay accepted after AttestationRefused, and if the node failed to judge the
                 evidence.
         """
-        if not portables:
-            raise InvalidPortableDelegation("no grants were passed", hint="pass at least one grant")
         networks = await self._grants.accept(portables, is_opening=True)
         evidence = self._attester.young_evidence()
         if evidence is not None:

@@ -24,7 +24,12 @@ from capabilities.tokens import Capability
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.documents.unbound_values import may_open_unbound
-from sealspace.errors import DelegationRevoked, NotGranted, Unauthorized
+from sealspace.errors import (
+    DelegationRevoked,
+    InvalidPortableDelegation,
+    NotGranted,
+    Unauthorized,
+)
 from sealspace.session import Grant
 from sealspace.wire.portable import PortableDelegation
 
@@ -79,9 +84,13 @@ class SessionGrants:
         All of them are accepted, or none. Without `is_opening`, no network has to be in them.
 
         Raises:
-            InvalidPortableDelegation, GrantsFull, NotGranted, FolderUnusable, NodeRefused,
-                TransportError: as `Backend.accept`.
+            InvalidPortableDelegation: a grant is for another DID or has expired, or no grant was
+                passed.
+            GrantsFull, NotGranted, FolderUnusable, NodeRefused, TransportError: see
+                `Backend.accept`.
         """
+        if not portables:
+            raise InvalidPortableDelegation("no grants were passed", hint="pass at least one grant")
         new = [self._client.delegations.read(portable) for portable in portables]
         networks = list[NetworkId]()
         if is_opening:
