@@ -56,3 +56,10 @@ def is_readable(descriptor: int, within_s: float) -> bool:
     waiting = select.poll()
     waiting.register(descriptor, select.POLLIN)
     return bool(waiting.poll(within_s * 1000))
+
+
+def takes_output(descriptor: int) -> bool:
+    """Return whether a pipe or terminal takes output without waiting."""
+    room = select.poll()
+    room.register(descriptor, select.POLLOUT)
+    return bool(room.poll(0))

@@ -204,7 +204,15 @@ def is_alive(pid: int) -> bool:
 
 def is_stopped(pid: int) -> bool:
     """Return whether a process was stopped by a signal."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    return state_of(pid) == "T"
+
+
+def state_of(pid: int) -> str:
+    """Return the state of a process as in `ps`, such as S for one that waits; "" without one."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -287,7 +287,7 @@ def _run_watched(
     stop_s: int | None,
 ) -> int:
     """Run a command, start it again with new values, and return its exit status."""
-    with watching(watch) as updates:
+    with watching(watch, sends_messages=True) as updates:
         restarts = CommandRestarts(
             updates, passed.restart_with, stop_s=_STOP_S if stop_s is None else stop_s
         )

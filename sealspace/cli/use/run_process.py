@@ -14,32 +14,32 @@ Linux only: the calls that protect memory, end the child with its parent and wai
 
 import ctypes
 import errno
-import fcntl
+import math
 import os
 import select
-import selectors
 import signal
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, redirect_stderr, suppress
 from functools import partial
 from io import FileIO
 
 from capabilities.frozen import frozen
 
 from ...service.command_errors import CommandNotExecutable, CommandNotFound
-from .run_masker import Masker
+from .run_output import READ_BYTES, ChildStream, OwnStreams
 from .run_restarts import Environment, Restarts, Start, Watch
 from .run_signals import Signals
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
-_READ_BYTES = 65_536
 _SIGNALLED = 128  # a shell whose command was ended by signal n has the status 128 + n
 _IDLE_S = 0.1  # pause in the output after which the held-back end of a prompt is shown
 
+_MAX_WAITING_BYTES = 262_144
+"""Most output of former starts that waits for its reader when a command is started again."""
 MASKED_STARTS = 16
 """Number of starts of a command, the newest included, whose values are masked in its output."""
 
@@ -95,6 +95,9 @@ def run_masked(
 ) -> Ended:
     """Run a command, and mask patterns in its output.
 
+    The command is stopped and restarted even while nobody reads its output. This function returns
+    when all output was written, or has no reader any more.
+
     Args:
         command: program and arguments; the program is looked up in the PATH of `environment`.
         environment: the complete environment of the child.
@@ -115,23 +118,30 @@ def run_masked(
     # Handlers are set before the child starts, so that an early signal is not lost.
     with Signals(is_apart=not any(os.isatty(number) for number in range(3))) as signals:
         watch = Watch(restarts, signals)
-        while start is not None:
-            masked.append(start.patterns)
-            status = _run_once(command, start.environment, frozenset().union(*masked), watch)
-            start = watch.following()
+        # Our messages must not wait for a reader either.
+        with OwnStreams() as own, redirect_stderr(own.messages):
+            while start is not None:
+                masked.append(start.patterns)
+                patterns = frozenset[bytes]().union(*masked)
+                status = _run_once(command, start.environment, patterns, own, watch)
+                start = watch.following()
         return Ended(status=status, is_by_user=signals.is_ending)
 
 
 def _run_once(
-    command: Sequence[str], environment: Environment, patterns: frozenset[bytes], watch: Watch
+    command: Sequence[str],
+    environment: Environment,
+    patterns: frozenset[bytes],
+    own: OwnStreams,
+    watch: Watch,
 ) -> int:
     """Run a command to its end, and return its exit status."""
     with ExitStack() as stack:
         our_out, its_out = os.pipe()
         our_err, its_err = os.pipe()
-        outputs = [
-            _Output(stack.enter_context(FileIO(source)), target, patterns)
-            for source, target in ((our_out, 1), (our_err, 2))
+        streams = [
+            ChildStream(stack.enter_context(FileIO(source)), target, patterns)
+            for source, target in ((our_out, own.out), (our_err, own.err))
         ]
         try:
             child = subprocess.Popen(  # noqa: S603  # the user's own command, without a shell
@@ -153,7 +163,8 @@ def _run_once(
             os.close(its_out)
             os.close(its_err)
         watch.signals.begin(child)
-        _forward_until_end(child, outputs, watch)
+        _forward_until_end(child, streams, own, watch)
+        _wait_for_readers(own, watch)
         status = child.wait()
         watch.signals.detach()
     if status < 0:  # -n if signal n ended the child
@@ -185,65 +196,6 @@ def _not_started(program: str, error: OSError) -> CommandNotFound | CommandNotEx
     return CommandNotExecutable(f"cannot run {program}: {reason}", hint=hint)
 
 
-class _Output:
-    """An output stream of the child process."""
-
-    def __init__(self, source: FileIO, target: int, patterns: Iterable[bytes]) -> None:
-        self.source = source
-        self._target = target
-        self._masker = Masker(patterns)
-        os.set_blocking(source.fileno(), False)
-
-    def forward(self) -> int | None:
-        """Copy the child process's available output to our own output.
-
-        Returns the number of bytes read, 0 at the end of the stream, and None if no output is
-        available. If the reader of our own output is gone, this returns 0 too. The caller then
-        closes the pipe, so that the child's next write fails. `rest` writes what is held back.
-        """
-        piece = self.source.read(_READ_BYTES)
-        if not piece:
-            return None if piece is None else 0
-        return len(piece) if self._write(self._masker.feed(piece)) else 0
-
-    def flush(self) -> None:
-        """Write the buffered output, unless it could reveal a secret."""
-        self._write(self._masker.flush())
-
-    def rest(self, *, is_cut: bool) -> None:
-        """Forward the remaining output after the child has ended.
-
-        Args:
-            is_cut: a signal ended the child, perhaps while it wrote a value.
-        """
-        # At most one full pipe: a background process that inherited the pipe may write forever.
-        left = 0
-        if not self.source.closed:
-            left = _READ_BYTES
-            if sys.platform == "linux":
-                left = fcntl.fcntl(self.source, fcntl.F_GETPIPE_SZ)
-        while left > 0:
-            count = self.forward()
-            if not count:
-                break
-            left -= count
-        self._write(self._masker.end(is_cut=is_cut))
-
-    def _write(self, data: bytes) -> bool:
-        """Write data, and return whether the stream still has a reader."""
-        try:
-            while data:
-                try:
-                    data = data[os.write(self._target, data) :]
-                except BlockingIOError:  # another program made the shared stream non-blocking
-                    select.select([], [self._target], [])
-        except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO):
-                raise
-            return False
-        return True
-
-
 def _end_of(child: "subprocess.Popen[bytes]") -> int:
     """Return a descriptor that becomes readable when the child ends."""
     if sys.platform != "linux":
@@ -252,38 +204,41 @@ def _end_of(child: "subprocess.Popen[bytes]") -> int:
 
 
 def _forward_until_end(
-    child: "subprocess.Popen[bytes]", outputs: Sequence[_Output], watch: Watch
+    child: "subprocess.Popen[bytes]", streams: Sequence[ChildStream], own: OwnStreams, watch: Watch
 ) -> None:
     """Forward the child's output until the child has ended.
 
     Args:
         child: the started process.
-        outputs: its output streams.
+        streams: its output streams.
+        own: our own output streams.
         watch: stops the child when there are news.
     """
-    opened = {output.source.fileno(): output for output in outputs}
-    ended, news = _end_of(child), watch.descriptor
+    ended = _end_of(child)
     try:
-        with selectors.DefaultSelector() as selector:
-            sources = [ended, watch.signals.woken, *opened]
-            if news is not None:
-                sources.append(news)
-            for source in sources:
-                selector.register(source, selectors.EVENT_READ)
-            ready: set[int] = set()
-            while ended not in ready:
-                ready = _next_events(selector, watch, has_streams=bool(opened))
-                _forward_ready(opened, ready, selector)
-                if ended not in ready:  # a child that has ended by itself is not restarted
-                    watch.proceed(has_news=news in ready)
-                if news is not None and watch.descriptor is None:
-                    selector.unregister(news)
-                    news = None
+        ready: set[int] = set()
+        while ended not in ready:
+            ready = _next_events(streams, own, watch, ended=ended)
+            _forward_ready(streams, own, ready)
+            if ended not in ready:  # a child that has ended by itself is not restarted
+                watch.proceed(has_news=watch.descriptor in ready)
     finally:
         os.close(ended)
     is_cut = _is_ended_by_signal(child)
-    for output in outputs:
-        output.rest(is_cut=is_cut)
+    for stream in streams:
+        stream.rest(is_cut=is_cut)
+
+
+def _wait_for_readers(own: OwnStreams, watch: Watch) -> None:
+    """Wait before a restart until not too much output of the former starts waits for its reader.
+
+    Without this limit, output that nobody reads would fill the memory after many restarts.
+    """
+    watch.note_end()
+    while watch.is_restarting and own.waiting_bytes > _MAX_WAITING_BYTES:
+        ready = _next_events((), own, watch)
+        own.write_ready()
+        watch.proceed(has_news=watch.descriptor in ready)
 
 
 def _is_ended_by_signal(child: "subprocess.Popen[bytes]") -> bool:
@@ -298,37 +253,47 @@ def _is_ended_by_signal(child: "subprocess.Popen[bytes]") -> bool:
     return ended is None or ended.si_code != os.CLD_EXITED or ended.si_status > _SIGNALLED
 
 
-def _next_events(selector: selectors.BaseSelector, watch: Watch, *, has_streams: bool) -> set[int]:
-    """Wait for an event, and return the descriptors that can be read; none after a pause."""
+def _next_events(
+    streams: Sequence[ChildStream], own: OwnStreams, watch: Watch, *, ended: int | None = None
+) -> set[int]:
+    """Wait for an event, and return the descriptors that are ready; none after a pause.
+
+    Args:
+        streams: the output streams of the child.
+        own: our own output streams.
+        watch: has the descriptors of signals and news.
+        ended: a descriptor that becomes readable when the child ends.
+    """
+    awaited = [stream.awaited() for stream in streams]
+    waiting = select.poll()
+    for source in (ended, watch.signals.woken, watch.descriptor, *awaited):
+        if source is not None:
+            waiting.register(source, select.POLLIN)
+    for target in own.full():
+        waiting.register(target, select.POLLOUT)
     # With an open stream, the wait ends after a pause in the output, so that `_forward_ready` can
     # show the held-back end of a prompt.
+    has_streams = any(source is not None for source in awaited)
     wait_s = watch.wait_s(_IDLE_S if has_streams else None)
-    ready = {key.fd for key, _ in selector.select(wait_s)}
-    # A signal that arrives just before `select` would not end the wait, and its Python handler,
+    wait_ms = None if wait_s is None else math.ceil(wait_s * 1000)
+    ready = {descriptor for descriptor, _ in waiting.poll(wait_ms)}
+    # A signal that arrives just before `poll` would not end the wait, and its Python handler,
     # which forwards it, would run only afterwards. Its byte in this pipe ends the wait. The byte
     # itself says nothing.
     if watch.signals.woken in ready:
         with suppress(BlockingIOError):
-            os.read(watch.signals.woken, _READ_BYTES)
+            os.read(watch.signals.woken, READ_BYTES)
     return ready
 
 
-def _forward_ready(
-    opened: dict[int, _Output], ready: set[int], selector: selectors.BaseSelector
-) -> None:
+def _forward_ready(streams: Sequence[ChildStream], own: OwnStreams, ready: set[int]) -> None:
     """Forward the available output, and close the streams that have ended.
 
     If nothing is ready, the output has paused, and what is held back is written.
-
-    Args:
-        opened: descriptor -> open stream; ended streams are removed.
-        ready: the descriptors that can be read.
-        selector: waits for the streams.
     """
-    if not ready:
-        for output in opened.values():
-            output.flush()
-    for source in ready & opened.keys():
-        if opened[source].forward() == 0:
-            selector.unregister(source)
-            opened.pop(source).source.close()
+    for stream in streams:
+        if ready:
+            stream.forward(ready)
+        else:
+            stream.flush()
+    own.write_ready()

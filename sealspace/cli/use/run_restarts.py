@@ -78,6 +78,15 @@ class Watch:
         """A descriptor that is readable when there are news; None: there will be none."""
         return None if self._restarts is None else self._restarts.fileno()
 
+    @property
+    def is_restarting(self) -> bool:
+        """Whether the command is started again after its end."""
+        return self._start is not None and not self.signals.is_ending
+
+    def note_end(self) -> None:
+        """Note that the child has ended, so that news neither stop nor kill it."""
+        self._kill_at = math.inf
+
     def following(self) -> Start | None:
         """Return what the command is started with after its end; None: it is not started again."""
         start = self._start

@@ -34,17 +34,19 @@ same moment."""
 
 @frozen
 class Update:
-    """A change of secrets.
+    """A change of secrets, or a message of the watch.
 
     Attributes:
         replaced: names of the secrets with new values, for messages.
         values: the values of all secrets by name; empty if the access was lost.
         is_lost: a secret was deleted, or may no longer be read, and the watch has ended.
+        message: text to print as it is; then nothing else has changed.
     """
 
     replaced: tuple[str, ...] = ()
     values: Mapping[str, str | bytes] = field(default_factory=dict, repr=False)
     is_lost: bool = False
+    message: str = ""
 
 
 def spread(delay_s: float) -> float:

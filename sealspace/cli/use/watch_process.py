@@ -10,11 +10,14 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from multiprocessing.connection import Connection
+
+import click
 
 from ...errors import InvalidInput
 from ..terminal import tell
+from .run_output import MessageStream
 from .run_process import end_with_parent
 from .run_restarts import News, Start
 from .secret_watch import SecretWatch, Update
@@ -93,6 +96,9 @@ class CommandRestarts:
         New values that cannot be passed to a command leave the running one alone.
         """
         update = self._updates.receive()
+        if update is not None and update.message:
+            click.echo(update.message, err=True, nl=False)
+            return News()
         if update is None:
             tell(ENDED)
             return News(is_last=True)
@@ -112,15 +118,21 @@ class CommandRestarts:
 
 
 @contextmanager
-def watching(make_watch: Callable[[Callable[[Update], None]], SecretWatch]) -> Iterator[Updates]:
+def watching(
+    make_watch: Callable[[Callable[[Update], None]], SecretWatch], *, sends_messages: bool = False
+) -> Iterator[Updates]:
     """Watch secrets in another process, which ends at the end of the `with` block.
 
     Args:
         make_watch: takes the function that delivers updates, and returns the watch.
+        sends_messages: the messages of the watch come as updates. Otherwise the process prints
+            them, and waits while nobody reads standard error.
     """
     fork = multiprocessing.get_context("fork")
     source, target = fork.Pipe(duplex=False)
-    process = fork.Process(target=_watch, args=(make_watch, source, target, os.getpid()))
+    process = fork.Process(
+        target=_watch, args=(make_watch, source, target, os.getpid(), sends_messages)
+    )
     # Blocked until the process ignores them, so that none of them ends it at its start.
     former_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
     try:
@@ -145,6 +157,7 @@ def _watch(
     source: Connection,
     target: Connection,
     parent: int,
+    sends_messages: bool,
 ) -> None:
     """Watch until the parent ends this process."""
     source.close()
@@ -152,5 +165,8 @@ def _watch(
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
     end_with_parent(signal.SIGKILL, parent=parent)
-    with suppress(BrokenPipeError):  # the parent is about to end this process
+    messages = MessageStream(lambda text: target.send(Update(message=text)))
+    redirected = redirect_stderr(messages) if sends_messages else nullcontext()
+    # A broken pipe: the parent is about to end this process.
+    with suppress(BrokenPipeError), redirected:
         asyncio.run(make_watch(target.send).run())

@@ -8,15 +8,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import pytest
-from live_processes import is_readable, started_by
+from live_processes import is_readable, started_by, takes_output
 from patience import PATIENCE_S
 from person import Person
-from running_node import is_alive, is_stopped, until
+from running_node import is_alive, is_stopped, state_of, until
 from tests_support import REPOSITORY
 
 FORMER, NEW = "open sesame, says the owner", "close sesame, says the other"
@@ -109,13 +110,15 @@ def arguments(folder: Path, stop_s: float, *command: str) -> list[str]:
 
 
 @contextmanager
-def restarted(*command: str, folder: Path, stop_s: float = PATIENCE_S) -> Iterator[Restarted]:
-    """Run a command without a terminal."""
+def restarted(
+    *command: str, folder: Path, stop_s: float = PATIENCE_S, stdout: int = subprocess.PIPE
+) -> Iterator[Restarted]:
+    """Run a command without a terminal, or with one as standard output."""
     pipe = subprocess.PIPE
     with subprocess.Popen(
         arguments(folder, stop_s, *command),
         stdin=pipe,
-        stdout=pipe,
+        stdout=stdout,
         stderr=pipe,
         env=ENVIRONMENT,
         cwd=folder,
@@ -176,6 +179,105 @@ def test_CL8_a_command_that_ignores_the_signal(tmp_path: Path) -> None:
         run.news(b"s")
         run.read(b"got it;")
         assert run.end() == 128 + signal.SIGKILL
+
+
+# Notes each start in a file, and then writes its value without end.
+ENDLESS = 'echo start >> starts; while :; do printf "%s;%0400d;" "$VALUE" 0; done'
+
+
+def is_started(folder: Path, starts: int) -> bool:
+    """Return whether `ENDLESS` was started in a folder at least so many times."""
+    noted = folder / "starts"
+    return noted.exists() and len(noted.read_text().splitlines()) >= starts
+
+
+def shows_no_value(shown: bytes) -> bool:
+    """Return whether an output contains no word of a value."""
+    return not any(word.encode() in shown for word in f"{FORMER} {NEW}".replace(",", "").split())
+
+
+class Unread:
+    """A pipe or a terminal that nobody reads.
+
+    Attributes:
+        end: the end that is written.
+    """
+
+    def __init__(self, kind: str) -> None:
+        if kind == "pipe":
+            self._read_end, self.end = os.pipe()
+        else:
+            self._read_end, self.end = os.openpty()
+
+    def is_full(self) -> bool:
+        """Return whether the next write waits."""
+        return not takes_output(self.end)
+
+    def read(self) -> bytes:
+        """Read a piece; nothing if there is nothing to read now."""
+        return os.read(self._read_end, 65_536) if is_readable(self._read_end, 0.0) else b""
+
+    def read_all(self) -> bytes:
+        """Close the end that is written, and read until other processes have closed it too."""
+        os.close(self.end)
+        data = b""
+        # A terminal ends with an error.
+        with open(self._read_end, "rb", buffering=0) as stream, suppress(OSError):
+            while piece := stream.read(65_536):
+                data += piece
+        return data
+
+
+@pytest.mark.parametrize("kind", ["pipe", "terminal"])
+@pytest.mark.parametrize("ignores", ["", "trap '' TERM; "], ids=["it ends", "it is killed"])
+def test_CL8_CL9_output_that_nobody_reads(tmp_path: Path, kind: str, ignores: str) -> None:
+    """CL8, CL9: a command whose output nobody reads is restarted and stopped like others, and is
+    killed if it does not end. All that it wrote is masked, and is written when somebody reads."""
+    unread = Unread(kind)
+    script = f"{ignores}{ENDLESS}"
+    with restarted("sh", "-c", script, folder=tmp_path, stop_s=0.5, stdout=unread.end) as run:
+        until(unread.is_full)
+        for starts, letter in ((1, b"r"), (2, b"r"), (3, b"s")):
+            until(partial(is_started, tmp_path, starts))
+            run.news(letter)
+        run.is_told(b"closed\n")
+        until(lambda: not started_by(run.process.pid))
+        shown = unread.read_all()
+        expected = 128 + (signal.SIGKILL if ignores else signal.SIGTERM)
+        assert run.process.wait(PATIENCE_S) == expected
+    assert shows_no_value(shown)
+    assert shown.count(b"***;") > 10
+
+
+def test_CL8_much_output_that_nobody_reads(tmp_path: Path) -> None:
+    """CL8: the memory for output that nobody reads is bounded: when much of it waits, the next
+    start waits until somebody reads."""
+    unread = Unread("pipe")
+    with restarted("sh", "-c", ENDLESS, folder=tmp_path, stdout=unread.end) as run:
+        until(unread.is_full)
+        starts = 0
+        while starts < 12 and is_started(tmp_path, starts + 1):
+            starts += 1
+            until(partial(is_blocked, run))
+            run.news(b"r")
+            until(partial(is_started_or_waits, run, tmp_path, starts + 1))
+        assert 3 < starts < 12
+        until(lambda: unread.read() != b"" and is_started(tmp_path, starts + 1))
+        run.news(b"s")
+        run.is_told(b"closed\n")
+        assert shows_no_value(unread.read_all())
+        assert run.process.wait(PATIENCE_S) == 128 + signal.SIGTERM
+
+
+def is_blocked(run: Restarted) -> bool:
+    """Return whether the command waits, which `ENDLESS` does only in a write to a full pipe."""
+    return [state_of(child) for child in started_by(run.process.pid)] == ["S"]
+
+
+def is_started_or_waits(run: Restarted, folder: Path, starts: int) -> bool:
+    """Return whether the command was started again, or has ended and is not started for now."""
+    has_ended = [state_of(child) for child in started_by(run.process.pid)] == ["Z"]
+    return is_started(folder, starts) or (has_ended and state_of(run.process.pid) == "S")
 
 
 def test_CL8_time_to_end_in_order(tmp_path: Path) -> None:

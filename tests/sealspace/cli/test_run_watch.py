@@ -9,13 +9,15 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 import pytest
-from live_processes import has_ended, is_readable, started_by
+from live_processes import has_ended, is_readable, started_by, takes_output
 from owner_desk import OwnerDesk
 from owner_machine import LIMIT_S, Machine, Owner, new_machine
-from running_node import is_alive
+from running_node import is_alive, until
 
 FORMER, NEW = "canary-former-4711", "canary-new-4712"
 # It prints its value, whether it is the new one, and waits for a line.
@@ -167,6 +169,38 @@ async def test_CL7_a_machine_token(owner: Owner, tmp_path: Path) -> None:
         run.type(b"\n")
         assert await run.end() == 42
     assert list((server.folder / "home").iterdir()) == []
+
+
+async def test_CL9_output_that_nobody_reads(owner: Owner) -> None:
+    """CL9: a command is restarted, and stopped after the loss of the access, although nobody reads
+    its output or the messages."""
+    await owner.store_secrets(API_KEY=FORMER)
+    script = 'echo "start" >> starts; yes "$API_KEY" >&2 & exec yes "$API_KEY"'
+    noted = owner.here / "starts"
+    with watched(owner, "run", "--watch-stop", "--", "sh", "-c", script) as run:
+        for stream in (run.process.stdout, run.process.stderr):
+            await asyncio.to_thread(until, partial(is_full, stream))
+        await owner.store_secrets(API_KEY=NEW)
+        await asyncio.to_thread(until, lambda: noted.read_text().count("start") == 2)
+        async with owner.desk.client() as client:
+            await client.secrets().delete("API_KEY")
+        await asyncio.to_thread(until, lambda: not started_by(run.process.pid))
+        out, err = await asyncio.to_thread(run.process.communicate, timeout=LIMIT_S)
+        assert run.process.returncode == 128 + signal.SIGTERM
+        assert set(out.split(b"\n")) <= {b"***", b"******", b""}
+        said = {line for line in err.decode().splitlines() if line.strip("*")}
+        assert RESTARTING in said
+        assert any(line.startswith("cannot look for new values: deleted") for line in said)
+
+
+def is_full(stream: IO[bytes] | None) -> bool:
+    """Return whether a pipe of which we have the reader's end takes no more."""
+    assert stream is not None
+    writing = os.open(f"/proc/self/fd/{stream.fileno()}", os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        return not takes_output(writing)
+    finally:
+        os.close(writing)
 
 
 async def test_CL9_a_secret_that_was_deleted(owner: Owner) -> None:
