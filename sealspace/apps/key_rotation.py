@@ -104,17 +104,20 @@ class Reencrypted:
 
 
 class NeedingValue(FrozenStruct):
-    """A value that is sealed to a former key.
+    """A value that is sealed to a former key, or that may be.
 
     Attributes:
         space: id of the space.
         path: path of the value.
         version: number of a former value that is kept; None for the current value.
+        is_unreadable: the value is missing or damaged in the node's store, so the node cannot tell
+            whether the value is sealed to the key.
     """
 
     space: str
     path: str
     version: int | None
+    is_unreadable: bool = msgspec.field(name="isUnreadable", default=False)
 
 
 class UsagePage(FrozenStruct):
@@ -304,7 +307,8 @@ class KeyRotation:
     async def usage(self, network: NetworkId, key_version: int) -> tuple[NeedingValue, ...]:
         """Return the values at this node that are sealed to a version of a network's key.
 
-        These are current and former values in spaces of the owner. Values at other nodes are not
+        These are current and former values in spaces of the owner, and those that the node cannot
+        read. Do not destroy the key before these are restored or deleted. Values at other nodes are not
         found. Copies that others made for the owner are in their spaces; see
         `Sharing.received_folders`.
 

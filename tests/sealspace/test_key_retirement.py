@@ -165,6 +165,31 @@ async def test_what_needs_a_key_is_listed(alice: Owner) -> None:
     assert await client.network_keys.usage(alice.network, 1) == ()
 
 
+async def test_values_that_cannot_be_read_are_listed(alice: Owner, tmp_path: Path) -> None:
+    """A missing and a damaged file do not end the search. Their values are listed, because they
+    may need the key, and so is every other value that needs it (EN38)."""
+    secrets = alice.client.secrets()
+    sizes = {"DAMAGED": 200_000, "MISSING": 300_000, "WHOLE": 400_000}
+    await secrets.put_many({name: "x" * size for name, size in sizes.items()})
+    files = [path for path in tmp_path.rglob("blobs/**/*") if path.is_file()]
+    damaged, missing, _whole = sorted(files, key=lambda path: path.stat().st_size)
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    missing.unlink()
+    found = await alice.client.network_keys.usage(alice.network, 1)
+    unreadable = {value.path.rpartition("/")[2]: value.is_unreadable for value in found}
+    assert unreadable == {
+        "API_KEY": False,
+        "TOKEN": False,
+        "DAMAGED": True,
+        "MISSING": True,
+        "WHOLE": False,
+    }
+    for name in ("DAMAGED", "MISSING"):
+        await secrets.delete(name, purge=True)
+    found = await alice.client.network_keys.usage(alice.network, 1)
+    assert not any(value.is_unreadable for value in found)
+
+
 async def test_a_long_search(alice: Owner) -> None:
     """The search has pages, and finds each value once (EN38)."""
     values = {f"NAME_{number}": "x" for number in range(150)}

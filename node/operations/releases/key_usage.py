@@ -23,6 +23,7 @@ from spaces.keyspace import (
     is_index_row,
     space_id16,
 )
+from spaces.space_errors import RecordDamaged
 from spaces.store.contract import Page, Range, pages_of, read_page
 from spaces.values.value_heads import Head, head_of, version_number
 
@@ -45,17 +46,19 @@ _KINDS = (VALUES_PREFIX, LONG_VALUES_PREFIX, VERSIONS_PREFIX)
 
 
 class Needing(Struct, rename="camel"):
-    """A value that is sealed to a key.
+    """A value that is sealed to a key, or that may be.
 
     Attributes:
         space: id of the space.
         path: path of the value.
         version: number of a former value; null for the current value.
+        is_unreadable: the value's file is missing or damaged, so the node cannot tell.
     """
 
     space: str
     path: str
     version: int | None
+    is_unreadable: bool
 
 
 class UsagePage(Struct):
@@ -74,6 +77,8 @@ async def read_usage(
     services: Services, header: str, *, path_id: str, key_version: str, after: str
 ) -> UsagePage:
     """Return one page of the values that are sealed to a version of a network's key.
+
+    Values whose files are missing or damaged are listed too, because they may be sealed to it.
 
     Args:
         services: the node's.
@@ -170,7 +175,7 @@ def _parse_after(after: str, range_count: int) -> tuple[int, bytes | None]:
 async def _find_values(
     services: Services, page: Page, space: SpaceId, network: NetworkId, key_version: int
 ) -> Sequence[Needing]:
-    """Return the values of a page that are sealed to a version of a key."""
+    """Return the values of a page that are sealed to a version of a key, or that may be."""
     values: list[Needing] = []
     for key, row in page.rows:
         is_former = key.startswith(VERSIONS_PREFIX)
@@ -180,9 +185,19 @@ async def _find_values(
         head = head_of(row, key=key)
         if head is None:  # deleted
             continue
-        if await _is_sealed_to(services, head, space, network, key_version):
-            version = version_number(key) if is_former else None
-            values.append(Needing(space=space.text, path=head.path, version=version))
+        is_unreadable = False
+        try:
+            if not await _is_sealed_to(services, head, space, network, key_version):
+                continue
+        except RecordDamaged:
+            # The key must not be destroyed before this value was read, and one damaged file must
+            # not hide the values after it. So the value is listed (EN38).
+            is_unreadable = True
+        version = version_number(key) if is_former else None
+        needing = Needing(
+            space=space.text, path=head.path, version=version, is_unreadable=is_unreadable
+        )
+        values.append(needing)
     return values
 
 

@@ -109,7 +109,8 @@ async def retire(client: Client, name: str, key_version: int, lose_values: bool,
 
     The default is `default`. The node refuses new values that are encrypted to this key from now
     on. Then this lists what at this node still needs the key, and asks before the key is destroyed.
-    Values that are encrypted to it can never be read again. Nobody can list copies at other nodes.
+    Values that are encrypted to it can never be read again. While the node cannot read a value that
+    may need the key, the key is not destroyed. Nobody can list copies at other nodes.
     Backups that the node's operator made earlier still contain the key.
     """
     network = client.encryption.network(name)
@@ -118,8 +119,12 @@ async def retire(client: Client, name: str, key_version: int, lose_values: bool,
     tell(f"the node refuses new values that are encrypted to version {key_version}")
     values = await client.network_keys.usage(network, key_version)
     copies = await _copies_for_key(client, network, key_version)
-    current = [value for value in values if value.version is None]
-    _tell_what_needs_key(values, copies)
+    unreadable = [value for value in values if value.is_unreadable]
+    needing = [value for value in values if not value.is_unreadable]
+    current = [value for value in needing if value.version is None]
+    _tell_what_needs_key(needing, copies)
+    if unreadable:
+        raise _refuse_for_unreadable(unreadable, key_version)
     if current and not lose_values:
         raise InvalidInput(
             f"{len(current)} current values are encrypted to version {key_version}; the key was not"
@@ -135,10 +140,31 @@ async def retire(client: Client, name: str, key_version: int, lose_values: bool,
             "network": network.text,
             "keyVersion": key_version,
             "currentValues": len(current),
-            "formerValues": len(values) - len(current),
+            "formerValues": len(needing) - len(current),
             "copies": len(copies),
         }
     )
+
+
+def _refuse_for_unreadable(values: Sequence[NeedingValue], key_version: int) -> InvalidInput:
+    """Print all values that the node cannot read, and return the error.
+
+    `--lose-values` does not help: somebody who can restore a value must be able to open it.
+    """
+    for value in values:
+        print_lines(f"cannot be read: {_name_value(value)}", err=True)
+    return InvalidInput(
+        f"the node cannot read {len(values)} values, which may be encrypted to version"
+        f" {key_version}; the key was not destroyed",
+        step="ask the node's operator to restore the files that `sealspace admin check` names, or"
+        " delete these values, secrets with `sealspace secret delete NAME --purge`; then run the"
+        " same command again",
+    )
+
+
+def _name_value(value: NeedingValue) -> str:
+    version = "" if value.version is None else f", version {value.version} of it"
+    return f"{value.path} in {value.space}{version}"
 
 
 async def _copies_for_key(
@@ -160,8 +186,7 @@ def _tell_what_needs_key(
 ) -> None:
     """Print which values and copies at the node still need a key."""
     for value in values[:_MOST_NAMED]:
-        version = "" if value.version is None else f", version {value.version} of it"
-        tell(f"needs the key: {value.path} in {value.space}{version}")
+        tell(f"needs the key: {_name_value(value)}")
     if len(values) > _MOST_NAMED:
         tell(f"and {len(values) - _MOST_NAMED} more values")
     for owner, folder in copies:

@@ -59,6 +59,34 @@ async def test_current_values_are_not_lost_by_accident(desk: Desk) -> None:
     assert (await desk.run("secret", "get", "API_KEY")).status != 0
 
 
+async def test_a_key_that_an_unreadable_value_may_need(desk: Desk) -> None:
+    """A key is not destroyed before every value was read, with --lose-values neither, and all
+    values that cannot be read are named (EN38)."""
+    await desk.log_in()
+    for name in ("LARGE", "LARGER", "SMALL"):
+        assert (await desk.run("secret", "put", name, given="x" * 100_000)).status == 0
+    files = [path for path in desk.folder.rglob("data/blobs/**/*") if path.is_file()]
+    assert len(files) == 3
+    assert (await desk.run("network", "rotate", "--key-only")).status == 0
+    for path in files[:2]:
+        path.unlink()
+    retire = ("network", "retire", "--version", "1", "--yes", "--lose-values")
+    refused = await desk.run(*retire, "--quiet")
+    assert refused.status == 2, refused
+    assert refused.err.count("cannot be read: vault/secrets/") == 2
+    assert "cannot read 2 values" in refused.err and "was not destroyed" in refused.err
+    assert "sealspace admin check" in refused.next and "--purge" in refused.next
+    shown = json.loads((await desk.run("network", "show", "--json")).out)
+    assert [key["state"] for key in shown["keys"]] == ["retiring", "newest"]
+    for line in refused.err.splitlines():
+        if line.startswith("cannot be read: vault/secrets/"):
+            name = line.removeprefix("cannot be read: vault/secrets/").split()[0]
+            assert (await desk.run("secret", "delete", name, "--purge", "--yes")).status == 0
+    ran = await desk.run(*retire, "--json")
+    assert ran.status == 0, ran
+    assert json.loads(ran.out)["currentValues"] == 1
+
+
 @pytest.mark.parametrize("command", [("rotate",), ("rotate", "--json"), ("reencrypt", "--quiet")])
 async def test_values_that_are_not_encrypted_again(desk: Desk, command: tuple[str, ...]) -> None:
     """Both commands name the values that stay as they are, and end with status 1 (EN39)."""
