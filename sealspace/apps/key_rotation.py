@@ -308,8 +308,8 @@ class KeyRotation:
         """Return the values at this node that are sealed to a version of a network's key.
 
         These are current and former values in spaces of the owner, and those that the node cannot
-        read. Do not destroy the key before these are restored or deleted. Values at other nodes are not
-        found. Copies that others made for the owner are in their spaces; see
+        read. Do not destroy the key before these are restored or deleted. Values at other nodes
+        are not found. Copies that others made for the owner are in their spaces; see
         `Sharing.received_folders`.
 
         Args:

@@ -10,11 +10,13 @@ from moving_teams import Admin, MovableTeam, movable_team, moved_team
 from relay import Answer, relay_before
 from tests_support import REPOSITORY, fuzzed
 
+from capabilities.clock_and_entropy import time_text
 from capabilities.signatures import WalletSigner
 from capabilities.strict_json import JsonObject
 from capabilities.successions import SENIORITY_S
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.apps.team_moves import MOVED_FROM
+from sealspace.cli.share.team_moves import step_for_missing_seniority
 from sealspace.client import Client
 from sealspace.documents.places import place_json, place_of
 from sealspace.documents.secret_payloads import MAX_SECRET_BYTES
@@ -381,6 +383,29 @@ async def test_TM22_a_node_that_names_another_wallet(team: MovableTeam) -> None:
         async with Client(relay.url, clock=team.bench.clock) as client:
             with pytest.raises(SuccessionInvalid, match="another wallet"):
                 await client.team_moves.succession(team.team)
+
+
+async def test_TM17_the_next_step_counts_admins(bench: Any) -> None:
+    """If an admin is too new, the next step counts admins and not their memberships: one with two
+    memberships is one, and the time is that of the second admin (TM17)."""
+    client, wallet = await bench.owner()
+    created = await client.teams.create()
+    alice = await signed_in_again(MovableTeam(bench, created.team, []), client, wallet)
+    bench.clock.advance(3600)
+    await alice.acting.teams.admit(alice.did, "admin", wallet=wallet)
+    listed = await alice.acting.teams.members()
+    assert len(listed.of(alice.did)) == 2
+    alone = step_for_missing_seniority(listed, now=bench.clock.now())
+    assert alone is not None and alone.startswith("a move needs a second admin")
+    bench.clock.advance(3600)
+    other, _ = await bench.owner()
+    await alice.acting.teams.admit(other.session.owner, "admin", wallet=wallet)
+    second_since = bench.clock.now()
+    listed = await alice.acting.teams.members()
+    young = step_for_missing_seniority(listed, now=second_since + SENIORITY_S - 1)
+    ready_at = time_text(second_since + SENIORITY_S)
+    assert young is not None and f"again after {ready_at}, when two" in young
+    assert step_for_missing_seniority(listed, now=second_since + SENIORITY_S) is None
 
 
 async def test_TM17_too_young(bench: Any) -> None:

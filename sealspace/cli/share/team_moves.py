@@ -7,6 +7,7 @@ complete, so that the same command continues after an interruption.
 import asyncio
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from capabilities.strict_json import StrictRecord
 from capabilities.successions import SENIORITY_S
 from encryption_network.canonical_json import canonical_bytes
 
-from ...apps.memberships import TeamMember
+from ...apps.memberships import TeamMember, TeamMembers, wallets_above
 from ...client import Client
 from ...documents.successions import (
     MAX_LINE_CHARS,
@@ -260,13 +261,13 @@ async def _first_statement(
     if stored_statement is not None and await acting.team_moves.is_live(stored_statement):
         return stored_statement
     left_secrets = await _require_readable(acting, choice)
-    members = (await acting.teams.members()).live
-    coming_members = await _without_left_out(client, members, choice.left_out)
+    listed = await acting.teams.members()
+    coming_members = await _without_left_out(client, listed.live, choice.left_out)
     await _confirm_members(client, coming_members, yes=choice.yes)
     seed = seed_in_file(key_file)
     ending_grants = await _list_ending_grants(acting, left_secrets)
     prepared = await client.team_moves.prepare(seed, coming_members)
-    grant = await _sign_first_statement(acting, prepared.team, members)
+    grant = await _sign_first_statement(acting, prepared.team, listed)
     stored_move = _StoredMove(successor=prepared.team, statement=grant.header, grants=ending_grants)
     path = _stored_move_path(home, former_did)
     path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -286,9 +287,7 @@ async def _without_left_out(
     return coming
 
 
-async def _sign_first_statement(
-    acting: Client, successor: str, members: Sequence[TeamMember]
-) -> Grant:
+async def _sign_first_statement(acting: Client, successor: str, listed: TeamMembers) -> Grant:
     """Sign the first statement with the owner's wallet, and register it.
 
     Raises:
@@ -298,31 +297,45 @@ async def _sign_first_statement(
         return await acting.team_moves.name(successor, wallet=wallet_of_owner())
     except NodeRefused as error:
         # A refusal for another reason keeps its own next step.
-        step = _step_for_missing_seniority(members) if error.status == 400 else None
+        step = None
+        if error.status == 400:
+            step = step_for_missing_seniority(listed, now=SystemClock.now())
         if step is not None:
             error.step = step
         raise
 
 
-def _step_for_missing_seniority(members: Sequence[TeamMember]) -> str | None:
+def step_for_missing_seniority(listed: TeamMembers, *, now: float) -> str | None:
     """Return what to do until two admins have been admins for long enough (TM17).
+
+    Admins count, not memberships: an admin can have several. Each signs under the membership with
+    the fewest admins above, and of these under the oldest one.
 
     Returns None if two have been already, as far as their memberships state when they were signed.
     The node decides by the time at which it registered the memberships.
     """
-    admins_since = sorted([member.since or 0 for member in members if member.role == "admin"])
+    admins_since: list[float] = []
+    for did in listed.admins:
+        memberships = [member for member in listed.of(did) if member.role == "admin"]
+        signs_under = min(memberships, key=partial(_seniority_order, listed))
+        admins_since.append(signs_under.since or 0)
+    admins_since.sort()
     instead = "if you cannot wait, create a new team with `sealspace team create`, and store the"
     instead += " secrets there"
     if len(admins_since) < 2:
         return f"a move needs a second admin, and this team has one; {instead}"
     second_admin_since = admins_since[1]
     ready_at = second_admin_since + SENIORITY_S
-    if ready_at <= SystemClock.now():
+    if ready_at <= now:
         return None
     return (
         f"run the same command again after {time_text(ready_at)}, when two admins have been admins"
         f" for 7 days; neither may have admitted the other; {instead}"
     )
+
+
+def _seniority_order(listed: TeamMembers, membership: TeamMember) -> tuple[int, float]:
+    return len(wallets_above(listed, membership.grant.cid)), membership.since or 0
 
 
 async def _require_readable(acting: Client, choice: _Choice) -> frozenset[str]:
