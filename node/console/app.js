@@ -1,7 +1,7 @@
 // The frame around the pages: navigation, bar, banners, routes. Each page is a module of `pages/`; see README.md.
 import { fill, h, icon } from "./elements.js";
 import { navigation } from "./parts/navigation.js";
-import { BACK, LOST, banner, emptyState, failure, onceBack, skeleton } from "./parts/states.js";
+import { BACK, LOST, REVOKED, banner, emptyState, failure, onceBack, skeleton } from "./parts/states.js";
 import { copyButton, distance, say, shortened } from "./parts/values.js";
 import { knownNode, stopped } from "./parts/known_node.js";
 import { app, failed, nav, pages, session as words, state, whose } from "./texts.js";
@@ -63,6 +63,9 @@ let leaving = new AbortController();
 /** Whether a request found no node, and the node was not seen since. */
 let isAway = false;
 const [FIRST_PAUSE_MS, MOST_PAUSE_MS, CALM_MS] = [500, 30_000, 60_000];
+const MEMBERSHIP_MS = 60_000;
+/** Why the membership behind the session for a team is not in force any more. @type {"removed" | "changed" | null} */
+let lostMembership = null;
 const lost = { pauseMs: 0, atMs: 0, timer: 0 };
 
 const main = h("main", { id: "main", tabIndex: -1 });
@@ -118,14 +121,15 @@ function showSession() {
   };
   const isOver = !isLive(session);
   const { member } = session;
+  const role = lostMembership ? whose.lost[lostMembership].short : isOver ? whose.over : member?.role;
   const name = own.owner.split(":").at(-1) ?? "";
-  whoseLink.textContent = member ? whose.team(member.name || shortened(session.owner, 18, 6), isOver ? whose.over : member.role) : whose.own;
+  whoseLink.textContent = member ? whose.team(member.name || shortened(session.owner, 18, 6), String(role)) : whose.own;
   whoseLink.title = session.owner;
   fill(who, h("span", { class: "mono", title: own.owner }, shortened(name, 6, 4)), copyButton(own.owner, words.did),
-    h("span", { class: "dim small until" }, isOver ? words.ended : words.until(distance(session.expiresAt))),
+    h("span", { class: "dim small until" }, lostMembership ? words.until(distance(own.expiresAt)) : isOver ? words.ended : words.until(distance(session.expiresAt))),
     h("button", { class: "plain", on: { click: leave } }, words.signOut));
   const isShown = ended.childElementCount > 0;
-  if (isOver && !isShown) {
+  if (isOver && !isShown && !lostMembership) {
     const again = () => { location.hash = isLive(own) ? "#/teams" : `#/connect?to=${encodeURIComponent(location.hash.slice(2))}`; };
     fill(ended, banner({ kind: "warn", title: words.ended, text: words.endedText, action: { label: words.signIn, run: again } }));
   } else if (!isOver && isShown) fill(ended);
@@ -136,7 +140,7 @@ function showSession() {
  * @param {import("./wire/session.js").Session | null} [team] a session for a team, whose secrets this tab shows from now on
  */
 function become(next, team = null) {
-  [own, session] = [next, team ?? next];
+  [own, session, lostMembership] = [next, team ?? next, null];
   client = own && Client(own);
   if (client && team) client = Client(team, client);
   if (team) sessionStorage.setItem(TEAM, team.owner);
@@ -155,6 +159,27 @@ async function teamBefore(kept) {
   const found = await restoreTeam(kept, team).catch(() => null);
   // Without one nothing is shown. To show the own secrets instead could store a value in the wrong place (TM14).
   return found ?? { ...kept, owner: team, grants: [], expiresAt: 0, member: /** @type {const} */ ({ did: kept.owner, name: "", role: "reader", secrets: [], cid: "" }) };
+}
+
+/** Ask the node whether the membership is in force behind the session for a team. If not, nothing of the team stays on the page (CN19). */
+async function checkMembership() {
+  const shown = session;
+  if (!shown?.member || !client || document.hidden || !isLive(shown)) return;
+  const { cid } = shown.member;
+  const { memberships } = await import("./wire/teams.js");
+  const found = await memberships(client.own, shown.owner).catch(() => null); // without an answer the next check decides
+  if (!found || session !== shown || found.some((one) => one.cid === cid)) return;
+  lostMembership = found.length ? "changed" : "removed";
+  session = { ...shown, expiresAt: 0 };
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+  showSession();
+  await route();
+}
+
+/** What a page of the session shows in its place after the session has ended. */
+function endedState() {
+  const { title, text } = lostMembership ? whose.lost[lostMembership] : { title: whose.endedTitle, text: whose.ended };
+  return show(emptyState({ icon: "people", title, text, actions: [h("a", { class: "button primary", href: "#/teams" }, whose.choose)] }), title);
 }
 
 /** @param {{ team?: string }} place @returns {boolean} whether it is for those whose secrets this tab shows */
@@ -232,8 +257,7 @@ async function route() {
   const title = page.title || /** @type {any} */ (nav)[place.path];
   if (page.needsSession && !isLive(own)) return show(emptyState({ icon: "person", title: words.neededTitle, text: words.needed,
     actions: [h("a", { class: "button primary", href: `#/connect?to=${encodeURIComponent(location.hash.slice(2))}` }, words.signIn)] }), title);
-  if (page.needsSession && !page.isOwn && !isLive(session)) return show(emptyState({ icon: "people", title: whose.endedTitle, text: whose.ended,
-    actions: [h("a", { class: "button primary", href: "#/teams" }, whose.choose)] }), title);
+  if (page.needsSession && !page.isOwn && !isLive(session)) return endedState();
   if (path === "link" || path === "join") query = linked;
   /** @type {Context} */
   const context = { parameters: new URLSearchParams(query), signal, node, session, client: /** @type {any} */ (client),
@@ -292,6 +316,9 @@ async function start() {
   addEventListener("online", check);
   addEventListener("offline", check);
   addEventListener(LOST, look);
+  addEventListener(REVOKED, checkMembership);
+  document.addEventListener("visibilitychange", checkMembership);
+  setInterval(checkMembership, MEMBERSHIP_MS);
   setInterval(() => { showSession(); if (offline.childElementCount) check(); }, 15_000);
   onOtherTab((did) => { if (own && own.did !== did) location.reload(); }); // nothing of that session stays here
   addEventListener(BACK, () => { if (!hasPage) route(); });

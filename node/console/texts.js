@@ -49,6 +49,8 @@ export const session = {
   needed: "This page shows an owner's data. Sign in with the owner's wallet or recovery phrase; you then return to this page.",
 };
 
+const changedMembership = "An admin may have changed your role, or signed your membership anew. Choose the team again: that signs you in to it anew.";
+
 /** Whose secrets a tab shows. */
 export const whose = {
   own: "Your secrets",
@@ -62,7 +64,12 @@ export const whose = {
   noTeam: "This page is about a team. Choose one to see it.",
   endedTitle: "You are signed out of the team",
   ended: "Your sign-in for it has ended, or is not in this browser. Choose the team again, or your own secrets.",
-  revoked: "An admin may have changed your role, or signed your membership anew. Choose the team again: that signs you in to it anew.",
+  revoked: changedMembership,
+  /** Why a tab shows nothing of a team any more. */
+  lost: {
+    removed: { short: "not a member", title: "You are no longer a member of this team", text: "You or an admin ended it, and an admin can let you in again. This tab shows nothing of the team any more." },
+    changed: { short: "changed", title: "Your membership has changed", text: changedMembership },
+  },
 };
 
 /** The choice among wallets. */

@@ -31,6 +31,10 @@ export const activity = {
     off: "You granted it; this node required no proof of code.",
     fetched: "You share it with this person, who fetched the sealed copy and can open it.",
   },
+  // Of a team's own key, while the tab shows a team.
+  teamKey: "the team's own key",
+  teamKeyText: "Whoever has the team's own key asked, or a session that was signed with it.",
+  teamRight: "none: the team's own right",
   open: "Open",
   /** @param {string} when */
   openOf: (when) => `Open the receipt of ${when}`,

@@ -126,6 +126,8 @@ export const grants = {
   noHolders: "No other live grant to it, to a copy or to the key of its network is listed.",
   /** @param {number} n */
   ownToo: (n) => `Also you, with ${n === 1 ? "one other sign-in" : `${n} other sign-ins`}.`,
+  /** @param {number} n */
+  teamKeyToo: (n) => `Also whoever has the team's own key, with ${n === 1 ? "one sign-in" : `${n} sign-ins`}.`,
   notListed: "Conditions on code and callers are not shown: sealspace secret show lists them. The node's operator can open it, unless the node runs in a TEE. What somebody did with a value is not known.",
   notKnown: "Cannot tell at present who may open it.",
   otherNetwork: "Grants of another owner are not listed. It is sealed to ",

@@ -18,7 +18,7 @@ export const teams = {
   title: "Whose secrets",
   lead: "This tab shows your own secrets, or those of one team. Other tabs keep what they show.",
   own: "Your own secrets",
-  ownText: "Only you read and change them.",
+  ownText: "Others read or change one only if you share it or grant a right to it.",
   list: "Your teams",
   none: "You are in no team. An admin adds you by your DID, or sends you an invitation.",
   needsWallet: "A member of a team signs with a wallet, and you signed in with a recovery phrase.",
@@ -105,7 +105,16 @@ export const members = {
   /** @param {number} n */
   signs: (n) => `Your wallet first signs ${n === 1 ? "the membership of one person" : `the memberships of ${n} people`} anew, whom this admin had admitted.`,
   removeWhy: "Signs anew the memberships of others that depend on this one.",
-  removed: "The member is removed. What was read stays known: replace the values.",
+  removed: "The member is removed",
+  /** @param {string} whom */
+  knownTitle: (whom) => `Values that ${whom} knows`,
+  knownText: "What was read stays known. These secrets were opened with the membership, according to the receipts: replace their values. Keep the list, because a read is not named any more after its secret is replaced.",
+  known: "Secrets to replace",
+  noneKnown: "No receipt names a secret that was opened with the membership.",
+  /** @param {number} n */
+  unnamedKnown: (n) => `${n === 1 ? "One read is" : `${n} reads are`} not named: the value was replaced or deleted since, or the team has more than 2,000 secrets.`,
+  notAllKnown: "There are too many receipts to read here. The command line reads all of them: sealspace receipts list --by DID",
+  knownToo: "A writer or an admin also knows the values that they stored. The node does not record who stored which.",
   leave: "Leave the team",
   leaveWord: "leave",
   leaveText: "You read and write nothing of the team from then on. Only an admin can let you in again.",

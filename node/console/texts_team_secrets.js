@@ -8,5 +8,7 @@ export const teamSecrets = {
   listed: "Your membership is for the secrets below alone.",
   empty: "The team has no secrets, or has deleted those of your membership.",
   notListed: "Your membership is for other secrets. Ask an admin for this one.",
+  noteField: "Note for the team",
+  noteHint: "All members who use all secrets read it, and writers and admins change it. It is sealed like a secret. Leave it empty to delete it.",
   holders: "Admins see who may open it.",
 };

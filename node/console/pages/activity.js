@@ -3,6 +3,7 @@ import { contactNames } from "../parts/contact_names.js";
 import { openDialog } from "../parts/dialog.js";
 import { emptyState, failure, loading } from "../parts/states.js";
 import { nameBefore, quoted } from "../parts/quoted.js";
+import { allOf, labelsOfKeys, MOST_ROWS, releases } from "../parts/released.js";
 import { isFound } from "../parts/search.js";
 import { copyField, download, facts, say, time } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
@@ -10,18 +11,13 @@ import { activity as words } from "../texts_activity.js";
 import { hex, sha256, utf8 } from "../wire/bytes.js";
 import { canonicalBytes } from "../wire/canonical_json.js";
 import { networkId } from "../wire/did.js";
-import { parseEnvelope } from "../wire/envelope.js";
 import * as grants from "../wire/grants.js";
-import * as kv from "../wire/kv.js";
 import * as wire from "../wire/receipts.js";
-import * as secrets from "../wire/secrets.js";
 
 export const title = words.title;
 export const needsSession = true;
 
-const MOST_ROWS = 20_000;
 const MOST_POLICIES = 100; // different policies; each costs a request. Beyond this number the list does not name the secret
-const MOST_ENVELOPES = 2000; // read to name secrets by their keys; beyond, they are named by policies and grants
 const IN_PERSON = ["owner", "owner_session"];
 const SECRET = /\/kv\/vault\/secrets\/(?:scoped\/)?([^/]+(?:\/[^/]+)?)$/;
 const COPY = /^vault\/secrets\/shared\/(?:[^/]+\/){1,2}[\w-]{43}(?:\.[0-9]{1,2})?\/(?:scoped\/(?=[^/]+\/))?([^/]+(?:\/[^/]+)?)$/;
@@ -30,8 +26,8 @@ const COPY = /^vault\/secrets\/shared\/(?:[^/]+\/){1,2}[\w-]{43}(?:\.[0-9]{1,2})
  * @import { Client } from "../wire/client.js"
  * @import { ContactNames } from "../parts/contact_names.js"
  * @import { Fetch, Receipt } from "../wire/receipts.js"
- * @typedef {{ id: string, atMicros: number, ground: string, who: string, secrets: string[], name: string | undefined, receipt: Receipt | null, fetch: Fetch | null }} Row a release,
- *   or a fetch of a copy; `secrets`: those that it can be about; `name`: what the app calls itself
+ * @typedef {{ id: string, atMicros: number, ground: string, who: string, secrets: string[], name: string | undefined, receipt: Receipt | null, fetch: Fetch | null, isOwn: boolean }} Row a release,
+ *   or a fetch of a copy; `isOwn`: the reader is the person who looks; `secrets`: those that it can be about; `name`: what the app calls itself
  */
 
 /** @param {import("../app.js").Context} context */
@@ -49,39 +45,20 @@ export function render({ client, signal }) {
   return h("div", { class: "page" }, pageHead(words, save), body, contacts.problem);
 }
 
-/** Read all pages of a list. @template T @param {(after: string | null) => Promise<{ found: T[], after: string | null }>} read @param {AbortSignal} signal @returns {Promise<{ found: T[], isAll: boolean }>} */
-async function allOf(read, signal) {
-  /** @type {T[]} */
-  const found = [];
-  /** @type {string | null} */
-  let after = null;
-  do {
-    /** @type {{ found: T[], after: string | null }} */
-    const page = await read(after).catch((error) => {
-      // The network is created with the owner's first secret; an earlier node records no fetches.
-      if (error.code !== "not-found" && error.code !== "network-not-found") throw error;
-      return { found: [], after: null };
-    });
-    found.push(...page.found);
-    after = page.after;
-  } while (after !== null && found.length < MOST_ROWS && !signal.aborted);
-  return { found, isAll: after === null };
-}
-
 /** @param {Client} client @param {AbortSignal} signal @returns {Promise<{ rows: Row[], isAll: boolean }>} the latest first */
 async function rowsOf(client, signal) {
   const [released, fetched] = await Promise.all([
-    allOf((after) => wire.list(client, { after }).then(({ receipts, keys, after: next }) => ({ found: receipts.map((receipt, at) => ({ receipt, key: keys[at] })), after: next })), signal),
+    releases(client, signal),
     allOf((after) => wire.fetches(client, { after }).then((page) => ({ found: page.fetches, after: page.after })), signal)]);
-  const digests = [...new Set(released.found.filter(({ receipt }) => isOthers(receipt)).flatMap(({ receipt }) => receipt.policies))].slice(-MOST_POLICIES);
+  const digests = [...new Set(released.found.filter(({ receipt }) => !isInPerson(receipt)).flatMap(({ receipt }) => receipt.policies))].slice(-MOST_POLICIES);
   const [confined, granted, ofKeys] = await Promise.all([
     Promise.all(digests.map(async (digest) => /** @type {const} */ ([digest, await pathsOf(client, digest)]))).then((all) => new Map(all)),
-    grantedTo(client), released.found.some(({ key }) => key) ? labelsOfKeys(client) : new Map()]);
+    grantedTo(client), released.found.some(({ key }) => key) ? labelsOfKeys(client).catch(() => new Map()) : new Map()]); // the receipts are useful without names
   /** @type {Row[]} */
   const rows = released.found.map(({ receipt, key }) => ({ id: receipt.invocation, atMicros: receipt.atMicros, ground: receipt.ground, who: receipt.member ?? receipt.invoker, receipt, fetch: null,
-    secrets: ofKeys.get(key) ?? secretsOf(receipt, confined, granted), name: receipt.chain.map((cid) => granted.get(cid)?.name).find(Boolean) }));
+    isOwn: isInPerson(receipt) && !client.session.member, secrets: ofKeys.get(key) ?? secretsOf(receipt, confined, granted), name: receipt.chain.map((cid) => granted.get(cid)?.name).find(Boolean) }));
   for (const one of fetched.found) {
-    rows.push({ id: `${one.reader} ${one.path} ${one.version} ${one.etag} ${one.hour}`, atMicros: one.atMicros, ground: "fetched", who: one.reader, receipt: null, fetch: one,
+    rows.push({ id: `${one.reader} ${one.path} ${one.version} ${one.etag} ${one.hour}`, atMicros: one.atMicros, ground: "fetched", who: one.reader, receipt: null, fetch: one, isOwn: false,
       secrets: [COPY.exec(one.path)?.[1] ?? one.path], name: undefined });
   }
   return { rows: rows.sort((one, other) => other.atMicros - one.atMicros), isAll: released.isAll && fetched.isAll };
@@ -105,25 +82,14 @@ async function grantedTo(client) {
   }
 }
 
-/** The secrets that have a key now, by the digest of the key (RC37). @param {Client} client @returns {Promise<Map<string | null, string[]>>} */
-async function labelsOfKeys(client) {
-  /** @type {Map<string | null, string[]>} */
-  const found = new Map();
-  try {
-    const stored = new Map((await secrets.list(client)).map((one) => [one.path, one]));
-    if (stored.size > MOST_ENVELOPES) return found;
-    for (const [path, { body }] of await kv.getMany(client, secrets.spaceOf(client), [...stored.keys()])) {
-      const digest = await parseEnvelope(body).then((one) => one.encryptedSymmetricKeyHash, () => null);
-      if (digest !== null) found.set(digest, [...(found.get(digest) ?? []), String(stored.get(path)?.label)].sort());
-    }
-  } catch {
-    // likewise
-  }
-  return found;
-}
+/** @param {{ ground: string }} one @returns {boolean} whether the owner's own key asked. A team's own key is not that of the member who looks */
+const isInPerson = ({ ground }) => IN_PERSON.includes(ground);
 
-/** @param {{ ground: string }} one */
-const isOthers = ({ ground }) => !IN_PERSON.includes(ground);
+/** @param {{ isOwn: boolean }} row */
+const isOthers = ({ isOwn }) => !isOwn;
+
+/** @param {Row} row @returns {boolean} whether it is a team's, and the team's own key asked */
+const isTeamKey = (row) => isInPerson(row) && !row.isOwn;
 
 /** The name of the machine token that asked, after its ground. @param {Row} row */
 const machineOf = ({ receipt }) => receipt?.machine && [" ", quoted(receipt.machine)];
@@ -143,7 +109,7 @@ async function pathsOf(client, digest) {
  * @param {Receipt} receipt @param {Map<string, string[] | null>} confined @param {Map<string, { labels: string[], isToken: boolean }>} granted
  */
 function secretsOf(receipt, confined, granted) {
-  if (!isOthers(receipt)) return [];
+  if (isInPerson(receipt)) return [];
   const cited = receipt.chain.flatMap((cid) => granted.get(cid) ?? []);
   const limits = [...receipt.policies.flatMap((digest) => [confined.get(digest) ?? []]), ...cited.flatMap(({ isToken, labels }) => (isToken ? [labels] : []))].filter((one) => one.length);
   const left = limits.length ? limits[0].filter((label) => limits.every((labels) => labels.includes(label))) : cited.flatMap(({ labels }) => labels);
@@ -168,7 +134,7 @@ function content(client, rows, isAll, contacts) {
   const table = virtualTable({ label: words.title, widths: "8.5rem minmax(0, 1fr) minmax(0, 1.4fr) minmax(0, 1fr) 5.5rem", narrowWidths: "8.2rem minmax(0, 1fr) auto",
     key: ({ id }) => id, columns: [
       { title: words.columns.time, cell: ({ atMicros }) => time(atMicros / 1e6) },
-      { title: words.columns.why, wide: true, cell: (row) => h("span", { class: `chip ${row.ground === "attested" ? "good" : row.ground === "off" ? "warn" : ""}` }, words.grounds[row.ground] ?? row.ground, machineOf(row)) },
+      { title: words.columns.why, wide: true, cell: (row) => h("span", { class: `chip ${row.ground === "attested" ? "good" : row.ground === "off" ? "warn" : ""}` }, isTeamKey(row) ? words.teamKey : words.grounds[row.ground] ?? row.ground, machineOf(row)) },
       { title: words.columns.secret, cell: (row) => [h("span", { title: whatFor(row) }, whatFor(row)), h("span", { class: "narrow" }, row.fetch && `${words.grounds.fetched} · `, nameBefore(row.name), toWhom(contacts, row))] },
       { title: words.columns.to, wide: true, cell: (row) => [nameBefore(row.name), toWhom(contacts, row)] },
       { title: words.open, quiet: true, cell: (row) => h("button", { "aria-label": (row.receipt ? words.openOf : words.openFetch)(new Date(row.atMicros / 1000).toISOString()), on: { click: () => (row.receipt ? open(client, row, row.receipt, contacts) : openFetch(row, /** @type {Fetch} */ (row.fetch), contacts)) } }, words.open) },
@@ -219,11 +185,11 @@ function open(client, row, receipt, contacts) {
     const button = h("button", { class: "primary", on: { click: check } }, words.verify);
     return h("div", { class: "stack" }, facts([
       [words.columns.time, time(receipt.atMicros / 1e6)],
-      [words.columns.why, [words.groundTexts[receipt.ground] ?? receipt.ground, machineOf(row)]],
+      [words.columns.why, isTeamKey(row) ? words.teamKeyText : [words.groundTexts[receipt.ground] ?? receipt.ground, machineOf(row)]],
       [words.columns.secret, isOthers(row) && !row.secrets.length ? words.notNamedText : whatFor(row)],
       receipt.member !== undefined && [words.member, contacts.whole(receipt.member, words.member)],
       [words.columns.to, isOthers(row) ? [nameBefore(row.name), contacts.whole(receipt.invoker, words.columns.to)] : words.you],
-      [words.grants, receipt.chain.length ? receipt.chain.map((cid) => h("div", {}, copyField(cid))) : words.ownRight],
+      [words.grants, receipt.chain.length ? receipt.chain.map((cid) => h("div", {}, copyField(cid))) : isTeamKey(row) ? words.teamRight : words.ownRight],
     ]), verdict, h("div", { class: "actions" },
       h("button", { on: { click: async () => download(canonicalBytes(/** @type {any} */ (receipt)), `${await digestOf(receipt)}.json`) } }, words.download), button));
   });

@@ -6,7 +6,7 @@ import { form, textField } from "../parts/form.js";
 import { openInvitation } from "../parts/invite.js";
 import { quoted } from "../parts/quoted.js";
 import { banner, failure, loading } from "../parts/states.js";
-import { facts, say, shortened, split, time } from "../parts/values.js";
+import { copyButton, facts, say, shortened, split, time } from "../parts/values.js";
 import { signedByOwner } from "../parts/wallet_choices.js";
 import { invitation as invitationWords, members as words, noWallet, roles, secretsText } from "../texts_team.js";
 import { principalOf } from "../wire/did.js";
@@ -141,7 +141,7 @@ function adminsPage(context) {
     h("ul", { class: "rights", role: "list" }, anew.map(({ did, role, secrets }) => h("li", {}, contacts.label(did), ` ${roles[role]}, ${secretsText(secrets)}`))));
 
   /** @param {wire.Listed} listed @param {Membership} member */
-  function remove(listed, member) {
+  async function remove(listed, member) {
     const anew = depending(listed, member.did, null);
     const work = async () => {
       if (anew.length) return signedByOwner(own, words.removeWhy, (owner) => wire.changeMember(client, owner, member.did, null, anew.map(({ cid }) => cid)), noWallet);
@@ -149,7 +149,23 @@ function adminsPage(context) {
       return true;
     };
     const intro = [h("p", {}, words.removeText), anewList(anew)];
-    return asking(words.removeTitle(nameOf(member.did)), { intro, fields: [], action: words.remove, done: words.removed, isDanger: true }, work);
+    let isRemoved = false;
+    await asking(words.removeTitle(nameOf(member.did)), { intro, fields: [], action: words.remove, done: words.removed, isDanger: true }, async () => (isRemoved = await work()));
+    if (isRemoved) await showKnown(listed.members.filter(({ did }) => did === member.did));
+  }
+
+  /** Which values a removed member knows, by the receipts (CN20). @param {Membership[]} ended all memberships of the person */
+  function showKnown(ended) {
+    const whom = nameOf(ended[0].did);
+    const body = h("div", { class: "stack" });
+    loading(body, async () => (await import("../parts/released.js")).openedBy(client, ended), ({ labels, unnamedCount, isAll }) => [
+      h("p", {}, labels.length ? words.knownText : words.noneKnown),
+      labels.length > 0 && h("ul", { class: "rights", role: "list", "aria-label": words.known }, labels.map((label) => h("li", { class: "mono" }, label))),
+      unnamedCount > 0 && h("p", {}, words.unnamedKnown(unnamedCount)),
+      !isAll && h("p", {}, words.notAllKnown),
+      ended.some(({ role }) => role !== "reader") && h("p", {}, words.knownToo),
+      labels.length > 0 && h("div", { class: "actions" }, copyButton(labels.join("\n"), words.known, true))], { lines: 3 });
+    return openDialog(words.knownTitle(whom), () => body);
   }
 
   async function invitePerson() {

@@ -200,7 +200,7 @@ function openSecret(client, may, all, row, when, reload) {
     };
     const isProtected = row.name.startsWith(wire.PROTECTED);
     return h("div", { class: "stack" }, isProtected ? h("p", {}, words.isProtected) : [field, unbound], facts([[words.scope, row.scope ?? words.global], [words.updated, changed]]),
-      may.all && noteSection(client, row, reload), may.holders ? holders(client, row.path) : h("p", { class: "dim small" }, may.words?.holders),
+      may.all && noteSection(client, row, reload, may.words ?? undefined), may.holders ? holders(client, row.path) : h("p", { class: "dim small" }, may.words?.holders),
       may.write && h("div", { class: "actions" }, h("button", { class: "danger", on: { click: remove } }, words.remove), !isProtected && [h("button", { on: { click: versions } }, words.versions), may.own && h("button", { on: { click: share } }, words.share), h("button", { on: { click: replace } }, words.replace)]));
   });
 }

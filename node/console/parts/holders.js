@@ -96,7 +96,7 @@ export function holders(client, path) {
       const items = [...copies.map((one) => item(one, words.hasCopy(one.team), contacts)), ...found.map((one) => item(one, means(one), contacts))];
       const place = isForeign ? [words.otherNetwork, quoted(network, { mono: true })] : network === null ? words.noNetwork : !items.length && words.noHolders;
       fill(body, items.length > 0 && h("ul", { class: "holders", role: "list" }, items), h("p", { class: "dim small" }, words.notListed), place && h("p", { class: "dim small" }, place),
-        sessions > 0 && h("p", { class: "dim small" }, words.ownToo(sessions)));
+        sessions > 0 && h("p", { class: "dim small" }, client.session.member ? words.teamKeyToo(sessions) : words.ownToo(sessions)));
       if (found.length) await addCode(client, body, new Set(found.map(({ did }) => did)));
     } catch (error) {
       fill(body, h("p", {}, words.notKnown), failure(error, load));

@@ -16,8 +16,12 @@ const MOST_CHARS = 2000;
  * @typedef {{ text: string, etag: string, isBound: boolean }} Note
  */
 
-/** The note of a secret, with a button that changes it. @param {Client} client @param {SecretName} secret @param {() => void} changed */
-export function noteSection(client, secret, changed) {
+/**
+ * The note of a secret, with a button that changes it.
+ * @param {Client} client @param {SecretName} secret @param {() => void} changed
+ * @param {Record<string, any>} [texts] with `noteField` and `noteHint`, which say who reads it; default: those for the owner
+ */
+export function noteSection(client, secret, changed, texts = words) {
   const body = h("div", { class: "stack tight" });
   const mayWrite = client.session.member?.role !== "reader";
   const load = () => loading(body, async () => (secret.hasNote ? wire.noteOf(client, secret) : null), (note) => [
@@ -26,7 +30,7 @@ export function noteSection(client, secret, changed) {
 
   /** @param {Note | null} note */
   function edit(note) {
-    const text = textField({ name: "note", label: words.noteField, hint: words.noteHint, rows: 4, value: note?.text,
+    const text = textField({ name: "note", label: texts.noteField, hint: texts.noteHint, rows: 4, value: note?.text,
       check: (said) => (said.length > MOST_CHARS ? words.noteLong(said.length, MOST_CHARS) : "") });
     /** @type {ReturnType<typeof form>} */
     let made;

@@ -28,6 +28,7 @@ export const emptyState = ({ icon: name, title, text, actions = [] }) =>
  */
 export function failure(error, retry) {
   const code = String(error?.code ?? "");
+  if (code === "revoked") dispatchEvent(new Event(REVOKED));
   const hint = failed.hints[code] ?? error?.hint;
   const { requestId, reason, text } = error?.details ?? {};
   const needsSignIn = code === "session-expired" || code === "not-signed-in";
@@ -40,8 +41,8 @@ export function failure(error, retry) {
       : retry && h("button", { type: "button", on: { click: retry } }, app.retry)));
 }
 
-/** Events of the window: a request found no node; the node answers again after it did not. */
-export const [LOST, BACK] = ["node-lost", "node-back"];
+/** Events of the window: a request found no node; the node answers again after it did not; a request was refused because a grant behind it was revoked. */
+export const [LOST, BACK, REVOKED] = ["node-lost", "node-back", "grant-revoked"];
 
 /**
  * After a failure because the node did not answer: have the connection checked, and call a function when the node answers again.
