@@ -359,7 +359,8 @@ class NotAMember(SealspaceError):
     )
     default_step = (
         "ask an admin of the team for an invitation; to list your teams: sealspace team list; if"
-        " the team is at another node: sealspace login URL; for your own secrets, add --as me"
+        " the team is at another node, log in there with a folder of its own: sealspace login URL"
+        " --home DIR --key-file FILE; for your own secrets, add --as me"
     )
 
 

@@ -11,12 +11,13 @@ Example:
         print(release.receipt.at, " or ".join(release.secrets))
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from capabilities.capability_errors import CapabilityError
+from capabilities.principals import same_principal
 from capabilities.resources import NetworkId, SpaceResource, parse_resource
 from capabilities.strict_json import parse_json
 from encryption_network.envelope import parse_envelope
@@ -32,6 +33,9 @@ from ..receipts import KeyRelease, Receipts
 from ..wire.delegation_history import MAX_PAGE_ITEMS
 from ..wire.token_line import token_in
 from .descriptions import label_at
+
+MOST_RELEASES = 20_000
+"""Most receipts that are read to find what a member opened."""
 
 MOST_FORMER_READS = 1000
 """Most requests in which former values of secrets are read."""
@@ -99,6 +103,61 @@ async def named_releases(
         ]
         secrets = await names.with_key(records.secrets, release.key_sha256)
         yield _named(release, names, secrets, limits)
+
+
+class OpenedSecrets(NamedTuple):
+    """The secrets that a member of a team opened, as far as receipts name them.
+
+    Attributes:
+        labels: of the secrets whose present or former values were opened, in ascending order.
+        unnamed_count: the number of other releases to the member.
+        is_complete: whether all receipts were read.
+    """
+
+    labels: tuple[str, ...]
+    unnamed_count: int
+    is_complete: bool
+
+
+async def opened_by_member(
+    records: OwnerRecords, network: NetworkId, member: str, memberships: Collection[str]
+) -> OpenedSecrets:
+    """Return the secrets that a member of a team opened.
+
+    A release to somebody who is not a member counts too, if it depended on one of the memberships:
+    the member had passed the right on.
+
+    Args:
+        records: of the team.
+        network: of the team.
+        member: DID of the member's wallet.
+        memberships: cids of all memberships of the member, also of those that have ended.
+    Raises:
+        SealspaceError: as `named_releases`.
+    """
+    labels: set[str] = set()
+    unnamed_count = 0
+    read_count = 0
+    async for release in named_releases(records, network):
+        read_count += 1
+        if read_count > MOST_RELEASES:
+            break
+        receipt = release.receipt
+        if receipt.member:  # unset in receipts of other grounds (TM8)
+            # Members whom a removed admin admitted depend on the same membership.
+            is_theirs = same_principal(receipt.member, member)
+        else:
+            is_theirs = any(cid in memberships for cid in receipt.chain)
+        if not is_theirs:
+            continue
+        labels.update(release.secrets)
+        if not release.secrets:
+            unnamed_count += 1
+    return OpenedSecrets(
+        labels=tuple(sorted(labels)),
+        unnamed_count=unnamed_count,
+        is_complete=read_count <= MOST_RELEASES,
+    )
 
 
 def _named(

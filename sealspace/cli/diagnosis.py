@@ -27,7 +27,7 @@ class Diagnosis(FrozenStruct, rename={"name": "check", "next_step": "next"}):
 class DoctorWarning(NodeError):
     """Raised for a problem that is a warning, not a failure.
 
-    Examples: the session ends soon; the key file is in another owner's folder.
+    Examples: the session ends soon; the key file is in the folder of another login.
     """
 
     code = "doubtful"

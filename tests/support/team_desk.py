@@ -84,6 +84,21 @@ class Team:
         return {names[one["member"]]: one["role"] for one in listed}
 
 
+async def token_for(team: Team, person: str = "alice") -> str:
+    """Return the line of a machine token for the team's secret, which a person made."""
+    made = await team.must(person, "token", "create", "deploy", "--secret", "API_KEY")
+    assert f"for the team shop ({team.did})" in made.err
+    return made.out.strip()
+
+
+async def read_with(team: Team, line: str) -> str:
+    """Return what a program with a machine token reads, or the error."""
+    with team.desk.monkeypatch.context() as patch:
+        patch.setenv("SEALSPACE_TOKEN", line)
+        ran = await team.run("nobody", "secret", "get", "API_KEY", "--node", team.desk.node)
+    return ran.out if ran.status == 0 else ran.err
+
+
 @asynccontextmanager
 async def people_desk(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -219,7 +219,7 @@ class OwnerHome:
         return NotSignedIn("not logged in on this machine", hint=hint)
 
     def is_of_another_home(self, path: Path | None) -> bool:
-        """Return whether a key file is in another owner's folder.
+        """Return whether a key file is in the folder of another login.
 
         This happens when a folder is copied whose profile names the key by its absolute path.
         """
@@ -357,7 +357,7 @@ class OwnerHome:
         """
         profile = self.profile()
         if self.is_of_another_home(profile.key_file):
-            tell(f"warning: the wallet key is in another owner's folder: {profile.key_file}")
+            tell(f"warning: the wallet key is in the folder of another login: {profile.key_file}")
         with self.naming_other_keys(profile):
             wallet = profile.wallet()
         if wallet is not None and wallet.did != profile.owner:

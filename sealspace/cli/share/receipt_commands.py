@@ -50,6 +50,9 @@ _GROUNDS: Mapping[str, str] = {
     "off": "granted, no proof required",
 }
 """Ground of a release -> the reason in words."""
+_TEAM_KEY = "the team's own key"
+_TEAM_GROUNDS: Mapping[str, str] = {**_GROUNDS, "owner": _TEAM_KEY, "owner_session": _TEAM_KEY}
+"""The same for the receipts of a team, whose own key is not that of the member who lists them."""
 _FETCHED = "has a copy"
 
 
@@ -120,18 +123,19 @@ async def list_(
     found = [one for one in everything if wanted.includes_release(one)]
     if out is not None:
         await _save(client, network, found, out)
-    shown = [one for one in found if with_own or _GROUNDS[one.receipt.ground] != OWN_READ]
+    is_own = member_of_session(client.session) is None
+    grounds = _GROUNDS if is_own else _TEAM_GROUNDS
+    shown = [one for one in found if with_own or grounds[one.receipt.ground] != OWN_READ]
     all_fetches = await fetches_of_copies(client, network, since=earliest)
     fetches = [one for one in all_fetches if wanted.includes_fetch(one)]
     places = _places_of(found, audit)
     readers = [_reader(one) for one in shown] + [one.reader for one in fetches]
     names = await names_for(client, readers)
-    rows = _rows(shown, fetches, places, names)
+    rows = _rows(shown, fetches, places, names, grounds)
     if not rows:
         await _require_known(client, wanted, everything)
     _print(rows, has_audit=places is not None, has_receipts=bool(found))
     _tell_of_receipts(found, hidden=len(found) - len(shown), fetches=len(fetches))
-    is_own = member_of_session(client.session) is None
     if wanted.is_everything and name == DEFAULT_NETWORK and is_own:
         times = [one.receipt.at for one in everything] + [one.at for one in all_fetches]
         keep_visit(client, earliest=earliest, times=times)
@@ -177,6 +181,7 @@ def _rows(
     fetches: Iterable[CopyFetch],
     places: Mapping[bytes, int] | None,
     names: Names,
+    grounds: Mapping[str, str],
 ) -> list[_Row]:
     """Return the rows for releases and fetches, the oldest first."""
     rows: list[_Row] = []
@@ -188,7 +193,7 @@ def _rows(
     for release in releases:
         document = _release_json(release, places)
         document["name"] = names.name(_reader(release))
-        cells = _cells(release, places, names)
+        cells = _cells(release, places, names, grounds)
         rows.append(_Row(at=release.receipt.at, document=document, cells=cells))
     # Of two reads at the same time any may come first, so only the times are compared.
     rows.sort(key=attrgetter("at"))
@@ -336,10 +341,15 @@ def _reader(one: NamedRelease) -> str:
     return one.receipt.member or one.receipt.invoker
 
 
-def _cells(one: NamedRelease, places: Mapping[bytes, int] | None, names: Names) -> tuple[str, ...]:
+def _cells(
+    one: NamedRelease,
+    places: Mapping[bytes, int] | None,
+    names: Names,
+    grounds: Mapping[str, str],
+) -> tuple[str, ...]:
     """Return a receipt as a row of the table."""
     receipt = one.receipt
-    why = _GROUNDS[receipt.ground]
+    why = grounds[receipt.ground]
     if receipt.machine:
         why += f" {receipt.machine}"
     label = "not recorded"

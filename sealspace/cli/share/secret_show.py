@@ -14,6 +14,7 @@ from ...client import Client
 from ...documents.run_grants import run_statement_json
 from ...secrets import SecretName, parse_secret_label
 from ...service.command_errors import AnswerIncomplete
+from ...wire.team_session import member_of_session
 from ..keep.secret import no_secret, scope_option
 from ..keep.shared_secrets import label_of
 from ..keep.space import time_of
@@ -52,10 +53,10 @@ _STATES: dict[State, str] = {
 async def show(client: Client, name: str, scope: str | None) -> None:
     """Show who can read a secret, and how to end it.
 
-    The list contains you and your logins, people with copies, machine tokens, CI jobs, backends,
-    runners, everybody to whom one of them passed a right on, and the operator of the node, unless
-    the node runs in a TEE. It also contains who can replace the secret. What somebody did with a
-    value that they have read is never known.
+    The list contains you and your logins, the members of a team, people with copies, machine
+    tokens, CI jobs, backends, runners, everybody to whom one of them passed a right on, and the
+    operator of the node, unless the node runs in a TEE. It also contains who can replace the
+    secret. What somebody did with a value that they have read is never known.
     """
     access = await _fetch_access(client, label_of(name, scope))
     names = await known_names(client, _others(access))
@@ -177,11 +178,15 @@ def _is_only_owner(access: SecretAccess) -> bool:
 def _who(reader: Reader, client: Client, names: Mapping[str, str]) -> str:
     """Return in words who a reader is."""
     match reader.kind:
+        case "owner" if member_of_session(client.session) is not None:
+            return f"whoever has the team's own key, {reader.did}"
         case "owner":
             return f"you, {reader.did}"
         case "member":
             own = {reader.did: reader.name} if reader.name else names
             return f"the member {_named(reader.did, own)}"
+        case "session" if member_of_session(client.session) is not None:
+            return f"a login with the team's own key at {reader.name}, {reader.did}"
         case "session":
             if reader.did == client.session.did:
                 return "this login of yours"

@@ -3,7 +3,7 @@
 A team is called by the name of a contact, whose DID is that of the team.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import click
@@ -12,9 +12,11 @@ from capabilities.memberships import Role
 from capabilities.principals import same_principal
 
 from ...apps.memberships import TeamMember
+from ...apps.released_secrets import OpenedSecrets, OwnerRecords, opened_by_member
 from ...apps.teams import Removal
 from ...client import Client
-from ...errors import InvalidInput, LifetimeTooLong, NoSuchContact
+from ...documents.secret_names import SECRETS_SPACE
+from ...errors import InvalidInput, LifetimeTooLong, NoSuchContact, SealspaceError
 from ...wallets import AnyWallet
 from ..owner.chosen_team import (
     chosen_team,
@@ -262,11 +264,51 @@ async def remove_member(client: Client, team: str, did: str, admitted: Admitted 
     removal = await acting.teams.remove(did, wallet=wallet, kept=kept)
     await _tell_renewed(client, removal)
     names = await names_for(client, [did])
-    tell(
-        f"removed {names.whole(did)}",
-        "what was read stays known: replace the values with `sealspace secret put`",
+    tell(f"removed {names.whole(did)}")
+    opened = await _opened_by(acting, did, removal.revoked)
+    if opened is not None:
+        _tell_opened(opened)
+    tell("what was read stays known: replace the values with `sealspace secret put`")
+    print_result(
+        {
+            "team": team,
+            "removed": did,
+            "cids": list(removal.revoked),
+            "opened": None if opened is None else list(opened.labels),
+        }
     )
-    print_result({"team": team, "removed": did, "cids": list(removal.revoked)})
+
+
+async def _opened_by(acting: Client, did: str, cids: Collection[str]) -> OpenedSecrets | None:
+    """Return what a removed member opened, by the receipts.
+
+    None means that they could not be read. The member is removed all the same, so this is a
+    warning.
+    """
+    records = OwnerRecords(
+        receipts=acting.receipts,
+        delegations=acting.delegations,
+        secrets=acting.kv(SECRETS_SPACE),
+    )
+    try:
+        return await opened_by_member(records, acting.encryption.network(), did, cids)
+    except SealspaceError as error:
+        tell(f"warning: cannot tell what this member opened: {error}")
+        return None
+
+
+def _tell_opened(opened: OpenedSecrets) -> None:
+    """Name the secrets that a removed member opened."""
+    labels = ", ".join(opened.labels) or "no secret that a receipt names"
+    tell(f"opened by this member, now or in a former value: {labels}")
+    if opened.unnamed_count:
+        tell(f"reads of values that are not kept any more: {opened.unnamed_count}")
+    if not opened.is_complete:
+        tell("there are more receipts than were read; all of them: sealspace receipts list")
+    tell(
+        "values that this member stored are known to them too; the node does not record who stored"
+        " which"
+    )
 
 
 async def own_memberships(client: Client) -> list[dict[str, object]]:

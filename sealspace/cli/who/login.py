@@ -254,7 +254,7 @@ def _with_wallet(
         return replace(profile, key_file=home.default_key_file.absolute())
     if home.is_of_another_home(before.key_file):
         tell(
-            f"warning: the wallet key is in another owner's folder: {before.key_file}",
+            f"warning: the wallet key is in the folder of another login: {before.key_file}",
             "to use a different key: sealspace login --key-file FILE",
         )
     return replace(profile, key_file=before.key_file, is_keystore=before.is_keystore)

@@ -357,7 +357,7 @@ async def test_a_home_that_was_copied_has_its_own_key(desk: OwnerDesk) -> None:
     assert OwnerHome(copied).wallet().did == OwnerHome(former).wallet().did
     ran = await desk.run("login", home=copied)
     assert ran.status == 0, ran
-    assert f"another owner's folder: {former / 'wallet.key'}" in ran.err
+    assert f"the folder of another login: {former / 'wallet.key'}" in ran.err
     found = await desk.run("doctor", home=copied)
     assert (
         f"warn     login: the key file {former / 'wallet.key'} is outside the folder of this owner"

@@ -3,24 +3,11 @@
 import json
 
 from backend_desk import SECRET, Desk
-from team_desk import Team
+from team_desk import Team, read_with, token_for
 
+from sealspace.client import Client
+from sealspace.wallets import wallet_from_key
 from sealspace.wire.token_line import read_token, token_of
-
-
-async def token_for(team: Team, person: str = "alice") -> str:
-    """Return the line of a machine token for the team's secret, which a person made."""
-    made = await team.must(person, "token", "create", "deploy", "--secret", "API_KEY")
-    assert f"for the team shop ({team.did})" in made.err
-    return made.out.strip()
-
-
-async def read_with(team: Team, line: str) -> str:
-    """Return what a program with a machine token reads, or the error."""
-    with team.desk.monkeypatch.context() as patch:
-        patch.setenv("SEALSPACE_TOKEN", line)
-        ran = await team.run("nobody", "secret", "get", "API_KEY", "--node", team.desk.node)
-    return ran.out if ran.status == 0 else ran.err
 
 
 async def test_TM6_machine_tokens(team: Team) -> None:
@@ -80,6 +67,21 @@ async def test_TM6_trusts(team: Team) -> None:
     assert listed["secrets"] == ["API_KEY"] and listed["id"] == made.out.strip()
     await team.must("alice", "ci", "revoke", listed["id"])
     assert json.loads((await team.must("alice", "ci", "list", "--json")).out) == []
+
+
+async def test_the_teams_own_key_is_not_you(team: Team) -> None:
+    """What the team's own key reads is listed as such, to an admin who does not have this key."""
+    key = bytes.fromhex((team.folder / "shop.key").read_text())
+    async with Client(team.desk.node) as client:
+        await client.sign_in(wallet_from_key(key))
+        assert await client.secrets().get("API_KEY") == "open sesame"
+    shown = await team.must("alice", "secret", "show", "API_KEY")
+    assert f"  whoever has the team's own key, {team.did}\n" in shown.out
+    assert "  a login with the team's own key at " in shown.out
+    assert "you, " not in shown.out and "your login" not in shown.out
+    listed = await team.must("alice", "receipts", "list")
+    assert "  the team's own key  API_KEY  " in listed.out
+    assert "not listed" not in listed.err
 
 
 async def test_secret_show(team: Team) -> None:

@@ -1,8 +1,10 @@
-"""The question which members of a removed admin stay (TM15)."""
+"""The question which members of a removed admin stay (TM15), and what the member opened (TM8)."""
+
+import json
 
 import pytest
 from owner_desk import Ran
-from team_desk import Team
+from team_desk import Team, read_with, token_for
 
 
 @pytest.fixture
@@ -62,3 +64,50 @@ async def test_admitted_is_for_teams_with_members(team: Team) -> None:
     await team.must("alice", "team", "add", "ops", "bob")
     ran = await team.run("alice", "team", "remove", "ops", "bob", "--admitted", "keep")
     assert ran.status == 2 and "not a team with members" in ran.happened
+
+
+# --- what the removed member opened ---------------------------------------------------------------
+
+
+async def test_TM8_what_a_removed_member_opened(team: Team) -> None:
+    """TM8: the command names the secrets that the member opened, and none that others opened."""
+    await team.joined("bob", "admin")
+    await team.joined("carol", "reader", by="bob")
+    for name in ("SECOND", "THIRD", "FOURTH"):
+        await team.must("alice", "secret", "put", name, given=name)
+    assert await team.reads("bob") == "open sesame"
+    assert await team.reads("bob", "SECOND") == "SECOND"
+    assert await team.reads("carol", "THIRD") == "THIRD"
+    assert await team.reads("alice", "FOURTH") == "FOURTH"
+    await team.must("alice", "secret", "put", "SECOND", given="replaced since")
+    ran = await team.must("alice", "team", "remove", "shop", "bob", "--admitted", "keep", "--json")
+    assert json.loads(ran.out)["opened"] == ["API_KEY", "SECOND"]
+    assert "opened by this member, now or in a former value: API_KEY, SECOND\n" in ran.err
+    assert "the node does not record who stored which" in ran.err
+
+
+async def test_TM6_what_a_removed_admins_token_opened(team: Team) -> None:
+    """TM6: reads with a machine token of the removed admin are named, too."""
+    await team.joined("bob", "admin")
+    line = await token_for(team, "bob")
+    assert await read_with(team, line) == "open sesame"
+    ran = await team.must("alice", "team", "remove", "shop", "bob", "--json")
+    assert json.loads(ran.out)["opened"] == ["API_KEY"]
+    assert "was revoked" in await read_with(team, line)
+
+
+async def test_a_removed_member_who_opened_nothing(team: Team) -> None:
+    """Without receipts the command says so, and still names what no receipt shows."""
+    await team.joined("bob", "writer")
+    ran = await team.must("alice", "team", "remove", "shop", "bob", "--json")
+    assert json.loads(ran.out)["opened"] == []
+    assert "no secret that a receipt names" in ran.err
+
+
+async def test_a_value_that_is_not_kept(team: Team) -> None:
+    """A read of a secret that was deleted with all versions is counted, not named."""
+    await team.joined("bob", "reader")
+    assert await team.reads("bob") == "open sesame"
+    await team.must("alice", "secret", "delete", "API_KEY", "--purge", "--yes")
+    ran = await team.must("alice", "team", "remove", "shop", "bob")
+    assert "reads of values that are not kept any more: 1\n" in ran.err
