@@ -161,7 +161,7 @@ async function teamBefore(kept) {
   return found ?? { ...kept, owner: team, grants: [], expiresAt: 0, member: /** @type {const} */ ({ did: kept.owner, name: "", role: "reader", secrets: [], cid: "" }) };
 }
 
-/** Ask the node whether the membership is in force behind the session for a team. If not, nothing of the team stays on the page (CN19). */
+/** Ask the node whether the membership is in force behind the session for a team. If not, nothing of the team stays on the page (CN21). */
 async function checkMembership() {
   const shown = session;
   if (!shown?.member || !client || document.hidden || !isLive(shown)) return;

@@ -97,7 +97,7 @@ def test_a_team_in_three_browsers(
     node: EmbeddedNode,
     loop: LoopThread,
 ) -> None:
-    """TM4, TM7, TM8, CN19, CN20: Bob and Carol join Ann's team by links. All read the same values.
+    """TM4, TM7, TM8, CN21, CN22: Bob and Carol join Ann's team by links. All read the same values.
     Bob replaces one, and Ann sees when. Ann removes Bob: his open page shows nothing of the team,
     her page lists what he opened, and Carol reads the values that replace them."""
     ann, bob, carol = console, people["bob"], people["carol"]

@@ -154,7 +154,7 @@ function adminsPage(context) {
     if (isRemoved) await showKnown(listed.members.filter(({ did }) => did === member.did));
   }
 
-  /** Which values a removed member knows, by the receipts (CN20). @param {Membership[]} ended all memberships of the person */
+  /** Which values a removed member knows, by the receipts (CN22). @param {Membership[]} ended all memberships of the person */
   function showKnown(ended) {
     const whom = nameOf(ended[0].did);
     const body = h("div", { class: "stack" });
