@@ -40,6 +40,7 @@ from capabilities.tokens import Capability
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.policy import Policy
 
+from .documents.app_names import AppNames
 from .documents.manifests import DelegationTarget, target_grants
 from .documents.run_grants import RunStatement
 from .errors import InvalidInput, LifetimeTooLong, MalformedAnswer, SessionExpired
@@ -126,6 +127,7 @@ class Delegations:
         run: RunStatement | None = None,
         machine: MachineGrant | OidcTrust | None = None,
         unbound: bool = False,
+        app: AppNames | None = None,
         wallet: AnyWallet | None = None,
         membership: Grant | None = None,
         domain: str = "localhost",
@@ -145,6 +147,7 @@ class Delegations:
             run: programs and callers for which a runner may use the grant; None: not a run grant.
             machine: statement of a machine token or a trust; see `create_token`, `trust_issuer`.
             unbound: also allow values without a place; needs the owner's signature (EN47).
+            app: the owner's names for the approved code, without effect (CN19).
             wallet: sign with the owner's wallet instead of the session's key.
             membership: for a team: that of the admin whose wallet signs (TM6); None: the owner.
             domain: the requesting authority, which the wallet shows to the person who signs.
@@ -169,7 +172,7 @@ class Delegations:
             granted = _grantable(capabilities)
         life_s = DELEGATION_TTL_S if ttl_s is None else ttl_s
         # A key signs the statements as facts of a token, a wallet as resources of a message.
-        facts, resources = statements(policy, run, machine, unbound=unbound)
+        facts, resources = statements(policy, run, machine, unbound=unbound, app=app)
         if wallet is None:
             grant = self._grant_by_session(
                 recipient, granted, facts, ttl_s=life_s, at_most=at_most or ttl_s is None
@@ -362,8 +365,7 @@ class Delegations:
         return await self.delegate(
             stated.key,
             rights,
-            # The delegation has to end in the stated second. Its end is rounded down when it is
-            # signed, which may be up to half a second from now.
+            # It has to end in the stated second. Its end is rounded down when it is signed.
             ttl_s=end + 0.5 - now,
             machine=msgspec.structs.replace(stated, paths=tuple(sorted(paths)), end=end),
             wallet=wallet,
@@ -400,8 +402,7 @@ class Delegations:
         await register(self._caller, grant)
         if signing is not None and same_principal(grant.delegate, signing.did):
             grant = await pass_on(self._caller, signing, grant, signer, ttl_s=ttl_s, domain=domain)
-        # Read the session again: other tasks may have accepted grants or pinned keys during the
-        # requests above.
+        # Other tasks may have accepted grants or pinned keys during the requests above.
         self._caller.session = self._caller.session.with_grant(grant)
 
     async def take_up_bundle(

@@ -37,6 +37,7 @@ from encryption_network.policy import (
 )
 
 from ..delegations import DELEGATION_TTL_S, Delegations
+from ..documents.app_names import AppNames
 from ..documents.manifest_reading import KV
 from ..documents.manifests import ResourceRequest, resolve_manifest
 from ..documents.published import (
@@ -635,6 +636,7 @@ class Backends:
         accept: Sequence[Leniency] = (),
         pin: Pin = "compose",
         unbound: bool = False,
+        app: AppNames | None = None,
         wallet: AnyWallet | None = None,
         membership: Grant | None = None,
     ) -> PortableDelegation:
@@ -651,6 +653,7 @@ class Backends:
             accept: terms to relax; see `policy_for`.
             pin: see `policy_for`.
             unbound: let the backend use secrets that state no place (EN47).
+            app: the owner's names for the code; they have no effect (CN19).
             wallet: sign with the owner's wallet. A grant by the session's key ends with the
                 session.
             membership: for a team: that of the admin whose wallet signs (TM6); None: the owner.
@@ -684,6 +687,7 @@ class Backends:
             at_most=at_most,
             policy=policy,
             unbound=unbound,
+            app=app,
             wallet=wallet,
             membership=membership,
         )

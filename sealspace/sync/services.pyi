@@ -30,6 +30,7 @@ from sealspace.apps.sharing import Share, _Wallet
 from sealspace.apps.team_keys import CreatedTeam
 from sealspace.apps.team_moves import MovedValues, PreparedTeam, _Progress
 from sealspace.apps.teams import Removal
+from sealspace.documents.app_names import AppNames
 from sealspace.documents.contact_list import Contact
 from sealspace.documents.invitations import Invitation
 from sealspace.documents.manifests import DelegationTarget
@@ -2018,6 +2019,7 @@ class Delegations:
         run: RunStatement | None = None,
         machine: MachineGrant | OidcTrust | None = None,
         unbound: bool = False,
+        app: AppNames | None = None,
         wallet: AnyWallet | None = None,
         membership: Grant | None = None,
         domain: str = "localhost",
@@ -2037,6 +2039,7 @@ class Delegations:
             run: programs and callers for which a runner may use the grant; None: not a run grant.
             machine: statement of a machine token or a trust; see `create_token`, `trust_issuer`.
             unbound: also allow values without a place; needs the owner's signature (EN47).
+            app: the owner's names for the approved code, without effect (CN19).
             wallet: sign with the owner's wallet instead of the session's key.
             membership: for a team: that of the admin whose wallet signs (TM6); None: the owner.
             domain: the requesting authority, which the wallet shows to the person who signs.
@@ -2376,6 +2379,7 @@ class Backends:
         accept: Sequence[Leniency] = ...,
         pin: Pin = "compose",
         unbound: bool = False,
+        app: AppNames | None = None,
         wallet: AnyWallet | None = None,
         membership: Grant | None = None,
     ) -> PortableDelegation:
@@ -2392,6 +2396,7 @@ class Backends:
             accept: terms to relax; see `policy_for`.
             pin: see `policy_for`.
             unbound: let the backend use secrets that state no place (EN47).
+            app: the owner's names for the code; they have no effect (CN19).
             wallet: sign with the owner's wallet. A grant by the session's key ends with the
                 session.
             membership: for a team: that of the admin whose wallet signs (TM6); None: the owner.

@@ -51,6 +51,7 @@ from capabilities.strict_json import Json, JsonObject
 from capabilities.tokens import Capability, parse_delegation, verify_delegation
 from encryption_network.policy import Policy, policy_json
 
+from ..documents.app_names import APP_FACT, APP_URN, AppNames, app_names_json
 from ..documents.manifests import (
     ACCOUNT_SPACE,
     DEFAULT_SPACE,
@@ -573,10 +574,11 @@ def statements(
     machine: MachineGrant | OidcTrust | None = None,
     *,
     unbound: bool = False,
+    app: AppNames | None = None,
 ) -> tuple[list[Json], list[str]]:
     """Return the statements of a grant, as facts of a token and as resources of a message."""
     stated: dict[str, JsonObject] = {}
-    urns = URNS | {RUN_FACT: RUN_URN}
+    urns = URNS | {RUN_FACT: RUN_URN, APP_FACT: APP_URN}
     if policy is not None:
         stated[ATTESTATION_FACT] = policy_json(policy)
     if run is not None:
@@ -586,6 +588,8 @@ def statements(
         stated[name] = msgspec.to_builtins(machine)
     if unbound:
         stated[VALUES_FACT] = {"unbound": True}
+    if app is not None:
+        stated[APP_FACT] = app_names_json(app)
     facts: list[Json] = [{name: value} for name, value in stated.items()]
     resources = [statement_resource(value, urn=urns[name]) for name, value in stated.items()]
     return facts, resources

@@ -19,6 +19,8 @@ from sealspace.apps.descriptions import policy_changes
 from sealspace.cli.lazy import is_installed
 from sealspace.cli.owner.owner_profile import KeptGrant, owner_home
 from sealspace.cli.terminal import time_text
+from sealspace.documents.app_names import AppNames, is_alike, quoted_name, read_app_names
+from sealspace.wire.portable import PortableDelegation
 
 from .backend_measure import code_lines, compared, compared_lines
 
@@ -100,6 +102,36 @@ def code_names(seen: Seen, measured: "Measured | None") -> JsonObject | None:
     return code_json(compose)
 
 
+# --- signed names ---------------------------------------------------------------------------------
+
+_MOST_SHOWN_NAMESAKES = 3
+
+
+def name_lines(app: AppNames | None, seen: Seen) -> Iterator[str]:
+    """Yield the name that is to be signed, and the grants to others that have a similar name.
+
+    Two builds of one name cannot be told apart in a list, so the owner sees this before signing.
+    """
+    if app is None:
+        return
+    yield f"name           {quoted_name(app.name)}, signed with the grant"
+    namesakes = []
+    for kept_grant in owner_home().grants():
+        portable = kept_grant.portable
+        other = read_app_names(portable.header)
+        if portable.delegate_did != seen.did and other is not None and is_alike(other, app):
+            namesakes.append(portable)
+    for portable in namesakes[-_MOST_SHOWN_NAMESAKES:]:
+        short_cid = portable.cid[:_SHORT_HEX]
+        yield f"warning: your grant {short_cid}… to {portable.delegate_did} has a similar name"
+
+
+def signed_name(portable: PortableDelegation) -> str | None:
+    """Return the name that a grant made on this machine states for its code, or None."""
+    app = read_app_names(portable.header)
+    return None if app is None else app.name or None
+
+
 # --- changes since the last approval --------------------------------------------------------------
 
 
@@ -111,6 +143,9 @@ def _changes(seen: Seen, policy: Policy, *, is_full: bool) -> Iterator[str]:
         return
     short_cid = approved.grant.portable.cid[:_SHORT_HEX]
     expires_at = approved.grant.portable.expires_at
+    name = signed_name(approved.grant.portable)
+    if name is not None:
+        yield f"you called it  {quoted_name(name)} in your grant {short_cid}…"
     until = "" if expires_at is None else f", until {time_text(expires_at)}"
     # The paths are those of the secrets, which the lines above list.
     policy_lines = policy_changes(replace(approved.policy, paths=()), replace(policy, paths=()))

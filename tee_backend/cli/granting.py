@@ -30,6 +30,7 @@ from sealspace.apps.descriptions import (
     run_grant_of,
     run_sentence,
 )
+from sealspace.cli.options.app_name import app_name_option
 from sealspace.cli.options.durations import expires_option
 from sealspace.cli.options.paths import FOLDER, file_option, read_named
 from sealspace.cli.options.unbound_values import allow_unbound_option
@@ -50,6 +51,7 @@ from sealspace.cli.terminal import (
     time_text,
 )
 from sealspace.client import Client
+from sealspace.documents.app_names import AppNames, code_with_sources
 from sealspace.documents.iexec_names import SCOPES
 from sealspace.documents.run_grants import (
     run_statement_json,
@@ -66,7 +68,7 @@ from sealspace.wire.portable import PortableDelegation
 
 from ..attestation.inspection import CollateralFolder, FetchedCollateral, Inspector
 from ..attestation.trust_files import read_trust_root
-from .approval import approval_lines, code_names
+from .approval import approval_lines, code_names, name_lines
 from .backend_measure import SOURCE, compared, compared_lines, require_same
 
 if TYPE_CHECKING:  # the parser of compose files needs the extra `yaml`
@@ -160,6 +162,14 @@ class BackendVerifier:
     def policy(self, seen: Seen, paths: Sequence[str] = (), *, ttl_s: float) -> Policy:
         """Return a policy that limits a grant to the verified code."""
         return policy_for(seen, paths=paths, accept=self.accept, pin=self.pin, ttl_s=ttl_s)
+
+    def app_names(self, seen: Seen, name: str | None) -> AppNames | None:
+        """Return the names to sign for a backend's code; None without the option `--name`."""
+        if name is None:
+            return None
+        measured = self.measured()
+        results = [] if measured is None else compared(measured, seen)
+        return AppNames(name=name, code=code_with_sources(code_names(seen, measured), results))
 
     def policy_or_none(self, seen: Seen) -> Policy | None:
         """Return what would be approved, or None if the node would refuse the backend."""
@@ -332,6 +342,7 @@ yes_option = flag_option(
 @lifetime_option
 @yes_option
 @allow_unbound_option
+@app_name_option
 @flag_option("--no-hand-over", help="Store the grant, but do not send it to URL.")
 @verifier_options
 @at_node
@@ -342,6 +353,7 @@ async def grant(
     secrets: tuple[str, ...],
     ttl_s: float,
     unbound: bool,
+    app_name: str | None,
     no_hand_over: bool,
 ) -> None:
     """Verify the backend at URL and grant it secrets.
@@ -360,7 +372,9 @@ async def grant(
     # A manifest is not part of the code, and may ask for more secrets than at the approval. So the
     # secrets have to be named, now or then.
     are_named = bool(secrets) or verifier.approved_secrets.issuperset(asked_for)
-    verifier.confirm(seen, in_plain_words(seen, policy), are_named=are_named)
+    app = verifier.app_names(seen, app_name)
+    lines = [*in_plain_words(seen, policy), *name_lines(app, seen)]
+    verifier.confirm(seen, lines, are_named=are_named)
     portable = await client.backends.grant(
         seen,
         secrets or None,
@@ -368,11 +382,15 @@ async def grant(
         accept=verifier.accept,
         pin=verifier.pin,
         unbound=unbound,
+        app=app,
         wallet=owner_home().wallet(),
         membership=await signing_membership(client, unbound=unbound),
     )
     kept = await deliver(url, portable, hands_over=not no_hand_over)
-    print_result(kept | {"handedOver": not no_hand_over, "seen": as_json(seen, policy)})
+    document = kept | {"handedOver": not no_hand_over, "seen": as_json(seen, policy)}
+    if app is not None:
+        document["appName"] = app.name
+    print_result(document)
 
 
 async def require_stored(client: Client, labels: Sequence[str]) -> None:

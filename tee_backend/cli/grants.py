@@ -25,9 +25,12 @@ from sealspace.cli.terminal import (
     yes_option,
 )
 from sealspace.client import Client
+from sealspace.documents.app_names import quoted_name
 from sealspace.errors import InvalidInput, NodeRefused
 from sealspace.wallets import Wallet
 from sealspace.wire.portable import PortableDelegation
+
+from .approval import signed_name
 
 
 @click.command(
@@ -49,7 +52,10 @@ async def list_(client: Client) -> None:
     for listing in listings:
         did = str(listing.description["did"])
         descriptions.append(listing.description | {"name": names.name(did)})
-        rows.append((*listing.cells, names.short(did)))
+        whom = names.short(did)
+        if listing.description["appName"]:
+            whom = f"{quoted_name(str(listing.description['appName']), is_short=True)} {whom}"
+        rows.append((*listing.cells, whom))
     print_rows(
         descriptions,
         ("state", "until", "backend", "secrets", "DID"),
@@ -80,6 +86,7 @@ async def listing_of(client: Client, kept_grant: KeptGrant) -> GrantListing:
     description: JsonObject = {
         "state": state,
         "url": kept_grant.url,
+        "appName": signed_name(portable),
         "did": portable.delegate_did,
         "secrets": [*secrets],
         "cid": portable.cid,

@@ -16,10 +16,18 @@ const MACHINE = "urn:sealspace:machine:v1:";
 /** That the recipient may use values that do not state their place (CN15), as `sealspace` writes it. */
 const VALUES = "urn:sealspace:values:v1:";
 const UNBOUND = '{"unbound":true}';
+/** The owner's names for approved code (CN19). */
+const APP = "urn:sealspace:app:v1:";
 const HOST = "tinycloud.space/host";
+
+const UNSEEN = /["\p{C}\p{Zl}\p{Zp}\u115f\u1160\u2800\u3164\uffa0]/gu;
+const MOST_NAME_CHARS = 60;
 
 /** @type {Meaning} */
 const plain = { title: words.plainText, facts: [], rights: [] };
+
+/** A name in quotation marks; characters that could end them or change what is read are replaced. @param {unknown} name */
+const shownName = (name) => (name ? `"${String(name).replace(UNSEEN, "\ufffd").slice(0, MOST_NAME_CHARS)}"` : "");
 
 /** @param {string} resource @param {string} urn @returns {string} the statement in a resource of a text */
 const statementIn = (resource, urn) => decoded(fromBase64url(resource.slice(urn.length)) ?? new Uint8Array());
@@ -38,6 +46,7 @@ export function meaningOf(text) {
   const token = terms.findIndex((one) => one.startsWith(MACHINE));
   /** @type {string | undefined} */
   let name;
+  let called = "";
   let isUnbound = false;
   try {
     if (token >= 0) {
@@ -50,6 +59,8 @@ export function meaningOf(text) {
       terms.splice(values, 1);
       isUnbound = true;
     }
+    const app = terms.findIndex((one) => one.startsWith(APP));
+    if (app >= 0) called = shownName(JSON.parse(statementIn(terms.splice(app, 1)[0], APP)).name);
     if (recap) granted = JSON.parse(decoded(fromBase64url(recap.slice(RECAP.length)) ?? new Uint8Array())).att;
   } catch {
     return plain;
@@ -57,6 +68,7 @@ export function meaningOf(text) {
   /** @type {[string, string][]} */
   const until = [[words.until, ends?.replace(/\.[0-9]+(?=Z$)/, "") ?? words.noEnd]];
   if (terms.length) until.push([words.terms, words.termsMean]);
+  if (called) until.push([words.called, called]);
   if (isUnbound) until.push([words.unbound, words.unboundMeans]);
   if (uri.startsWith(REVOKED)) return { title: words.revocation, facts: [[words.grant, uri.slice(REVOKED.length)]], rights: [] };
   const abilities = Object.values(granted).flatMap((held) => Object.keys(held));

@@ -42,6 +42,7 @@ export const commandLine = {
   sessionKey: "session key",
   machine: "Make a machine token, which reads these secrets without you",
   name: "name",
+  called: "your name for it",
   grantOf: "Grant something of yours",
   to: "to",
   until: "until",

@@ -40,7 +40,7 @@ const TRUST_FACT = "sealspace.oidc/v1";
 const MEMBER_FACT = "sealspace.member/v1";
 const VALUES_FACT = "sealspace.values/v1";
 /** Statements in a wallet's message: the fact with the same content, by the beginning of the resource. @type {{[urn: string]: string}} */
-const URNS = Object.fromEntries([POLICY_FACT, RUN_FACT, MACHINE_FACT, TRUST_FACT, MEMBER_FACT, VALUES_FACT].map((fact) => [`urn:${fact.replace(/[./]/g, ":")}:`, fact]));
+const URNS = Object.fromEntries([POLICY_FACT, RUN_FACT, MACHINE_FACT, TRUST_FACT, MEMBER_FACT, VALUES_FACT, APP_FACT].map((fact) => [`urn:${fact.replace(/[./]/g, ":")}:`, fact]));
 /** What tokens state, by cid; a token never changes. @type {Map<string, Stated | null>} */
 const stated = new Map();
 export const GET = "tinycloud.kv/get";

@@ -26,6 +26,7 @@ from ...apps.descriptions import (
 )
 from ...client import Client
 from ...delegations import DELEGATION_TTL_S
+from ...documents.app_names import AppNames, quoted_name, read_app_names
 from ...documents.run_grants import RunStatement, run_statement_json
 from ...errors import InvalidPortableDelegation, NotFound, NotGranted, Unauthorized
 from ...secrets import secret_at
@@ -36,6 +37,7 @@ from ..keep.space import time_of
 from ..options.paths import FILE, grants_named, read_grants
 from ..owner.contact_names import Names, names_for
 from ..owner.owner_profile import at_node, owner_home
+from ..owner.signed_names import app_names_members, called_lines, own_app_names
 from ..shared import shared
 from ..terminal import (
     confirm,
@@ -89,6 +91,8 @@ async def list_(client: Client, received: bool, with_sessions: bool, secret: str
     rows = []
     for row, may in listed:
         whom = names.short(str(row[other]))
+        if row["appName"]:
+            whom = f"{quoted_name(str(row['appName']), is_short=True)} {whom}"
         rows.append((row["state"], row["expiresAt"] or "-", whom, "; ".join(may), row["cid"]))
         row["name"] = names.name(row[other])
     print_rows(
@@ -143,7 +147,9 @@ async def show_by_id(client: Client, cid: str) -> str:
             document |= _names_json(names, token.delegator, token.delegate)
             print_result(document, describe_grant(verified, state, names))
             return state
-    row, may = grant_row(await _record_at_node(client, cid), made_here=False)
+    record, app = await _record_at_node(client, cid)
+    row, may = grant_row(record, made_here=False)
+    row |= app_names_members(app)
     by, to = str(row["by"]), str(row["to"])
     names = await names_for(client, [by, to])
     row |= _names_json(names, by, to)
@@ -152,6 +158,7 @@ async def show_by_id(client: Client, cid: str) -> str:
         "state": row["state"],
         "by": names.whole(by),
         "to": names.whole(to),
+        "called": called_lines(app),
         "may": may,
         "issued": row["issuedAt"],
         "until": row["expiresAt"],
@@ -166,13 +173,18 @@ def _names_json(names: Names, by: str, to: str) -> dict[str, object]:
     return {"name": names.name(to), "nameOfGranter": names.name(by)}
 
 
-async def _record_at_node(client: Client, cid: str) -> DelegationRecord:
-    """Find a grant in the node's list of the grants that the user made or received."""
+async def _record_at_node(client: Client, cid: str) -> tuple[DelegationRecord, AppNames | None]:
+    """Find a grant in the node's list of the grants that the user made or received.
+
+    Returns the grant, and the names that the user signed for its code.
+    """
     directions: tuple[Direction, ...] = ("granted", "received")
     for direction in directions:
-        async for record in client.delegations.query(direction=direction):
+        query = client.delegations.query(direction=direction, tokens=True)
+        records = [record async for record in query]
+        for record in records:
             if record.cid == cid:
-                return record
+                return record, own_app_names(records, client.session.owner).get(cid)
     raise unknown_grant(cid)
 
 
@@ -194,10 +206,12 @@ def unknown_grant(cid: str) -> NotFound:
 async def _list(client: Client, direction: Direction, *, with_sessions: bool) -> list[_Listed]:
     """Return the grants known to the node or stored on this machine."""
     local = {one.portable.cid: one.portable for one in owner_home().grants()}
-    records = [one async for one in client.delegations.query(direction=direction)]
+    query = client.delegations.query(direction=direction, tokens=direction == "granted")
+    records = [record async for record in query]
+    apps = own_app_names(records, client.session.owner)
     hidden = frozenset() if with_sessions else sign_ins(records, client.session.owner)
     listed = [
-        _row_with_terms(record, local.get(record.cid))
+        _row_with_terms(record, local.get(record.cid), apps.get(record.cid))
         for record in records
         if record.cid not in hidden
     ]
@@ -210,12 +224,20 @@ async def _list(client: Client, direction: Direction, *, with_sessions: bool) ->
     return listed
 
 
-def _row_with_terms(record: DelegationRecord, portable: PortableDelegation | None) -> _Listed:
+def _row_with_terms(
+    record: DelegationRecord, portable: PortableDelegation | None, app: AppNames | None
+) -> _Listed:
     """Return a grant in the node's list like `grant_row`, with the terms of a run grant.
 
     These terms are only in the grant's token, so they are known only if this machine has the grant.
+
+    Args:
+        record: the grant.
+        portable: the grant as it was made on this machine, or None.
+        app: the names that the user signed for its code, or None.
     """
     row, may = grant_row(record, made_here=portable is not None)
+    row["appName"] = app.name if app is not None and app.name else None
     run = None if portable is None else run_grant_of(portable)
     if run is not None:
         row["run"] = run_statement_json(run.statement)
@@ -267,6 +289,7 @@ class VerifiedGrant(NamedTuple):
     policies: tuple[Policy, ...]
     run: RunStatement | None
     host: str
+    app: AppNames | None
 
     def state(self) -> str:
         """Return the grant's state: `active`, `expired` or `not valid yet`."""
@@ -311,6 +334,7 @@ def verified_offline(portable: PortableDelegation) -> VerifiedGrant:
         policies=policies,
         run=None if run is None else run.statement,
         host=portable.host,
+        app=read_app_names(portable.header),
     )
 
 
@@ -332,6 +356,7 @@ def describe_grant(grant: VerifiedGrant, state: str, names: Names = _NO_NAMES) -
             "state": state,
             "by": names.whole(token.delegator),
             "to": names.whole(token.delegate),
+            "called": called_lines(grant.app),
             "may": rights_words(grant.rights, by=token.delegator),
             "under": conditions,
             "only": [line for policy in grant.policies for line in policy_words(policy)],
@@ -363,6 +388,7 @@ def grant_json(grant: VerifiedGrant, state: str) -> dict[str, object]:
         "notBefore": optional_time(token.not_before),
         "expiresAt": optional_time(token.expires_at),
         "node": grant.host,
+        **app_names_members(grant.app),
     }
 
 
