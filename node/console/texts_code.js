@@ -32,6 +32,7 @@ export const code = {
   until: ", until ",
   byName: "The former grant is to another DID. An app of the same name asked for it.",
   complete: "Complete hashes",
+  compose: "Read the compose file",
   /** One line for each part of a policy. @param {{[member: string]: any}} policy @param {boolean} [byRegister] one for each register of its code @returns {string[]} */
   lines(policy, byRegister) {
     const { measurements = [], composeHashes = [], appIds = [], keyProviders = [], tdAttributes, platformIds = [], tcbStatuses, tcbGraceSeconds, advisories = [], minEvaluationNumber, maxAgeSeconds, receiver, paths = [], inPerson } = policy;

@@ -106,21 +106,34 @@ def _fault_of(name: str) -> str | None:
         return f"it must have 1 to {MAX_APP_NAME_CHARS} characters"
     if name.startswith(" ") or name.endswith(" ") or "  " in name:
         return "it begins or ends with a space, or has two in a row"
-    marks_in_a_row = 0
     for sign in name:
-        is_shown = sign.isprintable() and sign not in _BLANK_LETTERS
-        if not is_shown or (unicodedata.category(sign) in ("Zs", "Co", "Cn") and sign != " "):
+        if not _is_shown(sign):
             return f"the character U+{ord(sign):04X} is invisible, or changes what is read"
         if sign in _QUOTATION_MARKS:
             return "it has a quotation mark"
-        marks_in_a_row = marks_in_a_row + 1 if unicodedata.combining(sign) else 0
-        if marks_in_a_row == _PILED_MARKS:
-            return "it piles up accents"
+    if _has_piled_marks(name):
+        return "it piles up accents"
     if _IDENTIFIER.fullmatch(name):
         return "it looks like an identifier or a hash"
     if len(_scripts_in(name)) > 1:
         return "it mixes alphabets with letters of the same shapes"
     return None
+
+
+def _is_shown(sign: str) -> bool:
+    """Return whether a character is a plain space, or has a shape of its own."""
+    # Python counts characters of private use and unassigned ones as not printable.
+    return sign.isprintable() and sign not in _BLANK_LETTERS
+
+
+def _has_piled_marks(name: str) -> bool:
+    """Return whether a name has marks on marks, which could cover the lines above it."""
+    in_a_row = 0
+    for sign in name:
+        in_a_row = in_a_row + 1 if unicodedata.combining(sign) else 0
+        if in_a_row == _PILED_MARKS:
+            return True
+    return False
 
 
 def _scripts_in(name: str) -> set[str]:

@@ -13,6 +13,7 @@ from node_js import Scripts
 from capabilities.facts import statement_resource
 from capabilities.recap import Recap, attach
 from capabilities.siwe import SiweMessage, siwe_text
+from capabilities.strict_json import JsonObject
 from sealspace.cli.owner.wallet_page import WalletPage
 from sealspace.client import Client
 from sealspace.delegations import allow
@@ -20,7 +21,7 @@ from sealspace.documents.app_names import APP_URN, AppNames
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 
-CODE = {
+CODE: JsonObject = {
     "name": "acme-notes",
     "images": [{"service": "notes", "reference": "acme/notes@sha256:ab", "publisher": "acme"}],
     "osImageHash": None,

@@ -6,6 +6,7 @@ import pytest
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.signatures import Ed25519Signer
+from capabilities.strict_json import JsonObject
 from sealspace.delegations import allow
 from sealspace.documents.app_names import (
     APP_FACT,
@@ -131,8 +132,13 @@ def test_CN19_statements_of_another_form_are_ignored() -> None:
 
 def test_CN19_only_values_that_agree_have_a_source() -> None:
     """The sources are those of values that the backend shows; code over a limit is not stated."""
-    value = {"name": "mrtd", "source": "computed", "origin": "firmware.fd", "agrees": True}
-    code = {name: member for name, member in CODE.items() if name != "sources"}
+    value: JsonObject = {
+        "name": "mrtd",
+        "source": "computed",
+        "origin": "firmware.fd",
+        "agrees": True,
+    }
+    code: JsonObject = {name: member for name, member in CODE.items() if name != "sources"}
     found = code_with_sources(code, [value, value | {"name": "rtmr0", "agrees": None}])
     assert found == CODE | {"sources": {"mrtd": "computed: firmware.fd"}}
     assert code_with_sources(None, [value]) is None

@@ -2,7 +2,6 @@
 import { fill, h, pageHead } from "../elements.js";
 import { buildFacts } from "../parts/builds.js";
 import { callersField, callersOf } from "../parts/callers.js";
-import { codeChoice } from "../parts/code_choice.js";
 import { form, textField } from "../parts/form.js";
 import { runnerUrl } from "../parts/known_node.js";
 import { known } from "../parts/known_runner.js";
@@ -47,14 +46,14 @@ async function knownOf({ client, node }) {
     if (!["not-found", "network-not-found", "space-not-found"].includes(error.code)) throw error;
     return [];
   };
-  const [found, stored, released] = await Promise.all([known(), secrets.list(client).catch(none), backends.list(client).catch(none)]);
+  const [found, stored, released, { codeChoice }] = await Promise.all([known(), secrets.list(client).catch(none), backends.list(client).catch(none), import("../parts/code_choice.js")]);
   const backend = released.find((/** @type {import("../wire/backends.js").Backend} */ { did }) => principalOf(did) === principalOf(found.did));
   const seen = backend && node.attestation !== "off" ? await backends.evidenceOf(client, backend) : null;
-  return { found, stored: new Map(stored.map((/** @type {secrets.SecretName} */ one) => [one.label, one])), seen };
+  return { found, stored: new Map(stored.map((/** @type {secrets.SecretName} */ one) => [one.label, one])), seen, codeChoice };
 }
 
 /** @param {Context} context @param {Awaited<ReturnType<typeof knownOf>>} known_ @param {Element} body */
-function decision({ client, node }, { found, stored, seen }, body) {
+function decision({ client, node }, { found, stored, seen, codeChoice }, body) {
   const { session } = client;
   const isDistinct = (/** @type {string[]} */ some) => new Set(some).size === some.length;
 

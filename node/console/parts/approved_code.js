@@ -32,6 +32,26 @@ export function codeNames(files, note) {
 }
 
 /**
+ * A field for the text of the compose file, loaded when it is opened; hidden while the code has no compose file.
+ * @param {() => string[]} hashesOf hex SHA-256 that the file may have
+ */
+export function composeChoice(hashesOf) {
+  /** @type {{ element: HTMLElement, draw: () => void } | null} */
+  let field = null;
+  const open = async () => {
+    field ??= (await import("./compose_text.js")).composeText(hashesOf);
+    if (!field.element.isConnected) element.append(field.element);
+  };
+  const element = h("details", { class: "compose", on: { toggle: open } }, h("summary", {}, words.compose));
+  const draw = () => {
+    element.hidden = !hashesOf().length;
+    field?.draw();
+  };
+  draw();
+  return { element, draw };
+}
+
+/**
  * What differs from the code of the former approval, in the words of the command line.
  * @param {Approval | null} former null: there is none @param {Policy} policy @param {CodeFiles | null | undefined} files of this policy
  */

@@ -57,13 +57,15 @@ function open(client, backend, name) {
   return openDialog(words.backendTitle, (close) => {
     const { evidence: judged } = backend;
     const body = h("div", {});
-    loading(body, () => wire.evidenceOf(client, backend), (evidence) => [
+    const load = async () => ({ evidence: await wire.evidenceOf(client, backend), ...(await import("./approved_code.js")) });
+    loading(body, load, ({ evidence, composeChoice }) => [
       h("h3", {}, words.evidence),
       facts([
         ...words.fields.map(([name, label]) => /** @type {[string, Element]} */ ([label, shown(evidence?.[name], label)])),
         [words.attested, typeof evidence?.attested_at === "number" ? time(evidence.attested_at) : "–"],
         [words.root, shown(evidence?.root_ca_sha256, words.root)],
       ]),
+      typeof evidence?.compose_hash === "string" && composeChoice(() => [evidence.compose_hash]).element,
       h("div", { class: "actions" }, h("button", { class: "danger", on: { click: () => withdrawal(client, choicesOf(backend, evidence ?? {})) } }, words.withdraw)),
     ]);
     return h("div", { class: "stack" }, facts([

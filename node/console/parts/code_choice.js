@@ -6,10 +6,10 @@ import { requests as words } from "../texts_requests.js";
 import { strictJson } from "../wire/canonical_json.js";
 import { codeFilesIn, isSameCode } from "../wire/code_files.js";
 import { principalOf } from "../wire/did.js";
-import { REGISTERS, isSame, parseApproved, parseClaimed, policyOf } from "../wire/policies.js";
-import { changes, codeNames } from "./approved_code.js";
+import { isSame, parseApproved, parseClaimed, policyOf } from "../wire/policies.js";
+import { changes, codeNames, composeChoice } from "./approved_code.js";
 import { textField } from "./form.js";
-import { quoted } from "./quoted.js";
+import { policyFacts } from "./policy_facts.js";
 import { banner } from "./states.js";
 import { copyField, facts, shortened, time } from "./values.js";
 
@@ -24,24 +24,6 @@ import { copyField, facts, shortened, time } from "./values.js";
  */
 
 const MAX_BYTES = 256 * 1024;
-
-/** The names of values on the command line, by the members of a policy. @type {{[member: string]: string}} */
-const VALUES = { composeHashes: "composeHash", appIds: "appId", keyProviders: "keyProvider" };
-
-/** Where a value comes from. @param {string | undefined} source untrusted */
-const sourceOf = (source) => source && h("div", { class: "small dim" }, quoted(source));
-
-/** A table of a policy, one fact per row. @param {Policy} policy @param {{[value: string]: string}} [sources] by the name of the value */
-export const policyFacts = (policy, sources = {}) => facts(Object.entries(policy).map(([member, value]) => [
-  /** @type {any} */ (words.evidence)[member] ?? member,
-  member === "measurements" ? value.map((/** @type {any} */ one) => registersOf(one, sources))
-    : Array.isArray(value) ? [value.map((one) => h("div", {}, quoted(one, { mono: true }))), sourceOf(sources[VALUES[member]])]
-    : Object.hasOwn(words.terms, member) ? words.terms[member](value) : String(value),
-]));
-
-/** @param {{[register: string]: string}} measured @param {{[value: string]: string}} sources */
-const registersOf = (measured, sources) => h("div", { class: "registers" }, REGISTERS.filter((name) => measured[name]).map((name) =>
-  h("div", {}, h("small", { class: "dim" }, name.toUpperCase()), copyField(measured[name], name.toUpperCase()), sourceOf(sources[name]))));
 
 /** @param {{[field: string]: any}} seen @param {Known} known */
 function seenFacts(seen, { trustRoots }) {
@@ -132,11 +114,14 @@ export function codeChoice(known, didOf) {
   function draw() {
     for (const one of element.querySelectorAll("[data-way]")) /** @type {HTMLElement} */ (one).hidden = /** @type {HTMLElement} */ (one).dataset.way !== way();
     const chosen = policy();
+    compose.draw();
     const former = known.former?.();
     const [files, note] = chosen ? namesOf(chosen, former) : [undefined, ""];
     fill(read, chosen && way() === "paste" && policyFacts(chosen, files?.sources));
     fill(about, chosen && [files !== undefined && codeNames(files, note), former !== undefined && changes(former, chosen, files)]);
   }
+  const compose = composeChoice(() => policy()?.composeHashes ?? []);
+  element.append(compose.element);
   draw();
   return { name: "code", input: pasted.input, element, refuse: pasted.refuse,
     judge: () => (element.hidden || isOff || way() !== "paste" ? "" : pasted.judge()),

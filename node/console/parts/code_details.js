@@ -5,8 +5,8 @@ import { grants as words } from "../texts_grants.js";
 import { formerApproval, readable } from "../wire/approvals.js";
 import { parseCodeFiles } from "../wire/code_files.js";
 import { machineOf, policiesOf, statedCode } from "../wire/grants.js";
-import { changes, codeNames } from "./approved_code.js";
-import { policyFacts } from "./code_choice.js";
+import { changes, codeNames, composeChoice } from "./approved_code.js";
+import { policyFacts } from "./policy_facts.js";
 import { time } from "./values.js";
 
 /**
@@ -30,6 +30,7 @@ export function codeOf(grants, grant) {
   const shown = parts.flatMap(({ policies, title }) => policies.map((one) => h("div", { class: "stack tight" }, h("p", { class: "dim small" }, title), policyFacts(one, files?.sources))));
   if (!shown.length) return h("p", {}, machineOf(grant) ? words.codeMachine : isWhole ? words.codeNone : words.codeUnknown);
   const [policy] = readable([...own, ...above]);
+  const hashes = readable([...own, ...above]).flatMap(({ composeHashes = [] }) => composeHashes);
   const former = isOwn && formerApproval(grants, { did: grant.delegate, name: names.get(grant.cid) ?? "", before: grant });
-  return h("div", { class: "stack tight" }, files !== undefined && codeNames(files, codeWords.fromGrant), shown, until, former !== false && changes(former, policy, files));
+  return h("div", { class: "stack tight" }, files !== undefined && codeNames(files, codeWords.fromGrant), shown, composeChoice(() => hashes).element, until, former !== false && changes(former, policy, files));
 }
