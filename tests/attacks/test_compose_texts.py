@@ -1,5 +1,5 @@
-"""Attempts to show an owner a compose file that the approved code does not have, or to have the page
-say of it what it does not say (CN20)."""
+"""Attempts to show an owner a compose file that the approved code does not have, or to have the
+page say of it what it does not say (CN20)."""
 
 import hashlib
 import json
@@ -162,7 +162,7 @@ def test_CN20_two_readings_of_one_text(console: Scripts) -> None:
 
 
 def test_CN20_code_from_elsewhere_is_named(console: Scripts) -> None:
-    """Members that bring other code, or give power over the machine, are listed for each service."""
+    """Members that bring other code, or power over the machine, are listed for each service."""
     members = ("build: .", "extends: {file: x}", "env_file: .env", "privileged: true", "pid: host")
     added = "".join(f"    {member}\n" for member in members)
     (result,) = console.evaluate(DESCRIBE, [f"include: [other.yaml]\n{TEXT}{added}"])
