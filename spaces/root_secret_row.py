@@ -14,6 +14,8 @@ from typing import Annotated
 import msgspec
 from msgspec.structs import replace
 
+from capabilities.frozen_struct import FrozenStruct
+
 from ._codec import Codec
 from .keyspace import ROOT_SECRET_KEY
 from .store.contract import Packed, Put, Record, Store, read_row, stamp_of
@@ -110,24 +112,42 @@ check_root_secret_row = _CODEC.of
 root_secret_of = _CODEC.read
 
 
-async def read_root_secret(store: Store) -> tuple[RootSecretRow | None, Record | None]:
+class StoredRootSecret(FrozenStruct):
+    """The row of a store's root secret, as it was read.
+
+    Attributes:
+        row: the decoded row.
+        record: the record that contains it. Its version stamp shows whether the row is unchanged.
+    """
+
+    row: RootSecretRow
+    record: Record
+
+
+async def read_root_secret(store: Store) -> StoredRootSecret | None:
     """Read which root secret a store is sealed with.
 
     Returns:
-        The decoded row, and the record that contains it. Both are None for a store that was last
-        served by a version without this row.
+        None for a store that was last served by a version without this row.
 
     Raises:
         RecordDamaged: the row does not decode.
         SpaceError: the store does not answer.
     """
     record = await read_row(store, ROOT_SECRET_KEY)
-    return _CODEC.read(record), record
+    row = _CODEC.read(record)
+    if record is None or row is None:
+        return None
+    return StoredRootSecret(row=row, record=record)
 
 
-def root_secret_put(row: RootSecretRow, record: Record | None) -> Put:
+def root_secret_put(row: RootSecretRow, *, former: StoredRootSecret | None) -> Put:
     """Return the write operation for the row.
 
-    `record` is the record that was read. The commit is refused if the store has another one.
+    Args:
+        row: the row to store.
+        former: what was read, or None if the store had no row. The commit is refused if the store
+            has another one.
     """
-    return Put(ROOT_SECRET_KEY, _CODEC.encode(row), expect=stamp_of(record))
+    former_record = None if former is None else former.record
+    return Put(ROOT_SECRET_KEY, _CODEC.encode(row), expect=stamp_of(former_record))

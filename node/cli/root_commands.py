@@ -63,10 +63,11 @@ def show(config: Config) -> None:
     The check value identifies a secret without revealing it. Backups state the check value of the
     secret that they need.
     """
-    row, _record = run_on_store(config, read_root_secret)
-    if row is None:  # no start of this version has recorded it
+    stored = run_on_store(config, read_root_secret)
+    if stored is None:  # no start of this version has recorded it
         print_json({"number": 1, "checkValue": None})
         return
+    row = stored.row
     print_json(
         {
             "number": row.number,
@@ -154,12 +155,12 @@ async def _rotate(
     offered = Keyring(load_root_secret(config, None))
     store = open_store(config)
     try:
-        row, _ = await read_root_secret(store)
+        present = await read_root_secret(store)
         new_secret = load_new_secret(
             config,
             file=file,
             platform_path=platform_path,
-            number=2 if row is None else row.number + 1,
+            number=2 if present is None else present.row.number + 1,
             entropy=SystemEntropy(),
         )
         replacement = Replacement(

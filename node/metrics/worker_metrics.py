@@ -99,9 +99,9 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
         )
         self._set("sealspace_collateral_failing", len([state for state in states if state.failed]))
         self._set("sealspace_store_files_bytes", counter_of(await read_row(store, BODIES_COUNTER)))
-        root_secret, _ = await read_root_secret(store)
+        root_secret = await read_root_secret(store)
         if root_secret is not None:
-            self._set("sealspace_root_secret_age_seconds", now - root_secret.since)
+            self._set("sealspace_root_secret_age_seconds", now - root_secret.row.since)
         await self._set_network_key_ages(store, now)
         unsealed_at = await oldest_unsealed_at(
             store, chain_of(services), now=now, window_s=DELAYED_S

@@ -25,7 +25,16 @@ from spaces.keyspace import HOSTING_MODE_KEY, RELEASE_RECORD_KEY, WITHDRAWALS_KE
 from spaces.space_errors import RecordDamaged, StartRefused, StoreFull, WrongSecret
 from spaces.sql.database_rows import DATABASES_FOLDER
 from spaces.sql.databases import Databases
-from spaces.store.contract import ABSENT, Check, Commit, Put, Store, commit_puts, read_row
+from spaces.store.contract import (
+    ABSENT,
+    REVOCATION_RESERVE,
+    Check,
+    Commit,
+    Put,
+    Store,
+    commit_puts,
+    read_row,
+)
 from spaces.store.lmdb.engine import socket_path_for
 from spaces.store.sequence_waits import SequenceWaits, WaitBounds
 from spaces.values.value_storage import Values
@@ -207,8 +216,9 @@ async def _record_hosting_mode(store: Store, mode: str) -> None:
     """
     if await recorded_text(store, HOSTING_MODE_KEY) == mode:
         return
+    mode_row = Put(HOSTING_MODE_KEY, mode.encode())
     with suppress(StoreFull):  # a node also starts on a full disk, for reading
-        await store.commit(Commit(puts=(Put(HOSTING_MODE_KEY, mode.encode()),), reserve=""))
+        await store.commit(Commit(puts=(mode_row,), reserve=REVOCATION_RESERVE))
 
 
 def hosting_policy(hosting: Hosting) -> HostingPolicy:

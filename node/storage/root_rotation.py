@@ -29,9 +29,16 @@ from spaces.audit.audit_records import AuditRecord
 from spaces.identity import Identity, identity_row, recorded_identity
 from spaces.keyspace import IDENTITY_KEY, NETWORKS_PREFIX, ROOT_SECRET_KEY
 from spaces.lease import Lease
-from spaces.root_secret_row import NextSecret, RootSecretRow, read_root_secret, root_secret_put
+from spaces.root_secret_row import (
+    NextSecret,
+    RootSecretRow,
+    StoredRootSecret,
+    read_root_secret,
+    root_secret_put,
+)
 from spaces.space_errors import RecordDamaged, StoreBusy, StoreFull
 from spaces.store.contract import (
+    REVOCATION_RESERVE,
     Commit,
     Page,
     Put,
@@ -125,21 +132,23 @@ class Replacement:
             StoreBusy: another process replaces the secret.
             RecordDamaged, RecordError, SpaceError: the store cannot be read or written.
         """
-        row, record = await self._read_row()
-        has_new_secret = row.check_value == self.new.check_value
-        if has_new_secret and row.next is None:
-            return await self._result_of_earlier_call(row)
+        stored = await self._read_or_record_root_secret()
+        has_new_secret = stored.row.check_value == self.new.check_value
+        is_already_finished = has_new_secret and stored.row.next is None
+        if is_already_finished:
+            return await self._result_of_earlier_call(stored.row)
         lease = await self._take_lease()
         try:
-            return await self._replace(row, record)
+            return await self._replace(stored)
         finally:
             if lease is not None:
                 await lease.release()
 
-    async def _replace(self, row: RootSecretRow, record: Record) -> Rotated:
+    async def _replace(self, stored: StoredRootSecret) -> Rotated:
         """Do the three steps of a replacement, without those that an earlier call has done."""
-        if row.next is None:
-            row, record = await self._begin(row, record)
+        if stored.row.next is None:
+            stored = await self._begin(stored)
+        row = stored.row
         self._check_same_secrets(row)
         former = self._former_keyring(row)
         self._check_same_identity(row, former)
@@ -151,35 +160,34 @@ class Replacement:
         )
         is_anything_left = True
         while is_anything_left:
-            is_anything_left = await self._reseal_pass(former, successor, record, result)
+            is_anything_left = await self._reseal_pass(former, successor, stored.record, result)
         if result.node_did != result.former_node_did:
             result.heads = await resign_heads(self.store, await self._successor_chain(successor))
-        await self._finish(row, record, result)
+        await self._finish(stored, result)
         return result
 
-    async def _read_row(self) -> tuple[RootSecretRow, Record]:
+    async def _read_or_record_root_secret(self) -> StoredRootSecret:
         """Read the row of the root secret; write it first if no version has done so.
 
-        Returns:
-            The row, and the record that contains it.
         Raises:
             StoreMisused: no node has used the store yet.
             StoreFull: the row is missing, and the store has no space for it.
         """
-        row, record = await read_root_secret(self.store)
-        if row is None:
-            # This also checks that the offered secret is that of the store.
-            present = await opened_keyring(self.store, self.offered)
-            if await recorded_identity(self.store) is None:
-                raise StoreMisused(
-                    "no node has used this store yet, so there is nothing to replace",
-                    hint="start the node once: sealspace serve",
-                )
-            await record_root_secret(self.store, present, now=self.clock.now())
-            row, record = await read_root_secret(self.store)
-        if row is None or record is None:
+        stored = await read_root_secret(self.store)
+        if stored is not None:
+            return stored
+        # This also checks that the offered secret is that of the store.
+        present = await opened_keyring(self.store, self.offered)
+        if await recorded_identity(self.store) is None:
+            raise StoreMisused(
+                "no node has used this store yet, so there is nothing to replace",
+                hint="start the node once: sealspace serve",
+            )
+        await record_root_secret(self.store, present, now=self.clock.now())
+        stored = await read_root_secret(self.store)
+        if stored is None:
             raise StoreFull("the store has no space to record its root secret")
-        return row, record
+        return stored
 
     async def _result_of_earlier_call(self, row: RootSecretRow) -> Rotated:
         """Return the result of a replacement that an earlier call finished.
@@ -188,13 +196,15 @@ class Replacement:
             SecretUnusable: the new secret is the present one, and the offered secret is not one
                 that it replaced. So this is not a repeated command.
         """
-        if row.former_of(self.offered.check_value) is None:
+        is_repeated_command = row.former_of(self.offered.check_value) is not None
+        if not is_repeated_command:
             raise SecretUnusable(
                 "the new root secret is the present one",
                 hint="name a file with another secret, or one that does not exist yet",
             )
         identity = await recorded_identity(self.store)
         node_did = "" if identity is None else identity.node_did
+        # This call changed no identity, so the DID is the same before and after it.
         return Rotated(
             number=row.number, node_did=node_did, former_node_did=node_did, was_finished=True
         )
@@ -215,15 +225,15 @@ class Replacement:
             )
         return lease
 
-    async def _begin(self, row: RootSecretRow, record: Record) -> tuple[RootSecretRow, Record]:
-        """Name the successor, in one commit; return the row and the record afterwards.
+    async def _begin(self, stored: StoredRootSecret) -> StoredRootSecret:
+        """Name the successor, in one commit; return the row as it is stored afterwards.
 
         Raises:
             SecretUnusable: the store had the new secret before.
             StoreBusy: another process replaces the secret.
         """
         former = await opened_keyring(self.store, self.offered)
-        reused = row.former_of(self.new.check_value)
+        reused = stored.row.former_of(self.new.check_value)
         if reused is not None:
             raise SecretUnusable(
                 f"the new root secret is number {reused.number} of this store, which was replaced"
@@ -233,7 +243,7 @@ class Replacement:
         kept_keys = self.new.seal_kept_keys(
             former, self.entropy, keeps_identity=not self.new_identity
         )
-        begun = row.replacing(
+        begun = stored.row.replacing(
             NextSecret(
                 check_value=self.new.check_value,
                 begun_at=self.clock.now(),
@@ -242,13 +252,14 @@ class Replacement:
             )
         )
         # It may use the last space of a full store, as a revocation may (ST17).
-        commit = Commit(puts=(root_secret_put(begun, record),), reserve="")
+        begun_put = root_secret_put(begun, former=stored)
+        commit = Commit(puts=(begun_put,), reserve=REVOCATION_RESERVE)
         if isinstance(await self.store.commit(commit), Refused):
             raise StoreBusy("another process is replacing the root secret")
-        written, written_record = await read_root_secret(self.store)
-        if written_record is None or written != begun:
+        written = await read_root_secret(self.store)
+        if written is None or written.row != begun:
             raise StoreBusy("another process is replacing the root secret")
-        return written, written_record
+        return written
 
     def _check_same_secrets(self, row: RootSecretRow) -> None:
         """Check that both secrets are those of the replacement in the row.
@@ -282,12 +293,13 @@ class Replacement:
         return self.new.with_kept_keys(row.next.kept_keys)
 
     def _check_same_identity(self, row: RootSecretRow, former: Keyring) -> None:
-        """Check that --new-identity is as in the command that began the replacement.
+        """Check that this command has --new-identity if the one that began the replacement had it.
 
         Raises:
-            StoreMisused: it differs.
+            StoreMisused: only one of the two commands has it.
         """
         assert row.next is not None  # `_begin` named the successor
+        # A new identity is a new DID.
         begun_with_new_identity = row.next.node_did != former.node_did
         if begun_with_new_identity == self.new_identity:
             return
@@ -352,11 +364,11 @@ class Replacement:
             StoreBusy: the root secret's row is not `record` any more.
         """
         same_root_secret = check_of(ROOT_SECRET_KEY, record)
-        commit = Commit(puts=puts, checks=(same_root_secret,), reserve="")
+        commit = Commit(puts=puts, checks=(same_root_secret,), reserve=REVOCATION_RESERVE)
         if not isinstance(await self.store.commit(commit), Refused):
             return True
-        _, present_record = await read_root_secret(self.store)
-        if present_record is None or present_record.stamp != record.stamp:
+        present = await read_root_secret(self.store)
+        if present is None or present.record.stamp != record.stamp:
             raise StoreBusy("another process has finished replacing the root secret")
         return False
 
@@ -376,7 +388,7 @@ class Replacement:
             raise RecordDamaged("the store has no identity")
         return identity
 
-    async def _finish(self, row: RootSecretRow, record: Record, result: Rotated) -> None:
+    async def _finish(self, stored: StoredRootSecret, result: Rotated) -> None:
         """Make the successor the present secret, in one commit with the identity and the audit.
 
         Raises:
@@ -396,11 +408,11 @@ class Replacement:
         renamed = Identity(node_did=result.node_did, store_id=identity.store_id)
         commit = Commit(
             puts=(
-                root_secret_put(row.replaced(now), record),
+                root_secret_put(stored.row.replaced(now), former=stored),
                 Put(IDENTITY_KEY, identity_row(renamed)),
                 audit.put(self.entropy),
             ),
-            reserve="",
+            reserve=REVOCATION_RESERVE,
         )
         if isinstance(await self.store.commit(commit), Refused):
             raise StoreBusy("another process has finished replacing the root secret")

@@ -10,7 +10,7 @@ from spaces.identity import recorded_identity
 from spaces.keyspace import ROOT_SECRET_KEY
 from spaces.root_secret_row import RootSecretRow, read_root_secret, root_secret_put
 from spaces.space_errors import RotationUnfinished, SecretReplaced, StoreFull, WrongSecret
-from spaces.store.contract import Check, Commit, Store
+from spaces.store.contract import REVOCATION_RESERVE, Check, Commit, Store
 
 
 async def opened_keyring(store: Store, offered: Keyring) -> Keyring:
@@ -30,11 +30,12 @@ async def opened_keyring(store: Store, offered: Keyring) -> Keyring:
         RecordError, RecordDamaged: the record of kept keys cannot be opened.
         SpaceError: the store does not answer.
     """
-    row, _ = await read_root_secret(store)
-    if row is None:
+    stored = await read_root_secret(store)
+    if stored is None:
         # Nothing was replaced, so the node's DID is derived from the secret itself.
         await _check_node_did(store, offered)
         return offered
+    row = stored.row
     is_present = offered.check_value == row.check_value
     if row.next is not None:
         is_successor = offered.check_value == row.next.check_value
@@ -92,20 +93,21 @@ async def record_root_secret(store: Store, keyring: Keyring, *, now: float) -> C
         WrongSecret: another process recorded another secret first.
         SpaceError: the store does not answer.
     """
-    row, record = await read_root_secret(store)
-    if row is None:
+    stored = await read_root_secret(store)
+    if stored is None:
         first = RootSecretRow(number=1, check_value=keyring.check_value, since=now)
+        first_put = root_secret_put(first, former=None)
         try:
             # The commit may use the last space of a full store, as a revocation may (ST17).
-            await store.commit(Commit(puts=(root_secret_put(first, record),), reserve=""))
+            await store.commit(Commit(puts=(first_put,), reserve=REVOCATION_RESERVE))
         except StoreFull:
             return None
         # The commit is refused if another process has written the row first.
-        row, record = await read_root_secret(store)
-    assert row is not None  # one of the processes wrote it, and it is never removed
-    assert record is not None  # it contains the row
+        stored = await read_root_secret(store)
+    assert stored is not None  # one of the processes wrote the row, and it is never removed
+    row = stored.row
     if row.next is not None:
         raise RotationUnfinished(number=row.number, begun_on=time_text(row.next.begun_at))
     if row.check_value != keyring.check_value:
         raise await _error_for_other_secret(store, row, keyring)
-    return Check(ROOT_SECRET_KEY, record.stamp)
+    return Check(ROOT_SECRET_KEY, stored.record.stamp)

@@ -399,9 +399,10 @@ async def _identity_of_backup(store: Store) -> _IdentityOfBackup:
     identity = await recorded_identity(store)
     if identity is None:
         raise RecordDamaged("no node has used this store yet")
-    root_secret, _ = await read_root_secret(store)
-    if root_secret is None:
+    stored = await read_root_secret(store)
+    if stored is None:
         return _IdentityOfBackup(identity.node_did, root_secret_number=0, root_secret_check="")
+    root_secret = stored.row
     if root_secret.next is not None:
         raise RotationUnfinished(
             number=root_secret.number, begun_on=time_text(root_secret.next.begun_at)

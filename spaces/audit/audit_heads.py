@@ -11,7 +11,16 @@ from capabilities.strict_json import JsonObject
 
 from ..keyspace import AUDIT_HEADS_PREFIX
 from ..space_errors import RecordDamaged
-from ..store.contract import Commit, Page, Put, Range, Refused, Store, read_page
+from ..store.contract import (
+    REVOCATION_RESERVE,
+    Commit,
+    Page,
+    Put,
+    Range,
+    Refused,
+    Store,
+    read_page,
+)
 from .audit_chain import Chain
 
 _HEADS_AT_ONCE = 200
@@ -39,8 +48,11 @@ async def resign_heads(store: Store, chain: Chain) -> int:
     while True:
         page = await read_page(store, Range(AUDIT_HEADS_PREFIX, after=after, limit=_HEADS_AT_ONCE))
         puts = _sign_anew(page, chain)
-        if puts and isinstance(await store.commit(Commit(puts=puts, reserve="")), Refused):
-            continue  # another process changed a head, so the page is read again
+        if puts:
+            # A full store still accepts them, so that a replaced identity can be finished (ST17).
+            commit = Commit(puts=puts, reserve=REVOCATION_RESERVE)
+            if isinstance(await store.commit(commit), Refused):
+                continue  # another process changed a head, so the page is read again
         signed_count += len(puts)
         if page.place is None:
             return signed_count

@@ -54,6 +54,11 @@ Expect = bytes
 ANY: Expect = b""  # no condition
 NO_RESERVE = "none"
 """`Commit.reserve` of a commit that uses no part of the reserve, even if it is small (ST17)."""
+REVOCATION_RESERVE = ""
+"""`Commit.reserve` of a revocation, and of others that a full store must still accept (ST17).
+
+They may use all of the reserve but its last eighth, and count on no owner's share.
+"""
 # No row, or a tombstone (ST5). Stamps have 16 bytes, so none is equal to this.
 ABSENT: Expect = b"absent"
 
@@ -235,9 +240,10 @@ class Commit(Packed):
         adds: changes to counters.
         replay_record: written durably with the commit. The commit is refused if another commit
             wrote the same record (ST4).
-        reserve: who may use the last space of a full store with it (ST17): None for nobody, except
-            that small commits use a part, NO_RESERVE for nobody at all, "" for a revocation, or the
-            DID of the owner on whose share a key release counts.
+        reserve: which part of the last space of a full store the commit may use (ST17). None: the
+            first half if the commit is small, otherwise nothing. NO_RESERVE: nothing.
+            REVOCATION_RESERVE: see there. Any other text is the DID of the owner on whose share
+            the commit counts, such as a key release.
     """
 
     puts: tuple[Put, ...] = ()

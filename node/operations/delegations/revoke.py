@@ -18,7 +18,7 @@ from capabilities.tokens import Revocation, parse_revocation, verify_revocation
 from spaces.audit.audit_records import AuditRecord
 from spaces.grants.revocations import Revoked, marker_keys, marker_of, markers_of, revocation_put
 from spaces.grants.successions import succession_keys, unchanged_successions
-from spaces.store.contract import Check, Commit, Put
+from spaces.store.contract import REVOCATION_RESERVE, Check, Commit, Put
 
 from ...services import Services
 from ..attempts import until_committed
@@ -110,7 +110,7 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
         puts=tuple(puts),
         live=marker_keys(contents),
         checks=tuple(checks),
-        reserve="",  # a full store still accepts revocations (ST17)
+        reserve=REVOCATION_RESERVE,  # a full store still accepts revocations (ST17)
     )
     return commit, tuple([target.echo for target in named])
 

@@ -24,7 +24,7 @@ from encryption_network.withdrawals import (
 from spaces.audit.audit_records import AuditRecord
 from spaces.keyspace import WITHDRAWALS_KEY
 from spaces.space_errors import RecordDamaged, StoreBusy
-from spaces.store.contract import Commit, Put, Refused, Store, read_row
+from spaces.store.contract import REVOCATION_RESERVE, Commit, Put, Refused, Store, read_row
 
 from ...services import Services
 from .owner_policy import change_in_person
@@ -111,7 +111,8 @@ async def withdraw_everywhere(
             Put(WITHDRAWALS_KEY, encode_withdrawals(listed), expect=row.stamp),
             audit.put(entropy),
         )
-        commit = Commit(puts=puts, reserve="")  # a full store still accepts withdrawals (ST17)
+        # A full store still accepts withdrawals (ST17).
+        commit = Commit(puts=puts, reserve=REVOCATION_RESERVE)
         if not isinstance(await store.commit(commit), Refused):
             return listed
     raise StoreBusy("other processes are changing the list of withdrawals of trust")

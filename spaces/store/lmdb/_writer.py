@@ -27,6 +27,7 @@ from ..contract import (
     ANY,
     COUNTER_BYTES,
     NO_RESERVE,
+    REVOCATION_RESERVE,
     STAMP_BYTES,
     Add,
     Commit,
@@ -414,7 +415,8 @@ class Writer:
                 return False
             if self._left_bytes - cost_bytes <= self._kept_bytes(owner, cost_bytes):
                 return False
-            if owner:  # a key release or a change of a network; a revocation has no share
+            # The share of an owner: a key release or a change of a network.
+            if owner is not None and owner != REVOCATION_RESERVE:
                 self._share_bytes[owner] += cost_bytes
         # Free space is measured once for each batch. So commits are counted above the reserve too:
         # otherwise one batch of deletes could use all of the reserve.
@@ -429,7 +431,7 @@ class Writer:
         reserve_bytes = self._free_space.reserve_bytes
         if owner is None:
             return reserve_bytes // 2
-        if owner == "":  # a revocation
+        if owner == REVOCATION_RESERVE:
             return reserve_bytes // 8
         # Of the reserve above its last quarter, an owner may use as much as it leaves for others.
         # Otherwise one owner who reads a secret in a loop would prevent the reads of all others.

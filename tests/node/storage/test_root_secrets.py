@@ -77,15 +77,15 @@ def replacement(store: Store, offered: Keyring, new: Keyring, **more: bool) -> R
 
 async def begin_only(store: Store, world: World) -> None:
     """Name a successor, as an interrupted command did."""
-    row, stored = await read_root_secret(store)
-    assert row is not None
+    stored = await read_root_secret(store)
+    assert stored is not None
     successor = NextSecret(
         check_value=NEW.check_value,
         begun_at=1e9,
         node_did=world.former.node_did,
         kept_keys=NEW.seal_kept_keys(world.former, CountingEntropy(), keeps_identity=True),
     )
-    assert await commit_puts(store, root_secret_put(row.replacing(successor), stored))
+    assert await commit_puts(store, root_secret_put(stored.row.replacing(successor), former=stored))
 
 
 # --- starts ---------------------------------------------------------------------------------------
@@ -142,16 +142,17 @@ async def test_RK1_an_older_store_records_its_secret(tmp_path: Path) -> None:
     """A store of an earlier version gets the row at its next start, and can be rotated at once."""
     config = Config(http=Http(port=0), store=StoreSettings(data=str(tmp_path)))
     async with embedded_node(config) as node:
-        row, stored = await read_root_secret(node.services.store)
-        assert row is not None and stored is not None
+        stored = await read_root_secret(node.services.store)
+        assert stored is not None
+        row = stored.row
         assert (row.number, row.former, row.next) == (1, (), None)
         check = node.services.root_secret_check
-        assert check is not None and check.stamp == stored.stamp
+        assert check is not None and check.stamp == stored.record.stamp
     secret = (tmp_path / "secret").read_bytes()
-    assert secret not in (row.check_value, stored.value)
+    assert secret not in (row.check_value, stored.record.value)
     store = open_store(config)
     try:
-        await commit_puts(store, replace(root_secret_put(row, stored), value=None))
+        await commit_puts(store, replace(root_secret_put(row, former=stored), value=None))
         assert (await replacement(store, Keyring(secret), NEW).run()).number == 2
     finally:
         await store.close()
@@ -170,9 +171,9 @@ async def test_RK7_one_of_two_wins(tmp_path: Path) -> None:
         lost = [one for one in ended if isinstance(one, Exception)]
         assert len(lost) == 1
         assert isinstance(lost[0], StoreBusy | SecretUnusable | SecretReplaced)
-        row, _ = await read_root_secret(store)
-        assert row is not None and row.number == 2 and row.next is None
-        winner = NEW if row.check_value == NEW.check_value else OTHER
+        stored = await read_root_secret(store)
+        assert stored is not None and stored.row.number == 2 and stored.row.next is None
+        winner = NEW if stored.row.check_value == NEW.check_value else OTHER
         await opened_keyring(store, winner)
     finally:
         await store.close()
@@ -218,8 +219,8 @@ async def test_RK7_one_that_is_overtaken(tmp_path: Path) -> None:
         late: Any = LateStore(store, 2, replacement(store, world.former, NEW).run)
         with pytest.raises(StoreBusy, match="has finished"):
             await replacement(late, world.former, NEW).run()
-        row, _ = await read_root_secret(store)
-        assert row is not None and (row.number, row.next) == (2, None)
+        stored = await read_root_secret(store)
+        assert stored is not None and (stored.row.number, stored.row.next) == (2, None)
         assert all(is_sealed_by(one, NEW) for one in await networks_of(store))
     finally:
         await store.close()
