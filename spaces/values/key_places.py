@@ -37,6 +37,11 @@ class KeyPlaces(Packed):
     other: bytes | None = None
 
     @property
+    def value_keys(self) -> tuple[bytes, ...]:
+        """The keys of the rows of values, the first path first."""
+        return (self.owner,) if self.other is None else (self.owner, self.other)
+
+    @property
     def charged_bytes(self) -> int:
         """The size of the row, as it counts towards the limit of a space (ST22)."""
         return ROW_BYTES + len(self.owner) + len(self.other or b"")

@@ -1,12 +1,19 @@
-"""The paths that stored a content key, for the owner of the network (RL23)."""
+"""The paths that stored a content key, for the owner of the network (RL23).
+
+A content key encrypts one value or several. The node records at most two paths of values that were
+stored with it, as the keys of their rows.
+"""
 
 from collections.abc import Sequence
 
 from msgspec import Struct
 
 from capabilities.abilities import DECRYPT
+from capabilities.resources import NetworkId
 from capabilities.strict_base64 import decode_url
+from capabilities.tokens import Invocation
 from encryption_network.content_keys import content_key_digest
+from encryption_network.networks import NetworkRecord
 from spaces.documents.network_rows import network_row_key
 from spaces.grants.hosting import space_of
 from spaces.keyspace import SPACE16_IN_KEY, VALUE_PREFIX_BYTES, VALUES_PREFIX, space_key
@@ -38,12 +45,12 @@ class KeyPathsAnswer(Struct):
 async def read_key_paths(
     services: Services, header: str, *, path_id: str, key: str
 ) -> KeyPathsAnswer:
-    """Return which paths stored the content key in a wrapped key (RL23).
+    """Return the paths that stored the content key which a wrapped key contains (RL23).
 
-    Only the owner in person learns it.
+    Only the owner in person learns it. The answer has no path if this network cannot open the
+    wrapped key, or if no value was stored with it.
 
     Args:
-        services: the node's.
         header: untrusted text of the `Authorization` header: a UCAN to this node whose only
             capability is `tinycloud.encryption/decrypt` on the network.
         path_id: network id of the path, percent-decoded once.
@@ -52,33 +59,43 @@ async def read_key_paths(
     Raises:
         Errors of `admitted_reader` and `read_call`.
         Refusal: `request-malformed`, the wrapped key is not base64url of 1 to MOST_WRAPPED_BYTES
-            bytes; `network-unknown`;
-            `session-not-bound`, the token has facts; `policy-not-in-person`, the caller is not the
-            owner in person.
+            bytes; `network-unknown`, the node has no such network; `session-not-bound`, the token
+            has facts; `policy-not-in-person`, the caller is not the owner in person.
         SpaceError: the store does not answer, or a row does not decode.
     """
     invocation, network = admitted_reader(services, header, path_id, DECRYPT)
     if invocation.facts:  # a decrypt request has one, and must not serve here (T12)
         raise Refusal("session-not-bound", hint="sign a token without facts for this request")
     wrapped_key = _parse_wrapped_key(key)
-    call = await read_call(services, invocation, (network_row_key(network),))
-    record = known_network(call.records[0])
-    authority = await decide_owner_authority(services, call, record.owner)
+    network_record = await _network_of_owner(services, invocation, network)
+    # None: of every version of the network's key, because the request names none.
+    digest = content_key_digest(network_record, wrapped_key, services.keyring, key_version=None)
+    if digest is None:  # no key of this network opens it, so no path was recorded for it (RL21)
+        return KeyPathsAnswer(paths=())
+    places = key_places_of(await read_row(services.store, places_row_key(network, digest)))
+    if places is None:
+        return KeyPathsAnswer(paths=())
+    return KeyPathsAnswer(paths=await _read_resources(services, places.value_keys))
+
+
+async def _network_of_owner(
+    services: Services, invocation: Invocation, network: NetworkId
+) -> NetworkRecord:
+    """Authorise the invocation, and return the network's record if its owner calls in person.
+
+    Raises:
+        Errors of `read_call`.
+        Refusal: `network-unknown`; `policy-not-in-person`.
+    """
+    call = await read_call(services, invocation, keys=(network_row_key(network),))
+    network_row = call.records[0]  # the only row that was requested
+    network_record = known_network(network_row)
+    authority = await decide_owner_authority(services, call, network_record.owner)
     if authority.in_person is None:
         raise Refusal(
             "policy-not-in-person", hint="sign in with the owner's wallet and ask from that session"
         )
-    digest = content_key_digest(record, wrapped_key, services.keyring, key_version=None)
-    if digest is None:  # such a key owns nothing and is never released (RL21)
-        return KeyPathsAnswer(())
-    row = await read_row(services.store, places_row_key(network, digest))
-    places = key_places_of(row)
-    if places is None:
-        return KeyPathsAnswer(())
-    value_keys = [places.owner]
-    if places.other is not None:
-        value_keys.append(places.other)
-    return KeyPathsAnswer(await _read_resources(services, value_keys))
+    return network_record
 
 
 def _parse_wrapped_key(text: str) -> bytes:
@@ -99,7 +116,11 @@ def _parse_wrapped_key(text: str) -> bytes:
 async def _read_resources(
     services: Services, value_keys: Sequence[bytes]
 ) -> tuple[str | None, ...]:
-    """Return the resources of values by the keys of their rows; None: see `KeyPathsAnswer`."""
+    """Return the resources of values, in the order of the keys of their rows.
+
+    A resource is None if its path is not known (see `KeyPathsAnswer`), or if its space is not
+    hosted any more.
+    """
     space_keys = [space_key(key[SPACE16_IN_KEY]) for key in value_keys]
     records = (await services.store.read([*value_keys, *space_keys])).records
     value_records = records[: len(value_keys)]
@@ -122,7 +143,8 @@ def _path_of(key: bytes, record: Record | None) -> str | None:
 
     Bytes that are not UTF-8 are replaced, since JSON cannot contain them.
     """
-    if key[:1] == VALUES_PREFIX:
+    is_short_path = key[:1] == VALUES_PREFIX
+    if is_short_path:
         return key[VALUE_PREFIX_BYTES:].decode("utf-8", "replace")
     # The key of a long path has its hash, and the row has the path.
     head = head_of(record, key=key)
