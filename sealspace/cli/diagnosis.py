@@ -41,12 +41,20 @@ def diagnosed(name: str, check: Callable[[], str]) -> Diagnosis:
     try:
         return Diagnosis(name=name, severity="ok", text=check())
     except SealspaceError as error:
-        return Diagnosis(
-            name=name,
-            severity="warn" if isinstance(error, DoctorWarning) else "wrong",
-            text=what_happened(error),
-            next_step=error.step,
-        )
+        return problem_diagnosis(name, error)
+
+
+def problem_diagnosis(name: str, error: SealspaceError) -> Diagnosis:
+    """Return the result of a check that raised an error.
+
+    It is a warning for DoctorWarning, and a failure for any other error.
+    """
+    return Diagnosis(
+        name=name,
+        severity="warn" if isinstance(error, DoctorWarning) else "wrong",
+        text=what_happened(error),
+        next_step=error.step,
+    )
 
 
 def all_diagnosed(name: str, *checks: Callable[[], str]) -> Iterator[Diagnosis]:

@@ -12,7 +12,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from capabilities.clock_and_entropy import SystemClock
 
@@ -22,7 +24,13 @@ from ..service.clock_check import check_clock
 from ..service.command_errors import ConfigurationError, StoreMisused
 from ..wire.node_answers import json_object, required_text
 from ..wire.transport import Answer, Request, Transport, TransportSettings
-from .diagnosis import Diagnosis, DoctorWarning, all_diagnosed, diagnosed
+from .diagnosis import (
+    Diagnosis,
+    DoctorWarning,
+    all_diagnosed,
+    diagnosed,
+    problem_diagnosis,
+)
 from .who.login import read_state
 
 Shortage = Callable[[Path], tuple[str, str]]
@@ -50,59 +58,83 @@ def clock() -> str:
     return "plausible"
 
 
-async def node_diagnoses(url: str, identity: Callable[[str], str] = str) -> list[Diagnosis]:
+class _NodeInfo(NamedTuple):
+    """A node's answer to `GET /info`, and the DID in it."""
+
+    answer: Answer
+    node_id: str
+
+
+async def node_diagnoses(
+    url: str, check_identity: Callable[[str], str] | None = None
+) -> list[Diagnosis]:
     """Check the identity, the clock and the state of a node.
 
     No token is needed.
 
     Args:
         url: address of the node.
-        identity: checks the node's DID, and raises SealspaceError if it is another node.
+        check_identity: gets the node's DID, and raises SealspaceError if it is another node than
+            expected. None: every node is accepted.
+    Returns:
+        Every problem; if there is none, one diagnosis that the node answers. A node that cannot be
+        reached, or is not a sealspace node, has one problem, because nothing more can be checked.
     """
     try:
         async with Transport(url, settings=_ONE_TRY) as transport:
-            answer = await transport.exchange(Request("GET", "/info", repeatable=True))
-            try:
-                node_id = required_text(json_object(answer.require()), "nodeId")
-            except SealspaceError:
-                raise NodeMismatch(
-                    f"{url} is not a sealspace node",
-                    hint="if the address is wrong: sealspace login URL",
-                ) from None
-            state: str | SealspaceError
-            try:
-                state = await read_state(transport)
-            except SealspaceError as error:
-                state = error
+            info = await _read_info(transport, url)
+            state_problem = await _state_problem(transport, url)
     except SealspaceError as error:
-        refusal = error
-        return [diagnosed("node", lambda: _raised(refusal))]
-    return list(
-        all_diagnosed(
-            "node",
-            lambda: identity(node_id),
-            lambda: _clock_of(answer),
-            lambda: _state(url, state),
-            lambda: f"{printable(node_id)} answers at {url}",
-        )
-    )
+        return [problem_diagnosis("node", error)]
+    diagnoses: list[Diagnosis] = []
+    if check_identity is not None:
+        diagnoses.append(diagnosed("node", partial(check_identity, info.node_id)))
+    diagnoses.append(diagnosed("node", partial(_check_clock_skew, info.answer)))
+    problems = [diagnosis for diagnosis in diagnoses if diagnosis.severity != "ok"]
+    if state_problem is not None:
+        problems.append(problem_diagnosis("node", state_problem))
+    if problems:
+        return problems
+    return [
+        Diagnosis(name="node", severity="ok", text=f"{printable(info.node_id)} answers at {url}")
+    ]
 
 
-def _raised(error: SealspaceError) -> str:
-    raise error
+async def _read_info(transport: Transport, url: str) -> _NodeInfo:
+    """Read which node answers.
+
+    Raises:
+        NodeMismatch: the answer is not that of a sealspace node.
+        SealspaceError: nothing answers.
+    """
+    answer = await transport.exchange(Request("GET", "/info", repeatable=True))
+    try:
+        node_id = required_text(json_object(answer.require()), "nodeId")
+    except SealspaceError:
+        raise NodeMismatch(
+            f"{url} is not a sealspace node",
+            hint="if the address is wrong: sealspace login URL",
+        ) from None
+    return _NodeInfo(answer=answer, node_id=node_id)
 
 
-def _state(url: str, state: str | SealspaceError) -> str:
-    """Check that a node is ready."""
-    if isinstance(state, SealspaceError):
-        raise state
+async def _state_problem(transport: Transport, url: str) -> SealspaceError | None:
+    """Return why a node is not ready, as an error; None if it is ready."""
+    try:
+        state = await read_state(transport)
+    except SealspaceError as error:
+        return error
     if state != "ready":
-        raise DoctorWarning(f"{url} is {state}", hint="ask the node's operator")
-    return state
+        return DoctorWarning(f"{url} is {state}", hint="ask the node's operator")
+    return None
 
 
-def _clock_of(answer: Answer) -> str:
-    """Compare this machine's clock with the time in a node's answer."""
+def _check_clock_skew(answer: Answer) -> str:
+    """Compare this machine's clock with the time in a node's answer.
+
+    Raises:
+        NodeMismatch: they differ by more than a minute.
+    """
     try:
         skew_s = SystemClock.now() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
     except (KeyError, ValueError):  # no valid Date header: the clocks cannot be compared

@@ -25,8 +25,8 @@ admitted_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.opti
 )
 
 
-async def chosen_to_stay(
-    acting: Client, client: Client, did: str, admitted: Admitted | None, *, wallet: AnyWallet
+async def choose_memberships_to_renew(
+    team_client: Client, client: Client, did: str, admitted: Admitted | None, *, wallet: AnyWallet
 ) -> tuple[str, ...]:
     """Return the cids of the memberships that are signed anew before an admin is removed.
 
@@ -34,7 +34,7 @@ async def chosen_to_stay(
     could be a second wallet of the removed person, so such an admin stays only after a yes.
 
     Args:
-        acting: with the session for the team.
+        team_client: with the session for the team.
         client: with the owner's own session.
         did: the admin who is removed, or gets another role.
         admitted: an answer for all; None: ask.
@@ -43,7 +43,7 @@ async def chosen_to_stay(
         InvalidInput: the owner has to be asked, and there is no terminal.
         SealspaceError: as `Teams.admitted_by`.
     """
-    members = await acting.teams.admitted_by(did, wallet=wallet)
+    members = await team_client.teams.admitted_by(did, wallet=wallet)
     if not members:
         return ()
     names = await names_for(client, [did, *[member.did for member in members]])

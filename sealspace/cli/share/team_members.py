@@ -40,7 +40,7 @@ from ..terminal import (
     tell,
     yes_option,
 )
-from .admitted_members import Admitted, admitted_option, chosen_to_stay
+from .admitted_members import Admitted, admitted_option, choose_memberships_to_renew
 
 _ROLES = ("admin", "writer", "reader")
 _COLUMNS = ("member", "name", "role", "secrets", "until", "by", "state")
@@ -72,8 +72,8 @@ async def members(client: Client, team: str | None, ended: bool) -> None:
     who signed it. Default for TEAM: the team that `sealspace use` chose.
     """
     did, name = await team_or_chosen(client, team)
-    acting = client.acting(await team_session(owner_home(), client, did))
-    memberships = await acting.teams.members(ended=ended)
+    team_client = await _client_for_team(client, did)
+    memberships = await team_client.teams.members(ended=ended)
     names = await names_for(client, [member.did for member in memberships.members])
     documents: list[dict[str, object]] = []
     rows: list[list[str]] = []
@@ -113,7 +113,7 @@ def _member_document(member: TeamMember) -> dict[str, object]:
 
 @click.command(epilog="Example: `sealspace team role shop bob --role writer --secrets API_KEY`.")
 @click.argument("team", metavar="TEAM")
-@click.argument("did", metavar="DID|NAME")
+@click.argument("member", metavar="DID|NAME")
 @role_option
 @secrets_option
 @admitted_option
@@ -121,7 +121,7 @@ def _member_document(member: TeamMember) -> dict[str, object]:
 async def role(
     client: Client,
     team: str,
-    did: str,
+    member: str,
     role: Role | None,
     secrets: str | None,
     admitted: Admitted | None,
@@ -131,18 +131,21 @@ async def role(
     The new membership replaces all that the member has. It ends when the former one would have
     ended.
     """
-    home = owner_home()
     new_role = required_role(role)
-    member_did = await did_of_member(client, did)
+    member_did = await did_of_member(client, member)
     team_did = await team_named(client, team)
-    acting = client.acting(await team_session(home, client, team_did))
+    team_client = await _client_for_team(client, team_did)
     wallet = wallet_of_owner()
-    kept = await chosen_to_stay(acting, client, member_did, admitted, wallet=wallet)
-    removal = await acting.teams.change_role(
-        member_did, new_role, wallet=wallet, secrets=labels_in(secrets), kept=kept
+    # The former membership is revoked, and with it all memberships that this member signed as an
+    # admin. Those that stay are signed anew by the owner.
+    cids_to_renew = await choose_memberships_to_renew(
+        team_client, client, member_did, admitted, wallet=wallet
     )
-    await _tell_renewed(client, removal)
-    tell(f"{did} is {with_article(new_role)} of the team {team} now, from the next command on")
+    change = await team_client.teams.change_role(
+        member_did, new_role, wallet=wallet, secrets=labels_in(secrets), kept=cids_to_renew
+    )
+    await _tell_renewed(client, change)
+    tell(f"{member} is {with_article(new_role)} of the team {team} now, from the next command on")
     print_result({"team": team_did, "member": member_did, "role": new_role})
 
 
@@ -236,9 +239,9 @@ async def admit(
         ttl_s: life of the membership, seconds; None: until the owner's own ends, at most a year.
     """
     new_role = required_role(role)
-    acting = client.acting(await team_session(owner_home(), client, team))
+    team_client = await _client_for_team(client, team)
     try:
-        grant = await acting.teams.admit(
+        grant = await team_client.teams.admit(
             did,
             new_role,
             wallet=wallet_of_owner(),
@@ -258,10 +261,12 @@ async def admit(
 
 async def remove_member(client: Client, team: str, did: str, admitted: Admitted | None) -> None:
     """Remove a member of a team with members. `team` and `did` are DIDs."""
-    acting = client.acting(await team_session(owner_home(), client, team))
+    team_client = await _client_for_team(client, team)
     wallet = wallet_of_owner()
-    kept = await chosen_to_stay(acting, client, did, admitted, wallet=wallet)
-    removal = await acting.teams.remove(did, wallet=wallet, kept=kept)
+    cids_to_renew = await choose_memberships_to_renew(
+        team_client, client, did, admitted, wallet=wallet
+    )
+    removal = await team_client.teams.remove(did, wallet=wallet, kept=cids_to_renew)
     await _tell_renewed(client, removal)
     names = await names_for(client, [did])
     tell(f"removed {names.whole(did)}")
@@ -333,6 +338,12 @@ async def own_memberships(client: Client) -> list[dict[str, object]]:
 
 
 # --- details --------------------------------------------------------------------------------------
+
+
+async def _client_for_team(client: Client, team_did: str) -> Client:
+    """Return a client with the owner's session for a team."""
+    session = await team_session(owner_home(), client, team_did)
+    return client.acting(session)
 
 
 async def team_or_chosen(client: Client, team: str | None) -> tuple[str, str]:
