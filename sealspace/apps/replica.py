@@ -17,7 +17,7 @@ Example:
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -115,6 +115,8 @@ class ReplicaState:
 
 @dataclass
 class _Counts:
+    """The counts of a run that has not ended."""
+
     pages: int = 0
     written: int = 0
     deleted: int = 0
@@ -179,12 +181,12 @@ class Replica:
             ClientNotReady: the copy was never synced, or is closed (ClientClosed).
         """
         self._require_readable()
-        entry, body = self._file.read(key)
-        if entry is None:
+        stored = self._file.read(key)
+        if stored.entry is None:
             return None
-        if body is None:
+        if stored.body is None:
             raise ReplicaIncomplete(f"the copy does not have the value of {key} yet")
-        return _value(entry, body)
+        return _make_value(stored.entry, stored.body)
 
     def metadata(self, key: str) -> Value | None:
         """Read the version and the metadata of a value of the copy.
@@ -198,7 +200,7 @@ class Replica:
         """
         self._require_readable()
         entry = self._file.entry(key)
-        return None if entry is None else _value(entry, b"")
+        return None if entry is None else _make_value(entry, b"")
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys of the copy below a prefix, in ascending order.
@@ -232,7 +234,8 @@ class Replica:
             SealspaceError: as `Kv.changes`; the copy is kept.
         """
         async with self._turn:
-            return await self._run(self._reader(waits=False))
+            reader = self._make_reader(waits_for_change=False)
+            return await self._read_to_present(reader)
 
     async def follow(self) -> AsyncIterator[SyncCounts]:
         """Bring the copy up to date, and again whenever a value changes.
@@ -245,37 +248,51 @@ class Replica:
         yield await self.sync()
         while True:
             async with self._turn:
-                reader = self._reader(waits=True)
-                counts = await self._run(reader)
+                reader = self._make_reader(waits_for_change=True)
+                counts = await self._read_to_present(reader)
             if counts.written or counts.deleted:
                 yield counts
             if reader.is_pause_due:
                 await asyncio.sleep(self._feed.poll_s)
 
-    def _reader(self, *, waits: bool) -> FeedReader:
+    def _make_reader(self, *, waits_for_change: bool) -> FeedReader:
+        """Return a reader that continues after the last committed page."""
         cursor = self._file.state.cursor
-        return FeedReader(self._feed, cursor, is_current=waits and cursor is not None)
+        # Without a cursor there are pages to read at once, so the node must not wait for a change.
+        first_request_waits = waits_for_change and cursor is not None
+        return FeedReader(self._feed, cursor, is_current=first_request_waits)
 
-    async def _run(self, reader: FeedReader) -> SyncCounts:
-        """Read pages to the present."""
+    async def _read_to_present(self, reader: FeedReader) -> SyncCounts:
+        """Read and commit pages until the node has no more, and return what changed.
+
+        The copy is emptied if its right to read has ended (RP9), or if the node says that a
+        delegation was revoked (RP8).
+
+        Raises:
+            SealspaceError: as `sync`.
+        """
         self._require_usable()
         now = self._file.note_time(self._caller.clock.now())
-        if self._file.state.window.has_ended(now) and self._file.state.entries:
-            self._file.empty()
-            reader.cursor, reader.is_current = None, False
+        state = self._file.state
+        if state.window.has_ended(now) and state.entries:
+            self._file.empty()  # RP9
+            # The keys are gone, so the feed is read from its beginning, without waiting.
+            reader.cursor = None
+            reader.is_current = False
         counts = _Counts()
         try:
-            await self._require_node()
+            await self._require_same_node()
             await self._fetch_missing()
             await self._read_pages(reader, counts)
             if self._file.is_log_due:
                 self._file.clear_log()
         except DelegationRevoked as refusal:
-            if refusal.status != 401 or not _REVOCATION.fullmatch(refusal.text):
+            is_revocation = refusal.status == 401 and _REVOCATION.fullmatch(refusal.text)
+            if not is_revocation:
                 raise
             # RP8: the copy is deleted before anything else happens, and stays blocked.
             self._file.empty(revoked=refusal.text)
-            raise _revoked(refusal.text) from refusal
+            raise _revoked_error(refusal.text) from refusal
         return SyncCounts(
             pages=counts.pages,
             written=counts.written,
@@ -283,29 +300,48 @@ class Replica:
             missing=self._file.state.missing,
         )
 
-    async def _require_node(self) -> None:
-        known = self._file.state.node_did
+    async def _require_same_node(self) -> None:
+        """Raise SourceChanged unless the node is the one that sent the first page of the copy."""
+        node_did_of_copy = self._file.state.node_did
         node_did = await self._caller.node_id()
-        if known not in (None, node_did):
-            raise SourceChanged(f"the copy is from the node {known}, but this is {node_did}")
+        if node_did_of_copy is not None and node_did_of_copy != node_did:
+            raise SourceChanged(
+                f"the copy is from the node {node_did_of_copy}, but this is {node_did}"
+            )
 
     async def _read_pages(self, reader: FeedReader, counts: _Counts) -> None:
-        has_begun_again = False
+        """Read and commit pages until the node has no more. The node may reset the feed once.
+
+        Raises:
+            MalformedAnswer: the node reset the feed twice.
+            SealspaceError: as `sync`.
+        """
+        was_reset = False
         while True:
             page = await reader.read()
-            if page is not None:
-                await self._apply(page, counts)
-                if not page.more:
-                    return
+            if page is None:  # the node reset the feed
+                if was_reset:
+                    raise MalformedAnswer("the node reset the feed twice in one run")
+                was_reset = True
+                with self._file.page() as draft:
+                    draft.begin_again()
                 continue
-            if has_begun_again:
-                raise MalformedAnswer("the node reset the feed twice in one run")
-            has_begun_again = True
-            with self._file.page() as draft:
-                draft.begin_again()
+            await self._commit_page(page, counts)
+            if not page.more:
+                return
 
-    async def _apply(self, page: ChangesPage, counts: _Counts) -> None:
-        """Commit a page, with the values of its keys and its cursor."""
+    async def _commit_page(self, page: ChangesPage, counts: _Counts) -> None:
+        """Commit a page, with the values of its keys and its cursor.
+
+        Values that the node no longer has in this version stay missing. A later page has their next
+        change.
+
+        Raises:
+            ReplicaExpired: the right to read in the page is not valid now.
+            MalformedAnswer: the page has a version that is not a digest, or a malformed time.
+            ReplicaFull: the copy would be larger than allowed; nothing of the page is committed.
+            SealspaceError: a value cannot be fetched.
+        """
         window = _window_of(page)
         now = self._file.note_time(self._caller.clock.now())
         if not window.is_live(now):
@@ -324,7 +360,7 @@ class Replica:
                     raise MalformedAnswer(f"the version of {change.key} is not a digest")
                 draft.note(change.key, change.etag, change.metadata)
                 written += 1
-            await self._fetch(draft, draft.wanted)
+            await self._fetch_values(draft, draft.wanted)
             deleted += draft.finish(
                 cursor=page.cursor,
                 window=window,
@@ -340,37 +376,52 @@ class Replica:
         """Fetch the values that an earlier run did not get."""
         if not self._file.state.missing:
             return
-        wanted = {}
-        for entry in self._file.list(only_missing=True):
-            wanted[entry.key] = entry.etag
-        for pack in packed_keys(wanted, MOST_READS):
+        missing_keys = [entry.key for entry in self._file.list(only_missing=True)]
+        for batch in packed_keys(missing_keys, MOST_READS):
+            # A commit of its own for each batch, so that a later error does not lose it.
             with self._file.page() as draft:
-                await self._fetch(draft, dict.fromkeys(pack))
+                await self._fetch_batch(draft, batch)
 
-    async def _fetch(self, draft: Draft, wanted: Mapping[str, object]) -> None:
-        """Fetch values, and store those that are the versions of their keys."""
-        for pack in packed_keys(tuple(wanted), MOST_READS):
-            async for key, value in self._values(draft, pack):
+    async def _fetch_values(self, draft: Draft, keys: Iterable[str]) -> None:
+        """Fetch the values of keys, and store those that are the versions of their keys."""
+        for batch in packed_keys(tuple(keys), MOST_READS):
+            await self._fetch_batch(draft, batch)
+
+    async def _fetch_batch(self, draft: Draft, keys: Sequence[str]) -> None:
+        """Fetch and store values in one request, or one by one if one of them is large.
+
+        A key that the node does not have any more is left out.
+
+        Raises:
+            ReplicaFull: the copy would be larger than allowed.
+            SealspaceError: as `Kv.get_many`.
+        """
+        most_bytes = min(_require_space(draft), MAX_VALUE_BYTES)
+        try:
+            values = await self._kv.get_many(keys, max_bytes=most_bytes)
+        except (ValueTooLarge, ResponseTooLarge):
+            await self._fetch_one_by_one(draft, keys)
+            return
+        for key, value in values.items():
+            draft.store(key, value.body)
+
+    async def _fetch_one_by_one(self, draft: Draft, keys: Sequence[str]) -> None:
+        """Fetch and store values that do not fit into one answer."""
+        for key in keys:
+            value = await self._fetch_large_value(key, left_bytes=_require_space(draft))
+            if value is not None:
                 draft.store(key, value.body)
 
-    async def _values(self, draft: Draft, keys: Sequence[str]) -> AsyncIterator[tuple[str, Value]]:
-        """Yield the values of keys: in one request, or one by one if one of them is large."""
-        try:
-            most_bytes = min(_left_bytes(draft), MAX_VALUE_BYTES)
-            for key, value in (await self._kv.get_many(keys, max_bytes=most_bytes)).items():
-                yield key, value
-            return
-        except (ValueTooLarge, ResponseTooLarge):
-            pass
-        for key in keys:
-            large = await self._large_value(key, _left_bytes(draft))
-            if large is not None:
-                yield key, large
+    async def _fetch_large_value(self, key: str, *, left_bytes: int) -> Value | None:
+        """Fetch a value of any size; None if the node does not have the key.
 
-    async def _large_value(self, key: str, left_bytes: int) -> Value | None:
+        Raises:
+            ReplicaFull: the value has more than `left_bytes` bytes.
+            SealspaceError: as `Kv.get`.
+        """
         try:
             return await self._kv.get(key, max_bytes=min(left_bytes, MAX_STREAM_BYTES))
-        except SpaceNotFound:
+        except SpaceNotFound:  # a kind of NotFound, but about all keys
             raise
         except NotFound:
             return None
@@ -380,11 +431,12 @@ class Replica:
             ) from refusal
 
     def _require_usable(self) -> None:
+        """Raise ClientClosed if the copy was closed, and ReplicaRevoked if it was revoked."""
         if self._file.is_closed:
             raise ClientClosed("the copy was closed", hint="open it again")
         revoked = self._file.state.revoked
         if revoked is not None:
-            raise _revoked(revoked)
+            raise _revoked_error(revoked)
 
     def _require_readable(self) -> None:
         """Check the right to read the copy (RP7 to RP10)."""
@@ -431,19 +483,30 @@ def open_replica(
     return Replica(caller, feed, file)
 
 
-def _revoked(text: str) -> ReplicaRevoked:
+def _revoked_error(text: str) -> ReplicaRevoked:
+    """Return the error of a copy that a revocation ended. `text` is the node's refusal."""
     return ReplicaRevoked(f"the copy was deleted, because the node refused it: {text}")
 
 
 def _window_of(page: ChangesPage) -> Window:
+    """Return when the copy may be read after a page.
+
+    Raises:
+        MalformedAnswer: a time of the page is malformed.
+    """
     return Window(
-        not_before=_time_of(page.not_before),
-        expires_at=_time_of(page.expires_at),
-        retain_until=_time_of(page.retain_until),
+        not_before=_parse_time(page.not_before),
+        expires_at=_parse_time(page.expires_at),
+        retain_until=_parse_time(page.retain_until),
     )
 
 
-def _time_of(text: str | None) -> float | None:
+def _parse_time(text: str | None) -> float | None:
+    """Return the epoch seconds of a time in a page; None if the page has no such time.
+
+    Raises:
+        MalformedAnswer: the text is not an RFC 3339 time.
+    """
     if text is None:
         return None
     try:
@@ -452,13 +515,19 @@ def _time_of(text: str | None) -> float | None:
         raise MalformedAnswer("the node's page has a time that is not valid") from None
 
 
-def _left_bytes(draft: Draft) -> int:
+def _require_space(draft: Draft) -> int:
+    """Return by how many bytes the copy may grow, which is at least one.
+
+    Raises:
+        ReplicaFull: it may not grow.
+    """
     if draft.left_bytes <= 0:
         raise ReplicaFull("the copy has as many bytes as it may have")
     return draft.left_bytes
 
 
-def _value(entry: Entry, body: bytes) -> Value:
+def _make_value(entry: Entry, body: bytes) -> Value:
+    """Return a value of the copy, as `Kv.get` would return it."""
     headers = CIMultiDict(entry.metadata)
     headers["ETag"] = entry.etag
     answer = Answer(status=200, headers=CIMultiDictProxy(headers), body=body, asked=entry.key)

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -93,10 +94,10 @@ class Draft:
         Raises:
             ReplicaFull: the copy would be too large.
         """
-        before = self._entry(key)
+        former = self._read_entry(key)
         size_bytes = None
-        if before is not None and before.etag == etag:
-            size_bytes = before.size_bytes
+        if former is not None and former.etag == etag:
+            size_bytes = former.size_bytes  # None if the value was missing before
         if size_bytes is None:
             self._delete_body(key)
             self.wanted[key] = etag
@@ -107,7 +108,7 @@ class Draft:
             size_bytes=size_bytes,
             generation=self.state.generation,
         )
-        self._replace(before, entry)
+        self._replace(former, entry)
 
     def store(self, key: str, body: bytes) -> bool:
         """Store a value if it is the version that its key has.
@@ -117,11 +118,11 @@ class Draft:
         Raises:
             ReplicaFull: the copy would be too large.
         """
-        before = self._entry(key)
+        former = self._read_entry(key)
         # The value may have changed since the page: its next change is in a later one (RP4).
-        if before is None or etag_of_body(body) != before.etag:
+        if former is None or etag_of_body(body) != former.etag:
             return False
-        self._replace(before, replace(before, size_bytes=len(body)))
+        self._replace(former, replace(former, size_bytes=len(body)))
         self._connection.execute(
             "INSERT OR REPLACE INTO bodies (key, body) VALUES (?, ?)", (key, body)
         )
@@ -130,12 +131,12 @@ class Draft:
 
     def delete(self, key: str) -> bool:
         """Delete a key; return whether it was there."""
-        before = self._entry(key)
-        if before is None:
+        entry = self._read_entry(key)
+        if entry is None:
             return False
         self._delete_body(key)
         self._connection.execute("DELETE FROM entries WHERE key = ?", (key,))
-        self._count(before, -1)
+        self._add_to_totals(entry, times=-1)
         return True
 
     def begin_again(self) -> None:
@@ -163,7 +164,7 @@ class Draft:
         """
         removed = 0
         if is_end and not self.state.is_complete:
-            removed = self._remove_former()
+            removed = self._delete_former_generations()
         self.state = replace(
             self.state,
             cursor=cursor,
@@ -183,37 +184,47 @@ class Draft:
         self.has_former = True
         self.state = _emptied(self.state, revoked)
 
-    def _remove_former(self) -> int:
-        former = []
+    def _delete_former_generations(self) -> int:
+        """Delete the keys that the present generation of the feed did not have.
+
+        Returns their number.
+        """
+        former_keys = []
         for entry in entries_of(self._connection):
             if entry.generation != self.state.generation:
-                former.append(entry.key)
-        for key in former:
+                former_keys.append(entry.key)
+        for key in former_keys:
             self.delete(key)
-        return len(former)
+        return len(former_keys)
 
     def _delete_body(self, key: str) -> None:
         cursor = self._connection.execute("DELETE FROM bodies WHERE key = ?", (key,))
         self.has_former = self.has_former or cursor.rowcount > 0
 
-    def _entry(self, key: str) -> Entry | None:
+    def _read_entry(self, key: str) -> Entry | None:
+        """Return the entry of a key, with the changes of this draft; None if there is none."""
         row = self._connection.execute(
             "SELECT key, content, checksum FROM entries WHERE key = ?", (key,)
         ).fetchone()
         return None if row is None else entry_of(row)
 
-    def _replace(self, before: Entry | None, after: Entry) -> None:
-        if before is not None:
-            self._count(before, -1)
-        self._count(after, 1)
+    def _replace(self, former: Entry | None, entry: Entry) -> None:
+        """Write an entry in place of the former one of its key.
+
+        Raises:
+            ReplicaFull: the copy would be too large.
+        """
+        if former is not None:
+            self._add_to_totals(former, times=-1)
+        self._add_to_totals(entry, times=1)
         if self.left_bytes < 0:
             raise ReplicaFull(
-                f"the copy would be larger than {self._max_bytes} bytes with {after.key}"
+                f"the copy would be larger than {self._max_bytes} bytes with {entry.key}"
             )
-        write_entry(self._connection, after)
+        write_entry(self._connection, entry)
 
-    def _count(self, entry: Entry, times: int) -> None:
-        """Add an entry to the totals of the state, or subtract it."""
+    def _add_to_totals(self, entry: Entry, *, times: int) -> None:
+        """Add an entry to the totals of the state, or subtract it if `times` is -1."""
         self.state = replace(
             self.state,
             entries=self.state.entries + times,
@@ -235,6 +246,26 @@ def _emptied(state: State, revoked: str | None) -> State:
     )
 
 
+class StoredKey(NamedTuple):
+    """A key of a copy, as the file contains it.
+
+    Attributes:
+        entry: its version and metadata; None if the copy has no such key.
+        body: its value; None if the value is missing.
+    """
+
+    entry: Entry | None
+    body: bytes | None
+
+
+class _OpenFile(NamedTuple):
+    """The connections to the file of a copy, and the state that it contains."""
+
+    writer: sqlite3.Connection
+    reader: sqlite3.Connection
+    state: State
+
+
 class ReplicaFile:
     """The file of a local copy, which one object of one process has open.
 
@@ -251,22 +282,20 @@ class ReplicaFile:
         *,
         lock: int,
         path: Path,
-        writer: sqlite3.Connection,
-        reader: sqlite3.Connection,
-        state: State,
+        opened: _OpenFile,
         max_bytes: int,
     ) -> None:
-        self._lock = lock
+        self._lock: int | None = lock  # a descriptor; None after `close`
         self._process = os.getpid()
         self._path = path
-        self._writer = writer
-        self._reader = reader
+        self._writer = opened.writer
+        self._reader = opened.reader
         self._max_bytes = max_bytes
         self._turn = RLock()
         self._is_writing = False
         self.is_log_due = True  # the log may be that of a process that was killed
-        self.state = state
-        self.seen_at = state.seen_at
+        self.state = opened.state
+        self.seen_at = opened.state.seen_at
 
     @classmethod
     def open(
@@ -289,7 +318,7 @@ class ReplicaFile:
             SourceChanged: it is the copy of another space or prefix.
             ClockWentBack: the time is before the last one that was seen.
         """
-        lock = _lock_of(folder)
+        lock = _lock_folder(folder)
         try:
             with sqlite_errors():
                 return cls._open(
@@ -304,10 +333,15 @@ class ReplicaFile:
 
     @classmethod
     def _open(cls, lock: int, path: Path, fresh: State, max_bytes: int) -> "ReplicaFile":
-        writer, reader, state = _connections(path, fresh)
-        file = cls(
-            lock=lock, path=path, writer=writer, reader=reader, state=state, max_bytes=max_bytes
-        )
+        """Open the file of a locked folder; a new file gets the state `fresh`.
+
+        Raises:
+            SourceChanged: the file is the copy of another space or prefix than `fresh`.
+            SealspaceError: as `open`.
+        """
+        opened = _open_connections(path, fresh)
+        state = opened.state
+        file = cls(lock=lock, path=path, opened=opened, max_bytes=max_bytes)
         try:
             if (state.space, state.prefix) != (fresh.space, fresh.prefix):
                 raise SourceChanged(
@@ -322,12 +356,13 @@ class ReplicaFile:
 
     def close(self) -> None:
         """Store the latest time that was seen, and close the file. A second call does nothing."""
-        if self._is_of_parent:
-            return
+        if self._is_in_forked_process:
+            return  # the file belongs to the parent, which goes on using it
         with self._turn:
-            if self._lock < 0:
+            lock = self._lock
+            if lock is None:
                 return
-            lock, self._lock = self._lock, -1
+            self._lock = None
             try:
                 with sqlite_errors():
                     self._store_time()
@@ -338,10 +373,10 @@ class ReplicaFile:
     @property
     def is_closed(self) -> bool:
         """Whether `close` was called."""
-        return self._lock < 0
+        return self._lock is None
 
     @property
-    def _is_of_parent(self) -> bool:
+    def _is_in_forked_process(self) -> bool:
         """Whether this is a copy of the object that `fork` made in another process."""
         return os.getpid() != self._process
 
@@ -356,7 +391,7 @@ class ReplicaFile:
             ReplicaInUse: the process that opened the copy has forked this one.
         """
         # Two processes with one connection of SQLite damage the file.
-        if self._is_of_parent:
+        if self._is_in_forked_process:
             raise ReplicaInUse("the process that opened the copy has forked this one")
         with self._turn:
             if now < self.seen_at - STEP_BACK_S:
@@ -365,7 +400,8 @@ class ReplicaFile:
                     " one that the copy has seen"
                 )
             self.seen_at = max(self.seen_at, now)
-            if must_store or self.seen_at >= self.state.seen_at + _STORED_EVERY_S:
+            is_due = self.seen_at >= self.state.seen_at + _STORED_EVERY_S
+            if must_store or is_due:
                 with sqlite_errors():
                     self._store_time()
             return self.seen_at
@@ -392,7 +428,7 @@ class ReplicaFile:
                     self.is_log_due = self.is_log_due or draft.has_former
         finally:
             with self._turn:
-                if self._is_writing:
+                if self._is_writing:  # the block or the commit failed
                     self._is_writing = False
                     self._writer.rollback()
 
@@ -415,8 +451,8 @@ class ReplicaFile:
                 if self.clear_log():
                     return
             except ReplicaUnusable:
-                pass
-            self._begin_anew(replace(_emptied(self.state, revoked), seen_at=self.seen_at))
+                pass  # the files are removed instead
+            self._recreate_files(replace(_emptied(self.state, revoked), seen_at=self.seen_at))
 
     def clear_log(self) -> bool:
         """Move the content of SQLite's log into the file, and empty the log.
@@ -433,30 +469,37 @@ class ReplicaFile:
             self.is_log_due = bool(is_busy)
         return not is_busy
 
-    def _begin_anew(self, state: State) -> None:
-        """Remove the files of the copy, and make new ones."""
+    def _recreate_files(self, state: State) -> None:
+        """Remove the files of the copy, and make new ones that contain a state without keys.
+
+        Raises:
+            ReplicaUnusable: a file cannot be removed or made.
+        """
         # RP8: the object refuses reads from now on, even if the disk refuses the rest.
         self.state = state
         self._close_connections()
         try:
             for suffix in ("", "-wal", "-shm", "-journal"):
                 self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-            os.close(_private_file(self._path))
+            os.close(_open_private_file(self._path))
         except OSError as error:
             raise ReplicaUnusable(f"cannot delete {self._path}: {error.strerror}") from None
         with sqlite_errors():
-            self._writer, self._reader, self.state = _connections(self._path, state)
+            opened = _open_connections(self._path, state)
+        self._writer = opened.writer
+        self._reader = opened.reader
+        self.state = opened.state
 
     def entry(self, key: str) -> Entry | None:
-        """Return what the copy knows of a key.
+        """Return the version and metadata of a key; None if the copy has no such key.
 
         Raises:
-            ReplicaCorrupt: the row is damaged.
+            ReplicaCorrupt: the row or the value is damaged.
         """
-        return self.read(key)[0]
+        return self.read(key).entry
 
-    def read(self, key: str) -> tuple[Entry | None, bytes | None]:
-        """Return what the copy knows of a key, and its value if that is stored.
+    def read(self, key: str) -> StoredKey:
+        """Return the version, the metadata and the value of a key, as far as they are stored.
 
         Raises:
             ReplicaCorrupt: the row or the value is damaged (RP11).
@@ -468,22 +511,28 @@ class ReplicaFile:
                 (key,),
             ).fetchone()
         if row is None:
-            return None, None
-        entry, body = entry_of(row[:3]), row[3]
+            return StoredKey(entry=None, body=None)
+        row_key, content, checksum, body = row
+        entry = entry_of((row_key, content, checksum))
         if entry.size_bytes is None:
-            return entry, None
+            return StoredKey(entry=entry, body=None)
         if not isinstance(body, bytes) or etag_of_body(body) != entry.etag:
             raise ReplicaCorrupt(f"the stored value of {key} does not match its version")
-        return entry, body
+        return StoredKey(entry=entry, body=body)
 
     def list(self, prefix: str = "", *, only_missing: bool = False) -> Iterator[Entry]:
         """Yield the entries of the keys below a prefix, in ascending order.
 
+        They are read in batches, so a key that is written meanwhile may be yielded or not.
+
+        Args:
+            prefix: whole segments; "": all keys.
+            only_missing: leave out the keys whose values are stored.
         Raises:
             ReplicaCorrupt: a row is damaged.
         """
         after = prefix
-        is_first = True
+        is_first = True  # the first batch contains the key `prefix` itself
         while True:
             with self._turn, sqlite_errors():
                 rows = self._reader.execute(
@@ -495,9 +544,10 @@ class ReplicaFile:
                 entry = entry_of(row)
                 if not entry.key.startswith(prefix):
                     return
-                if is_below(entry.key, prefix) and not (
-                    only_missing and entry.size_bytes is not None
-                ):
+                is_stored = entry.size_bytes is not None
+                if only_missing and is_stored:
+                    continue
+                if is_below(entry.key, prefix):  # `notes-2` is not below `notes`
                     yield entry
             if len(rows) < _LIST_ROWS:
                 return
@@ -505,12 +555,14 @@ class ReplicaFile:
             is_first = False
 
     def _store_time(self) -> None:
+        """Commit the latest time that was seen, if it is later than the stored one."""
         # A page that is being written stores the time with its commit.
         if self._is_writing or self.seen_at <= self.state.seen_at:
             return
         self.state = self._write_state(self.state)
 
     def _write_state(self, state: State) -> State:
+        """Write a state with the latest time that was seen, and return it."""
         written = replace(state, seen_at=self.seen_at)
         write_state(self._writer, written)
         return written
@@ -520,7 +572,7 @@ class ReplicaFile:
         self._writer.close()
 
 
-def _lock_of(folder: Path) -> int:
+def _lock_folder(folder: Path) -> int:
     """Make the folder of a copy if needed, and lock it.
 
     Returns:
@@ -536,13 +588,13 @@ def _lock_of(folder: Path) -> int:
         if not stat.S_ISDIR(status.st_mode) or not is_private:
             raise ReplicaUnusable(f"other users have access to the folder {folder}")
         # A file of its own: closing another descriptor of the database would end SQLite's locks.
-        lock = _private_file(folder / "lock")
+        lock = _open_private_file(folder / "lock")
     except OSError as error:
         raise ReplicaUnusable(f"cannot use the folder {folder}: {error.strerror}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # SQLite gives the mode of the file to the files beside it, too.
-        os.close(_private_file(folder / FILE_NAME))
+        os.close(_open_private_file(folder / FILE_NAME))
     except BlockingIOError:
         os.close(lock)
         raise ReplicaInUse(f"another process uses the copy in {folder}") from None
@@ -555,15 +607,15 @@ def _lock_of(folder: Path) -> int:
     return lock
 
 
-def _private_file(path: Path) -> int:
+def _open_private_file(path: Path) -> int:
     """Open a file with mode 0600, which is made if needed, and return its descriptor.
 
     Raises:
         ReplicaUnusable: it is not a file that only the user has access to, under one name.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    number = os.open(path, flags, 0o600)
-    status = os.fstat(number)
+    descriptor = os.open(path, flags, 0o600)
+    status = os.fstat(descriptor)
     reason = ""
     if not stat.S_ISREG(status.st_mode):
         reason = "is not a regular file"
@@ -573,30 +625,34 @@ def _private_file(path: Path) -> int:
         # SQLite's log has the name of the file, so two processes would write two logs.
         reason = "is a file with another name"
     if reason:
-        os.close(number)
+        os.close(descriptor)
         raise ReplicaUnusable(f"{path} {reason}")
-    return number
+    return descriptor
 
 
-def _connections(path: Path, fresh: State) -> tuple[sqlite3.Connection, sqlite3.Connection, State]:
-    """Open a file for writing and for reading, and return its state; a new file gets `fresh`."""
-    writer = _connected(path, _WRITER_SETTINGS)
+def _open_connections(path: Path, fresh: State) -> _OpenFile:
+    """Open a file for writing and for reading, and check its rows; a new file gets `fresh`.
+
+    Raises:
+        ReplicaCorrupt: the file is damaged, or of another version.
+    """
+    writer = _connect(path, _WRITER_SETTINGS)
     try:
         state = verified_state(writer, fresh)
-        reader = _connected(path, ("PRAGMA query_only = ON",))
+        reader = _connect(path, ("PRAGMA query_only = ON",))
     except BaseException:
         writer.close()
         raise
-    return writer, reader, state
+    return _OpenFile(writer=writer, reader=reader, state=state)
 
 
-def _connected(path: Path, settings: tuple[str, ...]) -> sqlite3.Connection:
+def _connect(path: Path, settings: tuple[str, ...]) -> sqlite3.Connection:
     """Open a connection that may be used in any thread; each statement commits by itself."""
     connection = sqlite3.connect(
         path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
     )
     try:
-        connection.text_factory = _text
+        connection.text_factory = _decode_text
         for setting in (*_SETTINGS, *settings):
             connection.execute(setting).fetchall()
     except BaseException:
@@ -605,7 +661,8 @@ def _connected(path: Path, settings: tuple[str, ...]) -> sqlite3.Connection:
     return connection
 
 
-def _text(data: bytes) -> str:
+def _decode_text(data: bytes) -> str:
+    """Decode a text of the file; raise ReplicaCorrupt if it is not UTF-8."""
     try:
         return data.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""The rows of a local copy, and what is compared when they are read (replica RP11).
+"""The rows of a local copy, and the checks when they are read (replica RP11).
 
 There is a row for the state, one for each key, and one for each value. A row of the first two kinds
 has a checksum, and the state has the number and the size of all keys. The checksums have no key:
@@ -55,22 +55,21 @@ class Window:
 
     def is_live(self, now: float) -> bool:
         """Return whether the right to read is valid at a time."""
-        return (self.not_before is None or self.not_before <= now) and (
-            self.expires_at is None or now < self.expires_at
-        )
+        has_begun = self.not_before is None or self.not_before <= now
+        return has_begun and not self._has_expired(now)
 
     def is_retained(self, now: float) -> bool:
         """Return whether the right has ended, and the copy may still be read."""
-        return (
-            self.expires_at is not None
-            and self.expires_at <= now
-            and self.retain_until is not None
-            and now < self.retain_until
-        )
+        may_be_retained = self.retain_until is not None and now < self.retain_until
+        return self._has_expired(now) and may_be_retained
 
     def has_ended(self, now: float) -> bool:
         """Return whether the copy may not be read any more."""
-        return self.expires_at is not None and self.expires_at <= now and not self.is_retained(now)
+        return self._has_expired(now) and not self.is_retained(now)
+
+    def _has_expired(self, now: float) -> bool:
+        """Return whether the right to read has ended, whether or not the copy is retained."""
+        return self.expires_at is not None and self.expires_at <= now
 
 
 class State(FrozenStruct, forbid_unknown_fields=True):
@@ -121,7 +120,7 @@ _Size = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Entry(FrozenStruct, forbid_unknown_fields=True):
-    """What a copy knows of a key.
+    """A key of a copy, with its version and metadata.
 
     Attributes:
         key: the full key.
@@ -139,7 +138,7 @@ class Entry(FrozenStruct, forbid_unknown_fields=True):
 
     @property
     def used_bytes(self) -> int:
-        """What the entry counts towards the limit."""
+        """The size of the entry, as it counts towards the limit of the copy."""
         used_bytes = ENTRY_BYTES + len(self.key.encode()) + (self.size_bytes or 0)
         for name, text in self.metadata.items():
             used_bytes += len(name.encode()) + len(text.encode())
@@ -156,25 +155,42 @@ def etag_of_body(body: bytes) -> str:
 
 
 def verified_state(connection: sqlite3.Connection, fresh: State) -> State:
-    """Return the state of a file whose rows are undamaged; a new file gets the fresh state.
+    """Check the rows of a file, and return its state.
+
+    A new file gets the tables and the state `fresh`. The values are not read; each of them is
+    compared with its version when it is read.
 
     Raises:
         ReplicaCorrupt: the file is damaged, or of another version.
     """
-    schema = _schema_of(connection)
-    if not schema and _pragma(connection, "application_id") == 0:
-        _create(connection, fresh)
+    schema = _read_schema(connection)
+    application_id = _read_pragma(connection, "application_id")
+    is_new_file = not schema and application_id == 0
+    if is_new_file:
+        _create_tables(connection, fresh)
         return fresh
-    if _pragma(connection, "application_id") != _APPLICATION_ID:
+    if application_id != _APPLICATION_ID:
         raise ReplicaCorrupt("the file is not a local copy")
-    if _pragma(connection, "user_version") != _VERSION:
+    if _read_pragma(connection, "user_version") != _VERSION:
         raise ReplicaCorrupt("the copy was made by another version of this program")
     if schema != _SCHEMA:
         raise ReplicaCorrupt("the tables of the copy were changed")
     if connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
         raise ReplicaCorrupt("the file of the copy is damaged")
-    state = _state_of(connection)
-    entries = missing = used_bytes = 0
+    state = _read_state(connection)
+    _check_totals(connection, state)
+    return state
+
+
+def _check_totals(connection: sqlite3.Connection, state: State) -> None:
+    """Check every entry, and compare their number and size with the totals of the state.
+
+    Raises:
+        ReplicaCorrupt: an entry is damaged, is of another prefix, or is lost.
+    """
+    entries = 0
+    missing = 0
+    used_bytes = 0
     for entry in entries_of(connection):
         if not is_below(entry.key, state.prefix):
             raise ReplicaCorrupt("the copy contains a key of another prefix")
@@ -183,10 +199,10 @@ def verified_state(connection: sqlite3.Connection, fresh: State) -> State:
         used_bytes += entry.used_bytes
     if (entries, missing, used_bytes) != (state.entries, state.missing, state.used_bytes):
         raise ReplicaCorrupt("rows of the copy are lost")
-    return state
 
 
-def _create(connection: sqlite3.Connection, fresh: State) -> None:
+def _create_tables(connection: sqlite3.Connection, fresh: State) -> None:
+    """Make a new file a copy without keys, in one commit."""
     connection.execute("BEGIN IMMEDIATE")
     for statement in _SCHEMA:
         connection.execute(statement)
@@ -196,21 +212,27 @@ def _create(connection: sqlite3.Connection, fresh: State) -> None:
     connection.execute("COMMIT")
 
 
-def _schema_of(connection: sqlite3.Connection) -> tuple[str, ...]:
+def _read_schema(connection: sqlite3.Connection) -> tuple[str, ...]:
     """Return the statements that made the tables, without the indexes that SQLite makes itself."""
     rows = connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid")
     return tuple(str(sql) for (sql,) in rows.fetchall())
 
 
-def _pragma(connection: sqlite3.Connection, name: str) -> object:
+def _read_pragma(connection: sqlite3.Connection, name: str) -> object:
     return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
-def _state_of(connection: sqlite3.Connection) -> State:
+def _read_state(connection: sqlite3.Connection) -> State:
+    """Return the state in a file.
+
+    Raises:
+        ReplicaCorrupt: its row is damaged, or there is not exactly one.
+    """
     rows = connection.execute("SELECT content, checksum FROM state").fetchall()
     if len(rows) != 1:
         raise ReplicaCorrupt("the copy has no state")
-    return decode_row(_STATES, *rows[0])
+    content, checksum = rows[0]
+    return decode_row(_STATES, content, checksum)
 
 
 def write_state(connection: sqlite3.Connection, state: State) -> None:
@@ -270,7 +292,7 @@ def decode_row(decoder: "msgspec.json.Decoder[_Row]", content: object, checksum:
         raise ReplicaCorrupt("a row of the copy has an unknown form") from None
 
 
-_OF_THE_DISK = frozenset(
+_DISK_ERRORS = frozenset(
     {
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_IOERR,
@@ -286,7 +308,14 @@ _OF_THE_DISK = frozenset(
 
 @contextmanager
 def sqlite_errors() -> Iterator[None]:
-    """Convert the errors of SQLite in a `with` block."""
+    """Convert the errors of SQLite in a `with` block.
+
+    Raises:
+        ReplicaUnusable: the disk fails, or another program has locked the file.
+        ReplicaCorrupt: any other error, so the file is damaged.
+        ClientClosed: the connection is closed.
+        InvalidInput: a key contains a lone surrogate, which UTF-8 cannot encode.
+    """
     try:
         yield
     except UnicodeEncodeError:
@@ -295,6 +324,7 @@ def sqlite_errors() -> Iterator[None]:
         raise ClientClosed("the copy was closed") from None
     except sqlite3.Error as error:
         # The low byte is the kind of the error, the others are its details.
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_THE_DISK:
+        error_kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if error_kind in _DISK_ERRORS:
             raise ReplicaUnusable(f"cannot read or write the copy: {error}") from None
         raise ReplicaCorrupt(f"cannot read the copy: {error}") from None
