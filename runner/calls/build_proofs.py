@@ -130,7 +130,12 @@ class BuildProofs:
         return origin
 
     async def _verify(self, bundle: _BundleKey, payer: Payer) -> Origin:
-        """Read and verify the bundle of a program."""
+        """Read and verify the bundle of a program, and return the origin that it proves.
+
+        Raises:
+            RunRefused: the runner has no such trusted root, the version has no bundle, or as
+                `BundleVerifier.verify`.
+        """
         root = self.roots.get(bundle.root_sha256)
         if root is None:  # PV18: the operator has replaced it since the grant was delivered
             raise RunRefused(
@@ -142,7 +147,11 @@ class BuildProofs:
         if data is None:
             raise RunRefused("build-not-proven", "the version has no provenance bundle")
         return await self._verifier.verify(
-            data, bundle.sha256, root, payer, bundle.project.developer
+            data,
+            sha256=bundle.sha256,
+            root=root,
+            payer=payer,
+            developer=bundle.project.developer,
         )
 
 

@@ -12,7 +12,7 @@ from ..reasons import REASONS
 
 COMPLETED = "completed"
 TASK_STAGE = "task-stage"
-"""Counts for all codes of the stages of a task before and after its program."""
+"""The label for all codes of the stages of a task before and after its program."""
 OUTCOMES = (COMPLETED, *REASONS, TASK_STAGE)
 """Every label of ended calls, from lists in the code."""
 
@@ -39,13 +39,15 @@ class EndedCalls:
         """Count a call that ended.
 
         Args:
-            code: the code of its reason; None if it completed.
-            instructions: rounded instructions of its program.
-            time_ms: rounded time of its program.
-            charged: the amount that its payer was charged.
+            code: the code of the reason why it did not complete; None if it completed.
+            instructions: instructions of its program, rounded up to millions.
+            time_ms: time of its program, rounded up to 10 ms.
+            charged: the amount that its payer was charged, in micro-units.
         """
-        outcome = code or COMPLETED
-        self.outcomes[outcome if outcome in OUTCOMES else TASK_STAGE] += 1
+        outcome = COMPLETED if code is None else code
+        if outcome not in OUTCOMES:
+            outcome = TASK_STAGE
+        self.outcomes[outcome] += 1
         self.instructions += instructions
         self.time_ms += time_ms
         self.charged += charged

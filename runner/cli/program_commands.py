@@ -96,7 +96,7 @@ from sealspace.service.command_errors import AlreadyThere, KeyFileUnusable, NotT
 from sealspace.spaces import PublicKv
 from sealspace.wallets import Wallet
 
-from .python_projects import manifest_beside, program_in, read_manifest
+from .python_projects import manifest_beside, read_manifest, read_or_pack_program
 
 # More than the limits of statements and bundles: their parsers refuse what is longer, and name the
 # limit.
@@ -172,7 +172,7 @@ async def publish(
     script. The new version is activated.
     """
     checked_project_name(name)
-    wasm = program_in(file, base)
+    wasm = read_or_pack_program(file, base)
     manifest = read_manifest(manifest_file) if manifest_file else manifest_beside(file)
     target = target or TARGET_OF.get(wasm[:8])  # the file begins with magic number and version
     if target is None:

@@ -38,6 +38,7 @@ from sealspace.service.command_errors import AlreadyThere, RunFailed
 
 MANIFEST_FILE = "manifest.json"
 _MAX_MANIFEST_BYTES = 64 * 1024
+_MAX_INPUT_BYTES = 10_000_000
 _APP = '''\
 """Signs its input with the secret API_KEY.
 
@@ -112,12 +113,15 @@ def try_(folder: Path, base_file: Path, input_file: Path | None) -> None:
     from . import program_check  # needs the extra
 
     base = read_named(base_file, most_bytes=MAX_PROGRAM_BYTES)
-    data = packed(folder, hashlib.sha256(base).hexdigest(), is_known=False)
-    given = b"" if input_file is None else read_named(input_file, most_bytes=10_000_000)
+    # The base may be of another release, so its modules are not known here.
+    program = pack_program(folder, hashlib.sha256(base).hexdigest(), is_known=False)
+    program_input = b""
+    if input_file is not None:
+        program_input = read_named(input_file, most_bytes=_MAX_INPUT_BYTES)
     manifest = manifest_beside(folder) or ProgramManifest()
-    cache = _cache_folder()
+    secrets = _read_secret_variables(manifest)
     result = asyncio.run(
-        program_check.try_python(data, base, given, manifest, _secrets(manifest), cache)
+        program_check.try_python(program, base, program_input, manifest, secrets, _cache_folder())
     )
     sys.stdout.buffer.write(result.output)
     sys.stdout.flush()
@@ -130,21 +134,23 @@ def try_(folder: Path, base_file: Path, input_file: Path | None) -> None:
     tell(f"{result.rounded_instructions} instructions, {result.rounded_time_ms} ms")
 
 
-def program_in(path: Path, base: str | None) -> bytes:
+def read_or_pack_program(path: Path, base: str | None) -> bytes:
     """Read a compiled program, or pack a folder or a script in Python.
 
-    A longer file yields `MAX_PROGRAM_BYTES` + 1 bytes. `base` is as for `packed`.
+    Of a file that is longer than a program may be, `MAX_PROGRAM_BYTES` + 1 bytes are returned.
+    `base` is as for `pack_program`.
 
     Raises:
-        InvalidInput: as `packed`.
+        InvalidInput: as `pack_program`.
     """
-    if path.is_dir() or path.suffix == ".py":
-        return packed(path, base)
+    is_python = path.is_dir() or path.suffix == ".py"
+    if is_python:
+        return pack_program(path, base)
     require_readable(path)
     return read_named(path, most_bytes=MAX_PROGRAM_BYTES)
 
 
-def packed(path: Path, base: str | None = None, *, is_known: bool = True) -> bytes:
+def pack_program(path: Path, base: str | None = None, *, is_known: bool = True) -> bytes:
     """Pack a folder with `app.py`, or a script alone, as a Python program.
 
     Files whose names end in `.py` are packed, without links and hidden names. A program that
@@ -153,74 +159,90 @@ def packed(path: Path, base: str | None = None, *, is_known: bool = True) -> byt
     Args:
         path: the folder or the script.
         base: SHA-256 of the Python base; None: the newest one.
-        is_known: False skips the checks that need the list of the base's modules.
+        is_known: whether the base is in this release's list, which has the modules of each base.
+            If not, the hash is used as it is, and the imports are not checked.
     Raises:
-        InvalidInput: the program breaks a rule of the format, or an import fails.
+        InvalidInput: the program breaks a rule of the format, imports a missing module, or names a
+            base that is not in the list.
     """
-    files = {}
-    for name, file in _sources(path):
+    files: dict[str, str] = {}
+    for name, file in _find_source_files(path).items():
         data = read_named(file, most_bytes=MAX_ARCHIVE_BYTES)
         try:
             files[name] = data.decode()
         except UnicodeDecodeError:
             raise InvalidInput(f"{file} is not UTF-8 text", hint="save it as UTF-8") from None
     if is_known:
-        known = known_base(base)
-        _check_imports(files, frozenset(known.modules))
-        base = known.sha256
+        listed_base = known_base(base)
+        _check_imports(files, base_modules=frozenset(listed_base.modules))
+        base = listed_base.sha256
     return python_program_bytes(PythonProgram(base=base or "", files=files))
 
 
-def _sources(path: Path) -> list[tuple[str, Path]]:
-    """Return the names and paths of the files of a program."""
+def _find_source_files(path: Path) -> dict[str, Path]:
+    """Return the files of a program by their names in it, such as `package/module.py`.
+
+    Raises:
+        InvalidInput: there are more files than a program may have.
+    """
     if not path.is_dir():
-        return [(MAIN_FILE, path)]
-    found = []
-    for folder, names, files in os.walk(path):
-        names[:] = [name for name in names if not name.startswith((".", "__pycache__"))]
-        for name in files:
-            file = Path(folder, name)
-            if name.endswith(".py") and not name.startswith(".") and not file.is_symlink():
-                found.append((file.relative_to(path).as_posix(), file))
-        if len(found) > MAX_FILES:
+        return {MAIN_FILE: path}
+    source_files: dict[str, Path] = {}
+    for folder, subfolders, file_names in os.walk(path):
+        # In place, because `os.walk` then leaves the removed folders out.
+        subfolders[:] = [name for name in subfolders if not name.startswith((".", "__pycache__"))]
+        for file_name in file_names:
+            file = Path(folder, file_name)
+            is_source = file_name.endswith(".py") and not file_name.startswith(".")
+            if is_source and not file.is_symlink():
+                source_files[file.relative_to(path).as_posix()] = file
+        if len(source_files) > MAX_FILES:
             raise InvalidInput(
                 f"{path} has more than {MAX_FILES} Python files",
                 hint="choose the folder of the program alone, without a virtual environment",
             )
-    return found
+    return source_files
 
 
-def _check_imports(files: dict[str, str], modules: frozenset[str]) -> None:
+def _check_imports(files: dict[str, str], *, base_modules: frozenset[str]) -> None:
     """Check the modules that a program has, and those that `app.py` always imports (PY13).
 
+    Args:
+        files: text of each file by its name.
+        base_modules: names of the modules that the Python base has.
     Raises:
         InvalidInput: the program has a module of the base, or imports one that is missing.
     """
-    own = {name.partition("/")[0].removesuffix(".py") for name in files}
-    hidden = sorted(own & modules)
-    if hidden:
+    own_modules = {name.partition("/")[0].removesuffix(".py") for name in files}
+    hidden_modules = sorted(own_modules & base_modules)
+    if hidden_modules:
         raise InvalidInput(
-            f"the Python base has the module {hidden[0]} already, so that of the program would be"
-            " ignored",
+            f"the Python base has the module {hidden_modules[0]} already, so that of the program"
+            " would be ignored",
             hint="rename or remove it",
         )
+    main_text = files.get(MAIN_FILE, "").removeprefix("\ufeff")  # a byte order mark
     try:
-        tree = ast.parse(files.get(MAIN_FILE, "").removeprefix("\ufeff"))
+        tree = ast.parse(main_text)
     except SyntaxError as error:  # the base may have a newer Python than this command
         tell(f"{MAIN_FILE}, line {error.lineno}: {error.msg}; the imports were not checked")
         return
-    for node in tree.body:  # others may be conditional
-        for name in _imported(node):
-            if name not in own and name not in modules:
+    known_modules = own_modules | base_modules
+    for statement in tree.body:  # not those inside other statements, which may be conditional
+        for module in _imported_modules(statement):
+            if module not in known_modules:
                 raise InvalidInput(
-                    f"{MAIN_FILE}, line {node.lineno}: neither the program nor its Python base has"
-                    f" the module {name}",
+                    f"{MAIN_FILE}, line {statement.lineno}: neither the program nor its Python base"
+                    f" has the module {module}",
                     hint="copy it into the program's folder if it is pure Python",
                 )
 
 
-def _imported(node: ast.stmt) -> list[str]:
-    """Return the modules that a statement imports, without submodules."""
+def _imported_modules(node: ast.stmt) -> list[str]:
+    """Return the modules that a statement imports, without submodules.
+
+    An import relative to the program's own package names none.
+    """
     names: list[str] = []
     if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]
@@ -251,7 +273,7 @@ def manifest_beside(path: Path) -> ProgramManifest | None:
     return read_manifest(file) if file.is_file() else None
 
 
-def _secrets(manifest: ProgramManifest) -> dict[str, str]:
+def _read_secret_variables(manifest: ProgramManifest) -> dict[str, str]:
     """Return the values of a manifest's secrets, from variables of this process.
 
     Raises:

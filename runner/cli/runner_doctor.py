@@ -23,6 +23,7 @@ from sealspace.cli.diagnosis import (
     all_diagnosed,
     diagnosed,
     print_diagnoses,
+    problem_diagnosis,
 )
 from sealspace.cli.machine_checks import clock, disk, node_diagnoses, python
 from sealspace.cli.shared import shared
@@ -154,16 +155,15 @@ def _platform(given: SimpleNamespace) -> Iterator[Diagnosis]:
     """Check the source of quotes and of the runner's key."""
     try:
         with platform_errors(given.platform_folder):
-            source, _ = platform_of(given)
+            source = platform_of(given).source
     except click.UsageError as error:
-        failure: SealspaceError = ConfigurationError(
+        missing_option = ConfigurationError(
             error.format_message(), hint="sealspace runner serve --help"
         )
-        yield diagnosed("evidence", lambda: _fail(failure))
+        yield problem_diagnosis("evidence", missing_option)
         return
     except SealspaceError as error:
-        failure = error
-        yield diagnosed("evidence", lambda: _fail(failure))
+        yield problem_diagnosis("evidence", error)
         return
     yield diagnosed("evidence", lambda: _evidence(given, source))
     yield diagnosed("key", lambda: _key(given, source))
@@ -201,11 +201,6 @@ def _key(given: SimpleNamespace, source: EvidenceSource) -> str:
             hint="use the key that the runner had before, or a new data folder",
         )
     return f"the runner is {key_did}"
-
-
-def _fail(error: SealspaceError) -> str:
-    """Raise an error inside a check, so that `diagnosed` reports it."""
-    raise error
 
 
 # --- the data folder ------------------------------------------------------------------------------
@@ -264,7 +259,7 @@ def _journal_key(given: SimpleNamespace, journal: Path) -> str:
     """
     try:
         with platform_errors(given.platform_folder):
-            source, _ = platform_of(given)
+            source = platform_of(given).source
             keys = key_source(given.key_kind, given.folder, source)
             if isinstance(keys, KeyFile) and not keys.path.exists():
                 return "there is no key to open it with"

@@ -38,12 +38,12 @@ from tee_backend.backend import Backend
 from tee_backend.backend.key import backend_seed
 from tee_backend.backend.publishing import BackendSurface, SurfaceRequest
 from tee_backend.cli.quote_sources import (
+    ProvingPlatform,
+    choose_platform,
     key_source,
     platform_errors,
-    quote_source,
     read_compose,
 )
-from tee_backend.evidence.source import EvidenceSource
 from tee_backend.listener import ConnectionLimits, listening
 from tee_backend.outbound import Outbound
 
@@ -162,10 +162,10 @@ def _allow_open_files(wanted: int) -> None:
         )
 
 
-def platform_of(given: SimpleNamespace) -> tuple[EvidenceSource, str | None]:
+def platform_of(given: SimpleNamespace) -> ProvingPlatform:
     """Choose the runner's source of quotes, and read the runner's compose file."""
     compose = read_compose(given.compose_file)
-    return quote_source(given.quotes, given.platform_folder, compose)
+    return choose_platform(given.quotes, given.platform_folder, compose)
 
 
 @asynccontextmanager
@@ -176,7 +176,8 @@ async def _application(
 
     The runner's child processes are closed too.
     """
-    source, compose = platform_of(given)
+    platform = platform_of(given)
+    source = platform.source
     folder = given.folder
     keys = key_source(given.key_kind, folder, source)
     async with (
@@ -191,7 +192,9 @@ async def _application(
     ):
         manifest = manifest_of(backend.did, given.name)
         try:
-            identity = await begin(source, did=backend.did, manifest=manifest, compose=compose)
+            identity = await begin(
+                source, did=backend.did, manifest=manifest, compose=platform.compose
+            )
         except BackendAnswerInvalid as error:
             raise ConfigurationError(
                 f"cannot publish this runner: {error.message}", hint="choose a short --name"
@@ -228,7 +231,7 @@ async def _application(
                 source,
                 did=runner.did,
                 manifest=manifest,
-                compose=compose,
+                compose=platform.compose,
                 on_grant=runner.accept,
                 client_of=partial(_client_of, given.proxies),
                 signers=lambda: backend.signers,

@@ -31,7 +31,8 @@ _ORIGIN = re.compile(
 )
 
 
-def _origin(text: str) -> str:
+def _parse_origin(text: str) -> str:
+    """Return an origin as browsers write it; refuse any other text."""
     if _ORIGIN.fullmatch(text) is None:
         raise click.BadParameter(
             "use the form https://app.example or http://127.0.0.1:3000, in lower case, without a"
@@ -40,7 +41,8 @@ def _origin(text: str) -> str:
     return text
 
 
-def _network(text: str) -> str:
+def _parse_network(text: str) -> str:
+    """Return the text of an IP address or network; refuse any other text."""
     try:
         ip_network(text, strict=False)
     except ValueError:
@@ -57,9 +59,11 @@ class MetricsAddress(NamedTuple):
     port: int
 
 
-def _metrics_address(text: str) -> MetricsAddress:
+def _parse_metrics_address(text: str) -> MetricsAddress:
+    """Parse `HOST:PORT`, where an IPv6 address may be in brackets."""
     host, _, port = text.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or int(port) > _MAX_PORT:
+    is_number = port.isascii() and port.isdigit()
+    if not host or not is_number or int(port) > _MAX_PORT:
         raise click.BadParameter("use the form HOST:PORT, such as 127.0.0.1:9465")
     return MetricsAddress(host=host.removeprefix("[").removesuffix("]"), port=int(port))
 
@@ -67,28 +71,41 @@ def _metrics_address(text: str) -> MetricsAddress:
 def require_settings(given: SimpleNamespace) -> None:
     """Check options that exclude each other, and the library that every runner needs.
 
-    Raises ConfigurationError, or click.UsageError.
+    Args:
+        given: the options of `serve_options`, by their parameter names.
+    Raises:
+        click.UsageError: --loopback-ca without --simulate.
+        ConfigurationError: metrics at an address that is not loopback; or the library for the
+            patterns in grants is missing.
     """
-    if given.platform_folder is None and given.loopback_ca is not None:
+    is_real_platform = given.platform_folder is None
+    if is_real_platform and given.loopback_ca is not None:
         # Its certificates let this machine answer in the name of any host (RN111).
         raise click.UsageError(
             "--loopback-ca is allowed only with --simulate: on a real platform, the operator could"
             " impersonate any host"
         )
-    if given.metrics_at is not None and not given.metrics_off_loopback:
-        address = parsed_address(given.metrics_at.host)
-        # RN296: metrics have no password
-        if given.metrics_at.host != "localhost" and (address is None or not address.is_loopback):
-            raise ConfigurationError(
-                "--metrics needs a loopback address, because metrics have no password",
-                hint="use 127.0.0.1, or add --metrics-off-loopback if only your own machines reach"
-                " the address",
-            )
+    must_be_loopback = given.metrics_at is not None and not given.metrics_off_loopback
+    # Whoever reaches the address can read the metrics, because they have no password (RN296).
+    if must_be_loopback and not _is_loopback(given.metrics_at.host):
+        raise ConfigurationError(
+            "--metrics needs a loopback address, because metrics have no password",
+            hint="use 127.0.0.1, or add --metrics-off-loopback if only your own machines reach"
+            " the address",
+        )
     if not can_judge_patterns():  # RN210: such a runner would refuse the callers of some grants
         raise ConfigurationError(
             "cannot judge callers by the patterns in grants: the library google-re2 is missing",
             hint="run the runner with Python 3.11 to 3.14, after: pip install 'sealspace[runner]'",
         )
+
+
+def _is_loopback(host: str) -> bool:
+    """Return whether a host is `localhost` or a loopback address. Other names are not resolved."""
+    if host == "localhost":
+        return True
+    address = parsed_address(host)
+    return address is not None and address.is_loopback
 
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
@@ -165,7 +182,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--call-origin",
         "origins",
         metavar="ORIGIN",
-        type=_origin,
+        type=_parse_origin,
         help="Origin of web pages that may call programs with API keys, such as https://app.example."
         " Can be repeated.",
     ),
@@ -197,7 +214,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--trusted-proxy",
         "proxies",
         metavar="ADDRESS",
-        type=_network,
+        type=_parse_network,
         help="Address or network of a proxy whose X-Forwarded-For header names the client. Can be"
         " repeated. Limits per client address count all clients of any other proxy as one.",
     ),
@@ -212,7 +229,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--metrics",
         "metrics_at",
         metavar="HOST:PORT",
-        type=_metrics_address,
+        type=_parse_metrics_address,
         help="Address for Prometheus: GET /metrics. It must be loopback.",
     ),
     flag_option(
@@ -229,6 +246,6 @@ _Command = TypeVar("_Command")
 
 def serve_options(command: _Command) -> _Command:
     """Add the options of a runner to a command."""
-    for option in reversed(_OPTIONS):
+    for option in reversed(_OPTIONS):  # click puts the option that is added last first in --help
         command = option(command)
     return command

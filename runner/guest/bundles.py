@@ -4,13 +4,16 @@ A bundle is written by strangers, and verifying it parses certificates, proofs a
 it happens in a process that sees one bundle alone, and has budgets as a compilation does.
 
 Example:
-    origin = await verifier.verify(bundle, sha256, root, payer, developer)
+    origin = await verifier.verify(
+        bundle, sha256=sha256, root=root, payer=payer, developer=developer
+    )
 """
 
 import asyncio
 import os
 import signal
 import time
+from typing import NamedTuple
 
 import msgspec
 
@@ -37,6 +40,17 @@ _LIMITS: dict[int, str] = {
 """Limits of a verification by the signal that ends the child."""
 
 
+class _Account(NamedTuple):
+    """The hour of a developer that a verification uses.
+
+    Known and unknown payers are counted separately, so that unknown ones cannot use up a
+    developer's whole hour.
+    """
+
+    developer: str
+    is_known_payer: bool
+
+
 class BundleVerifier:
     """Verifies bundles, one at a time for known payers and one for unknown ones.
 
@@ -49,12 +63,13 @@ class BundleVerifier:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._places = FairSemaphore(1, beside=True)
-        self._spent = Rates[tuple[str, bool]]()
+        self._spent_s = Rates[_Account]()
         self.forked = 0
 
     async def verify(
         self,
         bundle: bytes,
+        *,
         sha256: str,
         root: bytes,
         payer: Payer,
@@ -69,37 +84,33 @@ class BundleVerifier:
             payer: decides in which order bundles are verified.
             developer: DID of the project's developer, whose hour the verification uses.
         Raises:
-            RunRefused: `build-not-proven`, `runner-busy` or `runner-failed`.
+            RunRefused: `build-not-proven`: the bundle does not prove it, or is too costly to
+                verify. `runner-busy`: the developer's hour is used up, or the machine is slow.
+                `runner-failed`: the child failed, or gave a malformed answer.
         """
-        # Counted separately, so that unknown payers cannot use up a developer's whole hour.
-        account = (developer, payer.is_known)
+        account = _Account(developer=developer, is_known_payer=payer.is_known)
         async with self._places.acquire(payer):
-            spent_s = self._spent.spent(account, per_s=_BACK_PER_S, now=time.monotonic())
-            if spent_s >= _DEVELOPER_S:
-                raise RunRefused(
-                    "runner-busy", "the developer's quota for verifying builds is used up"
-                )
-            used_s = list[float]()
+            self._require_time_left(account)
             try:
-                parts = await self._answer(sha256, bundle, root, used_s)
-            except (OSError, ValueError) as failed:  # no descriptor is free, or a malformed answer
+                answer = await self._run_child(sha256, bundle, root, account)
+            except (OSError, ValueError) as failed:  # no descriptor is free, or a malformed frame
                 raise RunRefused("runner-failed") from failed
-            finally:
-                self._spent.add(account, sum(used_s), per_s=_BACK_PER_S, now=time.monotonic())
-        word, stated = parts
-        if word:
-            raise RunRefused("build-not-proven", stated.decode("utf-8", "replace"))
-        try:
-            return msgspec.json.decode(stated, type=Origin)
-        except msgspec.DecodeError as malformed:
-            raise RunRefused("runner-failed") from malformed
+        return parse_answer(answer)
 
-    async def _answer(
-        self, sha256: str, bundle: bytes, root: bytes, used_s: list[float]
-    ) -> list[bytes]:
-        """Return the parts of the untrusted answer of a child that verifies a bundle.
+    def _require_time_left(self, account: _Account) -> None:
+        """Raise RunRefused `runner-busy` if a developer's hour is used up."""
+        spent_s = self._spent_s.spent(account, per_s=_BACK_PER_S, now=time.monotonic())
+        if spent_s >= _DEVELOPER_S:
+            raise RunRefused("runner-busy", "the developer's quota for verifying builds is used up")
 
-        The CPU seconds of the child are appended to `used_s`, also if it fails.
+    async def _run_child(self, sha256: str, bundle: bytes, root: bytes, account: _Account) -> bytes:
+        """Verify a bundle in a child, and return the untrusted answer of the child.
+
+        The CPU seconds of the child count on the account, also if it fails.
+
+        Raises:
+            RunRefused: the child ended without an answer.
+            OSError: no descriptor is free.
         """
         self.forked += 1
         files = [os.memfd_create("bundle"), os.memfd_create("root")]
@@ -113,18 +124,41 @@ class BundleVerifier:
                     sha256.encode(), files, most_bytes=_MOST_ANSWER_BYTES, within_s=_VERIFY_S
                 )
             except ChildEnded as ended:
-                raise _unverified(ended) from ended
+                raise _refusal_of_ended_child(ended) from ended
             finally:
+                # Its CPU time is complete only after its end.
                 await asyncio.shield(self._pool.end_and_wait(child))
-                used_s.append(child.cpu_s)
+                self._spent_s.add(account, child.cpu_s, per_s=_BACK_PER_S, now=time.monotonic())
         finally:
             for file in files:
                 os.close(file)
-        return unpack_parts(bytes(answer), most=2)
+        return bytes(answer)
 
 
-def _unverified(ended: ChildEnded) -> RunRefused:
-    """Return why a child ended without an answer."""
+def parse_answer(answer: bytes) -> Origin:
+    """Return the origin in the untrusted answer of a child.
+
+    The answer has two parts: an empty one and the origin as JSON, or a text that is not empty and
+    the reason why the bundle proves nothing.
+
+    Raises:
+        RunRefused: `build-not-proven`, the child refused the bundle; `runner-failed`, the answer is
+            malformed.
+    """
+    try:
+        refused, origin_or_reason = unpack_parts(answer, most=2)
+    except ValueError as malformed:  # also another number of parts
+        raise RunRefused("runner-failed") from malformed
+    if refused:
+        raise RunRefused("build-not-proven", origin_or_reason.decode("utf-8", "replace"))
+    try:
+        return msgspec.json.decode(origin_or_reason, type=Origin)
+    except msgspec.DecodeError as malformed:
+        raise RunRefused("runner-failed") from malformed
+
+
+def _refusal_of_ended_child(ended: ChildEnded) -> RunRefused:
+    """Return the refusal for a child that ended without an answer, by the cause of its end."""
     if ended.late:  # the child did not exceed its processor time, so the machine is slow
         return RunRefused("runner-busy", f"verifying the build took longer than {_VERIFY_S:g} s")
     limit = _LIMITS.get(ended.signal)

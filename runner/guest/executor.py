@@ -176,7 +176,7 @@ class Executor:
                 base = _base_of(request, artefact)
                 os.close(artefact)
                 if base:
-                    await self._bases.ready(base)
+                    await self._bases.wait_until_loaded(base)
                 async with self._semaphore.acquire(request.payer):
                     self._refuse_closed()
                     # Compiles again only if other programs have evicted it in the meantime.

@@ -43,7 +43,14 @@ def read_bases(paths: Sequence[Path]) -> dict[str, bytes]:
 
 
 class PythonBases:
-    """Compiles the Python bases in the background, one after another."""
+    """Compiles the Python bases in the background, one after another.
+
+    Args:
+        bases: the bases by their SHA-256.
+        artefacts: compiles them.
+        pool: gives the compiled ones to the children.
+        cache: a folder for the compiled bases of trials; None: no cache.
+    """
 
     def __init__(
         self, bases: Mapping[str, bytes], artefacts: Artefacts, pool: Pool, cache: Path | None
@@ -60,7 +67,7 @@ class PythonBases:
         for sha256, data in self._bases.items():
             self._tasks[sha256] = asyncio.create_task(self._prepare(sha256, data))
 
-    async def ready(self, sha256: str) -> None:
+    async def wait_until_loaded(self, sha256: str) -> None:
         """Wait until a base is compiled and loaded.
 
         Raises:
@@ -76,9 +83,14 @@ class PythonBases:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _prepare(self, sha256: str, data: bytes) -> None:
-        async with self._lock:  # the machine has other work too
+        """Compile a base, and load it into the template.
+
+        Raises:
+            RunRefused: `runner-failed`: it was not compiled or not loaded. The log says which.
+        """
+        async with self._lock:  # one at a time, because the machine has other work too
             try:
-                artefact = await self._compiled(sha256, data)
+                artefact = await self._compile_or_read_cached(sha256, data)
             except RunRefused as refused:
                 reason = refused.reason
                 _log.error(
@@ -98,21 +110,30 @@ class PythonBases:
                     (self._cache / f"{sha256}.cwasm").unlink(missing_ok=True)
                 raise
 
-    async def _compiled(self, sha256: str, data: bytes) -> int:
+    async def _compile_or_read_cached(self, sha256: str, data: bytes) -> int:
         """Return the descriptor of a compiled base, from the cache if there is one.
 
         A runner has no cache, because wasmtime does not notice a changed byte (RN27).
         """
-        request = RunRequest(sha256, "python")
         if self._cache is None:
-            return await self._artefacts.compile(data, request, [])
+            return await self._compile(sha256, data)
         file = self._cache / f"{sha256}.cwasm"
-        if not file.exists():
-            artefact = await self._artefacts.compile(data, request, [])
-            replace_file(file, os.pread(artefact, os.fstat(artefact).st_size, 0))
-            return artefact
-        artefact = os.memfd_create("artefact", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        with open(artefact, "wb", closefd=False) as stream:  # noqa: ASYNC230  # it is in memory
-            stream.write(file.read_bytes())  # a trial has no other work
-        await seal(artefact)
+        if file.exists():
+            return await _sealed_copy(file.read_bytes())  # a trial has no other work
+        artefact = await self._compile(sha256, data)
+        replace_file(file, os.pread(artefact, os.fstat(artefact).st_size, 0))
         return artefact
+
+    async def _compile(self, sha256: str, data: bytes) -> int:
+        """Compile a base, and return the descriptor of the compiled one."""
+        uncounted_s: list[float] = []  # the operator's own work counts on no payer
+        return await self._artefacts.compile(data, RunRequest(sha256, "python"), uncounted_s)
+
+
+async def _sealed_copy(compiled_base: bytes) -> int:
+    """Write a compiled base to a sealed file in memory, and return its descriptor."""
+    artefact = os.memfd_create("artefact", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with open(artefact, "wb", closefd=False) as stream:  # noqa: ASYNC230  # it is in memory
+        stream.write(compiled_base)
+    await seal(artefact)
+    return artefact

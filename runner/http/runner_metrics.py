@@ -1,6 +1,6 @@
 """A runner's metrics for Prometheus (RN296).
 
-They are read when they are asked for: a thread answers, and the event loop reads. So a runner whose
+A thread answers scrapes, and has the event loop read the values for each of them. So a runner whose
 event loop hangs answers no scrape. Labels come from lists in the code, and never from callers.
 
 Example:
@@ -28,7 +28,7 @@ from sealspace.service.scraping import Scraping
 from ..calls.calls import MOST_ANSWERED, MOST_QUEUED, Calls
 from ..calls.ended_calls import OUTCOMES
 from ..calls.journal_copies import JOURNAL_NAME, file_bytes
-from ..calls.ledger import MOST_DONE_BYTES
+from ..calls.ledger import MOST_DONE_BYTES, LedgerTotals
 from ..reasons import REASONS
 
 _READ_S = 2.0
@@ -59,10 +59,11 @@ class RunnerSeries(NamedTuple):
 
     def family(self, values: "Values") -> Metric:
         """Return the metric with its present values."""
-        kind = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
-        family = kind(self.name, self.help, labels=[self.label] if self.label else [])
-        for value in self.values:
-            family.add_metric([value] if self.label else [], values[self.name, value])
+        family_class = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
+        has_label = self.label != ""
+        family = family_class(self.name, self.help, labels=[self.label] if has_label else [])
+        for label_value in self.values:
+            family.add_metric([label_value] if has_label else [], values[self.name, label_value])
         return family
 
 
@@ -173,7 +174,7 @@ class RunnerMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every metric. Call it in another thread than that of the event loop.
 
-        Raises TimeoutError if the event loop does not answer.
+        Raises TimeoutError if the event loop does not answer within two seconds.
         """
         reading = asyncio.run_coroutine_threadsafe(self._read(), self._loop)
         try:
@@ -188,61 +189,95 @@ class RunnerMetrics(Collector):
         return generate_latest(self._registry)
 
     async def _read(self) -> Values:
-        values: Values = {}
-
-        def put(name: str, value: float, label: str = "") -> None:
-            values[_PREFIX + name, label] = value
-
-        self._put_ended(values)
+        """Read the value of every series, on the event loop."""
+        samples = _Samples()
         totals = await self._calls.ledger.totals()
-        use = self._calls.runner.executor.use
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-        held = self._calls.runner.backend.grants
-        live = sum(1 for one in held if one.state == "live")
-        tasks = self._calls.runner.tasks
-        journal = self._folder / JOURNAL_NAME
-        put("answered_calls", self._calls.answered)
-        put("answered_calls_limit", MOST_ANSWERED)
-        put("recorded_calls", totals.waiting, "waiting")
-        put("recorded_calls", totals.started, "started")
-        put("recorded_calls_limit", MOST_QUEUED)
-        put("programs", use.running, "running")
-        put("programs", use.waiting, "waiting")
-        put("children", use.pool.alive, "alive")
-        put("children", use.pool.unused, "unused")
-        put("children", use.kept, "kept")
-        put("children_private_bytes", use.pool.private_bytes)
-        put("accounts", totals.accounts)
-        for name, amount in totals.amounts._asdict().items():
-            put("accounts_micro_units", amount, name)
-        put("grants", live, "live")
-        put("grants", len(held) - live, "ended")
-        put("receipts", totals.receipts)
-        put("answers_bytes", totals.answer_bytes)
-        put("answers_limit_bytes", MOST_DONE_BYTES)
-        put("journal_bytes", file_bytes(journal), "database")
-        put("journal_bytes", file_bytes(Path(f"{journal}-wal")), "log")
-        put("disk_free_bytes", shutil.disk_usage(self._folder).free)
-        put("task_folder_free_bytes", 0 if tasks is None else shutil.disk_usage(tasks.root).free)
-        put("draining", self._calls.is_draining)
-        put("resident_bytes", _resident_bytes())
-        put(
-            "cpu_seconds_total",
-            usage.ru_utime + usage.ru_stime + ended.ru_utime + ended.ru_stime,
-        )
-        put("start_time_seconds", self._started_at)
-        return values
+        self._add_ended_calls(samples)
+        self._add_ledger(samples, totals)
+        self._add_programs(samples)
+        self._add_grants(samples)
+        self._add_disk(samples)
+        self._add_process(samples)
+        return samples.values
 
-    def _put_ended(self, values: Values) -> None:
+    def _add_ended_calls(self, samples: "_Samples") -> None:
+        """Add the counts of the calls that have ended since the start."""
         ended = self._calls.ended
         for outcome in OUTCOMES:
-            values[f"{_PREFIX}calls_total", outcome] = ended.outcomes[outcome]
+            samples.add("calls_total", ended.outcomes[outcome], label=outcome)
         for code in REASONS:
-            values[f"{_PREFIX}refusals_total", code] = ended.refusals[code]
-        values[f"{_PREFIX}instructions_total", ""] = ended.instructions
-        values[f"{_PREFIX}program_seconds_total", ""] = ended.time_ms / 1000
-        values[f"{_PREFIX}charged_micro_units_total", ""] = ended.charged
+            samples.add("refusals_total", ended.refusals[code], label=code)
+        samples.add("instructions_total", ended.instructions)
+        samples.add("program_seconds_total", ended.time_ms / 1000)
+        samples.add("charged_micro_units_total", ended.charged)
+
+    def _add_ledger(self, samples: "_Samples", totals: LedgerTotals) -> None:
+        """Add the calls in progress and in the journal, the accounts, receipts and answers."""
+        samples.add("answered_calls", self._calls.answered)
+        samples.add("answered_calls_limit", MOST_ANSWERED)
+        samples.add("recorded_calls", totals.waiting, label="waiting")
+        samples.add("recorded_calls", totals.started, label="started")
+        samples.add("recorded_calls_limit", MOST_QUEUED)
+        samples.add("accounts", totals.accounts)
+        for name, amount in totals.amounts._asdict().items():
+            samples.add("accounts_micro_units", amount, label=name)
+        samples.add("receipts", totals.receipts)
+        samples.add("answers_bytes", totals.answer_bytes)
+        samples.add("answers_limit_bytes", MOST_DONE_BYTES)
+
+    def _add_programs(self, samples: "_Samples") -> None:
+        """Add the programs and their child processes."""
+        use = self._calls.runner.executor.use
+        samples.add("programs", use.running, label="running")
+        samples.add("programs", use.waiting, label="waiting")
+        samples.add("children", use.pool.alive, label="alive")
+        samples.add("children", use.pool.unused, label="unused")
+        samples.add("children", use.kept, label="kept")
+        samples.add("children_private_bytes", use.pool.private_bytes)
+
+    def _add_grants(self, samples: "_Samples") -> None:
+        """Add the grants, by whether they are live."""
+        live = 0
+        ended = 0
+        for grant in self._calls.runner.backend.grants:
+            if grant.state == "live":
+                live += 1
+            else:
+                ended += 1
+        samples.add("grants", live, label="live")
+        samples.add("grants", ended, label="ended")
+
+    def _add_disk(self, samples: "_Samples") -> None:
+        """Add the size of the journal, and the free space of the folders."""
+        journal = self._folder / JOURNAL_NAME
+        samples.add("journal_bytes", file_bytes(journal), label="database")
+        samples.add("journal_bytes", file_bytes(Path(f"{journal}-wal")), label="log")
+        samples.add("disk_free_bytes", shutil.disk_usage(self._folder).free)
+        tasks = self._calls.runner.tasks
+        task_free_bytes = 0 if tasks is None else shutil.disk_usage(tasks.root).free
+        samples.add("task_folder_free_bytes", task_free_bytes)
+
+    def _add_process(self, samples: "_Samples") -> None:
+        """Add the state, the memory and the CPU time of the runner's process."""
+        samples.add("draining", self._calls.is_draining)
+        samples.add("resident_bytes", _resident_bytes())
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        ended_children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        own_s = own.ru_utime + own.ru_stime
+        ended_children_s = ended_children.ru_utime + ended_children.ru_stime
+        samples.add("cpu_seconds_total", own_s + ended_children_s)
+        samples.add("start_time_seconds", self._started_at)
+
+
+class _Samples:
+    """The values that were read for one scrape."""
+
+    def __init__(self) -> None:
+        self.values: Values = {}
+
+    def add(self, name: str, value: float, *, label: str = "") -> None:
+        """Add a value. `name` is that of its series, without the prefix."""
+        self.values[_PREFIX + name, label] = value
 
 
 @contextmanager
@@ -257,9 +292,11 @@ def serving_metrics(bound: socket.socket, host: str, metrics: RunnerMetrics) -> 
 
 
 def _report(error: Exception) -> None:
+    """Log that a scrape failed, by the type of its error."""
     _log.warning("a scrape of the metrics failed: %s", type(error).__name__)
 
 
 def _resident_bytes() -> int:
-    _, pages, *_ = Path("/proc/self/statm").read_text("ascii").split()
+    """Return the resident memory of this process."""
+    _total_pages, pages, *_ = Path("/proc/self/statm").read_text("ascii").split()
     return int(pages) * _PAGE_BYTES

@@ -33,7 +33,7 @@ from ..door.locked_memory import lock_memory
 from ..door.mounts import DEFAULT_MOUNT, Mount, mounts_of
 from ..door.rendering import read_all, require_in_memory, write_files
 from ..listener import LIST_METHOD, ConnectionLimits, listening
-from .door_backend import own_backend, require_owners
+from .door_backend import open_own_backend, require_owners
 from .quote_sources import KEY_KINDS, QUOTE_KINDS, platform_errors
 
 _MAX_CONNECTIONS = 256
@@ -220,7 +220,7 @@ async def _render(given: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
             files = await read_all(client, mounts)
         else:
             client = await stack.enter_async_context(_client(given))
-            own = await stack.enter_async_context(own_backend(_node(), given))
+            own = await stack.enter_async_context(open_own_backend(_node(), given))
             files = await read_all(client, mounts, backend=own.backend)
     try:
         write_files(folder, files)
@@ -242,7 +242,7 @@ async def _serve(given: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
         await client.info()  # a wrong address, or another node than the session's, is an error now
         own = None
         if given.folder is not None:
-            own = await stack.enter_async_context(own_backend(_node(), given))
+            own = await stack.enter_async_context(open_own_backend(_node(), given))
             own.backend.watch()
         door_ = Door(
             client,

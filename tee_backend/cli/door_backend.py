@@ -19,7 +19,7 @@ from ..backend.key import backend_seed
 from ..backend.publishing import BackendSurface
 from ..door.limits import NODE_S
 from ..door.mounts import Mount
-from .quote_sources import key_source, quote_source, read_compose
+from .quote_sources import choose_platform, key_source, read_compose
 
 _APP_ID = "sealspace.door"
 _PATIENCE_S = NODE_S / 2
@@ -38,7 +38,7 @@ def require_owners(mounts: Mapping[str, Mount], *, is_writable: bool) -> None:
     """Check that a backend can serve the mounts, which have to name their owners.
 
     Raises:
-        InvalidInput: a mount names no owner, or a team; or the door shall write.
+        InvalidInput: a mount names no owner; it names a team; or the door may write.
     """
     if is_writable:
         raise InvalidInput(
@@ -54,31 +54,31 @@ def require_owners(mounts: Mapping[str, Mount], *, is_writable: bool) -> None:
 
 
 @asynccontextmanager
-async def own_backend(node: str, given: SimpleNamespace) -> AsyncIterator[OwnBackend]:
+async def open_own_backend(node: str, given: SimpleNamespace) -> AsyncIterator[OwnBackend]:
     """Open the backend of a door, and close it on exit.
 
     Args:
         node: address of the node.
-        given: the options of the command.
+        given: the options of `sealspace door`, by their parameter names.
     Raises:
         EvidenceSourceError: the platform makes no quotes.
         ConfigurationError: the options cannot be published.
         KeepingError: the key or the folder cannot be used.
     """
     compose = read_compose(given.compose_file)
-    source, compose = quote_source(given.quotes, given.platform_folder, compose)
-    keys = key_source(given.key_kind, given.folder, source)
+    platform = choose_platform(given.quotes, given.platform_folder, compose)
+    keys = key_source(given.key_kind, given.folder, platform.source)
     # In a thread: the key service may block.
     seed = await asyncio.to_thread(backend_seed, keys)
     client = Client(node, session=key_session(seed))
     folder = GrantFolder(given.folder, client.session.did)
-    async with Backend(client, source, folder=folder, patience_s=_PATIENCE_S) as backend:
+    async with Backend(client, platform.source, folder=folder, patience_s=_PATIENCE_S) as backend:
         try:
             surface = BackendSurface(
-                source,
+                platform.source,
                 did=backend.did,
                 manifest=_manifest(given.name, given.secrets),
-                compose=compose,
+                compose=platform.compose,
                 on_grant=backend.accept,
                 signers=lambda: backend.signers,
             )
@@ -103,5 +103,6 @@ def _manifest(name: str, labels: tuple[str, ...]) -> JsonObject:
                 f"--secret names {secret.name} twice",
                 hint="a door asks for one secret of each name; owners may grant more",
             )
+        # As manifests write it: `true` for a secret without a scope.
         secrets[secret.name] = True if secret.scope is None else {"scope": secret.scope}
     return {"app_id": _APP_ID, "name": name, "defaults": False, "secrets": secrets}

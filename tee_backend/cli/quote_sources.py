@@ -5,9 +5,9 @@ and where their key is.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import click
 
@@ -32,7 +32,12 @@ _EXAMPLE_COMPOSE = "services:\n  example:\n    image: sealspace-example\n"
 
 @contextmanager
 def platform_errors(simulated_folder: Path | None) -> Iterator[None]:
-    """Convert errors of the platform to those of a command."""
+    """Convert errors of the platform to those of a command.
+
+    Raises:
+        ConfigurationError: the simulated platform's folder cannot be used, or this machine cannot
+            produce quotes.
+    """
     try:
         yield
     except PlatformFolderError as error:
@@ -50,19 +55,34 @@ def read_compose(path: Path | None) -> str | None:
     """Read the text of a compose file; None if no file is given."""
     if path is None:
         return None
-    data = read_named(path, most_bytes=_MAX_COMPOSE_BYTES)
-    if len(data) <= _MAX_COMPOSE_BYTES:
-        with suppress(UnicodeDecodeError):
-            return data.decode()
-    raise ConfigurationError(
+    not_a_compose_file = ConfigurationError(
         f"{path} is not a compose file",
         hint=f"pass a UTF-8 text file of at most {_MAX_COMPOSE_BYTES} bytes",
     )
+    data = read_named(path, most_bytes=_MAX_COMPOSE_BYTES)
+    if len(data) > _MAX_COMPOSE_BYTES:
+        raise not_a_compose_file
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise not_a_compose_file from None
 
 
-def quote_source(
+class ProvingPlatform(NamedTuple):
+    """The platform that proves the code of a process.
+
+    Attributes:
+        source: makes quotes.
+        compose: text of the compose file to publish; None: the process publishes none.
+    """
+
+    source: EvidenceSource
+    compose: str | None
+
+
+def choose_platform(
     kind: str, simulated_folder: Path | None, compose: str | None
-) -> tuple[EvidenceSource, str | None]:
+) -> ProvingPlatform:
     """Return the source of quotes, and the compose file to publish.
 
     Args:
@@ -75,19 +95,28 @@ def quote_source(
         EvidenceSourceError: the platform cannot be used.
     """
     if simulated_folder is not None:
-        published = compose or _EXAMPLE_COMPOSE
-        return SimulatedSource.load(simulated_folder, compose=published), published
+        measured_compose = compose or _EXAMPLE_COMPOSE
+        simulated_source = SimulatedSource.load(simulated_folder, compose=measured_compose)
+        return ProvingPlatform(source=simulated_source, compose=measured_compose)
     if kind == "simulated":
         raise click.UsageError(
             "missing option --simulate FOLDER: the folder of the simulated platform"
         )
     if kind == "dstack":
-        return DstackSource.find(), compose
-    return TsmSource(), compose
+        return ProvingPlatform(source=DstackSource.find(), compose=compose)
+    return ProvingPlatform(source=TsmSource(), compose=compose)
 
 
 def key_source(kind: str, folder: Path, source: EvidenceSource) -> KeySource:
-    """Return where the process's own key comes from: a file in its folder, or the platform."""
+    """Return where the process's own key comes from: a file in its folder, or the platform.
+
+    Args:
+        kind: one of `KEY_KINDS`.
+        folder: the data folder of the process. The file is created later, if it is missing.
+        source: the source of quotes of the platform.
+    Raises:
+        ConfigurationError: the key shall come from a platform without a key service.
+    """
     if kind == "file":
         return KeyFile(folder / "backend.key")
     if not isinstance(source, KeySource):

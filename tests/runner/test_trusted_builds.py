@@ -15,6 +15,7 @@ from runner_stage import ENVIRONMENT, P1, RunnerStage, runner_stage
 from sigstore_authority import BUILT_AT, SigstoreAuthority
 
 from runner.calls.journal import Journal
+from runner.guest.bundles import parse_answer
 from runner.reasons import RunRefused
 from sealspace.apps.programs import Provenance, Version
 from sealspace.documents.builds import GITHUB_ISSUER, Build, RunNumber, TrustedBuilds
@@ -23,6 +24,7 @@ from sealspace.documents.project_names import parse_project
 from sealspace.documents.run_grants import ByBuilds, RunStatement
 from sealspace.documents.trusted_roots import named_root
 from sealspace.errors import BackendAnswerInvalid, SealspaceError
+from tee_backend.messages import pack_parts
 
 SECRET = "open sesame"
 REPOSITORY, REF = "github.com/alice/project", "refs/heads/main"
@@ -382,6 +384,23 @@ async def test_a_bundle_that_verifies_slowly(
     assert code_of(answer) == "runner-busy" and "quota" in error_of(answer), answer
     monkeypatch.undo()
     assert got_secret(await project.call())
+
+
+@pytest.mark.parametrize(
+    ("code", "answer"),
+    [
+        ("runner-failed", b""),
+        ("runner-failed", pack_parts([b""])),
+        ("runner-failed", pack_parts([b"", b"", b""])),
+        ("runner-failed", pack_parts([b"", b"{}"])),
+        ("build-not-proven", pack_parts([b"refused", b"\xff"])),
+    ],
+)
+async def test_malformed_answers_of_a_child(code: str, answer: bytes) -> None:
+    """PV19: an answer that does not have the parts of an answer proves nothing."""
+    with pytest.raises(RunRefused) as refused:
+        parse_answer(answer)
+    assert refused.value.reason.code == code
 
 
 async def test_the_clock_of_the_operator_proves_nothing(stage: RunnerStage) -> None:

@@ -15,7 +15,7 @@ from runner_stage import RunnerStage, runner_stage
 from standin_base import BASE_SHA256, BASES, python_program
 from tests_support import REPOSITORY
 
-from runner.cli.python_projects import packed
+from runner.cli.python_projects import pack_program
 from sealspace.apps.programs import ProgramManifest
 from sealspace.documents.python_bases import known_bases
 from sealspace.documents.python_programs import MAX_FILES, parse_python_program
@@ -73,10 +73,10 @@ async def test_a_new_program_is_published(desk: Desk) -> None:
     assert published.status == 0, published
     version = json.loads(published.out)
     assert version["target"] == "python" and version["manifest"]["secrets"] == ["API_KEY"]
-    assert version["sha256"] == sha256(packed(Path("hello"))).hexdigest()
-    program = parse_python_program(packed(Path("hello")))
+    assert version["sha256"] == sha256(pack_program(Path("hello"))).hexdigest()
+    program = parse_python_program(pack_program(Path("hello")))
     assert program.files == {"app.py": script} and program.base == NEWEST
-    assert packed(Path("hello/app.py")) == packed(Path("hello"))
+    assert pack_program(Path("hello/app.py")) == pack_program(Path("hello"))
 
 
 async def test_calls_of_a_python_program(stage: RunnerStage) -> None:
@@ -120,7 +120,7 @@ async def test_a_program_that_cannot_work_is_not_packed(
 ) -> None:
     """PY3, PY13: what would fail on a runner is refused when it is packed."""
     with pytest.raises(InvalidInput, match=said):
-        packed(_folder(tmp_path, files))
+        pack_program(_folder(tmp_path, files))
 
 
 async def test_which_files_are_packed(tmp_path: Path) -> None:
@@ -132,20 +132,20 @@ async def test_which_files_are_packed(tmp_path: Path) -> None:
         (folder / name).write_text("{}")
     (tmp_path / "outside.py").write_text("secret = 1")
     (folder / "link.py").symlink_to(tmp_path / "outside.py")
-    assert sorted(parse_python_program(packed(folder)).files) == [
+    assert sorted(parse_python_program(pack_program(folder)).files) == [
         "app.py",
         "own/__init__.py",
         "own/part.py",
     ]
     (folder / "latin.py").write_bytes(b"\xe9")
     with pytest.raises(InvalidInput, match="not UTF-8"):
-        packed(folder)
+        pack_program(folder)
 
 
 async def test_features_of_python_are_imported(tmp_path: Path) -> None:
     """PY13: modules of the base whose names begin with an underscore can be imported, too."""
     folder = _folder(tmp_path, {"app": "from __future__ import annotations\nimport _thread\n"})
-    assert parse_python_program(packed(folder)).base == NEWEST
+    assert parse_python_program(pack_program(folder)).base == NEWEST
 
 
 async def test_too_many_files(tmp_path: Path) -> None:
@@ -154,15 +154,15 @@ async def test_too_many_files(tmp_path: Path) -> None:
     for number in range(MAX_FILES):
         os.close(os.open(tmp_path / f"m{number}.py", os.O_CREAT | os.O_WRONLY, 0))
     with pytest.raises(InvalidInput, match="more than 1000"):
-        packed(tmp_path)
+        pack_program(tmp_path)
 
 
 async def test_the_base_of_a_program(tmp_path: Path) -> None:
     """PY13: a base that the release does not know is refused with those that it knows."""
     folder = _folder(tmp_path, {"app": ""})
-    assert parse_python_program(packed(folder, NEWEST)).base == NEWEST
+    assert parse_python_program(pack_program(folder, NEWEST)).base == NEWEST
     with pytest.raises(InvalidInput) as refused:
-        packed(folder, "0" * 64)
+        pack_program(folder, "0" * 64)
     assert refused.value.hint == f"use one of these: --base {NEWEST}"
 
 
