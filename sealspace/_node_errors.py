@@ -364,8 +364,10 @@ class PreconditionFailed(NodeRefused):
 
 
 class SqlRefused(NodeRefused):
-    """The statement is not valid or failed (status 400), is of a kind that no database runs (403),
-    or has too long a text or result (413).
+    """The SQL statement was refused.
+
+    It is not valid or failed (status 400), is of a kind that no database runs (403), or has too
+    long a text or result (413).
     """
 
     code = "sql-refused"

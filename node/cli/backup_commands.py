@@ -1,37 +1,19 @@
-"""The commands `sealspace admin backup`, `restore` and `check`."""
+"""The commands `sealspace admin backup` and `sealspace admin restore`."""
 
 import asyncio
 import os
 import shutil
-import signal
-import sqlite3
 import stat
-import subprocess
-import sys
-from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
-from types import GenericAlias
-from typing import BinaryIO, ParamSpec, TypeVar, get_type_hints
+from typing import BinaryIO, NamedTuple
 
 import click
-import lmdb
-import msgspec
 from msgspec import to_builtins
 from msgspec.structs import replace
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
-from capabilities.principals import principal_of
 from encryption_network.keyring import Keyring
-from encryption_network.network_errors import RecordError
-from encryption_network.networks import (
-    NetworkRecord,
-    decode_network,
-    is_sealed_by,
-)
-from encryption_network.policy import decode_evidence
-from encryption_network.release_record import decode_release_record
-from encryption_network.withdrawals import decode_withdrawals
 from sealspace.cli.exit_status import FAILED
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import (
@@ -50,12 +32,10 @@ from sealspace.service.command_errors import (
     ClockWrong,
     ConfigurationError,
     FileUnreadable,
-    NodeError,
     SecretUnusable,
     StoreMisused,
 )
 from spaces.archive.backup import BackupSummary, Header, backup_file, write_backup
-from spaces.archive.checking import Checked, check_store
 from spaces.archive.restoring import (
     FinishedRestore,
     OpenedBackup,
@@ -65,25 +45,19 @@ from spaces.archive.restoring import (
     restore_backup,
     restoring_into,
 )
-from spaces.documents.evidence import evidence_row_key
-from spaces.documents.network_rows import network_row_key
 from spaces.grants.replay_records import RESTORE_WAIT
 from spaces.keyspace import (
-    EVIDENCE_PREFIX,
     HOSTING_MODE_KEY,
-    NETWORKS_PREFIX,
-    RELEASE_RECORD_KEY,
-    WITHDRAWALS_KEY,
 )
 from spaces.space_errors import (
     BackupDamaged,
-    RecordDamaged,
     RotationUnfinished,
     SpaceError,
     StoreFull,
 )
+from spaces.store.contract import Store
 
-from ..config.loading import CONFIG_FILE_NAME, child_environment
+from ..config.loading import CONFIG_FILE_NAME
 from ..config.tree import Config
 from ..platform.root_secret import (
     SECRET_FILE_NAME,
@@ -92,12 +66,12 @@ from ..platform.root_secret import (
     secret_origin,
 )
 from ..platform.sealed_secret import open_secret, seal_secret
-from ..processes.launch import StartRefusal, end_with_parent, own_program
 from ..storage.objects import stored_objects
 from ..storage.stores import longest_life_s, recorded_text, rows_of
 from .config import settings_for_backup
-from .opened_store import opened_store, own_keyring, own_secret
+from .opened_store import opened_store, own_secret
 from .settings import configured, where_options
+from .store_subprocess import handle_signals_like_ctrl_c, run_in_subprocess
 
 _MAX_AHEAD_S = 86_400
 _MAX_PASSPHRASE_CHARS = 1024
@@ -155,20 +129,24 @@ def backup(config: Config, file: Path, with_secret: bool, passphrase_file: Path 
 
 
 async def _back_up(config: Config, file: Path, passphrase: str | None) -> BackupSummary:
+    """Write a backup of the configured store.
+
+    Args:
+        config: the settings of the command.
+        file: the file to write, which must not exist.
+        passphrase: encrypts the root secret; None: the backup does not contain it.
+    Raises:
+        SecretUnusable: the root secret cannot be exported.
+        StoreMisused: the backup was not written.
+    """
     async with opened_store(config, is_for_reading=True) as store:
         # This command does not see what `serve` was given by options or variables, so the mode is
         # the one that the last start has recorded (ST18).
         mode = await recorded_text(store, HOSTING_MODE_KEY) or config.hosting.mode
         served = replace(config, hosting=replace(config.hosting, mode=mode))
-        sealed = None
+        sealed_secret = None
         if passphrase is not None:
-            if secret_origin(config) == "platform":  # a platform's secret never leaves it (BK8)
-                raise SecretUnusable(
-                    "the root secret comes from the platform and cannot be exported",
-                    hint="make the backup without --with-secret",
-                )
-            secret = await own_secret(config, store)
-            sealed = seal_secret(secret, passphrase, SystemEntropy())
+            sealed_secret = await _seal_own_secret(config, store, passphrase)
         try:
             objects = await stored_objects(config, store)
             with backup_file(file) as stream, progress(None, "backup") as show:
@@ -181,25 +159,46 @@ async def _back_up(config: Config, file: Path, passphrase: str | None) -> Backup
                     is_shared=config.is_shared,
                     longest_life_s=longest_life_s(config),
                     settings=settings_for_backup(served).encode(),
-                    sealed_secret=sealed,
+                    sealed_secret=sealed_secret,
                     clock=SystemClock(),
                     done=lambda done: show(done, None),
                 )
         except SpaceError as error:
-            hint = "sealspace admin check"
             if isinstance(error, StoreFull):
                 hint = "free disk space, or write the backup to another disk"
             elif isinstance(error, RotationUnfinished):
                 hint = "finish the replacement first: sealspace admin root rotate"
+            else:
+                hint = "sealspace admin check"
             raise StoreMisused(
                 f"the backup was not written: {error}", hint=hint, code=error.code
             ) from error
 
 
+async def _seal_own_secret(config: Config, store: Store, passphrase: str) -> bytes:
+    """Encrypt the root secret of a store with a passphrase.
+
+    Raises:
+        SecretUnusable: the secret comes from the platform, which it never leaves (BK8).
+    """
+    if secret_origin(config) == "platform":
+        raise SecretUnusable(
+            "the root secret comes from the platform and cannot be exported",
+            hint="make the backup without --with-secret",
+        )
+    secret = await own_secret(config, store)
+    return seal_secret(secret, passphrase, SystemEntropy())
+
+
 def _read_passphrase(file: Path | None, *, twice: bool) -> str:
     """Read the backup passphrase from a file or a prompt.
 
-    The passphrase is the first line of the file.
+    Args:
+        file: its first line is the passphrase; None: ask for it.
+        twice: whether to ask a second time, so that a typing error is noticed.
+    Raises:
+        SecretUnusable: the file cannot be read, or the passphrase is not allowed.
+        ConfigurationError: the passphrase cannot be asked for without a terminal.
     """
     if file is not None:
         data = read_key(
@@ -217,7 +216,8 @@ def _read_passphrase(file: Path | None, *, twice: bool) -> str:
             "cannot ask for the passphrase: standard input is not a terminal",
             hint="use --passphrase-file FILE",
         )
-    if len(passphrase) > _MAX_PASSPHRASE_CHARS or "\0" in passphrase or not passphrase.strip():
+    is_blank = not passphrase.strip()
+    if is_blank or "\0" in passphrase or len(passphrase) > _MAX_PASSPHRASE_CHARS:
         raise SecretUnusable(
             "the passphrase must not be blank or contain NUL, and must have at most"
             f" {_MAX_PASSPHRASE_CHARS} characters",
@@ -259,51 +259,67 @@ def restore(
     be served any more. With --as-new it is a node of its own, and cannot open the original's
     encryption networks.
     """
-    with _opened(file) as stream:
+    with _open_backup_file(file) as stream:
         try:
             backup = OpenedBackup(stream)
-            mark = backup.header.marked_at
-            if not future_mark and mark > SystemClock.now() + _MAX_AHEAD_S:
-                # The restored node would refuse every token until that time (BK5).
-                raise ClockWrong(
-                    f"the backup is dated {time_text(mark)}, more than a day ahead of this"
-                    " machine's clock",
-                    hint="correct this machine's clock; if the other machine's clock was wrong when"
-                    " it made the backup, add --future-mark",
-                )
-            if config.is_shared and backup.header.longest_life_s > longest_life_s(config):
-                # A database deletes replay records by the lifetime that its own node allows (BK5).
-                # Tokens that live longer could be used again.
-                raise ConfigurationError(
-                    "the longest token lifetime in these settings is shorter than in the settings"
-                    " of the backup",
-                    hint="set invocation.max_lifetime_s and release.challenge_s to the values in"
-                    f" the backup; to print them: tar -xOf {file} settings.toml",
-                )
+            if not future_mark:
+                _require_past_mark(backup.header)
+            if config.is_shared:
+                _require_same_lifetimes(config, backup.header, file)
             secret = None
             if not as_new and not without_secret:
-                secret = _opened_secret(backup, passphrase_file)
+                secret = _decrypt_secret(backup, passphrase_file)
             handle_signals_like_ctrl_c()  # a signal then removes the unfinished folder
             total_bytes = os.fstat(stream.fileno()).st_size
-            restored, shown = asyncio.run(
-                _restore(config, backup, secret, total_bytes, as_new=as_new)
-            )
+            result = asyncio.run(_restore(config, backup, secret, total_bytes, as_new=as_new))
         except (StoreMisused, SpaceError) as error:
-            hints = {
-                BackupDamaged.code: "name the file that the backup was written to; if that is"
-                f" {file}, use another copy of the backup",
-                StoreFull.code: "free disk space, or restore into a folder on another disk",
-            }
-            # An error that knows its next step takes precedence over the hint for its code.
-            hint = getattr(error, "next_step", None) or hints.get(error.code, "sealspace doctor")
-            raise StoreMisused(
-                f"nothing was restored: {error.args[0]}", hint=hint, code=error.code
-            ) from error
-    _print_restored(config, file, backup.header, restored, shown)
-    return FAILED if restored.left_out else 0
+            raise _nothing_restored_error(error, file) from error
+    _print_restored(config, file, backup.header, result)
+    return FAILED if result.restored.left_out else 0
 
 
-def _opened(file: Path) -> BinaryIO:
+def _require_past_mark(header: Header) -> None:
+    """Raise ClockWrong if a backup is dated more than a day in the future.
+
+    The restored node would refuse every token until that time (BK5).
+    """
+    if header.marked_at > SystemClock.now() + _MAX_AHEAD_S:
+        raise ClockWrong(
+            f"the backup is dated {time_text(header.marked_at)}, more than a day ahead of this"
+            " machine's clock",
+            hint="correct this machine's clock; if the other machine's clock was wrong when"
+            " it made the backup, add --future-mark",
+        )
+
+
+def _require_same_lifetimes(config: Config, header: Header, file: Path) -> None:
+    """Raise ConfigurationError if tokens may live for a shorter time than in a backup.
+
+    A database deletes replay records by the lifetime that its own node allows (BK5). Tokens of the
+    original node that live longer could be used again.
+    """
+    if header.longest_life_s > longest_life_s(config):
+        raise ConfigurationError(
+            "the longest token lifetime in these settings is shorter than in the settings"
+            " of the backup",
+            hint="set invocation.max_lifetime_s and release.challenge_s to the values in"
+            f" the backup; to print them: tar -xOf {file} settings.toml",
+        )
+
+
+def _nothing_restored_error(error: StoreMisused | SpaceError, file: Path) -> StoreMisused:
+    """Return the error of the command for one that ended a restore, with the next step."""
+    hints_by_code = {
+        BackupDamaged.code: "name the file that the backup was written to; if that is"
+        f" {file}, use another copy of the backup",
+        StoreFull.code: "free disk space, or restore into a folder on another disk",
+    }
+    # An error that knows its next step takes precedence over the hint for its code.
+    hint = getattr(error, "next_step", None) or hints_by_code.get(error.code, "sealspace doctor")
+    return StoreMisused(f"nothing was restored: {error.args[0]}", hint=hint, code=error.code)
+
+
+def _open_backup_file(file: Path) -> BinaryIO:
     """Open a backup file for reading.
 
     Pipes and devices are refused.
@@ -319,10 +335,12 @@ def _opened(file: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _opened_secret(backup: OpenedBackup, passphrase_file: Path | None) -> bytes | None:
-    """Decrypt the root secret in a backup, or return None.
+def _decrypt_secret(backup: OpenedBackup, passphrase_file: Path | None) -> bytes | None:
+    """Return the root secret in a backup; None if the backup contains none.
 
-    None means that the backup contains no root secret.
+    Raises:
+        SecretUnusable: the passphrase is wrong, or the secret belongs to another store.
+        ConfigurationError: the passphrase cannot be asked for without a terminal.
     """
     if backup.sealed_secret is None:
         return None
@@ -344,29 +362,48 @@ def _is_secret_of(header: Header, keyring: Keyring) -> bool:
     return keyring.node_did == header.node_did
 
 
+class _RestoreResult(NamedTuple):
+    """A finished restore.
+
+    Attributes:
+        restored: the numbers of what was restored, and what was left out.
+        node_did: the DID of the restored node.
+        is_new: whether it is a node of its own.
+        tokens_expire_from: tokens that expire before are refused, as text.
+        hosting_mode: that of the node that was backed up.
+    """
+
+    restored: Restored
+    node_did: str
+    is_new: bool
+    tokens_expire_from: str
+    hosting_mode: str
+
+
 async def _restore(
     config: Config, backup: OpenedBackup, secret: bytes | None, total_bytes: int, *, as_new: bool
-) -> tuple[Restored, dict[str, str | bool]]:
-    """Restore a backup into the configured data folder.
+) -> _RestoreResult:
+    """Restore a backup into the configured data folder, and a database if one is configured.
 
-    The result is returned, with further members of the JSON output.
+    Nothing is there before all of it is complete.
+
+    Args:
+        config: the settings of the command.
+        backup: the opened backup.
+        secret: the root secret to restore; None: none.
+        total_bytes: size of the backup file, for the progress.
+        as_new: whether the restored node gets an identity of its own.
+    Raises:
+        SecretUnusable: the new node's root secret is that of the original.
+        SpaceError, StoreMisused: the backup is damaged, or the folder or database is not usable.
     """
     async with AsyncExitStack() as filled:
         with restoring_into(config.data) as staging, progress(total_bytes, "restore") as show:
             if secret is not None:
                 make_file(staging / SECRET_FILE_NAME, secret)  # mode 0600, durable
             new_node_did = None
-            if as_new:  # a new secret, unless the settings name one (BK7)
-                own = replace(config, store=replace(config.store, data=str(staging)))
-                new_keyring = Keyring(load_root_secret(own, SystemEntropy()))
-                new_node_did = new_keyring.node_did
-                if _is_secret_of(backup.header, new_keyring):
-                    raise SecretUnusable(
-                        "a new node needs its own root secret, but the configured secret belongs"
-                        " to the node that was backed up",
-                        hint="unset secret.file, secret.value and secret.platform, or use another"
-                        " secret",
-                    )
+            if as_new:
+                new_node_did = _new_node_did(config, staging, backup.header)
             restored = await restore_backup(
                 backup, staging, done=lambda done: show(done, total_bytes)
             )
@@ -393,12 +430,34 @@ async def _restore(
                     )
                 )
                 shutil.rmtree(staging / STORE_FOLDER_NAME)
-    return restored, {
-        "nodeDid": new_node_did or backup.header.node_did,
-        "isNew": as_new,
-        "tokensExpireFrom": time_text(60 * finished.open_from_minute),
-        "hostingMode": finished.hosting_mode,
-    }
+    return _RestoreResult(
+        restored=restored,
+        node_did=new_node_did or backup.header.node_did,
+        is_new=as_new,
+        tokens_expire_from=time_text(60 * finished.open_from_minute),
+        hosting_mode=finished.hosting_mode,
+    )
+
+
+def _new_node_did(config: Config, staging: Path, header: Header) -> str:
+    """Return the DID of a new node, whose root secret is made unless the settings name one (BK7).
+
+    Args:
+        config: the settings of the command.
+        staging: the folder of the restore, which gets a new secret.
+        header: that of the backup.
+    Raises:
+        SecretUnusable: the settings name the root secret of the original node.
+    """
+    staging_config = replace(config, store=replace(config.store, data=str(staging)))
+    new_keyring = Keyring(load_root_secret(staging_config, SystemEntropy()))
+    if _is_secret_of(header, new_keyring):
+        raise SecretUnusable(
+            "a new node needs its own root secret, but the configured secret belongs"
+            " to the node that was backed up",
+            hint="unset secret.file, secret.value and secret.platform, or use another secret",
+        )
+    return new_keyring.node_did
 
 
 def _finish_restore(
@@ -406,26 +465,35 @@ def _finish_restore(
 ) -> FinishedRestore:
     """Finish a restore, in a subprocess (`run_in_subprocess`)."""
     with damaged_pages():  # converts errors for damage that did not crash the subprocess
-        made = finish_restore(
-            Path(staging),
-            header,
-            longest_life_s=longest_life_s,
-            new_node_did=new_node_did,
-            clock=SystemClock(),
-            entropy=SystemEntropy(),
+        return asyncio.run(
+            finish_restore(
+                Path(staging),
+                header,
+                longest_life_s=longest_life_s,
+                new_node_did=new_node_did,
+                clock=SystemClock(),
+                entropy=SystemEntropy(),
+            )
         )
-        return asyncio.run(made)
 
 
-def _print_restored(
-    config: Config, file: Path, header: Header, restored: Restored, shown: dict[str, str | bool]
-) -> None:
+def _print_restored(config: Config, file: Path, header: Header, result: _RestoreResult) -> None:
     """Print the result and the next steps after a restore."""
     data = config.data
     mark = time_text(header.marked_at)
-    secret_file = data / SECRET_FILE_NAME
+    restored = result.restored
     if shared().as_json:
-        print_json({"data": str(data), "markedAt": mark, **shown, **to_builtins(restored)})
+        print_json(
+            {
+                "data": str(data),
+                "markedAt": mark,
+                "nodeDid": result.node_did,
+                "isNew": result.is_new,
+                "tokensExpireFrom": result.tokens_expire_from,
+                "hostingMode": result.hosting_mode,
+                **to_builtins(restored),
+            }
+        )
     print_lines(
         *[f"missing: {name}: not in the backup, or damaged there" for name in restored.left_out],
         err=True,
@@ -435,271 +503,28 @@ def _print_restored(
         f" bytes); databases: {restored.databases:,}",
         f"all writes, revocations and withdrawals after {mark} are lost; next: repeat the"
         " revocations and withdrawals",
-        RESTORE_WAIT.format(shown["tokensExpireFrom"]),
-        f"the settings were not restored (hosting.mode was {shown['hostingMode']}); next: run this"
+        RESTORE_WAIT.format(result.tokens_expire_from),
+        f"the settings were not restored (hosting.mode was {result.hosting_mode}); next: run this"
         f" command, then check the new file: tar -xOf {file} settings.toml >"
         f" {data / CONFIG_FILE_NAME}",
     )
-    if not shown["isNew"]:
+    if not result.is_new:
         original = "a database" if header.is_shared else f"the data folder {header.folder}"
         tell(
             "the restored node replaces the node that was backed up: stop the old node and do not"
             f" start it again (its store is in {original})"
         )
-    where = f"--data {data} --store URL" if config.is_shared else f"--data {data}"
+    secret_file = data / SECRET_FILE_NAME
     if secret_file.exists():
-        tell(f"next: sealspace admin check {where}; then sealspace serve {where}")
+        options = f"--data {data} --store URL" if config.is_shared else f"--data {data}"
+        tell(f"next: sealspace admin check {options}; then sealspace serve {options}")
+        return
+    if header.root_secret_number and not result.is_new:
+        # Of several secrets of this node, only this one opens the restored store (RK10).
+        needed_secret = (
+            f"root secret number {header.root_secret_number} of {result.node_did} (check value"
+            f" {header.root_secret_check})"
+        )
     else:
-        named = f"the root secret of {shown['nodeDid']}"
-        if header.root_secret_number and not shown["isNew"]:
-            # Of several secrets of this node, only this one opens the restored store (RK10).
-            named = (
-                f"root secret number {header.root_secret_number} of {shown['nodeDid']} (check value"
-                f" {header.root_secret_check})"
-            )
-        tell(f"next: put {named} into {secret_file}, mode 0600")
-
-
-# --- check ----------------------------------------------------------------------------------------
-
-
-Decoded = TypeVar("Decoded")
-
-
-@click.command()
-@configured
-@where_options
-@flag_option(
-    "--open",
-    "opens",
-    help="Also check that the root secret decrypts the private key of each encryption network.",
-)
-def check(config: Config, opens: bool) -> int:
-    """Find damaged rows and large values in the store.
-
-    One line is printed for each damaged item. The command checks that all rows can be decoded and
-    are consistent with each other, that counters are correct, that every large value exists and has
-    the right digest, and that SQLite finds no damage in the databases. Nothing is written, and the
-    node may be running. The exit status is 1 if an item is damaged.
-
-    With --open the command also proves that secrets can be opened here: the root secret decrypts
-    each network's private key, and the private key matches the public key. No key is printed. Use
-    it on a restored store, which need not be served.
-    """
-    handle_signals_like_ctrl_c()  # a signal then ends the subprocess too
-    try:
-        checked = run_in_subprocess(_checked, config, opens)
-    except RecordDamaged as error:  # a crash while reading is a finding (BK9)
-        checked = _damaged(str(error))
-    if shared().as_json:
-        print_json(checked)
-    else:
-        print_lines(
-            *[
-                f"damage: {finding.what} {finding.name}: {finding.text}"
-                for finding in checked.findings
-            ]
-        )
-    tell(
-        f"rows: {checked.rows:,}; large values: {checked.bodies:,} ({checked.body_bytes:,} bytes);"
-        f" databases: {checked.databases:,}"
-    )
-    if checked.networks is not None:
-        tell(
-            f"encryption networks whose private key the root secret decrypts: {checked.networks:,}"
-        )
-    if not checked.damages:
-        tell("nothing is damaged")
-        return 0
-    tell(f"damaged items: {checked.damages:,}; next: sealspace admin restore FILE --data DIR")
-    return FAILED
-
-
-def _damaged(text: str) -> Checked:
-    found = Checked()
-    found.add("store", "data.mdb", text)
-    return found
-
-
-def _checked(config: Config, opens: bool) -> Checked:
-    """Check the store, in a subprocess (`run_in_subprocess`)."""
-    try:
-        return asyncio.run(_check(config, opens))
-    except NodeError as error:
-        # `opened_store` raises it from a `SpaceError`, which the store raises from LMDB's error.
-        store_error = error.__cause__
-        reason = None if store_error is None else store_error.__cause__
-        if not isinstance(reason, lmdb.CorruptedError | lmdb.InvalidError | lmdb.PageNotFoundError):
-            raise
-        return _damaged(f"cannot be opened ({type(reason).__name__}): its pages are damaged")
-    except (OSError, sqlite3.Error) as error:
-        raise StoreMisused(
-            f"the check failed: {error}",
-            hint="if the disk of temporary files is full, set TMPDIR to a folder on another disk",
-        ) from error
-
-
-async def _check(config: Config, opens: bool) -> Checked:
-    async with opened_store(config, is_for_reading=True) as store:
-        networks: set[str] = set()
-        readers = dict(_READERS)
-        if opens:
-            # The reader of networks is replaced by one that also opens each network's key.
-            keyring = await own_keyring(config, store)
-
-            def opened_network(value: bytes) -> NetworkRecord:
-                record = decode_network(value)
-                if not is_sealed_by(record, keyring):
-                    raise RecordError(f"the root secret does not open the network {record.network}")
-                networks.add(record.network)
-                return record
-
-            readers[NETWORKS_PREFIX] = _reader(opened_network, _network_key)
-        checked = await check_store(
-            rows_of(config, store),
-            await stored_objects(config, store),
-            config.data,
-            readers=readers,
-        )
-    checked.networks = len(networks) if opens else None
-    return checked
-
-
-def _reader(
-    decode: Callable[[bytes], Decoded], key_of: Callable[[Decoded], bytes]
-) -> Callable[[bytes], bytes]:
-    """Return a function that decodes a row's value, and returns the key that the row must have."""
-
-    def read(value: bytes) -> bytes:
-        try:
-            return key_of(decode(value))
-        except RecordError as exc:
-            raise RecordDamaged(str(exc)) from exc
-
-    return read
-
-
-def _network_key(record: NetworkRecord) -> bytes:
-    return network_row_key(record.network_id)
-
-
-# Readers of the rows that `spaces` cannot decode, by the first byte of keys or by whole keys.
-_READERS = {
-    NETWORKS_PREFIX: _reader(decode_network, _network_key),
-    EVIDENCE_PREFIX: _reader(
-        decode_evidence,
-        lambda found: evidence_row_key(principal_of(found.invoker), found.receiver_public_key),
-    ),
-    WITHDRAWALS_KEY: _reader(decode_withdrawals, lambda _: WITHDRAWALS_KEY),
-    RELEASE_RECORD_KEY: _reader(decode_release_record, lambda _: RELEASE_RECORD_KEY),
-}
-
-
-# --- subprocess -----------------------------------------------------------------------------------
-
-
-_MAX_TASK_BYTES = 16 << 20
-_MAX_ANSWER_BYTES = 32 << 20
-_REFUSED = 3
-"""Exit status of a subprocess that answers with an expected error."""
-_OF_DAMAGED_PAGES = frozenset({signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE})
-
-Arguments = ParamSpec("Arguments")
-Answer = TypeVar("Answer", bound=msgspec.Struct)
-
-
-def run_in_subprocess(
-    do: Callable[Arguments, Answer], *task: Arguments.args, **_: Arguments.kwargs
-) -> Answer:
-    """Call a function in a subprocess (BK9).
-
-    A damaged LMDB file can crash the process that reads it: access to damaged pages can end the
-    process by a signal. The subprocess imports modules from where this process does, never from the
-    current folder. It reads its task from standard input and writes its answer to standard output,
-    each as one JSON document. It ends when this process ends.
-
-    Args:
-        do: A function of this module.
-        task: Its positional arguments. They may contain secrets, so they are passed neither as
-            process arguments nor in the environment.
-
-    Returns:
-        The function's return value.
-
-    Raises:
-        RecordDamaged: The subprocess was ended by a signal that damaged pages cause.
-        StoreMisused: The task raised an error, whose code is preserved; or the subprocess was ended
-            by something else.
-    """
-    with subprocess.Popen(  # noqa: S603  # our own interpreter with our own code
-        own_program(
-            "from node.cli.backup_commands import do_task; do_task(*sys.argv[1:])", do.__name__
-        ),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=child_environment(),
-        process_group=0,  # Ctrl-C reaches only this process, which then kills the subprocess
-    ) as process:
-        assert process.stdin is not None and process.stdout is not None  # PIPE
-        try:
-            with suppress(BrokenPipeError):  # it has already ended; its status is read below
-                process.stdin.write(msgspec.json.encode(task) + b"\n")
-                process.stdin.flush()
-            data = process.stdout.read(_MAX_ANSWER_BYTES + 1)
-            # After too long an answer do not wait: the subprocess may be blocked, writing the rest.
-            status = process.wait() if len(data) <= _MAX_ANSWER_BYTES else 1
-        finally:
-            process.kill()
-    signal_number = -status  # `Popen` gives a negative status to a process that a signal ended
-    if signal_number in _OF_DAMAGED_PAGES:
-        name = signal.Signals(signal_number).name
-        raise RecordDamaged(
-            f"the process that read the store crashed with {name}: the store's file was truncated"
-            " or overwritten"
-        )
-    if status == _REFUSED:
-        refusal = msgspec.json.decode(data, type=StartRefusal)
-        raise StoreMisused(refusal.text, hint=refusal.hint, code=refusal.code)
-    if status != 0:
-        ending = signal.Signals(signal_number).name if signal_number > 0 else "an error"
-        raise StoreMisused(
-            f"the process that read the store was terminated by {ending}",
-            hint="run the command again",
-        )
-    answer: Answer = msgspec.json.decode(data, type=get_type_hints(do)["return"])
-    return answer
-
-
-def do_task(name: str) -> None:
-    """Call a function of this module with arguments from standard input.
-
-    This is what the subprocess of `run_in_subprocess` does. The result is printed as JSON.
-    """
-    do = globals()[name]
-    *argument_types, _return_type = get_type_hints(do).values()
-    task = msgspec.json.decode(
-        sys.stdin.buffer.readline(_MAX_TASK_BYTES), type=GenericAlias(tuple, tuple(argument_types))
-    )
-    end_with_parent()  # it reads standard input, so the task has to be read first
-    status = _REFUSED
-    try:
-        reply: object = do(*task)
-        status = 0
-    except NodeError as error:
-        reply = StartRefusal(code=error.code, text=error.message, hint=error.hint)
-    except SpaceError as error:
-        reply = StartRefusal(code=error.code, text=str(error), hint="")
-    sys.stdout.buffer.write(msgspec.json.encode(reply))
-    sys.stdout.buffer.flush()
-    sys.exit(status)
-
-
-def handle_signals_like_ctrl_c() -> None:
-    """Raise KeyboardInterrupt on SIGTERM and SIGHUP.
-
-    The command then cleans up, as after Ctrl-C.
-    """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # Below `nohup`, SIGHUP stays ignored.
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
+        needed_secret = f"the root secret of {result.node_did}"
+    tell(f"next: put {needed_secret} into {secret_file}, mode 0600")

@@ -50,9 +50,13 @@ admin = LazyGroup(
             {
                 "backup": "Write the whole store into one file.",
                 "restore": "Make a data folder from a backup.",
-                "check": "Check the whole store for damage.",
             },
             "node",
+        ),
+        "check": Row(
+            module="node.cli.check_command",
+            summary="Check the whole store for damage.",
+            extra="node",
         ),
         "root": Row(
             module="node.cli.root_commands",
