@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -529,13 +529,20 @@ class Log(Section):
     ] = "off"
 
 
+class ListenAddress(NamedTuple):
+    """The address of a listener. An IPv6 address has no brackets."""
+
+    host: str
+    port: int
+
+
 class Listening(Section):
     """A service that is off unless an address is set."""
 
     listen: str | None = None
 
     @property
-    def address(self) -> tuple[str, int]:
+    def address(self) -> ListenAddress:
         """Return the host and the port of the listener.
 
         Raises:
@@ -547,7 +554,7 @@ class Listening(Section):
         is_number = port.isascii() and port.isdecimal()
         if not host or not is_number or int(port) > _MAX_PORT:
             raise ValueError("not a host and a port")
-        return host, int(port)
+        return ListenAddress(host=host, port=int(port))
 
 
 class Metrics(Listening):
@@ -660,9 +667,10 @@ def setting_types() -> Mapping[str, object]:
 
     The settings are in the order of their definition.
     """
-    return {
-        f"{section.name}.{field.name}": field.type
-        for section in msgspec.structs.fields(Config)
-        for field in msgspec.structs.fields(section.type)
-        if field.name != "is_mode_stated"  # a field of `Hosting` that is not a setting
-    }
+    types: dict[str, object] = {}
+    for section in msgspec.structs.fields(Config):
+        for field in msgspec.structs.fields(section.type):
+            if field.name == "is_mode_stated":  # a field of `Hosting` that is not a setting
+                continue
+            types[f"{section.name}.{field.name}"] = field.type
+    return types
