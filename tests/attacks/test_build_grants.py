@@ -316,7 +316,7 @@ def test_no_hash_gets_a_secret_that_no_bundle_proved(world: World) -> None:
     build."""
 
     @settings(
-        max_examples=25,
+        max_examples=10,
         deadline=None,
         database=None,
         phases=[Phase.generate],

@@ -34,7 +34,7 @@ async def test_AG2_three_tools(owner: Owner) -> None:
     """AG2: there are three tools; names are listed, values never."""
     await owner.store_secrets(API_KEY=CANARY, OTHER=CANARY)
     await owner.store_secrets("ci", SCOPED=CANARY)
-    async with agent_of(replace(owner, command=COMMAND)) as agent:
+    async with agent_of(owner) as agent:
         tools = (await agent.client.list_tools()).tools
         assert [one.name for one in tools] == ["list_secrets", "run_command", "https_request"]
         assert await agent.call("list_secrets") == "API_KEY\nOTHER"
