@@ -9,6 +9,7 @@ Example:
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from attacks.parties import Delegate
@@ -41,7 +42,7 @@ class Link:
     above: "Link | None" = None
     is_of_team: bool = True
 
-    @property
+    @cached_property
     def cid(self) -> str:
         """Id of the delegation."""
         return id_of(self.token)

@@ -21,6 +21,7 @@ from backend_site import Domain
 from deviating_platform import SimulatedPlatform
 from door_stage import DoorBench, open_door
 from embedded_node import EmbeddedNode, embedded_node
+from forked_programs import forked_program
 from mcp_agent import SHOW, agent_of
 from mcp_agent import allow as allow_agents
 from oidc_issuer import SHOP, Issuer, github_claims
@@ -139,7 +140,9 @@ async def scene(
         await attacker.delegations.accept(
             await owner.delegations.delegate(attacker.session.did, rights, ttl_s=600)
         )
-        yield Scene(node, platform, Owner(machine.folder, desk), owner, attacker, clients)
+        commands = (forked_program("sealspace"),)
+        of_owner = Owner(machine.folder, desk, command=commands)
+        yield Scene(node, platform, of_owner, owner, attacker, clients)
 
 
 def outcome(ran: Ran) -> str:
