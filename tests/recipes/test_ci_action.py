@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 from aiohttp import web
+from base_install import quick_python
 from oidc_issuer import Issuer, github_claims
 from owner_desk import owner_desk
 from patience import PATIENCE_S
@@ -98,7 +99,9 @@ def write_wheel(folder: Path, name: str, files: dict[str, str]) -> bytes:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changed", ["", "hatchling"])
-def test_the_action_installs_what_is_locked(tmp_path: Path, changed: str) -> None:
+def test_the_action_installs_what_is_locked(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, changed: str
+) -> None:
     """The action's lock file has the hash of every installed package, and the installer refuses
     other contents."""
     action, index, temporary = (tmp_path / name for name in ("action", "index", "temporary"))
@@ -127,12 +130,13 @@ def test_the_action_installs_what_is_locked(tmp_path: Path, changed: str) -> Non
             write_wheel(index, name, files | {"more.py": ""})
     (action / "requirements.lock").write_text(lock)
     checkout = shadowing(tmp_path / "checkout")
+    python = quick_python(tmp_path_factory.getbasetemp())
     ran = subprocess.run(
         [*BASH, STEPS["Install"]["run"]],
         cwd=checkout,
         env={
             "HOME": str(tmp_path),
-            "PATH": os.environ["PATH"],
+            "PATH": f"{python}:{os.environ['PATH']}",
             "PIP_FIND_LINKS": str(index),
             "PIP_NO_INDEX": "1",
             "PYTHONPATH": str(checkout),

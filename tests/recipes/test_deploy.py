@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from base_install import quick_python
 from compose_schema import COMPOSE_SCHEMA, COMPOSE_SCHEMA_ABSENT, compose_faults
 from containerfile import Instruction, read_containerfile
 from patience import PATIENCE_S
@@ -245,7 +246,9 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_install_runs_no_code_of_a_source_distribution(tmp_path: Path) -> None:
+def test_an_install_runs_no_code_of_a_source_distribution(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """An index that offers a source distribution of a locked name is refused before its build
     backend runs."""
     for folder in ("links", "wheels"):
@@ -282,7 +285,14 @@ def test_an_install_runs_no_code_of_a_source_distribution(tmp_path: Path) -> Non
         "environment",
         *(str(tmp_path / one) for one in ("lock", "wheels", "env")),
     ]
-    variables = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "links")}
+    python = quick_python(tmp_path_factory.getbasetemp())
+    variables = {
+        **os.environ,
+        "PATH": f"{python}:{os.environ['PATH']}",
+        "PYTHONPYCACHEPREFIX": "",
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(tmp_path / "links"),
+    }
     made = subprocess.run(
         command, env=variables, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
