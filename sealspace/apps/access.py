@@ -158,7 +158,9 @@ class Access:
             secret=secret.label,
             network=network,
             readers=tuple(readers),
-            writers=writers_of(facts.records, resource.text, session.owner),
+            writers=writers_of(
+                facts.records, resource.text, session.owner, member=member_of_session(session)
+            ),
             missing=tuple(missing),
         )
 

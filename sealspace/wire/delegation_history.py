@@ -13,7 +13,7 @@ import msgspec
 
 from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET, KV_PUT, satisfies
 from capabilities.frozen_struct import FrozenStruct
-from capabilities.principals import principal_of, same_principal
+from capabilities.principals import is_wallet, principal_of, same_principal
 from capabilities.resources import OpaqueResource, Resource, SpaceId, extends, network_of
 
 from ..documents.secret_names import PROTECTED_NETWORK, SECRETS_SPACE, is_protected, secret_at
@@ -101,9 +101,13 @@ def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
     """Return the CIDs of an owner's sign-ins.
 
     A sign-in is a grant by an owner to one of the owner's session keys. A grant by a session key is
-    not a sign-in, even if it lets the recipient read capabilities.
+    not a sign-in, even if it lets the recipient read capabilities. Neither is a grant to a wallet,
+    such as the membership of an admin whom a team's own key admitted.
     """
-    signed = [one for one in records if same_principal(one.delegator, owner)]
+    signed = []
+    for one in records:
+        if same_principal(one.delegator, owner) and not is_wallet(principal_of(one.delegate)):
+            signed.append(one)
     keys = {
         principal_of(one.delegate)
         for one in signed
@@ -113,7 +117,7 @@ def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
 
 
 def writers_of(
-    records: Sequence[DelegationRecord], resource: str, owner: str
+    records: Sequence[DelegationRecord], resource: str, owner: str, *, member: str | None = None
 ) -> tuple[DelegationRecord, ...]:
     """Return the live grants with which others may write at a resource (EN34).
 
@@ -125,9 +129,11 @@ def writers_of(
         records: the delegations that the owner's account granted.
         resource: URI of one value, such as that of a secret; see `Secrets.resource`.
         owner: DID.
+        member: DID of the member of the team `owner` who asks; None: the owner asks.
     Returns:
         The active and the pending grants whose resource covers this one. A grant with conditions
-        is included too. The owner's own sessions are left out.
+        is included too. The own sessions of the owner are left out, and so are the membership and
+        the sessions of the member who asks.
     Raises:
         InvalidInput: a resource is malformed.
     Does not check:
@@ -139,9 +145,14 @@ def writers_of(
     # EN34: only live sign-ins make a session of the owner's. The key of a sign-in that was revoked,
     # such as that of a lost laptop, may be in other hands.
     own_sign_ins = sign_ins(live, owner)
+    own_dids = [owner]
+    if member is not None:
+        own_sign_ins |= sign_ins(live, member)
+        own_dids.append(member)
     writers = []
     for one in live:
-        if one.cid in own_sign_ins or same_principal(one.delegate, owner):
+        is_to_self = any(same_principal(one.delegate, did) for did in own_dids)
+        if one.cid in own_sign_ins or is_to_self:
             continue
         for right in one.rights:
             may_write = any(satisfies(ability, KV_PUT) for ability in right.abilities)

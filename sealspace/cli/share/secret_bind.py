@@ -14,6 +14,7 @@ from ...documents.secret_names import SECRETS_SPACE, SecretName, is_protected
 from ...errors import SealspaceError
 from ...secrets import Secret, parse_secret_name, writable_name
 from ...wire.delegation_history import LIVE, MAX_PAGE_ITEMS, DelegationRecord, writers_of
+from ...wire.team_session import member_of_session
 from ..keep.secret import scope_option, stored_secrets
 from ..owner.known_names import known_names
 from ..owner.owner_profile import at_node
@@ -195,7 +196,8 @@ async def _tell_origin(client: Client, unbound: Sequence[SecretName]) -> dict[st
     writable: dict[str, list[str]] = {}  # CID of a grant -> labels of the secrets
     for secret in unbound:
         resource = client.secrets().resource(secret.name, scope=secret.scope)
-        for record in writers_of(records, resource, client.session.owner):
+        member = member_of_session(client.session)
+        for record in writers_of(records, resource, client.session.owner, member=member):
             grants[record.cid] = record
             writable.setdefault(record.cid, []).append(secret.label)
     names = await known_names(client, [record.delegate for record in grants.values()])

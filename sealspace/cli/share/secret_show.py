@@ -5,6 +5,8 @@ from shlex import quote
 
 import click
 
+from capabilities.abilities import READ_RECEIPTS
+from capabilities.principals import same_principal
 from encryption_network.policy import policy_json
 
 from ...apps.access import SecretAccess
@@ -14,6 +16,7 @@ from ...client import Client
 from ...documents.run_grants import run_statement_json
 from ...secrets import SecretName, parse_secret_label
 from ...service.command_errors import AnswerIncomplete
+from ...wire.delegation_history import DelegationRecord
 from ...wire.team_session import member_of_session
 from ..keep.secret import no_secret, scope_option
 from ..keep.shared_secrets import label_of
@@ -31,6 +34,7 @@ from ..terminal import (
     time_text,
     with_home,
 )
+from .network import right_to
 
 _STATES: dict[State, str] = {
     "now": "can read it now",
@@ -56,7 +60,8 @@ async def show(client: Client, name: str, scope: str | None) -> None:
     The list contains you and your logins, the members of a team, people with copies, machine
     tokens, CI jobs, backends, runners, everybody to whom one of them passed a right on, and the
     operator of the node, unless the node runs in a TEE. It also contains who can replace the
-    secret. What somebody did with a value that they have read is never known.
+    secret. What somebody did with a value that they have read is never known. Of a team's secret,
+    only an admin can see this.
     """
     access = await _fetch_access(client, label_of(name, scope))
     names = await known_names(client, _others(access))
@@ -135,6 +140,9 @@ def _others(access: SecretAccess) -> list[str]:
 
 async def _fetch_access(client: Client, label: str) -> SecretAccess:
     """Find out who can read a secret."""
+    if member_of_session(client.session) is not None:
+        # Without the rights of an admin the answer would leave out the other members.
+        await right_to(client, client.encryption.network(), READ_RECEIPTS)
     secret = parse_secret_label(label)
     if secret.name not in await client.secrets().list(scope=secret.scope):
         raise await no_secret(client.secrets(), secret.name, secret.scope)
@@ -162,9 +170,8 @@ def _lines(access: SecretAccess, client: Client, names: Mapping[str, str]) -> li
     for writer in access.writers:
         until = time_of(writer.expires_at)
         ending = "without end" if until is None else f"until {until}"
-        lines.append(f"  {_named(writer.delegate, names)}, {ending}")
-        command = with_home(f"sealspace grant revoke {writer.cid}")
-        lines.append(f"    to end it: {command}")
+        lines.append(f"  {_writer(writer, access, names)}, {ending}")
+        lines.append(f"    to end it: {_command_to_end_writing(writer, access)}")
     if not access.writers:
         lines.append("  nobody" if access.is_complete else "  nobody that is known")
     return lines
@@ -182,6 +189,8 @@ def _who(reader: Reader, client: Client, names: Mapping[str, str]) -> str:
             return f"whoever has the team's own key, {reader.did}"
         case "owner":
             return f"you, {reader.did}"
+        case "member" if reader.did == member_of_session(client.session):
+            return f"you, {reader.did}, as a member"
         case "member":
             own = {reader.did: reader.name} if reader.name else names
             return f"the member {_named(reader.did, own)}"
@@ -208,6 +217,32 @@ def _who(reader: Reader, client: Client, names: Mapping[str, str]) -> str:
             return _named(reader.did, names)
 
 
+def _writer(writer: DelegationRecord, access: SecretAccess, names: Mapping[str, str]) -> str:
+    """Return in words who can replace a secret."""
+    members = _members(access)
+    if writer.delegate in members:
+        return f"the member {_named(writer.delegate, names)}"
+    for member in members:
+        if same_principal(writer.delegator, member):
+            return f"a login or grant of the member {_named(member, names)}, {writer.delegate}"
+    return _named(writer.delegate, names)
+
+
+def _command_to_end_writing(writer: DelegationRecord, access: SecretAccess) -> str:
+    """Return the command that ends the right to replace a secret, for this owner's home."""
+    if writer.delegate in _members(access):
+        # A member may have several memberships, and removal ends them all.
+        command = f"sealspace team remove {access.network.owner} {writer.delegate}"
+    else:
+        command = f"sealspace grant revoke {writer.cid}"
+    return with_home(command)
+
+
+def _members(access: SecretAccess) -> list[str]:
+    """Return the DIDs of the members who can read a secret of a team."""
+    return [reader.did for reader in access.readers if reader.kind == "member"]
+
+
 def _named(did: str, names: Mapping[str, str]) -> str:
     """Return a DID, after its name if it has one."""
     name = names.get(did)
@@ -231,16 +266,17 @@ def _details(reader: Reader, access: SecretAccess) -> list[str]:
     lines.append(f"{since}{end_text(reader.until)}")
     if reader.last_read is not None:
         lines.append(f"last read {age_text(reader.last_read)}")
-    lines.append(f"to end it: {_command_to_end(reader, access.secret)}")
+    lines.append(f"to end it: {_command_to_end(reader, access)}")
     return lines
 
 
-def _command_to_end(reader: Reader, label: str) -> str:
+def _command_to_end(reader: Reader, access: SecretAccess) -> str:
     """Return the command that ends the access of a reader, for this owner's home."""
-    return with_home(_ending(reader, parse_secret_label(label)))
+    secret = parse_secret_label(access.secret)
+    return with_home(_ending(reader, secret, access.network.owner))
 
 
-def _ending(reader: Reader, secret: SecretName) -> str:
+def _ending(reader: Reader, secret: SecretName, owner: str) -> str:
     """Return the command that ends the access of a reader."""
     match reader.kind:
         case "token":
@@ -248,7 +284,7 @@ def _ending(reader: Reader, secret: SecretName) -> str:
         case "ci":
             return f"sealspace ci revoke {reader.grant}"
         case "member":
-            return f"sealspace team remove TEAM {reader.did}"
+            return f"sealspace team remove {owner} {reader.did}"
         case "person" if reader.name:
             return f"sealspace team remove {reader.name} {reader.did}"
         case "person":
@@ -280,7 +316,7 @@ def _reader_json(
     """Return a reader as JSON."""
     end = None
     if reader.kind not in ("owner", "operator"):
-        end = _command_to_end(reader, access.secret)
+        end = _command_to_end(reader, access)
     return {
         "kind": reader.kind,
         "did": reader.did,

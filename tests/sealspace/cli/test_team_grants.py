@@ -95,7 +95,34 @@ async def test_secret_show(team: Team) -> None:
     assert {("member", team.dids["alice"]), ("member", team.dids["dave"])} <= kinds
     assert "token" in {kind for kind, _ in kinds}
     ends = [one["toEnd"] for one in shown["readers"] if one["did"] == team.dids["dave"]]
-    assert ends[0].endswith(f"team remove TEAM {team.dids['dave']}")
+    assert ends[0].endswith(f"team remove {team.did} {team.dids['dave']}")
+
+
+async def test_secret_show_names_everybody_who_writes(team: Team) -> None:
+    """An admin whom the team's own key admitted is a writer too; the member who asks is "you"."""
+    await team.log_in("bob")
+    key = ("--key-file", str(team.folder / "shop.key"), "--team", "shop")
+    await team.must("alice", "team", "recover", *key, "--admin", team.dids["bob"], "--yes")
+    await team.joined("carol", "writer")
+    shown = (await team.must("alice", "secret", "show", "API_KEY")).out
+    readers, writers = shown.split("who else can replace it:")
+    assert f"you, {team.dids['alice']}, as a member" in readers
+    assert f"whoever has the team's own key, {team.did}" in readers
+    assert team.dids["alice"] not in writers
+    for person in ("bob", "carol"):
+        assert f"the member {person} ({team.dids[person]})" in writers
+        assert f"sealspace team remove {team.did} {team.dids[person]}" in writers.replace(
+            f"--home {team.folder / 'alice' / '.sealspace'} ", ""
+        )
+    assert f"a login or grant of the member carol ({team.dids['carol']}), did:key:" in writers
+
+
+async def test_secret_show_is_for_admins(team: Team) -> None:
+    """A writer, who cannot list the others, gets no list that leaves them out."""
+    await team.joined("bob", "writer")
+    refused = await team.run("bob", "secret", "show", "API_KEY")
+    assert (refused.status, refused.out) == (22, "")
+    assert refused.next == "only admins of a team can do this: ask one"
 
 
 async def test_mcp_does_not_follow_use(team: Team) -> None:
