@@ -16,7 +16,13 @@ from ...apps.released_secrets import OpenedSecrets, OwnerRecords, opened_by_memb
 from ...apps.teams import Removal
 from ...client import Client
 from ...documents.secret_names import SECRETS_SPACE
-from ...errors import InvalidInput, LifetimeTooLong, NoSuchContact, SealspaceError
+from ...errors import (
+    InvalidInput,
+    LifetimeTooLong,
+    NoSuchContact,
+    NotGranted,
+    SealspaceError,
+)
 from ...wallets import AnyWallet
 from ..owner.chosen_team import (
     chosen_team,
@@ -73,7 +79,11 @@ async def members(client: Client, team: str | None, ended: bool) -> None:
     """
     did, name = await team_or_chosen(client, team)
     team_client = await _client_for_team(client, did)
-    memberships = await team_client.teams.members(ended=ended)
+    try:
+        memberships = await team_client.teams.members(ended=ended)
+    except NotGranted as error:
+        error.step = "only admins can list the members of a team: ask one"
+        raise
     names = await names_for(client, [member.did for member in memberships.members])
     documents: list[dict[str, object]] = []
     rows: list[list[str]] = []
