@@ -506,7 +506,8 @@ def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGrant
     others = sorted(roots - {owner})
     hint = (
         "sign in again with the missing rights: `client.sign_in(wallet,"
-        " sign_in_for(client.session, error.missing))`"
+        " sign_in_for(client.session, error.missing))`; `from sealspace.apps.escalation import"
+        " sign_in_for`"
     )
     step = NotGranted.default_step
     if others:

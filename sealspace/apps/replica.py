@@ -34,6 +34,9 @@ from ..errors import (
     DelegationRevoked,
     InvalidInput,
     MalformedAnswer,
+    NodeFailure,
+    NodeTimeout,
+    NodeUnreachable,
     NotFound,
     ReplicaExpired,
     ReplicaFull,
@@ -42,6 +45,7 @@ from ..errors import (
     ResponseTooLarge,
     SourceChanged,
     SpaceNotFound,
+    TransferBroken,
     ValueTooLarge,
 )
 from ..kv import MAX_STREAM_BYTES, MAX_VALUE_BYTES, Kv
@@ -237,20 +241,35 @@ class Replica:
             reader = self._make_reader(waits_for_change=False)
             return await self._read_to_present(reader)
 
-    async def follow(self) -> AsyncIterator[SyncCounts]:
+    async def follow(self, *, retry_s: float | None = None) -> AsyncIterator[SyncCounts]:
         """Bring the copy up to date, and again whenever a value changes.
 
-        Yields after each run that changed something, and after the first.
+        Yields after each run that changed something, and after the first. While the node cannot be
+        reached, nothing is yielded, and the copy can be read.
 
+        Args:
+            retry_s: seconds until the next attempt after the node could not be reached, did not
+                answer in time, or failed (5xx). None: these are errors, after the client's retries
+                of a request (`TransportSettings`). Other errors are never retried.
         Raises:
+            InvalidInput: `retry_s` is not above 0.
             SealspaceError: as `sync`. Call this again to continue.
         """
-        yield await self.sync()
+        if retry_s is not None and retry_s <= 0:
+            raise InvalidInput("the seconds until the next attempt must be above 0")
+        is_first = True
         while True:
-            async with self._turn:
-                reader = self._make_reader(waits_for_change=True)
-                counts = await self._read_to_present(reader)
-            if counts.written or counts.deleted:
+            try:
+                async with self._turn:
+                    reader = self._make_reader(waits_for_change=not is_first)
+                    counts = await self._read_to_present(reader)
+            except (NodeUnreachable, NodeTimeout, TransferBroken, NodeFailure):
+                if retry_s is None:
+                    raise
+                await asyncio.sleep(retry_s)
+                continue
+            if is_first or counts.written or counts.deleted:
+                is_first = False
                 yield counts
             if reader.is_pause_due:
                 await asyncio.sleep(self._feed.poll_s)

@@ -496,12 +496,18 @@ class Replica:
             SealspaceError: as `Kv.changes`; the copy is kept.
         """
 
-    def follow(self) -> Iterator[SyncCounts]:
+    def follow(self, *, retry_s: float | None = None) -> Iterator[SyncCounts]:
         """Bring the copy up to date, and again whenever a value changes.
 
-        Yields after each run that changed something, and after the first.
+        Yields after each run that changed something, and after the first. While the node cannot be
+        reached, nothing is yielded, and the copy can be read.
 
+        Args:
+            retry_s: seconds until the next attempt after the node could not be reached, did not
+                answer in time, or failed (5xx). None: these are errors, after the client's retries
+                of a request (`TransportSettings`). Other errors are never retried.
         Raises:
+            InvalidInput: `retry_s` is not above 0.
             SealspaceError: as `sync`. Call this again to continue.
         """
 

@@ -22,6 +22,8 @@ async def test_what_is_missing_is_named_and_signed_for(bench) -> None:
         await owner.kv("photos").put("a", b"1")
     assert refusal.value.message == f"no grant of this session covers {KV_PUT} on {photo}"
     assert "sign in again with the missing rights" in refusal.value.hint
+    module = sign_in_for.__module__
+    assert f"`from {module} import sign_in_for`" in refusal.value.hint
     assert missing_of(refusal.value) == (allow(photo, KV_PUT),)
     await owner.sign_in(wallet, sign_in_for(owner.session, refusal.value.missing))
     await owner.kv("photos").put("a", b"1")

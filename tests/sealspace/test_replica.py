@@ -135,6 +135,7 @@ class Line:
         client: the owner's client on this line.
         page: members that replace those of each page of the feed.
         refuse: status and text of all answers instead of the node's; None: the node's.
+        refused: how many answers were replaced by `refuse`.
         refuse_cursors: how many requests with a cursor are answered with a reset.
         before_values: called before a request for values is passed on.
         hide_values: whether values seem to be absent.
@@ -145,6 +146,7 @@ class Line:
         self.client = client
         self.page: Mapping[str, Any] = {}
         self.refuse: tuple[int, str] | None = None
+        self.refused = 0
         self.refuse_cursors = 0
         self.before_values: Callable[[], Awaitable[object]] | None = None
         self.hide_values = False
@@ -164,6 +166,7 @@ class Line:
         if answer.path != "/invoke":
             return
         if self.refuse is not None:
+            self.refused += 1
             self._answer(answer, *self.refuse)
         elif not self._is_feed:
             self.sizes.append(len(answer.body))
@@ -655,6 +658,37 @@ async def test_CF11_a_copy_that_follows(owner: Client, folder: Path, bench: Any)
             await owner.kv("feed").put(key, b"1")
             assert (await waiting).written == 1
             assert replica.get(key) is not None
+
+
+async def test_a_copy_that_follows_through_an_outage(
+    owner: Client, folder: Path, line: Line
+) -> None:
+    """With `retry_s`, a node that fails ends nothing, at the start and later; the copy is read."""
+    async with opened(owner, folder) as replica:
+        await replica.sync()
+    async with line.client.replica(folder, "notes", space="feed") as replica:
+        line.refuse = (502, "bad gateway")
+        with pytest.raises(NodeFailure):
+            await anext(replica.follow())
+        runs = replica.follow(retry_s=0.01)
+        for key in ("notes/b", "notes/c"):
+            line.refuse = (503, "full")
+            line.refused = 0
+            waiting = asyncio.ensure_future(anext(runs))
+            await owner.kv("feed").put(key, b"1")
+            await until(lambda: line.refused > 2)
+            assert replica.get("notes/a") is not None and replica.get(key) is None
+            assert not waiting.done()
+            line.refuse = None
+            assert (await waiting).written == 1
+            assert replica.get(key) is not None
+        line.refuse = (401, "somebody says no")
+        waiting = asyncio.ensure_future(anext(runs))
+        await owner.kv("feed").put("notes/d", b"1")
+        with pytest.raises(Unauthorized):
+            await waiting
+        with pytest.raises(InvalidInput, match="above 0"):
+            await anext(replica.follow(retry_s=0))
 
 
 async def test_the_keys_below_a_prefix(owner: Client, folder: Path) -> None:

@@ -12,6 +12,7 @@ from capabilities.abilities import (
     KV_LIST,
     KV_METADATA,
     KV_PUT,
+    KV_SYNC,
     SQL_READ,
 )
 from capabilities.principals import same_principal
@@ -37,8 +38,16 @@ from ..owner.contact_names import Names, did_named, names_for
 from ..owner.owner_profile import at_node, owner_home
 from ..terminal import end_text, optional_time, print_exactly, print_result, repeatable_option, tell
 
-ACTIONS = {"get": KV_GET, "put": KV_PUT, "delete": KV_DELETE, "list": KV_LIST, "head": KV_METADATA}
+ACTIONS = {
+    "get": KV_GET,
+    "put": KV_PUT,
+    "delete": KV_DELETE,
+    "list": KV_LIST,
+    "head": KV_METADATA,
+    "sync": KV_SYNC,
+}
 """Action on the command line -> ability."""
+SECRET_ACTIONS = {action: ability for action, ability in ACTIONS.items() if ability != KV_SYNC}
 DATABASE_ACTIONS = {ability.rpartition("/")[2]: ability for ability in SQL_ABILITIES}
 policy_option = file_option(
     "--policy",
@@ -76,6 +85,7 @@ NOT_SHARED = "this node gives secrets only to approved programs, not to other pe
     "--can",
     metavar="ACTIONS",
     help=f"One or more of {','.join(ACTIONS)}; default: `get` for secrets, `get,list` for a space."
+    " `sync`, for values, allows following changes and keeping a copy: `--can get,sync`."
     f" For a database: {','.join(DATABASE_ACTIONS)}; default: `read`.",
 )
 @expires_option("7d", "How long the grant lasts, from 1m to 365d: 30m, 12h, 90d.")
@@ -277,7 +287,9 @@ def _abilities(text: str | None, space: str | None, database: str | None) -> tup
     """Parse the comma-separated value of the option `--can`."""
     if text is None:
         return _default_abilities(space, database)
-    known = DATABASE_ACTIONS if database else ACTIONS
+    known = SECRET_ACTIONS if space is None else ACTIONS
+    if database:
+        known = DATABASE_ACTIONS
     abilities = []
     for part in text.split(","):
         action = part.strip()

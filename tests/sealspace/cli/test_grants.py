@@ -149,6 +149,30 @@ async def test_from_one_person_to_another(desk: Desk) -> None:
     assert "no longer in force" in left_out.err
 
 
+async def test_a_grant_to_follow_changes(desk: Desk) -> None:
+    """`--can get,sync` grants what a local copy needs, for values and not for secrets."""
+    await desk.log_in()
+    await put(desk, "todo/1", "buy milk")
+    other, did = await second_person(desk)
+    file = desk.folder / "grant.json"
+    wanted = ("--space", "default", "--path", "todo", "--can", "get,sync")
+    made = await desk.run("grant", "create", did, *wanted, "--out", str(file))
+    assert made.status == 0, made
+    accepted = await desk.run(
+        "grant", "accept", str(file), "--json", "--home", str(other), home=False
+    )
+    (space,) = json.loads(accepted.out)["spaces"]
+    session = load_session(other / "session.json")
+    async with (
+        Client(desk.node, session=session) as client,
+        client.replica(desk.folder / "copy", "todo", space=space) as copy,
+    ):
+        assert (await copy.sync()).written == 1
+        assert list(copy.list()) == ["todo/1"]
+    refused = await desk.run("grant", "create", did, "--secret", "API_KEY", "--can", "sync")
+    assert refused.status == 2 and "'sync' is not an action" in refused.happened
+
+
 async def test_a_grant_on_standard_output(desk: Desk) -> None:
     """Without --out only the portable form is printed. `show` by id knows the grants made here."""
     await desk.log_in()

@@ -69,6 +69,7 @@ async def test_a_new_program_is_published(desk: Desk) -> None:
     assert script == shown["app.py"]
     again = await desk.run("task", "init", "hello")
     assert again.status != 0 and Path("hello/app.py").read_text() == script
+    assert "sealspace project publish NAME hello" in again.next
     published = await desk.run("project", "publish", "hello", "hello", "--json")
     assert published.status == 0, published
     version = json.loads(published.out)
@@ -172,6 +173,16 @@ async def test_the_page_lists_the_modules() -> None:
     listed = listed.partition("<!-- end modules -->")[0].replace("\n", " ").strip()
     public = [name for name in known_bases()[0].modules if not name.startswith(INTERNAL)]
     assert listed == ", ".join(f"`{name}`" for name in public) + "."
+
+
+async def test_a_trial_says_where_the_base_is(desk: Desk) -> None:
+    """Without the Python base, the next step says where to get one."""
+    desk.monkeypatch.delenv("SEALSPACE_PYTHON_BASE", raising=False)
+    made = await desk.run("task", "init", "hello")
+    assert "API_KEY=test sealspace task try hello --python-base FILE" in made.err + made.out
+    refused = await desk.run("task", "try", "hello")
+    assert refused.status == 2
+    assert "SEALSPACE_PYTHON_BASE" in refused.next and "make python-base" in refused.next
 
 
 async def test_a_trial_names_missing_secrets(desk: Desk, tmp_path: Path) -> None:
