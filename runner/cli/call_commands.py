@@ -214,6 +214,10 @@ def _hint_for(code: str, url: str) -> str:
         "program-unknown": "sealspace project show DID/NAME",
         "guest-exit": "the program itself reported this; its error output is above, if any",
         "request-invalid": "sealspace runner call --help",
+        "python-base-unknown": (
+            "publish the program again for a base that the runner has: sealspace project publish"
+            " NAME FOLDER --base SHA256; then grant the new version"
+        ),
         "bad-profile": "--secrets OWNER/PROFILE, with the profile as the message writes it",
         "key-project": f"sealspace runner keys list {url}",
         "key-profile": f"sealspace runner keys list {url}",

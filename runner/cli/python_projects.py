@@ -77,12 +77,16 @@ def init(name: str) -> None:
     try:
         folder.mkdir()
     except FileExistsError:
-        raise AlreadyThere(f"{name} exists already", hint="choose another name") from None
+        raise AlreadyThere(
+            f"{name} exists already",
+            hint=f"choose another name; a folder of yours needs only {MAIN_FILE}, and"
+            f" {MANIFEST_FILE} if it uses secrets or hosts: sealspace project publish NAME {name}",
+        ) from None
     make_file(folder / MAIN_FILE, _APP.encode())
     make_file(folder / MANIFEST_FILE, _MANIFEST.encode())
     tell(
         f"wrote {name}/{MAIN_FILE} and {name}/{MANIFEST_FILE}",
-        f"to try it: sealspace task try {name}",
+        f"to try it: API_KEY=test sealspace task try {name} --python-base FILE",
         f"to publish it: sealspace project publish {name} {name}",
     )
 
@@ -92,19 +96,19 @@ def init(name: str) -> None:
     epilog="Example: `printf hello | API_KEY=test sealspace task try hello --input -`. The first"
     " trial compiles the Python base, which takes half a minute.",
 )
-@click.argument("folder", type=click.Path(path_type=Path, exists=True))
+@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path, exists=True))
 @click.option(
     "--python-base",
     "base_file",
     type=FILE,
     envvar="SEALSPACE_PYTHON_BASE",
-    required=True,
-    help="File of the Python base, which is part of each release (python-base.wasm).",
+    help="File of the Python base, which is part of each release (python-base.wasm); in a clone,"
+    " `make python-base` builds it. Required, unless SEALSPACE_PYTHON_BASE names the file.",
 )
 @file_option(
     "--input", "input_file", type=FILE_OR_DASH, help="File with the input, or `-`. Default: none."
 )
-def try_(folder: Path, base_file: Path, input_file: Path | None) -> None:
+def try_(folder: Path, base_file: Path | None, input_file: Path | None) -> None:
     """Run the Python program in FOLDER on this machine, under a runner's default limits.
 
     The secrets that its manifest names are taken from variables of this shell with the same names.
@@ -112,6 +116,12 @@ def try_(folder: Path, base_file: Path, input_file: Path | None) -> None:
     """
     from . import program_check  # needs the extra
 
+    if base_file is None:
+        raise InvalidInput(
+            "a trial needs the Python base",
+            hint="give its file by --python-base or SEALSPACE_PYTHON_BASE; it is part of a release"
+            " (python-base.wasm), and `make python-base` builds it in a clone",
+        )
     base = read_named(base_file, most_bytes=MAX_PROGRAM_BYTES)
     # The base may be of another release, so its modules are not known here.
     program = pack_program(folder, hashlib.sha256(base).hexdigest(), is_known=False)
