@@ -42,29 +42,40 @@ async def recorded_identity(store: Store) -> Identity | None:
 
     A caller that gets None may generate a root secret. The store may have an earlier schema that an
     upgrade moves forward (ST23): it can be read and backed up, but not served.
+
+    Raises:
+        SchemaMismatch: another version wrote the store, and this one cannot upgrade it.
+        RecordDamaged: the store has a schema but no identity.
+        StoreUnavailable: the store does not answer.
     """
-    schema, identity = (await store.read((SCHEMA_KEY, IDENTITY_KEY))).records
-    if schema is None and identity is None:
+    schema_row, stored_row = (await store.read((SCHEMA_KEY, IDENTITY_KEY))).records
+    if schema_row is None and stored_row is None:
         return None
-    found = _schema_of(schema)
-    if found != SCHEMA_VERSION and found not in UPGRADABLE_SCHEMAS:
-        raise SchemaMismatch(expected=SCHEMA_VERSION, got=found)
-    known = _CODEC.read(identity)
-    if known is None:
+    schema = _schema_of(schema_row)
+    if schema != SCHEMA_VERSION and schema not in UPGRADABLE_SCHEMAS:
+        raise SchemaMismatch(expected=SCHEMA_VERSION, got=schema)
+    identity = _CODEC.read(stored_row)
+    if identity is None:
         raise RecordDamaged("the store has a schema but no identity")
-    return known
+    return identity
 
 
 async def require_present_schema(store: Store) -> None:
     """Check that a node of this version may serve a store.
 
-    A new store has no schema yet. Raises SchemaMismatch.
+    A new store has no schema yet, and passes.
+
+    Raises:
+        SchemaMismatch: another version wrote the store; it says whether an upgrade is possible.
+        StoreUnavailable: the store does not answer.
     """
-    schema = await read_row(store, SCHEMA_KEY)
-    found = _schema_of(schema)
-    if schema is not None and found != SCHEMA_VERSION:
-        can_upgrade = found in UPGRADABLE_SCHEMAS
-        raise SchemaMismatch(expected=SCHEMA_VERSION, got=found, can_upgrade=can_upgrade)
+    schema_row = await read_row(store, SCHEMA_KEY)
+    if schema_row is None:
+        return
+    schema = _schema_of(schema_row)
+    if schema != SCHEMA_VERSION:
+        can_upgrade = schema in UPGRADABLE_SCHEMAS
+        raise SchemaMismatch(expected=SCHEMA_VERSION, got=schema, can_upgrade=can_upgrade)
 
 
 def _schema_of(record: Record | None) -> int:
@@ -79,8 +90,17 @@ def schema_put(*, expect: Expect) -> Put:
 async def ensure_identity(store: Store, *, node_did: str, entropy: Entropy) -> Identity:
     """Read or create the identity of this node's store.
 
-    It is created if the store is new. Raises WrongSecret if the store belongs to another node, and
-    SchemaMismatch if another version wrote it.
+    It is created if the store is new.
+
+    Args:
+        store: new, or written by this version.
+        node_did: the DID that the node derives from its root secret.
+        entropy: for the id of a new store.
+    Raises:
+        WrongSecret: the store belongs to another node.
+        SchemaMismatch: another version wrote the store.
+        StoreBusy: another process creates the identity, and it cannot be read yet.
+        RecordDamaged, StoreUnavailable: the identity cannot be read.
     """
     await require_present_schema(store)
     identity = await recorded_identity(store)

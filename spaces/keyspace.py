@@ -307,6 +307,16 @@ def path_keys(space16: bytes, raw: bytes) -> list[bytes]:
     return [*keys, prefix + raw[last_segment(raw) :]]
 
 
+def index_row_key(space16: bytes, beginning: bytes) -> bytes:
+    """Return the database key of the index row that leads to a path group.
+
+    `beginning` is what all paths of the group begin with: one or more whole segments. The index row
+    has the key of a value with this path, and a suffix.
+    """
+    *_, key = path_keys(space16, beginning)
+    return key + _INDEX_SUFFIX
+
+
 def group_of(key: bytes) -> bytes:
     """Return a row's key without the path segment at its end.
 

@@ -61,8 +61,8 @@ class Lease(NamedTuple):
                 return False
             if row.expires_at > now + self.ttl_s / 2:
                 return True
-        held = _LeaseRow(owner=self.owner, expires_at=now + self.ttl_s, begun=row.begun)
-        return await self._write(record, held)
+        renewed = _LeaseRow(owner=self.owner, expires_at=now + self.ttl_s, begun=row.begun)
+        return await self._write(record, renewed)
 
     async def begun(self) -> Mapping[str, float]:
         """Return the last start time of each background job.

@@ -39,14 +39,17 @@ def note_bodies(part: Part, notes: BinaryIO) -> None:
             continue
         try:
             record, account, size_bytes = parse_row(row)
-            found = object_record_of(record)
+            object_record = object_record_of(record)
         except RecordDamaged:
             continue
+        if object_record is None or object_record.references <= 0:
+            continue
         # ST7: a record is charged the size of its body as long as values refer to it.
-        if found is not None and found.references > 0 and account:
-            note = key[1:] + found.generation + size_bytes.to_bytes(8, "big")
-            if len(note) == _NOTE.size:  # otherwise the row is damaged
-                notes.write(note)
+        if not account:
+            continue
+        note = key[1:] + object_record.generation + size_bytes.to_bytes(8, "big")
+        if len(note) == _NOTE.size:  # otherwise the row is damaged
+            notes.write(note)
 
 
 def noted_bodies(notes: BinaryIO) -> Iterator[tuple[ObjectName, int]]:

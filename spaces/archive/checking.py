@@ -226,16 +226,16 @@ def _name_of(key: bytes, snapshot: StoreSnapshot) -> str:
     The key of a longer path ends with a part of the path, after a hash.
     """
     space16 = key[SPACE16_IN_KEY]
-    rest = key[VALUE_PREFIX_BYTES:]
+    place = key[VALUE_PREFIX_BYTES:]
     if key[:1] in (VALUES_PREFIX, LONG_VALUES_PREFIX):
-        path = rest.decode("utf-8", "replace")
+        path = place.decode("utf-8", "replace")
         return f"value {path!r} of {_space_name(space16, snapshot)}"
     if key[:2] == USAGE_PREFIX:
         return f"bytes of the bodies of {_space_name(key[2:], snapshot)}"
     if key[:2] == ROWS_PREFIX:
         return f"bytes of the rows of {_space_name(key[2:], snapshot)}"
     if key[:1] == OBJECTS_PREFIX:
-        digest = rest[:32]
+        digest = place[:32]
         return f"references to the body {digest.hex()} of {_space_name(space16, snapshot)}"
     if key[:1] == DATABASES_PREFIX:
         return (

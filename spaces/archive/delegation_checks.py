@@ -42,15 +42,15 @@ _CONTENT_BYTES = 32
 
 def delegation_entries(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
     """Check a delegation and its rows, and yield their share of each counter."""
-    found = decode_delegation(record)
-    if found is None:
+    registered = decode_delegation(record)
+    if registered is None:
         return
-    delegation = found.delegation
+    delegation = registered.delegation
     yield delegations_counter(x16(issuing_owner(delegation))), 1
     require(
         key == delegation_key(delegation.content_key), "a delegation is stored under the wrong key"
     )
-    rows = _registration_rows(found)
+    rows = _registration_rows(registered)
     missing = set()
     for name, value in rows.items():
         if not _is_as_written(get(name), value):
@@ -61,10 +61,10 @@ def delegation_entries(key: bytes, record: Record, get: Get) -> Iterator[Account
     session = session_row_key(delegation)
     if session not in rows and get(session) is not None:
         yield session[:1], 1
-    for put in exchanged_puts(found):  # absent after the token's end
+    for put in exchanged_puts(registered):  # absent after the token's end
         if get(put.key) is not None:
             yield EXCHANGED_PREFIX, 1
-    expiry_rows = _count_expiry_rows(found, get)
+    expiry_rows = _count_expiry_rows(registered, get)
     yield EXPIRY_PREFIX, expiry_rows
     # Without an expiry of its own, a delegation stays after its row in this index was swept.
     if not expiry_rows and delegation.expires_at is not None:
@@ -73,7 +73,7 @@ def delegation_entries(key: bytes, record: Record, get: Get) -> Iterator[Account
     require(not missing, f"rows of a delegation are missing or wrong: {kinds}")
 
 
-def _registration_rows(found: Registered) -> dict[bytes, bytes | None]:
+def _registration_rows(registered: Registered) -> dict[bytes, bytes | None]:
     """Return the rows that the registration of a delegation wrote besides the delegation itself.
 
     The value is None for the revocation marker, which changes. Rows of the expiry index are left
@@ -81,7 +81,7 @@ def _registration_rows(found: Registered) -> dict[bytes, bytes | None]:
     because they are removed when the token ends.
     """
     try:
-        puts = registration_puts(found)[1:]
+        puts = registration_puts(registered)[1:]
     except TooManySpaces as exc:
         raise RecordDamaged("a delegation names more spaces than are allowed") from exc
     rows: dict[bytes, bytes | None] = {}
@@ -100,18 +100,18 @@ def _is_as_written(row: Record | None, value: bytes | None) -> bool:
     return value is None or row.value == value
 
 
-def _count_expiry_rows(found: Registered, get: Get) -> int:
+def _count_expiry_rows(registered: Registered, get: Get) -> int:
     """Return how many rows of the expiry index a delegation has.
 
     It is indexed by the expiry of its closure, or by its own (`grants.retention`). An earlier
     version indexed machine tokens that a node made under a trust like other delegations.
     """
-    delegation = found.delegation
+    delegation = registered.delegation
     keys = set()
-    for expires_at in (found.expires_at, delegation.expires_at):
+    for expires_at in (registered.expires_at, delegation.expires_at):
         if expires_at is not None:
-            keys.add(expiry_index_key(found, expires_at))
-            registered8 = newest8(found.registered_at)
+            keys.add(expiry_index_key(registered, expires_at))
+            registered8 = newest8(registered.registered_at)
             keys.add(expiry_key(micros8(expires_at), registered8, delegation.content_key))
     count = 0
     for key in keys:

@@ -208,10 +208,10 @@ def _object(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
 
     Each value and version that refers to it books one.
     """
-    found = object_record_of(record)
-    if found is not None:
-        yield key + found.generation, -found.references
-        yield key + found.generation + VERSIONS_PREFIX, -found.kept
+    object_record = object_record_of(record)
+    if object_record is not None:
+        yield key + object_record.generation, -object_record.references
+        yield key + object_record.generation + VERSIONS_PREFIX, -object_record.kept
 
 
 def _pending_deletion(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
@@ -225,8 +225,8 @@ def _pending_deletion(key: bytes, record: Record, get: Get) -> Iterator[Accounti
     if work.unlink:
         yield BODIES_COUNTER, work.size_bytes
         return
-    found = object_record_of(get(object_key(work.space16, work.digest)))
-    if found == ObjectRecord(work.generation, references=0):
+    object_record = object_record_of(get(object_key(work.space16, work.digest)))
+    if object_record == ObjectRecord(work.generation, references=0):
         yield BODIES_COUNTER, work.size_bytes
 
 

@@ -209,14 +209,17 @@ async def sweep_networks(
             store, Range(prefix, after=position, limit=_MOST_ROWS, keys_only=True)
         )
         keys = [key for key, _ in page.rows]
-        old = [key for key in keys if key[_TIME_IN_KEY] < until8]
+        old_keys = [key for key in keys if key[_TIME_IN_KEY] < until8]
         position = page.place
-        if position is not None and keys and keys[-1][_TIME_IN_KEY] >= until8:
-            # The further rows of this network are even more recent, so the scan continues with the
-            # next network.
-            position = keys[-1][:_SORT_KEY_OFFSET] + _END_OF_NETWORK
-        if old:
-            await commit_puts(store, *[Put(key, None) for key in old], walk_put(walk, position))
+        if position is not None and keys:
+            last_key = keys[-1]
+            if last_key[_TIME_IN_KEY] >= until8:
+                # The further rows of this network are even more recent, so the scan continues with
+                # the next network.
+                position = last_key[:_SORT_KEY_OFFSET] + _END_OF_NETWORK
+        if old_keys:
+            removals = [Put(key, None) for key in old_keys]
+            await commit_puts(store, *removals, walk_put(walk, position))
             return True
         if position is None:  # all networks were scanned; the next scan begins with the first
             break
@@ -233,32 +236,32 @@ async def sweep_documents(store: Store, *, until: float, now: float) -> int:
     last = document_span(until) - 1  # the last period that ended before `until`
     if last < 0:
         return 0
-    due = await rows_until(store, DOCUMENT_USES_PREFIX, last.to_bytes(4, "big"), limit=64)
-    for key, record in due:
+    due_rows = await rows_until(store, DOCUMENT_USES_PREFIX, last.to_bytes(4, "big"), limit=64)
+    for key, record in due_rows:
         await store.commit(await _document_removal(store, key, record, now=now))
-    return len(due)
+    return len(due_rows)
 
 
 async def _document_removal(store: Store, key: bytes, record: Record, *, now: float) -> Commit:
-    """Return a commit that deletes an unused document.
+    """Return a commit that deletes an old usage row and, if it is unused, its document.
 
-    The commit also deletes the old usage row. The document is unused if it has no usage row of a
-    later period. Otherwise it is kept.
+    The document is unused if it has no usage row of a later period.
     """
     period = int.from_bytes(key[_PERIOD_IN_KEY], "big")
     sha256 = key[_SHA256_IN_KEY]
     next_period = document_span(now) + 1
-    later = [document_use_key(number, sha256) for number in range(period + 1, next_period + 1)]
-    found = (await store.read(later)).records
+    later_keys = [document_use_key(number, sha256) for number in range(period + 1, next_period + 1)]
+    later_rows = (await store.read(later_keys)).records
     usage_put = Put(key, None, expect=record.stamp)
-    if any(map(has_value, found)):
+    is_used = any(has_value(row) for row in later_rows)
+    if is_used:
         return Commit(puts=(usage_put,))
     # RC26: a concurrent commit that refers to the document writes one of these rows, and the
     # document with it. So this commit is refused, or the other one comes later and writes the
     # document again. The rows of the former, the current and the next period have to be absent,
     # because clocks may differ by less than a period.
-    unused = [Put(one, None, expect=ABSENT) for one in later[-3:]]
-    return Commit(puts=(usage_put, Put(document_key(sha256), None), *unused))
+    absent_rows = [Put(later_key, None, expect=ABSENT) for later_key in later_keys[-3:]]
+    return Commit(puts=(usage_put, Put(document_key(sha256), None), *absent_rows))
 
 
 def document_span(at: float) -> int:

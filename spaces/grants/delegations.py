@@ -281,25 +281,25 @@ class Delegations:
         about revocations: read the markers with `marker_keys` afterwards, in the read that the
         answer is based on.
         """
-        found: dict[Digest | None, Registered | None] = {None: None}  # no cid, no delegation
+        by_cid: dict[Digest | None, Registered | None] = {None: None}  # no cid, no delegation
         missing: list[Digest] = []
         for cid in cids:
-            if cid is None or cid in found:
+            if cid is None or cid in by_cid:
                 continue
             content = self._aliases.get(cid)
             stored = None
             if content is not None:
                 stored = self.cached(content)
-            found[cid] = stored
+            by_cid[cid] = stored
             if stored is None:
                 missing.append(cid)
         if missing:
             self.misses += len(missing)
             for cid, stored in zip(missing, await self._read_by_cid(missing), strict=True):
-                found[cid] = stored
+                by_cid[cid] = stored
                 if stored is not None:
                     self.add(stored, cid)
-        return tuple([found[cid] for cid in cids])
+        return tuple([by_cid[cid] for cid in cids])
 
     async def _read_by_cid(self, cids: Sequence[Digest]) -> list[Registered | None]:
         """Read delegations from the store, through their aliases."""
@@ -312,16 +312,26 @@ class Delegations:
 
         The results are in the order of `contents`. A hash without a delegation gives None.
         """
-        found = {content: self.cached(content) for content in contents}
-        missing = [content for content, known in found.items() if known is None]
+        by_content = {content: self.cached(content) for content in contents}
+        missing = [content for content, cached in by_content.items() if cached is None]
         if missing:
             keys = [delegation_key(content) for content in missing]
             records = (await self._store.read(keys)).records
             for content, record in zip(missing, records, strict=True):
-                found[content] = stored = decode_delegation(record)
+                by_content[content] = stored = decode_delegation(record)
                 if stored is not None:
                     self.add(stored)
-        return tuple([found[content] for content in contents])
+        return tuple([by_content[content] for content in contents])
+
+    async def first_parent(self, stored: Registered) -> Registered | None:
+        """Return the first delegation that a delegation cites, or None if it cites none.
+
+        None too if the parent is no longer stored.
+        """
+        if not stored.parents:
+            return None
+        (parent,) = await self.by_content(stored.parents[:1])
+        return parent
 
     def cached(self, content: ContentKey) -> Registered | None:
         """Return the cached delegation, or None.

@@ -59,11 +59,14 @@ Watch = Callable[[], Awaitable[object]]
 
 
 class DatabaseCopy(NamedTuple):
-    """A copy of a database, which is deleted at the end of `held`."""
+    """A copy of a database in a file without a name.
+
+    Whoever gets it must close `cleanup`, which frees the file and lets the space be exported again.
+    """
 
     file: IO[bytes]
     size_bytes: int
-    held: ExitStack
+    cleanup: ExitStack
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the bytes of the copy."""
@@ -86,7 +89,7 @@ class Databases:
         self._keeper = KeeperClient(keeper)
         self._numbers = itertools.count(1)
         self._waiting = Counter[tuple[bytes, bool]]()  # by owner, and by whether they write
-        self._copied = set[bytes]()
+        self._exporting = set[bytes]()  # spaces, by the 16-byte hash of their id
 
     @asynccontextmanager
     async def lease(
@@ -141,32 +144,40 @@ class Databases:
     async def copy(self, name: DatabaseName) -> DatabaseCopy:
         """Copy a database as of one moment (SQ13).
 
+        Returns:
+            The copy. The caller closes its `cleanup`.
         Raises:
-            StoreBusy: another copy of a database of this space is still in use.
+            StoreBusy: another copy of a database of this space is still in use, or the copy took
+                too long.
+            StoreUnavailable: no process can be started, or the copy cannot be read.
             RecordDamaged: the database is missing or damaged.
         """
         space16 = space16_of(name.key)
-        if space16 in self._copied:
+        if space16 in self._exporting:
             raise StoreBusy("another database of this space is being exported")
-        with ExitStack() as held:
-            self._copied.add(space16)
-            held.callback(self._copied.discard, space16)
+        with ExitStack() as cleanup:
+            self._exporting.add(space16)
+            cleanup.callback(self._exporting.discard, space16)
             async with self.lease(name, writes=False, has_file=True, is_export=True) as lease:
                 copy_name = await lease.copy()
             folder = (self._folder / file_of(name.key)).parent
-            file = held.enter_context(_opened_and_deleted(folder / copy_name))
+            file = cleanup.enter_context(_open_and_unlink(folder / copy_name))
             size_bytes = os.fstat(file.fileno()).st_size
-            return DatabaseCopy(file=file, size_bytes=size_bytes, held=held.pop_all())
+            # From here on the caller cleans up; after an error above, this function does.
+            return DatabaseCopy(file=file, size_bytes=size_bytes, cleanup=cleanup.pop_all())
 
     def close(self) -> None:
         """End all leases, and the connection with the keeper."""
         self._keeper.close()
 
 
-def _opened_and_deleted(path: Path) -> IO[bytes]:
-    """Open a copy that a child has made, and delete its name.
+def _open_and_unlink(path: Path) -> IO[bytes]:
+    """Open a copy that a child has made, and delete its name at once.
 
     The child is not trusted (`frames`), so the copy may be a link or no file.
+
+    Raises:
+        StoreUnavailable: it is missing, a link, or not a file.
     """
     try:
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
@@ -227,13 +238,13 @@ class Lease:
             Errors of `Connection` and `watch`.
         """
         deadline = asyncio.get_running_loop().time() + within_s
-        over = SqlError(f"SQLite error: statement exceeded {round(within_s * 1000)} ms")
+        too_late = SqlError(f"SQLite error: statement exceeded {round(within_s * 1000)} ms")
         try:
-            answer = await self._answer(run, deadline, over, watch)
+            answer = await self._answer(run, deadline, too_late, watch)
         except LogHeld:
             await self._keeper.shorten(self._number, self._wait_s)
             try:
-                answer = await self._answer(run, deadline, over, watch)
+                answer = await self._answer(run, deadline, too_late, watch)
             except LogHeld:
                 raise StoreBusy("the log of an SQL database is full") from None
         if not isinstance(answer, Ran):
@@ -259,10 +270,16 @@ class Lease:
             raise self._broken()
 
     async def copy(self) -> str:
-        """Copy the database, and return the name of the copy."""
+        """Copy the database, and return the name of the copy.
+
+        Raises:
+            StoreBusy: it took too long, or the child has ended.
+            StoreUnavailable: the child gave a wrong answer.
+            The errors that the child reports.
+        """
         deadline = asyncio.get_running_loop().time() + _COPY_S
-        over = StoreBusy("the export of an SQL database took too long")
-        answer = await self._answer(Copy(self._file), deadline, over, None)
+        too_late = StoreBusy("the export of an SQL database took too long")
+        answer = await self._answer(Copy(self._file), deadline, too_late, None)
         if not isinstance(answer, Copied) or not _COPY_NAME.fullmatch(answer.file):
             raise self._broken()
         return answer.file
@@ -277,24 +294,25 @@ class Lease:
         return StoreUnavailable("a process for SQL statements gave a wrong answer")
 
     async def _answer(
-        self, message: ToChild, deadline: float, over: Exception, watch: Watch | None
+        self, message: ToChild, deadline: float, too_late: Exception, watch: Watch | None
     ) -> Any:
         """Send a message, and return the answer.
 
         Args:
             message: what the child shall do.
-            deadline: when `over` is raised, by the clock of the event loop.
-            over: see `deadline`.
+            deadline: when `too_late` is raised, by the clock of the event loop.
+            too_late: see `deadline`.
             watch: see `run`.
         Raises:
             StoreBusy: the child has ended.
-            The errors that the child reports.
+            StoreUnavailable: the answer cannot be parsed.
+            The errors that the child reports, and those of `watch`.
         """
         self.is_clean = False
         loop = asyncio.get_running_loop()
         releases_until = 0.0
         try:
-            await self._send(message, deadline, over)
+            await self._send(message, deadline, too_late)
             while True:
                 answer = self._read()
                 if isinstance(answer, Releasing):
@@ -307,7 +325,7 @@ class Lease:
                     break
                 left_s = deadline - loop.time()
                 if left_s <= 0:
-                    raise over
+                    raise too_late
                 is_readable = await self._wait(min(_LOOK_S, left_s))
                 if watch is not None and not is_readable:
                     await watch()
@@ -320,14 +338,14 @@ class Lease:
             raise ERRORS.get(answer.kind, RecordDamaged)(answer.text)
         return answer
 
-    async def _send(self, message: ToChild, deadline: float, over: Exception) -> None:
+    async def _send(self, message: ToChild, deadline: float, too_late: Exception) -> None:
         """Send a message; the child may read slowly, or not at all."""
         try:
             async with asyncio.timeout_at(deadline):
                 sending = asyncio.get_running_loop().sock_sendall
                 await sending(self._connection, framed(message))
         except TimeoutError:
-            raise over from None
+            raise too_late from None
 
     def _read(self) -> Any:
         """Return the next message if it has arrived in whole."""
@@ -342,7 +360,7 @@ class Lease:
             if message is not None:
                 return message
 
-    async def _wait(self, most_s: float) -> bool:
+    async def _wait(self, max_wait_s: float) -> bool:
         """Wait until the child has sent something, and return whether it has."""
         loop = asyncio.get_running_loop()
         readable = loop.create_future()
@@ -353,7 +371,7 @@ class Lease:
 
         loop.add_reader(self._connection, wake)
         try:
-            done, _ = await asyncio.wait((readable,), timeout=most_s)
+            done, _ = await asyncio.wait((readable,), timeout=max_wait_s)
             return bool(done)
         finally:
             loop.remove_reader(self._connection)

@@ -57,23 +57,23 @@ class KeeperClient:
         """
         self._connect()
         # `asyncio.wait` raises no error when the time is over. Unless the keeper answers later, no
-        # child is given, and the request ends after `wait_s`.
+        # child is lent, and the request ends after `wait_s`.
         await asyncio.wait((self._serving,), timeout=_START_S)
         if self._socket is None:
             raise StoreBusy(_ENDED)
-        given: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
-        self._asked[ask.number] = given
+        lent: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
+        self._asked[ask.number] = lent
         try:
             self._send(ask)
             async with asyncio.timeout(wait_s):
-                return await given
+                return await lent
         except TimeoutError:
             self.end(ask.number, keeps=True)
             raise StoreBusy("other requests use the SQL databases") from None
         except asyncio.CancelledError:
             # A child may have been lent just before. It got no statements, so it can be kept.
-            if given.done() and not given.cancelled() and given.exception() is None:
-                given.result().close()
+            if lent.done() and not lent.cancelled() and lent.exception() is None:
+                lent.result().close()
             self.end(ask.number, keeps=True)
             raise
         finally:
@@ -90,12 +90,12 @@ class KeeperClient:
         Raises:
             StoreBusy: another request did not end in time.
         """
-        done = asyncio.get_running_loop().create_future()
-        self._shortening[number] = done
+        is_shortened = asyncio.get_running_loop().create_future()
+        self._shortening[number] = is_shortened
         try:
             self._send(Shorten(number))
             async with asyncio.timeout(wait_s):
-                await done
+                await is_shortened
         except TimeoutError:
             raise StoreBusy("another request reads the SQL database") from None
         finally:

@@ -197,8 +197,10 @@ class BodyReferences:
         if body.found is not None and body.found.generation != fresh.generation:
             # The old record was about to be deleted. It is replaced now, so its file has to be
             # scheduled for removal here.
-            left = ObjectName(name.space16, digest=name.digest, generation=body.found.generation)
-            unlink = self._due_put(left, body, due_at=now + UNLINK_AFTER_S, unlink=True)
+            old_file = ObjectName(
+                name.space16, digest=name.digest, generation=body.found.generation
+            )
+            unlink = self._due_put(old_file, body, due_at=now + UNLINK_AFTER_S, unlink=True)
             return [record_put, unlink]
         return [record_put]
 

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from capabilities.clock_and_entropy import Entropy
 from capabilities.resources import parse_space_id
 
+from .._codec import value_or_empty
 from ..expiry import rows_until
 from ..keyspace import (
     BODIES_COUNTER,
@@ -30,7 +31,15 @@ from ..keyspace import (
     micros8,
     object_key,
 )
-from ..store.contract import Add, Commit, Put, Record, Store, commit_puts, read_row
+from ..store.contract import (
+    Add,
+    Commit,
+    Put,
+    Record,
+    Store,
+    commit_puts,
+    read_row,
+)
 from .former_values import RESTORABLE_S
 from .object_records import (
     UNLINK_AFTER_S,
@@ -61,9 +70,16 @@ async def collect(
 
     Call this again while it returns more than 0. After a crash, a deletion is processed again,
     which does no harm.
+
+    Args:
+        store: contains the work items, and the records of files.
+        files: contains the large values.
+        now: epoch seconds.
+        entropy: for the keys of new work items.
+        limit: the most deletions in one call.
     """
-    due = await rows_until(store, DUE_PREFIX, micros8(now), limit=limit)
-    for key, record in due:
+    due_rows = await rows_until(store, DUE_PREFIX, micros8(now), limit=limit)
+    for key, record in due_rows:
         work = object_work_of(record)
         if work.unlink:
             await files.remove(work)
@@ -77,16 +93,16 @@ async def collect(
             )
         else:
             await _delete_record(store, work, key, now=now, entropy=entropy)
-    return len(due)
+    return len(due_rows)
 
 
 async def _delete_record(
-    store: Store, work: ObjectWork, due: bytes, *, now: float, entropy: Entropy
+    store: Store, work: ObjectWork, work_key: bytes, *, now: float, entropy: Entropy
 ) -> None:
     """Delete the record of an unreferenced file.
 
     The file itself is queued for removal. If it is referenced again or has another generation, only
-    the work item is removed.
+    the work item, with the key `work_key`, is removed.
     """
     key = object_key(work.space16, work.digest)
     record = await read_row(store, key)
@@ -99,10 +115,13 @@ async def _delete_record(
             entropy=entropy,
             size_bytes=work.size_bytes,
         )
-        if await commit_puts(store, Put(key, None, expect=record.stamp), Put(due, None), unlink):
+        is_deleted = await commit_puts(
+            store, Put(key, None, expect=record.stamp), Put(work_key, None), unlink
+        )
+        if is_deleted:
             return
     # Another commit deleted or replaced the record, and scheduled the removal of this file.
-    await commit_puts(store, Put(due, None))
+    await commit_puts(store, Put(work_key, None))
 
 
 async def sweep_orphans(store: Store, files: ObjectStore, *, now: float, entropy: Entropy) -> int:
@@ -115,17 +134,17 @@ async def sweep_orphans(store: Store, files: ObjectStore, *, now: float, entropy
         # This is after the files were listed and before their records are read. A commit that names
         # one of these files, but was planned earlier, is refused because of this row.
         await commit_puts(store, Put(ORPHAN_SWEEP_KEY, b""))
-        for first in range(0, len(names), _BATCH):
-            some = names[first : first + _BATCH]
-            keys = [object_key(name.space16, name.digest) for name in some]
+        for start in range(0, len(names), _BATCH):
+            batch = names[start : start + _BATCH]
+            keys = [object_key(name.space16, name.digest) for name in batch]
             records = (await store.read(keys)).records
-            orphans: list[Put] = []
-            for name in _orphaned(some, records):
+            removals: list[Put] = []
+            for name in _orphaned(batch, records):
                 due_at = now + UNLINK_AFTER_S
-                orphans.append(due_put(name, due_at=due_at, unlink=True, entropy=entropy))
-            if orphans:
-                await commit_puts(store, *orphans)
-            queued += len(orphans)
+                removals.append(due_put(name, due_at=due_at, unlink=True, entropy=entropy))
+            if removals:
+                await commit_puts(store, *removals)
+            queued += len(removals)
     return queued
 
 
@@ -134,8 +153,8 @@ def _orphaned(
 ) -> Iterator[ObjectName]:
     """Yield the names of files that no object record names; there is one record for each name."""
     for name, record in zip(names, records, strict=True):
-        found = object_record_of(record)
-        if found is None or found.generation != name.generation:
+        object_record = object_record_of(record)
+        if object_record is None or object_record.generation != name.generation:
             yield name
 
 
@@ -152,11 +171,10 @@ async def sweep_versions(store: Store, values: Values, *, now: float) -> bool:
 
     Nothing is removed if the path was written again. Returns whether more may be due.
     """
-    due = await rows_until(store, VERSION_DUE_PREFIX, micros8(now), limit=_BATCH)
-    for key, deletion in due:
-        space_text, _, path = (
-            (deletion.value or b"").decode("utf-8", "surrogatepass").partition("\n")
-        )
+    due_rows = await rows_until(store, VERSION_DUE_PREFIX, micros8(now), limit=_BATCH)
+    for key, deletion in due_rows:
+        space_and_path = value_or_empty(deletion).decode("utf-8", "surrogatepass")
+        space_text, _, path = space_and_path.partition("\n")
         space = parse_space_id(space_text)
         value_row_key = head_key(space, path)
         snapshot = await store.read((value_row_key,), ranges=(versions_range(space, path),))
@@ -168,8 +186,8 @@ async def sweep_versions(store: Store, values: Values, *, now: float) -> bool:
         if not versions or head_of(value_row, key=value_row_key) is not None:
             await commit_puts(store, Put(key, None))
             continue
-        last_replaced_at = max(one.replaced_at for one in versions.values()) / 1_000_000
-        ends_at = last_replaced_at + RESTORABLE_S
+        last_replaced_at_micros = max(version.replaced_at for version in versions.values())
+        ends_at = last_replaced_at_micros / 1_000_000 + RESTORABLE_S
         if ends_at > now:
             # The path was written and deleted again after this row was written. Or the clocks of
             # two workers differ, and a version has a later time than the delete after it.
@@ -184,4 +202,4 @@ async def sweep_versions(store: Store, values: Values, *, now: float) -> bool:
         plan = await draft.finalize(now=now)
         puts = (*plan.puts, Put(key, None))
         await store.commit(Commit(puts=puts, checks=plan.checks, adds=plan.adds))
-    return len(due) == _BATCH
+    return len(due_rows) == _BATCH

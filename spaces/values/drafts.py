@@ -17,7 +17,7 @@ from ..space_errors import CommitInvalid
 from ..store.contract import MAX_KEY_BYTES, Add, Page, Put, Record, Store, has_value, stamp_of
 from .body_references import BodyReferences
 from .deleted_paths import deleted_path_put
-from .former_values import FormerValues, most_kept
+from .former_values import FormerValues, max_kept_of
 from .long_paths import added_path_puts, removed_path_puts
 from .metadata import ROW_BYTES, check_metadata, encode_text, path_bytes, row_bytes
 from .value_heads import Head, encode_head
@@ -25,7 +25,7 @@ from .value_writes import Replacement, VersionRoom, Write, WritePlan, replacemen
 
 # How many bytes of a commit (ST6) are left free for its further rows, such as the audit record.
 _OTHER_BYTES = 128 * 1024
-_MOST_BYTES_OF_A_CHARACTER = 4
+_MAX_CHARACTER_BYTES = 4  # in UTF-8
 
 
 class Draft:
@@ -61,10 +61,10 @@ class Draft:
         self._written_again: list[bytes] = []
         self._newly_deleted: list[Replacement] = []
         self._replacements = replacements_of(self._own.space16, writes, current, replaced)
-        self.replaced = tuple([one.old for one in self._replacements])
+        self.replaced = tuple([replacement.old for replacement in self._replacements])
         self.growth_bytes = 0
         self.row_growth_bytes = 0
-        # the part of it that is not booked with a row of its own
+        # the part of it that no row books by its weight: the paths and metadata of values
         self._head_growth_bytes = 0
         self._bodies = BodyReferences(self._own, entropy=entropy, max_bytes=max_bytes)
         # the former values that become versions, and the versions that are removed (ST19)
@@ -74,15 +74,17 @@ class Draft:
         self._freed_bytes = 0
         # the size of the rows of the new values
         self._written_bytes = 0
-        for one in self._replacements:
+        for replacement in self._replacements:
             # A deleted value has a tombstone only for a time (ST5). Its versions are kept longer,
             # so their removal may delete a path without a row.
-            if one.write.body is None and one.record is None and not removed:
+            is_delete = replacement.write.body is None
+            if is_delete and replacement.record is None and not removed:
                 raise CommitInvalid("a path that was never written cannot be deleted")
-            metadata_bytes = check_metadata(one.write.metadata)
-            self._count_old(one.old)
-            self._count_new(one.write, metadata_bytes)
-            self._former.add(one, most=most_kept(kept, space, one.write.path))
+            metadata_bytes = check_metadata(replacement.write.metadata)
+            self._count_old(replacement.old)
+            self._count_new(replacement.write, metadata_bytes)
+            max_kept = max_kept_of(kept, space, replacement.write.path)
+            self._former.add(replacement, max_kept=max_kept)
         self.row_growth_bytes = self._head_growth_bytes
         for key, head in removed.items():
             self._former.remove(key, head)
@@ -113,7 +115,7 @@ class Draft:
         """Read the stored rows that `finalize` needs."""
         deleted = self._deleted
         if deleted is None:
-            keys = [deleted_key(one.key) for one in self._replacements]
+            keys = [deleted_key(replacement.key) for replacement in self._replacements]
             deleted = (await store.read(keys)).records
         self._plan_deleted(deleted)
         self._index_puts = await self._path_puts(store)
@@ -134,40 +136,44 @@ class Draft:
     @property
     def deleted_keys(self) -> frozenset[bytes]:
         """The keys of the rows of deleted paths that the commit may write."""
-        return frozenset([deleted_key(one.key) for one in self._replacements])
+        return frozenset([deleted_key(replacement.key) for replacement in self._replacements])
 
     def _plan_deleted(self, deleted: Sequence[Record | None]) -> None:
         """Plan the writes of the rows of deleted paths, given those rows (CF5)."""
-        for one, record in zip(self._replacements, deleted, strict=True):
+        for replacement, record in zip(self._replacements, deleted, strict=True):
             is_deleted = has_value(record)
-            if one.write.body is not None:
+            if replacement.write.body is not None:
                 if is_deleted:
-                    self._written_again.append(deleted_key(one.key))
-                    self.row_growth_bytes -= path_bytes(one.write.path)
+                    self._written_again.append(deleted_key(replacement.key))
+                    self.row_growth_bytes -= path_bytes(replacement.write.path)
             elif self._is_change:
-                self._newly_deleted.append(one)
+                self._newly_deleted.append(replacement)
                 if not is_deleted:
-                    self.row_growth_bytes += path_bytes(one.write.path)
+                    self.row_growth_bytes += path_bytes(replacement.write.path)
 
     def _deleted_puts(self, now: float) -> list[Put]:
         """Return the writes of the rows of deleted paths (CF5)."""
         puts = [Put(key, None) for key in self._written_again]
-        for one in self._newly_deleted:
-            puts.append(deleted_path_put(self._own, one.key, one.write.path, now=now))
+        for replacement in self._newly_deleted:
+            puts.append(
+                deleted_path_put(self._own, replacement.key, replacement.write.path, now=now)
+            )
         return puts
 
     async def _path_puts(self, store: Store) -> dict[bytes, Put]:
         """Return the updates of the index for long paths, by key."""
         added: list[bytes] = []
         removed: list[bytes] = []
-        for one in self._replacements:
-            path = one.write.path
+        for replacement in self._replacements:
+            path = replacement.write.path
             # A short path has no index rows. Its characters show this without encoding it.
-            if len(path) * _MOST_BYTES_OF_A_CHARACTER <= MAX_PLAIN_PATH_BYTES:
+            if len(path) * _MAX_CHARACTER_BYTES <= MAX_PLAIN_PATH_BYTES:
                 continue
-            if one.old is None and one.write.body is not None:
+            existed = replacement.old is not None
+            will_exist = replacement.write.body is not None
+            if will_exist and not existed:
                 added.append(encode_text(path))
-            elif one.old is not None and one.write.body is None:
+            elif existed and not will_exist:
                 removed.append(encode_text(path))
         if not added and not removed:
             return {}
@@ -183,7 +189,7 @@ class Draft:
         Call this once for each commit.
         """
         bodies = await self._bodies.name_uploads(now=now)
-        heads = [self._head_put(one, now=now) for one in self._replacements]
+        heads = [self._head_put(replacement, now=now) for replacement in self._replacements]
         adds = bodies.adds
         if self._head_growth_bytes:
             adds = (Add(self._own.rows, self._head_growth_bytes), *adds)

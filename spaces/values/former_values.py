@@ -42,15 +42,16 @@ _REMOVED_OF_A_SPACE = 64
 _EXAMINED_OF_A_SPACE = 65_536
 
 
-def most_kept(kept: Mapping[str, int], space: SpaceId, path: str) -> int:
+def max_kept_of(kept: Mapping[str, int], space: SpaceId, path: str) -> int:
     """Return how many former values of a path are kept (ST19).
 
-    `kept` has the setting by space name and beginning of a path.
+    `kept` has the setting by space name and beginning of a path. The first setting that fits
+    counts, and without one the number is 0.
     """
     place = f"{space.name}/{path}"
-    for prefix, most in kept.items():
+    for prefix, max_kept in kept.items():
         if place.startswith(prefix):
-            return most
+            return max_kept
     return 0
 
 
@@ -70,7 +71,7 @@ class _Rewrite:
     """A write at a path whose former values are kept (ST19).
 
     Attributes:
-        most: how many former values of the path are kept.
+        max_kept: how many former values of the path are kept.
         prefix: the key prefix of its versions.
         old: the value that is replaced, or None.
         row: the encoded row of `old`.
@@ -79,7 +80,7 @@ class _Rewrite:
         is_kept: whether `old` becomes a version.
     """
 
-    most: int
+    max_kept: int
     prefix: bytes
     old: Head | None
     row: bytes
@@ -108,13 +109,13 @@ class FormerValues:
         """Whether there is a write at a path whose former values are kept."""
         return bool(self._rewrites)
 
-    def add(self, replacement: Replacement, *, most: int) -> None:
-        """Add a write at a path of which at most `most` former values are kept."""
+    def add(self, replacement: Replacement, *, max_kept: int) -> None:
+        """Add a write at a path of which at most `max_kept` former values are kept."""
         write = replacement.write
         old = replacement.old
         record = replacement.record
         deletes_nothing = old is None and write.body is None
-        if not most or deletes_nothing:
+        if max_kept == 0 or deletes_nothing:
             return
         task = None
         if write.body is None:
@@ -123,7 +124,7 @@ class FormerValues:
         if record is not None and record.value is not None:
             row = record.value
         self._rewrites[replacement.key] = _Rewrite(
-            most=most,
+            max_kept=max_kept,
             prefix=versions_prefix(self._own.space16, write.path),
             old=old,
             row=row,
@@ -202,7 +203,7 @@ class FormerValues:
                 rewrite.number = max(rewrite.number, version_number(last_key) + 1)
             if rewrite.is_kept:
                 count += 1
-            surplus_count = max(count - rewrite.most, 0)
+            surplus_count = max(count - rewrite.max_kept, 0)
             # `oldest` has few rows. What is beyond them is removed by the next writes.
             surplus.update(oldest.rows[:surplus_count])
         return surplus
@@ -254,14 +255,14 @@ class FormerValues:
         for rewrite in self._rewrites.values():
             old = rewrite.old
             if old is not None and rewrite.is_kept:
-                kept = Put(
+                new_version = Put(
                     version_key(rewrite.prefix, rewrite.number, now8),
                     rewrite.row,
                     expect=ABSENT,
                     weight_bytes=row_bytes(old.path, old.metadata) + len(old.body or b""),
                     account=self._own.versions,
                 )
-                puts.append(kept)
+                puts.append(new_version)
             if rewrite.task is not None:
                 due8 = micros8(now + RESTORABLE_S)
                 path_id = rewrite.prefix[len(VERSIONS_PREFIX) :]  # the hashes of space and path

@@ -101,6 +101,9 @@ class ListingQuery(AcyclicStruct):
         """Return the key range to read for the first page.
 
         The caller can read it together with the rows that authorise the listing.
+
+        Raises:
+            CommitTooLarge: `limit` is not between 1 and MAX_LISTING.
         """
         if not 1 <= self.limit <= MAX_LISTING:
             raise CommitTooLarge(f"the limit of a listing must be 1 to {MAX_LISTING}: {self.limit}")
@@ -117,18 +120,18 @@ class ListingQuery(AcyclicStruct):
         prefix = self.prefix.encode(*_TEXT)
         after = b"" if self.after is None else self.after.encode(*_TEXT)
         start = last_segment(prefix)
-        row_prefix = path_keys(space16, prefix)[-1]
-        first = _Cursor(
+        *_, row_prefix = path_keys(space16, prefix)
+        outermost = _Cursor(
             beginning=prefix[:start],
             prefix=group_of(row_prefix),
             row_prefix=row_prefix,
             after=None,
         )
         if self.after is None or after < prefix:  # all paths with the prefix come after it
-            return [first]
+            return [outermost]
         if not after.startswith(prefix):  # all paths with the prefix come before it
-            first.after = first.row_prefix + _BEHIND_ALL
-            return [first]
+            outermost.after = outermost.row_prefix + _BEHIND_ALL
+            return [outermost]
         cursors: list[_Cursor] = []
         for depth, key in enumerate(path_keys(space16, after)):
             group_start = depth * MAX_PLAIN_PATH_BYTES
@@ -139,7 +142,7 @@ class ListingQuery(AcyclicStruct):
                 )
                 cursors.append(inner)
         # The group of the prefix also contains paths without the prefix. Those are not listed.
-        cursors[0].row_prefix = first.row_prefix
+        cursors[0].row_prefix = outermost.row_prefix
         return cursors
 
 
@@ -184,8 +187,8 @@ def _decode_page(query: ListingQuery, page: Page) -> list[str] | None:
     if not page.rows:
         return None
     # All rows of a page are in one group, so the first key shows whether the paths are longer.
-    first, _ = page.rows[0]
-    if not first.startswith(prefix):
+    first_key, _ = page.rows[0]
+    if not first_key.startswith(prefix):
         return None
     if query.after is not None and len(query.after.encode(*_TEXT)) > MAX_PLAIN_PATH_BYTES:
         return None  # the listing begins in more than one group

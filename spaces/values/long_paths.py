@@ -1,6 +1,7 @@
 """An index for paths longer than 400 bytes.
 
-Such paths are stored in groups (see `keyspace`).
+Such paths are stored in groups (see `keyspace`): a group contains the values whose paths begin with
+the same segments of 400 bytes and have one segment more, and the index rows of longer paths.
 
 A listing finds each group through an index row. An index row exists as long as there is a path
 below it. It is rewritten whenever a path is added or removed:
@@ -17,26 +18,37 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from ..keyspace import MAX_PLAIN_PATH_BYTES, group_of, last_segment, path_keys
+from ..keyspace import (
+    MAX_PLAIN_PATH_BYTES,
+    group_of,
+    index_row_key,
+    last_segment,
+    path_keys,
+)
 from ..space_errors import PathTooLong
 from ..store.contract import Page, Put, Range, Store, read_page
 
 # ST6: a value and all index rows that lead to its path fit into one commit.
 MAX_PATH_BYTES = 100_000
-# A path of an earlier version can be longer. Then the upper index rows stay, and lead to nothing.
-_MOST_LEVELS = MAX_PATH_BYTES // MAX_PLAIN_PATH_BYTES + 1
+# The most index rows that lead to a path of this length.
+_MAX_INDEX_ROWS = MAX_PATH_BYTES // MAX_PLAIN_PATH_BYTES + 1
 
 
 def added_path_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
-    """Return the index updates for new paths, as write operations."""
-    keys: dict[bytes, None] = {}
-    for raw in paths:
-        if len(raw) > MAX_PATH_BYTES:
+    """Return the index updates for new paths, as write operations.
+
+    Raises:
+        PathTooLong: a path has more than MAX_PATH_BYTES.
+    """
+    index_keys: dict[bytes, None] = {}  # each once, in order
+    for path in paths:
+        if len(path) > MAX_PATH_BYTES:
             raise PathTooLong(
-                f"a path may have at most {MAX_PATH_BYTES} bytes; this one has {len(raw)}"
+                f"a path may have at most {MAX_PATH_BYTES} bytes; this one has {len(path)}"
             )
-        keys.update(dict.fromkeys(path_keys(space16, raw)[:-1]))
-    return [Put(key, b"") for key in keys]
+        *index_keys_of_path, _ = path_keys(space16, path)
+        index_keys.update(dict.fromkeys(index_keys_of_path))
+    return [Put(key, b"") for key in index_keys]
 
 
 @dataclass(slots=True)
@@ -47,54 +59,79 @@ class _Group:
     """
 
     prefix: bytes
-    removed: set[bytes] = field(default_factory=set)
+    removed_keys: set[bytes] = field(default_factory=set)
 
-    def others_in(self, page: Page) -> set[bytes]:
-        """Return the keys in a page that are not removed."""
-        return {key for key, _ in page.rows} - self.removed
+    @property
+    def range(self) -> Range:
+        """The rows to read: one more than are removed shows whether the group keeps a row."""
+        return Range(self.prefix, limit=len(self.removed_keys) + 1, keys_only=True)
+
+    def keeps_row_of(self, page: Page) -> bool:
+        """Return whether a page of the group contains a row that is not removed."""
+        return any(key not in self.removed_keys for key, _ in page.rows)
 
 
 async def removed_path_puts(store: Store, space16: bytes, paths: Sequence[bytes]) -> list[Put]:
     """Return the index updates for deleted paths, as write operations.
 
-    Index rows that lead to no path any more are deleted. The others are rewritten, so that
-    concurrent deletes are refused. At least one read is needed for each group.
+    Index rows that lead to no path any more are deleted. The index row of a group that keeps a row
+    is rewritten, so that concurrent deletes are refused. At least one read is needed for each
+    group.
+
+    Args:
+        store: contains the rows.
+        space16: the hash of the space.
+        paths: the deleted paths in UTF-8. Paths of one segment have no index rows.
+    Raises:
+        StoreUnavailable: the store does not answer.
     """
-    # The groups from which rows are removed, by the first bytes of all paths in the group.
-    removed: dict[bytes, _Group] = {}
-    for raw in paths:
-        _add_removed(removed, raw, path_keys(space16, raw)[-1])
+    # The groups from which rows are removed, by the segments that their paths begin with.
+    groups: dict[bytes, _Group] = {}
+    for path in paths:
+        *_, value_key = path_keys(space16, path)
+        _add_removed(groups, path, value_key)
     puts: list[Put] = []
-    while removed and len(puts) < _MOST_LEVELS * len(paths):
+    # This ends the work early only for a path of an earlier version, which can be longer than
+    # MAX_PATH_BYTES. Its outer index rows then stay, and lead to nothing.
+    max_puts = _MAX_INDEX_ROWS * len(paths)
+    while groups and len(puts) < max_puts:
         # The innermost first, because its index row is in the group above and may be removed too.
-        beginning = max(removed, key=len)
-        group = removed.pop(beginning)
-        # The index row of a group is the last one that leads to any path in it, such as this one.
-        index_key = path_keys(space16, beginning + b"x")[-2]
-        # One row more than are removed shows whether the group keeps a row.
-        range_ = Range(group.prefix, limit=len(group.removed) + 1, keys_only=True)
-        snapshot = await store.read((index_key,), ranges=(range_,))
-        (record,) = snapshot.records
-        (page,) = snapshot.pages
-        if record is None or record.value is None:  # the index row is deleted already
+        beginning = max(groups, key=len)
+        group = groups.pop(beginning)
+        index_key = index_row_key(space16, beginning)
+        snapshot = await store.read((index_key,), ranges=(group.range,))
+        (index_row,) = snapshot.records
+        (first_page,) = snapshot.pages
+        if index_row is None or index_row.value is None:  # it is deleted already
             continue
-        # Later pages are read from later snapshots. That does no harm, because the commit is
-        # refused if the index row was rewritten meanwhile.
-        others = group.others_in(page)
-        while not others and page.more:
-            page = await read_page(store, replace(range_, after=page.last_key))
-            others = group.others_in(page)
-        if others:
-            puts.append(Put(index_key, b"", expect=record.stamp))
+        if await _keeps_row(store, group, first_page):
+            puts.append(Put(index_key, b"", expect=index_row.stamp))
         else:
-            puts.append(Put(index_key, None, expect=record.stamp))
-            _add_removed(removed, beginning, index_key)
+            puts.append(Put(index_key, None, expect=index_row.stamp))
+            _add_removed(groups, beginning, index_key)
     return puts
 
 
-def _add_removed(removed: dict[bytes, _Group], path: bytes, key: bytes) -> None:
-    """Note that a row is removed from the group of a path."""
-    start = last_segment(path)
-    if start:  # no index row leads to the outermost group
-        group = removed.setdefault(path[:start], _Group(group_of(key)))
-        group.removed.add(key)
+async def _keeps_row(store: Store, group: _Group, first_page: Page) -> bool:
+    """Return whether a group contains a row that is not removed.
+
+    Later pages are read from later snapshots. That does no harm, because the commit is refused if
+    the index row was rewritten meanwhile.
+    """
+    page = first_page
+    while not group.keeps_row_of(page):
+        if not page.more:
+            return False
+        page = await read_page(store, replace(group.range, after=page.last_key))
+    return True
+
+
+def _add_removed(groups: dict[bytes, _Group], path: bytes, key: bytes) -> None:
+    """Note that a row is removed from the group of a path.
+
+    `key` is the key of the row: of the path's value, or of the index row for longer paths.
+    """
+    beginning = path[: last_segment(path)]
+    if beginning:  # no index row leads to the outermost group
+        group = groups.setdefault(beginning, _Group(group_of(key)))
+        group.removed_keys.add(key)

@@ -127,12 +127,12 @@ async def _marker_at(objects: S3Store, key: str) -> bytes | None:
     it does not have the size of a marker.
     """
     try:
-        found = await obstore.get_async(objects, key)
+        result = await obstore.get_async(objects, key)
     except FileNotFoundError:
         return None
-    if found.meta["size"] != _MARKER_BYTES:
+    if result.meta["size"] != _MARKER_BYTES:
         return b""
-    return bytes(await found.bytes_async())
+    return bytes(await result.bytes_async())
 
 
 @frozen
@@ -231,10 +231,10 @@ class ObjectBucket:
         with _reading_errors():
             # One request returns the size of the whole object and its first piece.
             options: obstore.GetOptions = {"range": (0, PIECE_BYTES)}
-            found = await obstore.get_async(self.objects, key_of(name), options=options)
-            if found.meta["size"] != size_bytes:
+            result = await obstore.get_async(self.objects, key_of(name), options=options)
+            if result.meta["size"] != size_bytes:
                 raise RecordDamaged("the size of a large value differs from the recorded size")
-            return OpenObject(self.objects, name, size_bytes, bytes(await found.bytes_async()))
+            return OpenObject(self.objects, name, size_bytes, bytes(await result.bytes_async()))
 
     async def remove(self, name: ObjectName) -> None:
         """Delete a large value.
@@ -386,8 +386,8 @@ class IncomingObject:
         if self._key is None:
             return b"".join(self._buffer)
         with _bucket_errors("a large value cannot be read back"):
-            found = await obstore.get_async(self._bucket.objects, self._key)
-            return bytes(await found.bytes_async())
+            result = await obstore.get_async(self._bucket.objects, self._key)
+            return bytes(await result.bytes_async())
 
     async def rename(self, name: ObjectName) -> None:
         """Store the completed upload under its final name.
@@ -462,18 +462,18 @@ class _Upload:
                     max_concurrency=_PARTS_AT_ONCE,
                 )
             )
-        done = self._done
+        upload = self._done
         queueing = asyncio.ensure_future(self._pieces.put(piece))
         # An upload that has failed takes no more pieces. A full queue would then stay full, so the
         # end of the upload ends the wait too.
-        waited: set[asyncio.Future[Any]] = {queueing, done}
+        waited: set[asyncio.Future[Any]] = {queueing, upload}
         try:
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
             queueing.cancel()
-        if done.done() and not queueing.done():
+        if upload.done() and not queueing.done():
             with _bucket_errors("a large value cannot be uploaded to the bucket"):
-                done.result()  # raises the error of the upload
+                upload.result()  # raises the error of the upload
             # The upload must not end without an error before its last piece.
             raise StoreUnavailable("a large value cannot be uploaded to the bucket")
 
@@ -562,16 +562,16 @@ def key_of(name: ObjectName) -> str:
     return f"{name.digest[:1].hex()}/{name.file_name}"
 
 
-def _old_names(found: "Sequence[obstore.ObjectMeta]", before: float) -> list[ObjectName]:
+def _old_names(objects: "Sequence[obstore.ObjectMeta]", before: float) -> list[ObjectName]:
     """Return the names of the large values among objects, if they are older than a given time.
 
     Other tools may write below the prefix; only our own keys are returned.
     """
     names: list[ObjectName] = []
-    for one in found:
-        if one["last_modified"].timestamp() >= before:
+    for listed in objects:
+        if listed["last_modified"].timestamp() >= before:
             continue
-        key = one["path"]
+        key = listed["path"]
         name = parse_file_name(key.rpartition("/")[2])
         if name is not None and key_of(name) == key:
             names.append(name)

@@ -166,28 +166,28 @@ class Staging:
 
         An exception from the iterator ends the transfer.
         """
-        held: list[bytes] = []
-        held_bytes = 0
+        buffer: list[bytes] = []
+        buffered_bytes = 0
         incoming: _SearchedUpload | None = None
         is_long = False
         async for piece in pieces:
             self._take(len(piece))
-            held.append(piece)
-            held_bytes += len(piece)
-            if incoming is None and held_bytes > min(INLINE_BYTES, self._inline_free_bytes):
+            buffer.append(piece)
+            buffered_bytes += len(piece)
+            if incoming is None and buffered_bytes > min(INLINE_BYTES, self._inline_free_bytes):
                 incoming = await self._begin()
-            if len(held) == _MOST_PIECES:  # many short pieces take more memory than their bytes
-                held = [b"".join(held)]
-            if incoming is not None and held_bytes >= self._step_bytes(is_long):
-                await incoming.append(*held)
-                self._take(-held_bytes)  # the pieces are written, so their memory is free
-                held = []
-                held_bytes = 0
+            if len(buffer) == _MOST_PIECES:  # many short pieces take more memory than their bytes
+                buffer = [b"".join(buffer)]
+            if incoming is not None and buffered_bytes >= self._step_bytes(is_long):
+                await incoming.append(*buffer)
+                self._take(-buffered_bytes)  # the pieces are written, so their memory is free
+                buffer = []
+                buffered_bytes = 0
                 is_long = True
         if incoming is None:
-            self._inline_free_bytes -= held_bytes
-            return inline_body(b"".join(held))
-        await incoming.append(*held)
+            self._inline_free_bytes -= buffered_bytes
+            return inline_body(b"".join(buffer))
+        await incoming.append(*buffer)
         return await self._finish(incoming)
 
     async def keep(self, whole: bytes) -> Body:

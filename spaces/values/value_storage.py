@@ -21,7 +21,7 @@ from capabilities.resources import SpaceId
 from ..keyspace import space_id16, versions_prefix
 from ..store.contract import Page, Range, Record, Store
 from .drafts import Draft
-from .former_values import most_kept, ranges_of
+from .former_values import max_kept_of, ranges_of
 from .object_store import ObjectStore, OpenedBody
 from .value_bodies import Intake, Staging
 from .value_heads import Head
@@ -128,6 +128,6 @@ class Values:
         space16 = space_id16(space)
         ranges: list[Range] = []
         for path in paths:
-            if most_kept(self.kept, space, path):
+            if max_kept_of(self.kept, space, path):
                 ranges += ranges_of(versions_prefix(space16, path))
         return ranges

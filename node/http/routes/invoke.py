@@ -104,7 +104,7 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
         case bytes():  # rows of a database, as JSON
             return WholeAnswer(result, {"Content-Type": "application/json"})
         case DatabaseCopy():
-            with result.held:
+            with result.cleanup:
                 return await stream_answer(
                     request, result.pieces(), _SQLITE, size_bytes=result.size_bytes
                 )

@@ -110,6 +110,10 @@ def folder_lock(folder: Path) -> Iterator[None]:
     """Context manager that holds the write lock of a data folder.
 
     The kernel releases the lock if the process is killed.
+
+    Raises:
+        StoreLocked: another process has the lock.
+        StoreUnavailable: the folder contains an unfinished restore.
     """
     refuse_restoring(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -129,6 +133,9 @@ def socket_path_for(folder: Path, name: str = "store.sock") -> Path:
 
     The storekeeper listens on `store.sock`. A path that would be too long is replaced by a short
     one in a folder that only this user can read.
+
+    Raises:
+        StoreUnavailable: this folder belongs to another user, or is open to others.
     """
     resolved = folder.resolve()
     inside = resolved / name
@@ -138,7 +145,9 @@ def socket_path_for(folder: Path, name: str = "store.sock") -> Path:
     # can create this folder first, so its owner and permissions are checked.
     place = Path(f"/tmp/sealspace-{os.geteuid()}")  # noqa: S108  # checked below
     place.mkdir(mode=0o700, exist_ok=True)
-    found = place.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+    status = place.lstat()
+    is_own_folder = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    is_open_to_others = bool(status.st_mode & 0o077)
+    if not is_own_folder or is_open_to_others:
         raise StoreUnavailable(f"the folder of the store's socket, {place}, is open to other users")
     return place / f"{blake3(os.fsencode(inside)).hexdigest(length=16)}.sock"

@@ -77,10 +77,10 @@ def check_format_version(env: lmdb.Environment, *, may_be_moved: bool) -> None:
         return
     if is_new or stored == _of(FORMAT_VERSION):
         return
-    found = 1  # the version of an environment with rows that states none
+    version = 1  # the version of an environment with rows that states none
     if stored is not None:
-        found = int.from_bytes(stored[:5], "big")  # bounded, because the row may be damaged
-    raise SchemaMismatch(expected=FORMAT_VERSION, got=found)
+        version = int.from_bytes(stored[:5], "big")  # bounded, because the row may be damaged
+    raise SchemaMismatch(expected=FORMAT_VERSION, got=version)
 
 
 def mark_moved(env: lmdb.Environment, place: str) -> None:

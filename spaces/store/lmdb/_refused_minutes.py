@@ -34,18 +34,21 @@ def remove_replay_records(
     """Delete replay records that expired before a given minute.
 
     At most `limit` records are deleted. Returns the number of deleted records, and their expiry
-    minutes.
+    minutes, 4 bytes each.
     """
     end = prefix + before_minute.to_bytes(_MINUTE_BYTES, "big")
     minute_in_key = slice(len(prefix), len(prefix) + _MINUTE_BYTES)
     cursor = txn.cursor()
-    found = cursor.set_range(prefix)
+    is_on_row = cursor.set_range(prefix)
     minutes: set[bytes] = set()
     deleted_rows = 0
-    # After the last row is deleted the cursor may have an empty key.
-    while found and deleted_rows < limit and prefix <= cursor.key() < end:
-        minutes.add(cursor.key()[minute_in_key])
-        found = cursor.delete()  # moves to the next row
+    while is_on_row and deleted_rows < limit:
+        key = cursor.key()
+        # After the last row is deleted the cursor may have an empty key.
+        if not prefix <= key < end:
+            break
+        minutes.add(key[minute_in_key])
+        is_on_row = cursor.delete()  # moves to the next row
         deleted_rows += 1
     return deleted_rows, minutes
 

@@ -252,14 +252,14 @@ class Writer:
             self._write_sequences(txn)
         if not self._are_conditions_met(txn, commit):
             return _REFUSED
-        left: list[bytes] = []
-        counters = self._judge_puts(txn, commit, left)
+        freed_positions: list[bytes] = []
+        counters = self._judge_puts(txn, commit, freed_positions)
         if counters is None:
             return _REFUSED
         # Space is checked last, because a commit that passes this check is counted as written.
         if not self._has_room(commit):
             return StoreFull("the store has no space left")
-        for entry in left:
+        for entry in freed_positions:
             # A row that was written earlier in this batch has no entry yet.
             if self._new_positions.pop(entry, None) is None:
                 self._old_positions.append(entry)
@@ -290,13 +290,13 @@ class Writer:
         return True
 
     def _judge_puts(
-        self, txn: "lmdb.Transaction[bytes]", commit: Commit, left: list[bytes]
+        self, txn: "lmdb.Transaction[bytes]", commit: Commit, freed_positions: list[bytes]
     ) -> dict[bytes, int] | None:
         """Check the rows that a commit replaces and the counters that it changes (ST3, ST7).
 
         Returns the new values of the counters, or None if the commit is refused: a replaced row is
-        not the expected one, or a counter would exceed its limit. Adds to `left` the entries of the
-        positions that the replaced rows have (ST24).
+        not the expected one, or a counter would exceed its limit. Adds to `freed_positions` the
+        entries of the positions that the replaced rows have (ST24).
         """
         get = txn.get
         changes: dict[bytes, int] = {}
@@ -305,7 +305,7 @@ class Writer:
             if put.expect != ANY and not self._is_expected(txn, put, row):
                 return None
             if row is not None:
-                _leave_row(put.key, row, changes, left)
+                _leave_row(put.key, row, changes, freed_positions)
             if put.account is not None and put.value is not None:  # a tombstone adds nothing
                 changes[put.account] = changes.get(put.account, 0) + put.weight_bytes
         if not changes and not commit.adds:
@@ -513,10 +513,10 @@ def _earlier_outcome(
 
     `outcome_key` is that of the request, and `refused_minutes` the stored list of expiry minutes.
     """
-    found = txn.get(outcome_key)
-    if found is not None:
+    outcome_row = txn.get(outcome_key)
+    if outcome_row is not None:
         # The stamp of this row is the idempotency key of the commit that wrote it.
-        if has_stamp(found, request.idempotency_key):
+        if has_stamp(outcome_row, request.idempotency_key):
             return Committed(already_applied=True)
         return _REFUSED  # another commit used the same token
     if request.commit.replay_record is None:
@@ -530,7 +530,9 @@ def _earlier_outcome(
     return None
 
 
-def _leave_row(key: bytes, row: Row, changes: dict[bytes, int], left: list[bytes]) -> None:
+def _leave_row(
+    key: bytes, row: Row, changes: dict[bytes, int], freed_positions: list[bytes]
+) -> None:
     """Add what ends with a replaced row: its size in a counter, and the entry of its position."""
     charge = charge_of(row)
     if charge is not None:
@@ -538,7 +540,7 @@ def _leave_row(key: bytes, row: Row, changes: dict[bytes, int], left: list[bytes
         changes[account] = changes.get(account, 0) - weight_bytes
     position = position_of(row)
     if position:
-        left.append(position + key)
+        freed_positions.append(position + key)
 
 
 def _counters_after(

@@ -95,12 +95,12 @@ class WriterThread:
         await asyncio.to_thread(self._thread.shutdown)
 
     def _write(self) -> None:
-        """Write the queued commits, and deliver the outcomes.
+        """Write a batch of queued commits and deliver their outcomes, then do housekeeping if due.
 
-        This method is submitted once for each commit, and finds an empty queue if an earlier call
-        took all commits.
+        This method is submitted once for each commit. If an earlier call took the commit into its
+        batch, the queue may be empty, and nothing is written.
         """
-        batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_COMMITS))]
+        batch = self._next_batch()
         requests = [request for request, _ in batch]
         outcomes: list[Outcome] = []
         try:
@@ -122,6 +122,13 @@ class WriterThread:
             self._next_housekeeping = time.monotonic() + HOUSEKEEPING_S
             with suppress(StoreUnavailable):  # the next commit gets the same error
                 self._folder.do_housekeeping()
+
+    def _next_batch(self) -> list[_PendingCommit]:
+        """Take commits from the queue, at most BATCH_COMMITS."""
+        batch: list[_PendingCommit] = []
+        while self._queue and len(batch) < BATCH_COMMITS:
+            batch.append(self._queue.popleft())
+        return batch
 
 
 def open_lmdb(

@@ -197,18 +197,23 @@ def _locked(folder: Path, how: int) -> Iterator[None]:
 def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
     """Create a store, and yield a function that writes rows.
 
-    The function writes one batch of rows. The folder must not contain a store. The new store cannot
-    be opened before the `with` block ends.
+    The function writes one batch of rows; all batches together are sorted by key, and tombstones
+    come last. The folder must not contain a store. The new store cannot be opened before the `with`
+    block ends.
+
+    Raises:
+        RecordDamaged: from the function, a row has a wrong size, or the rows are not sorted.
+        StoreFull: there is no disk space left.
+        StoreUnavailable: the rows cannot be written.
     """
     place = environment_folder(folder)
     place.mkdir(mode=0o700, parents=True)
     with open_environment(place, sync=False) as env:
 
         def write(part: Part) -> None:
-            if not all(
-                0 < len(key) <= MAX_KEY_BYTES and len(row) >= _LEAST_ROW_BYTES for key, row in part
-            ):
-                raise RecordDamaged("a row is too short or too long")
+            for key, row in part:
+                if not 0 < len(key) <= MAX_KEY_BYTES or len(row) < _LEAST_ROW_BYTES:
+                    raise RecordDamaged("a row is too short or too long")
             table = None
             _, first_row = part[0]
             if is_tombstone(first_row):

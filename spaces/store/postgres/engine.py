@@ -87,13 +87,13 @@ async def do_housekeeping(
             round(clock.ahead_s),
         )
         return False
-    turn = await connections.run(TURN_OF_HOUSEKEEPING, [_TURN_AFTER_S])
-    if not turn:
+    turn_rows = await connections.run(TURN_OF_HOUSEKEEPING, [_TURN_AFTER_S])
+    if not turn_rows:
         return False
-    now: int = turn[0]["value"]
+    now: int = turn_rows[0]["value"]
     before_minute = max(now // 60 - _REPLAY_GRACE_MINUTES, 0)
-    found = await connections.run(READ_VALUE, [REPLAY_FLOOR_KEY])
-    floor: bytes = found[0]["v"] if found else b""
+    floor_rows = await connections.run(READ_VALUE, [REPLAY_FLOOR_KEY])
+    floor: bytes = floor_rows[0]["v"] if floor_rows else b""
     new_floor = before_minute.to_bytes(4, "big")
     if floor[:4] > new_floor:
         await _lower_stuck_floor(
@@ -242,8 +242,8 @@ class _PostgresStore:
         self._begin_use()
         with convert_database_errors():
             await self._clock.compare(ask_time(self._reading))
-            found = await self._reading.run(READ_VALUE, [REPLAY_FLOOR_KEY])
-        floor = found[0]["v"] if found else b""
+            floor_rows = await self._reading.run(READ_VALUE, [REPLAY_FLOOR_KEY])
+        floor = floor_rows[0]["v"] if floor_rows else b""
         return Clocks(self._clock.ahead_s, acceptance_delay_s(floor, self._clock.now()))
 
     async def close(self) -> None:
