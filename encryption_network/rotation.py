@@ -8,7 +8,7 @@ Example:
     record = with_candidate(record, now=now, keyring=keyring, entropy=entropy)
     record = with_candidate_activated(record, statement, now=now)  # the statement was verified
     record = with_key_retiring(record, 1, now=now)
-    record = with_key_retired(record, 1, now=now)
+    record = with_key_destroyed(record, 1, now=now)
 """
 
 from msgspec.structs import replace
@@ -128,7 +128,7 @@ def with_key_retiring(record: NetworkRecord, key_version: int, *, now: float) ->
     return _replace_former(record, retiring, now)
 
 
-def with_key_retired(record: NetworkRecord, key_version: int, *, now: float) -> NetworkRecord:
+def with_key_destroyed(record: NetworkRecord, key_version: int, *, now: float) -> NetworkRecord:
     """Remove the private key of a former version from a network's record.
 
     Raises:

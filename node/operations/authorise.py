@@ -205,10 +205,10 @@ async def read_call(
     own = invocation.content_key
     replay_record = replay_record_of(own, expires_at=invocation.expires_at)
     check_proof_count(invocation.parents)
-    found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
-    contents = (own, *closure_contents(found))
+    cited = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
+    contents = (own, *closure_contents(cited))
     mentioned = mentioned_spaces(invocation.capabilities)
-    moves = succession_keys(wallets_of(invocation.invoker, found))
+    moves = succession_keys(wallets_of(invocation.invoker, cited))
     spaces_at = len(keys) + len(contents)
     moves_at = spaces_at + len(mentioned)
     snapshot = await services.store.read(
@@ -224,12 +224,12 @@ async def read_call(
     if own in marks:
         raise WrongKind
     # The chain is judged before any answer that depends on what is stored (I13, I14).
-    authority = judge_invocation(invocation, found, marks, now=services.now())
-    _check_moves(records[moves_at:], invocation, found)
+    authority = judge_invocation(invocation, cited, marks, now=services.now())
+    _check_moves(records[moves_at:], invocation, cited)
     return Call(
         invocation=invocation,
         authority=authority,
-        cited=tuple(filter(None, found)),
+        cited=tuple(filter(None, cited)),  # those that are stored
         unhosted=_unhosted(mentioned, records[spaces_at:moves_at]),
         replay_record=replay_record,
         marks=marks,
@@ -241,14 +241,14 @@ async def read_call(
 
 
 def _check_moves(
-    records: Sequence[Record | None], invocation: Invocation, found: Sequence[Registered | None]
+    records: Sequence[Record | None], invocation: Invocation, cited: Sequence[Registered | None]
 ) -> None:
     """Refuse an invocation that depends on a wallet that has moved (TM18, TM19).
 
     `records` are those of `succession_keys`.
     """
     if records.count(None) < len(records):  # a wallet above has moved, or is about to
-        reading = found[0] if len(found) == 1 else None
+        reading = cited[0] if len(cited) == 1 else None
         check_not_moved(records, reading, invocation.capabilities)
 
 
@@ -344,14 +344,14 @@ def check_proof_count(parents: Sequence[CitedDelegation]) -> None:
         raise ChainError("chain-too-large")
 
 
-def closure_contents(found: Sequence[Registered | None]) -> tuple[ContentKey, ...]:
+def closure_contents(delegations: Sequence[Registered | None]) -> tuple[ContentKey, ...]:
     """Return the content keys of delegations and of all their ancestors, without duplicates.
 
     The result is cut after MAX_CHAIN_NODES + 1 keys, which limits the rows to read. One more than
     the limit is enough for the chain rules to refuse the chain (D30, I13).
     """
     members: dict[ContentKey, None] = {}
-    for stored in found:
+    for stored in delegations:
         if stored is None:
             continue
         for member in stored.closure:

@@ -118,18 +118,18 @@ async def _reason_to_be_closed(services: Services) -> str:
     return await restore_wait(services.store, services.now())
 
 
-async def _state(checked: Awaitable[object], limit_s: float | None = None) -> str:
+async def _state(check: Awaitable[object], limit_s: float | None = None) -> str:
     """Run one check, and return its state as in `Readiness`.
 
     `limit_s` is the time after which the check counts as `slow`; None waits without a limit.
     """
     try:
         async with asyncio.timeout(limit_s):
-            found = await checked
+            result = await check
     except TimeoutError:
         return "slow"
     except (SpaceError, EncryptionError) as error:
         return error.code
-    if found is None:
+    if result is None:
         return "missing"
-    return "refused" if isinstance(found, Refused) else "ok"
+    return "refused" if isinstance(result, Refused) else "ok"

@@ -31,7 +31,7 @@ def _fault(
 
 _INVOKED = chain.judge_invocation
 _REGISTERED = chain.judge_registration
-_SAME_KEY = 'if stated.aud not in (node, (node,), f"{node}#{asked.key}"):'
+_SAME_KEY = 'if id_token.aud not in (node, (node,), f"{node}#{request.key}"):'
 
 FAULTS = (
     _fault(
@@ -307,7 +307,7 @@ FAULTS = (
     ),
     _fault(
         "an old ID token is exchanged",
-        (exchange._exchange, "_check_times(stated, now)", "pass"),
+        (exchange._exchange, "_check_times(id_token, now)", "pass"),
         group="exchanges",
         asked="an ID token that lives for two days",
     ),
@@ -419,7 +419,7 @@ FAULTS = (
     _fault(
         "a retired version keeps its private key",
         (
-            rotation.with_key_retired,
+            rotation.with_key_destroyed,
             'replace(former, sealed_private_key=None, state="retired", changed_at=timestamp(now))',
             "replace(former, changed_at=timestamp(now))",
         ),

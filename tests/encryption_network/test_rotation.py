@@ -32,7 +32,7 @@ from encryption_network.rotation import (
     verify_candidate,
     with_candidate,
     with_candidate_activated,
-    with_key_retired,
+    with_key_destroyed,
     with_key_retiring,
 )
 
@@ -171,7 +171,7 @@ def test_EN38_a_version_is_retired_in_two_steps() -> None:
     assert retiring.former_keys[0].changed_at == retiring.updated_at == timestamp(40.0)
     assert retiring.sealed_key_of(1) == NETWORK.sealed_private_key
     assert with_key_retiring(retiring, 1, now=41.0) == retiring
-    retired = with_key_retired(retiring, 1, now=50.0)
+    retired = with_key_destroyed(retiring, 1, now=50.0)
     assert states(retired) == [(1, "retired"), (2, "accepted")]
     assert retired.former_keys[0].changed_at == retired.updated_at == timestamp(50.0)
     assert retired.sealed_key_of(1) is None
@@ -182,18 +182,18 @@ def test_EN38_a_version_is_retired_in_two_steps() -> None:
 
 def test_EN38_the_order_of_versions_is_kept() -> None:
     """A later version can be retired before an earlier one (EN38)."""
-    retired = with_key_retired(with_key_retiring(THREE, 2, now=40.0), 2, now=50.0)
+    retired = with_key_destroyed(with_key_retiring(THREE, 2, now=40.0), 2, now=50.0)
     assert states(retired) == [(1, "accepted"), (2, "retired")]
 
 
-@pytest.mark.parametrize("change", [with_key_retiring, with_key_retired])
+@pytest.mark.parametrize("change", [with_key_retiring, with_key_destroyed])
 @pytest.mark.parametrize(
     ("key_version", "words"),
     [(1, "retired already"), (3, "it is the newest"), (0, "no such version"), (4, "no such")],
 )
 def test_EN38_versions_that_cannot_be_retired(change: Any, key_version: int, words: str) -> None:
     """The newest version, a retired one and an unknown one are kept as they are (EN38)."""
-    record = with_key_retired(with_key_retiring(THREE, 1, now=40.0), 1, now=50.0)
+    record = with_key_destroyed(with_key_retiring(THREE, 1, now=40.0), 1, now=50.0)
     with pytest.raises(RequestError, match=words) as refused:
         change(record, key_version, now=60.0)
     assert refused.value.code == "key-version-kept"
@@ -201,7 +201,7 @@ def test_EN38_versions_that_cannot_be_retired(change: Any, key_version: int, wor
 
 def test_EN38_an_accepted_version_is_not_destroyed() -> None:
     """A version that is not retiring yet keeps its private key (EN38)."""
-    assert refusal(with_key_retired, THREE, 1, now=40.0) == "key-version-kept"
+    assert refusal(with_key_destroyed, THREE, 1, now=40.0) == "key-version-kept"
 
 
 # --- another root secret --------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def test_EN38_an_accepted_version_is_not_destroyed() -> None:
 
 def test_RK5_every_version_is_sealed_again() -> None:
     """Former versions and the candidate are sealed again; a retired version has no key (RK5)."""
-    record = offered(with_key_retired(with_key_retiring(THREE, 1, now=40.0), 1, now=50.0))
+    record = offered(with_key_destroyed(with_key_retiring(THREE, 1, now=40.0), 1, now=50.0))
     entropy = CountingEntropy(b"reseal")
     moved = resealed(record, former=KEYRING, new=OTHER_KEYRING, entropy=entropy)
     assert moved is not None

@@ -79,14 +79,19 @@ class OwnEvidence(FrozenStruct, kw_only=True):
     key_providers: tuple[str, ...]
 
 
-def checked_nonce(given: list[str]) -> str:
-    """Validate and return the nonce of a request.
+def checked_nonce(nonces: list[str]) -> str:
+    """Return the nonce of a request, or an empty string if it has none.
 
-    The result is an empty string if there is none. The empty nonce proves no freshness.
+    The empty nonce proves no freshness. `nonces` are the untrusted values of the query parameter.
+
+    Raises:
+        Refusal: `bad-nonce`, there are several, or it is too long or not text.
     """
-    if len(given) > 1:
+    if not nonces:
+        return ""
+    if len(nonces) > 1:
         raise Refusal("bad-nonce", "send one nonce")
-    nonce = given[0] if given else ""
+    (nonce,) = nonces
     try:
         size_bytes = len(nonce.encode())
     except UnicodeEncodeError:

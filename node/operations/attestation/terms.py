@@ -22,21 +22,31 @@ from ..releases.release_receipts import lower_hex
 _FMSPC_BYTES = 6
 
 
-def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
-    """Return the platform family named in a request, or None if none is named."""
-    if not fmspc and not ca:
+def asked_family(fmspcs: list[str], cas: list[str]) -> Family | None:
+    """Return the platform family named in a request, or None if none is named.
+
+    Args:
+        fmspcs: the untrusted values of the query parameter `fmspc`.
+        cas: those of `ca`.
+    Raises:
+        Refusal: `request-malformed`, a parameter is missing, repeated or not valid.
+    """
+    if not fmspcs and not cas:
         return None
-    if len(fmspc) != 1 or len(ca) != 1 or ca[0] not in get_args(PlatformCa):
+    is_given_once = len(fmspcs) == 1 and len(cas) == 1
+    if not is_given_once or cas[0] not in get_args(PlatformCa):
         raise Refusal(
             "request-malformed",
             hint="give fmspc once and ca once; ca must be `platform` or `processor`",
         )
-    family = lower_hex(fmspc[0], _FMSPC_BYTES)
-    if family is None:
+    (fmspc_text,) = fmspcs
+    (ca,) = cas
+    fmspc = lower_hex(fmspc_text, _FMSPC_BYTES)
+    if fmspc is None:
         raise Refusal(
             "request-malformed", hint=f"fmspc must be {2 * _FMSPC_BYTES} lower-case hex digits"
         )
-    return family, ca[0]
+    return fmspc, ca
 
 
 async def terms_of(services: Services, family: Family | None) -> ReleaseTerms:

@@ -5,6 +5,7 @@ A registration may also create spaces and an encryption network.
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 
 from capabilities.abilities import NETWORK_CREATE
 from capabilities.capability_errors import ChainError, MalformedToken
@@ -45,11 +46,11 @@ from ..attempts import until_committed
 from ..authorise import check_proof_count, closure_contents
 from .succession import (
     Moves,
-    Named,
+    SuccessionFacts,
     check_registration,
-    first_statement,
     move_keys,
     plan_succession,
+    read_countersigned,
 )
 
 DEFAULT_NAME = "default"
@@ -94,10 +95,12 @@ def _network_commit(
     """
     if network is None:
         return Commit()
-    row, admission, root_secret = records
+    network_row, admission, root_secret = records
     owner, entropy = delegation.delegator, services.entropy
+    if network_row is not None:  # it exists already
+        return Commit()
     needs_admission = services.hosting.needs_admission(owner)
-    if row is not None or (needs_admission and not is_admitted(admission)):
+    if needs_admission and not is_admitted(admission):
         return Commit()
     # A network that is sealed by a former root secret could never be opened.
     if not services.has_present_secret(root_secret):
@@ -168,15 +171,15 @@ async def register(
     check_granting(delegation, services.keyring.node_did)  # it is not a request to this node (T10)
     await services.cohort.yield_to_cohort()
 
-    done = await until_committed(
+    outcome = await until_committed(
         services, lambda _: _attempt(services, delegation, client, replay_record)
     )
-    if done.stored is not None:
-        services.delegations.add(done.stored, done.stored.delegation.cid)
+    if outcome.registered is not None:
+        services.delegations.add(outcome.registered, outcome.registered.delegation.cid)
     # What a client stores for keys that may just have been generated is limited (wire 5.13).
-    if done.is_counted:
+    if outcome.is_counted:
         services.unauthenticated_rates.charge(client, now=services.now())
-    return done.answer
+    return outcome.answer
 
 
 class _Outcome(AcyclicStruct):
@@ -186,13 +189,13 @@ class _Outcome(AcyclicStruct):
 
     Attributes:
         answer: the response to the client.
-        stored: the delegation to cache if it is new; None for a repeat.
+        registered: the delegation to cache if it is new; None for a repeat.
         is_counted: whether to charge the client: for a signer's first delegation, or a new
             encoding.
     """
 
     answer: Registration
-    stored: Registered | None = None
+    registered: Registered | None = None
     is_counted: bool = False
 
 
@@ -202,20 +205,24 @@ async def _attempt(
     client: str | None,
     replay_record: ReplayRecord | None,
 ) -> tuple[Commit, _Outcome]:
-    """Decide on a registration, and prepare its commit."""
+    """Decide on a registration, and prepare its commit.
+
+    Raises the errors of `register`, except those of the token alone.
+    """
     content = delegation.content_key
-    found = await services.delegations.by_cid([parent.digest for parent in delegation.parents])
-    first = await first_statement(services, delegation)
+    parents = await services.delegations.by_cid([parent.digest for parent in delegation.parents])
+    countersigned = await read_countersigned(services, delegation)
     # Most delegations are new, so one read is enough: the revocation marker shows whether the
     # delegation is registered.
-    known = services.delegations.cached(content)
-    state = await _read_state(services, delegation, client, known, found, first)
-    # The delegation is registered, but this process has not loaded it yet.
-    if known is None and content in state.marks:
-        (known,) = await services.delegations.by_content((content,))
-        state = await _read_state(services, delegation, client, known, found, first)
-    if known is not None and content in state.marks:
-        return await _register_again(services, delegation, state, known)
+    stored = services.delegations.cached(content)
+    state = await _read_state(services, delegation, client, stored, parents, countersigned)
+    is_registered = content in state.marks
+    if is_registered and stored is None:  # this process has not loaded it yet
+        (stored,) = await services.delegations.by_content((content,))
+        state = await _read_state(services, delegation, client, stored, parents, countersigned)
+        is_registered = content in state.marks  # it may have been removed between the reads
+    if is_registered and stored is not None:
+        return await _register_again(services, delegation, state, stored)
     # A delegation that is cached but has no revocation marker was removed long after its expiry. It
     # is checked like a new one (D6 to D8).
     now, hosting, usage, network = state.now, state.hosting, state.usage, state.network
@@ -223,18 +230,24 @@ async def _attempt(
     # parsed is refused. Ignoring the policy would grant more.
     policies_of(delegation.facts)
     claims = _claims_of(services, delegation, now)
-    _check_membership(delegation, found, now)
+    _check_membership(delegation, parents, now)
     # the chain (D6, D20 to D30)
-    registered = judge_registration(delegation, found, state.marks, now=now)
+    registered = judge_registration(delegation, parents, state.marks, now=now)
     check_registration(state.moves, registered)
-    named = Named(services=services, first=first, moves=state.moves, marks=state.marks, now=now)
-    succession = plan_succession(delegation, found, named)
-    _, *above = registered.closure
+    facts = SuccessionFacts(
+        services=services,
+        countersigned=countersigned,
+        moves=state.moves,
+        marks=state.marks,
+        now=now,
+    )
+    succession = plan_succession(delegation, parents, facts)
     exchanged: tuple[Add, ...] = ()
     for counter, value in state.exchanged:
         limit = services.config.limits.exchanged_per_trust
         exchanged = exchanged_bound(counter, value, limit=limit)
-    ancestors = tuple([member.content_key for member in above])
+    _, *members_above = registered.closure
+    ancestors = tuple([member.content_key for member in members_above])
     rows = registration_puts(registered, client_account=usage.client_account)
     charged_row = rows[0]  # the row that is charged to the signer comes first
     detail = b""
@@ -306,10 +319,10 @@ def _check_membership(
     """
     if not is_membership(delegation):
         return
+    stored_parents = [parent for parent in parents if parent is not None]
     try:
-        stated = stated_membership(delegation, registered_at=now)
-        known = [parent for parent in parents if parent is not None]
-        check_admitted(delegation, stated, known)
+        membership = stated_membership(delegation, registered_at=now)
+        check_admitted(delegation, membership, stored_parents)
     except MalformedToken as exc:
         raise Refusal("membership-refused", exc.text) from exc
 
@@ -344,21 +357,33 @@ async def _read_state(
     services: Services,
     delegation: Delegation,
     client: str | None,
-    known: Registered | None,
-    found: Sequence[Registered | None],
-    first: Registered | None,
+    stored: Registered | None,
+    parents: Sequence[Registered | None],
+    countersigned: Registered | None,
 ) -> _State:
-    """Read the rows needed to register a delegation, and plan the writes."""
+    """Read the rows needed to register a delegation, and plan the writes.
+
+    Args:
+        services: of this process.
+        delegation: to register.
+        client: see `register`.
+        stored: the delegation itself, if it was registered before.
+        parents: the delegations that it cites; None: not stored.
+        countersigned: see `read_countersigned`.
+    """
     now = services.now()
-    # A known delegation is judged with its own closure, a new one with those of its parents.
-    judged = found if known is None else (known,)
+    is_new = stored is None
+    # A stored delegation is judged with its own closure, a new one with those of its parents.
+    judged = parents if is_new else (stored,)
     own = delegation.content_key
-    above = [content for content in closure_contents((*judged, first)) if content != own]
+    above = [content for content in closure_contents((*judged, countersigned)) if content != own]
     contents = (own, *above)
+    markers = marker_keys(contents)
     counters = delegation_usage_keys(issuing_owner(delegation), counted_client(client))
-    wanted = hosting_by_grant(
-        delegation, services.hosting, client=client, now=now, is_new=known is None
+    hosting_request = hosting_by_grant(
+        delegation, services.hosting, client=client, now=now, is_new=is_new
     )
+    hosting_keys = hosting_request.keys()
     network = _network_to_create(services, delegation)
     network_keys: tuple[bytes, ...] = ()
     if network is not None:
@@ -367,35 +392,31 @@ async def _read_state(
             admission_key(delegation.delegator),
             ROOT_SECRET_KEY,
         )
-    marks = marker_keys(contents)
-    hosting_keys = wanted.keys()
-    trusts = [one.delegation.content_key for one in found if one is not None]
+    trusts = [parent.delegation.content_key for parent in parents if parent is not None]
     exchanged = exchanged_counter_of(delegation, trusts)
     moves, above_count = move_keys(delegation, judged)
     snapshot = await services.store.read(
-        [*marks, *counters, *hosting_keys, *network_keys, *exchanged, *moves]
+        [*markers, *counters, *hosting_keys, *network_keys, *exchanged, *moves]
     )
-    records = snapshot.records
-    counters_at = len(marks)
-    hosting_at = counters_at + len(counters)
-    network_at = hosting_at + len(hosting_keys)
-    exchanged_at = network_at + len(network_keys)
-    moves_at = exchanged_at + len(exchanged)
-    hosting = plan_hosting(wanted, records[hosting_at:network_at], now=now)
+    records = iter(snapshot.records)
+    # Each group of rows is taken in the order in which its keys were read.
+    marker_rows = tuple(islice(records, len(markers)))
+    counter_rows = tuple(islice(records, len(counters)))
+    hosting_rows = tuple(islice(records, len(hosting_keys)))
+    network_rows = tuple(islice(records, len(network_keys)))
+    exchanged_rows = tuple(islice(records, len(exchanged)))
+    move_rows = tuple(records)
+    hosting = plan_hosting(hosting_request, hosting_rows, now=now)
     # Signers who host a space here have other limits than those who do not.
     hosts_now = any(space.owner == delegation.delegator for space in hosting.new)
     return _State(
         now=now,
-        marks=markers_of(contents, records[:counters_at]),
-        moves=Moves(keys=moves, records=records[moves_at:], above=above_count),
+        marks=markers_of(contents, marker_rows),
+        moves=Moves(keys=moves, records=move_rows, above=above_count),
         hosting=hosting,
-        network=_network_commit(
-            services, delegation, network, records[network_at:exchanged_at], now
-        ),
-        usage=_usage(services, counters, records[counters_at:hosting_at], hosts_now=hosts_now),
-        exchanged=tuple(
-            zip(exchanged, map(counter_of, records[exchanged_at:moves_at]), strict=True)
-        ),
+        network=_network_commit(services, delegation, network, network_rows, now),
+        usage=_usage(services, counters, counter_rows, hosts_now=hosts_now),
+        exchanged=tuple(zip(exchanged, map(counter_of, exchanged_rows), strict=True)),
         answer=Registration(
             cid=cid_text(delegation.cid),
             activated=tuple([space.text for space in hosting.activated]),
@@ -432,37 +453,64 @@ def _usage(
 
 
 async def _register_again(
-    services: Services, delegation: Delegation, state: _State, known: Registered
+    services: Services, delegation: Delegation, state: _State, stored: Registered
 ) -> tuple[Commit, _Outcome]:
-    """Repeat the registration of a known delegation (D4, Q6, Q25).
+    """Prepare the repeated registration of a delegation.
 
-    The received encoding may differ from the stored one.
+    A client may send a delegation again to learn which of its spaces are hosted (Q6). The token may
+    be encoded in another way than the stored one, and then has another CID. This CID is stored too,
+    so that other tokens may cite it (D4, Q25).
+
+    Args:
+        services: of this process.
+        delegation: as the client sent it.
+        state: read for it.
+        stored: the delegation as it is stored.
+    Raises:
+        ChainError: the delegation or one above it is revoked, or it has expired.
+        Refusal: `owner-moved`, a wallet above has moved.
+        TooManyDelegations: the new CID would exceed a limit.
     """
     is_new_encoding = not any(await services.delegations.by_cid([delegation.cid]))
-    for member in known.closure:
-        if state.marks.get(member.content_key) is not Marker.LIVE:
-            # The new CID is stored all the same, so that a token that cites it is refused as
-            # revoked and not as unknown. It is left out if a limit is reached.
-            if is_new_encoding:
-                with suppress(TooManyDelegations):
-                    await services.store.commit(_new_alias(delegation, state))
-            own = cid_text(delegation.cid)
-            if member.content_key == delegation.content_key:
-                raise ChainError("delegation-revoked", own)
-            raise ChainError("ancestor-revoked", cid_text(member.cid), f"parent={own}")
+    revoked = _revocation_error(delegation, stored, state.marks)
+    if revoked is not None:
+        # The new CID is stored all the same, so that a token that cites it is refused as revoked
+        # and not as unknown. It is left out if a limit is reached.
+        if is_new_encoding:
+            with suppress(TooManyDelegations):
+                await services.store.commit(_new_alias(delegation, state))
+        raise revoked
     check_window(delegation, state.now)
-    check_registration(state.moves, known)
-    added = _new_alias(delegation, state) if is_new_encoding else Commit()
+    check_registration(state.moves, stored)
+    alias = _new_alias(delegation, state) if is_new_encoding else Commit()
     network = state.network
     # There is a commit even if there is nothing to write. It waits until the rows that were read,
     # including those of the spaces, are durable in a failover (ST16).
     commit = Commit(
-        puts=(*added.puts, *network.puts),
+        puts=(*alias.puts, *network.puts),
+        # A commit for a delegation that is revoked meanwhile, or whose owner moves, is refused.
         live=marker_keys((delegation.content_key,)),
         checks=(*network.checks, *state.moves.unmoved),
-        adds=added.adds,
+        adds=alias.adds,
     )
     return commit, _Outcome(state.answer, is_counted=is_new_encoding)
+
+
+def _revocation_error(
+    delegation: Delegation, stored: Registered, marks: Mapping[ContentKey, Marker]
+) -> ChainError | None:
+    """Return the error for a delegation that is revoked, or has a revoked one above it.
+
+    The result is None if all of them are live.
+    """
+    own_cid = cid_text(delegation.cid)
+    for member in stored.closure:
+        if marks.get(member.content_key) is Marker.LIVE:
+            continue
+        if member.content_key == delegation.content_key:
+            return ChainError("delegation-revoked", own_cid)
+        return ChainError("ancestor-revoked", cid_text(member.cid), f"parent={own_cid}")
+    return None
 
 
 def _new_alias(delegation: Delegation, state: _State) -> Commit:

@@ -127,13 +127,11 @@ def _listed_account(invocation: Invocation) -> Principal:
     """
     if len(invocation.capabilities) != 1:
         raise Refusal("query-refused")
-    capability = invocation.capabilities[0]
+    (capability,) = invocation.capabilities
     resource = capability.resource
-    if (
-        capability.ability != DELEGATION_LIST
-        or not isinstance(resource, SpaceResource)
-        or not is_delegation_list(resource)
-    ):
+    if capability.ability != DELEGATION_LIST:
+        raise Refusal("query-refused")
+    if not isinstance(resource, SpaceResource) or not is_delegation_list(resource):
         raise Refusal("query-refused")
     return resource.space.owner
 
@@ -194,6 +192,11 @@ async def _authorised_read(
     """Check a query's token, and read the first page of every index.
 
     Both use the same snapshot.
+
+    Raises:
+        WrongKind: the token is for another audience, or is registered as a delegation.
+        Refusal: `query-refused`, the token gives no right to the list, or the cursor names none of
+            the account's delegations.
     """
     keys: list[bytes] = []
     if position is not None:
@@ -202,7 +205,11 @@ async def _authorised_read(
             keys.append(party_key(x16(party), ROLE_TO, position))
     try:
         call = await read_call(
-            services, invocation, keys, [source.wanted() for source in sources], records_use=False
+            services,
+            invocation,
+            keys,
+            [source.next_range() for source in sources],
+            records_use=False,
         )
     except WrongKind:
         raise  # T8 and T9 keep their own refusal (5.4)
@@ -217,7 +224,7 @@ async def _authorised_read(
     if keys and not any(has_value(record) for record in call.records):
         raise Refusal("query-refused")
     for source, page in zip(sources, call.pages, strict=True):
-        source.take_in(page)
+        source.add_page(page)
 
 
 def _is_entitled(call: Call, account: Principal) -> bool:
@@ -246,11 +253,11 @@ class _Source(Struct):
     more: bool = True
     rows: deque[tuple[bytes, ContentKey]] = field(default_factory=deque)
 
-    def wanted(self) -> Range:
+    def next_range(self) -> Range:
         """Return the range of keys to read for the next page."""
         return party_range(self.principal, self.role, after=self.after, limit=self.step)
 
-    def take_in(self, page: Page) -> None:
+    def add_page(self, page: Page) -> None:
         """Add the rows of a page to the reader."""
         self.rows.extend(party_rows(page))
         self.more = page.more
@@ -285,22 +292,22 @@ async def _merge(
         queues = [source.rows for source in sources if source.rows]
         if not queues:
             return
-        first = min(rows[0] for rows in queues)
+        newest = min(rows[0] for rows in queues)  # positions sort the newest first
         for rows in queues:  # several indexes may contain the same delegation
-            if rows[0] == first:
+            if rows[0] == newest:
                 rows.popleft()
-        yield first
+        yield newest
 
 
 async def _read_ahead(store: Store, sources: Sequence[_Source]) -> None:
     """Read pages until each index has rows in memory, or has no more."""
     while True:
-        dry = [source for source in sources if source.more and not source.rows]
-        if not dry:
+        used_up = [source for source in sources if source.more and not source.rows]
+        if not used_up:
             return
-        snapshot = await store.read(ranges=[source.wanted() for source in dry])
-        for source, page in zip(dry, snapshot.pages, strict=True):
-            source.take_in(page)
+        snapshot = await store.read(ranges=[source.next_range() for source in used_up])
+        for source, page in zip(used_up, snapshot.pages, strict=True):
+            source.add_page(page)
 
 
 class _Items:
@@ -356,8 +363,8 @@ async def _page(
     examined = 0
     is_cut = False  # whether the page became full before the end of a step
     while examined < most_examined and not items.is_full:
-        wanted = min(max(items.room, _LEAST_STEP), _STEP, most_examined - examined)
-        step = await _take(merged, wanted)
+        step_size = min(max(items.room, _LEAST_STEP), _STEP, most_examined - examined)
+        step = await _take(merged, step_size)
         if not step:
             break
         examined += len(step)
@@ -379,13 +386,13 @@ async def _take(
     merged: AsyncIterator[tuple[bytes, ContentKey]], count: int
 ) -> list[tuple[bytes, ContentKey]]:
     """Return the next delegations, fewer than `count` at the end."""
-    taken: list[tuple[bytes, ContentKey]] = []
-    while len(taken) < count:
+    delegations: list[tuple[bytes, ContentKey]] = []
+    while len(delegations) < count:
         following = await anext(merged, None)
         if following is None:
             break
-        taken.append(following)
-    return taken
+        delegations.append(following)
+    return delegations
 
 
 async def _list_entries(
@@ -437,27 +444,27 @@ def _entry(
     if direction is None or marker_of(marks[stored.delegation.content_key]) is None:
         return None
     filters = view.filters
-    if filters.direction not in (None, direction) or not _mentions(stored, filters.space):
+    if filters.direction not in (None, direction):
+        return None
+    if filters.space is not None and not _mentions(stored, filters.space):
         return None
     verdict = verdict_of(stored, marks, stored, now=now)
-    if not _has_status(verdict, filters.status):
+    if filters.status is not None and not _has_status(verdict, filters.status):
         return None
     return listed_of(stored, direction, verdict, with_token=filters.tokens)
 
 
-def _mentions(stored: Registered, wanted: str | None) -> bool:
-    """Return whether a delegation mentions a space by id or name; True if no space is wanted."""
-    if wanted is None:
-        return True
+def _mentions(stored: Registered, id_or_name: str) -> bool:
+    """Return whether a delegation mentions a space with this id or name."""
     spaces = mentioned_spaces(stored.delegation.capabilities)
-    return any(wanted in (space.text, space.name) for space in spaces)
+    return any(id_or_name in (space.text, space.name) for space in spaces)
 
 
-def _has_status(verdict: Verdict, wanted: Status | None) -> bool:
-    """Return whether a delegation has a status; True if no status is wanted.
+def _has_status(verdict: Verdict, status: Status) -> bool:
+    """Return whether a delegation has a status.
 
     A delegation with a revoked ancestor counts as revoked too.
     """
-    if wanted == "revoked" and verdict.revoked is not None:
+    if status == "revoked" and verdict.revoked is not None:
         return True
-    return wanted in (None, verdict.status)
+    return verdict.status == status

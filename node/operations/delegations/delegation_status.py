@@ -71,45 +71,54 @@ async def delegation_status(
     check_addressed(invocation, services.keyring.node_did)  # T8
     # The token must request the status of this delegation and nothing else, with the same text for
     # its CID.
-    asked = [(one.ability, one.resource) for one in invocation.capabilities]
-    if asked != [(DELEGATION_STATUS, OpaqueResource(CID_URN + cid))]:
+    requested = [
+        (capability.ability, capability.resource) for capability in invocation.capabilities
+    ]
+    if requested != [(DELEGATION_STATUS, OpaqueResource(CID_URN + cid))]:
         raise Refusal("status-not-bound")
     try:
         digest = parse_cid(cid).digest32
     except InvalidIdentifier:
         raise Refusal("status-cid-invalid") from None
     # One proof is read at most. `acting_principal` refuses a token with more (W21).
-    cited = invocation.parents[:1]
+    cited_proofs = invocation.parents[:1]
     target, *proofs = await services.delegations.by_cid(
-        [digest, *(parent.digest for parent in cited)]
+        [digest, *(proof.digest for proof in cited_proofs)]
     )
     contents = tuple(dict.fromkeys((*closure_contents([target]), *closure_contents(proofs))))
-    moves = succession_keys(wallets_of(invocation.invoker, (*proofs, target)))
-    rows = (await services.store.read((*marker_keys(contents), *moves))).records
-    records, moved = rows[: len(contents)], rows[len(contents) :]
-    marks = dict(zip(contents, records, strict=True))
+    move_keys = succession_keys(wallets_of(invocation.invoker, (*proofs, target)))
+    rows = (await services.store.read((*marker_keys(contents), *move_keys))).records
+    marker_rows = rows[: len(contents)]
+    move_rows = rows[len(contents) :]
+    row_by_content = dict(zip(contents, marker_rows, strict=True))
+    not_found = StatusReport(cid, "not_found")
+    if target is None:
+        return not_found
     # Without a revocation marker, the delegation was removed after its expiry and is only in this
     # process's cache.
-    if target is not None and marker_of(marks[target.delegation.content_key]) is not None:
-        acting = acting_principal(
-            invocation.invoker,
-            invocation.parents,
-            proofs,
-            target.delegation,
-            ability=DELEGATION_STATUS,
-            named=digest,
-            marks=markers_of(contents, records),
-            now=now,
-        )
-        if acting is not None and may_manage(acting, target.delegation) and not moved_owners(moved):
-            verdict = verdict_of(target, marks, target.delegation, now=now)
-            status = verdict.status
-            return StatusReport(
-                cid=cid,
-                status=_WORDS.get(status, status),
-                exists=True,
-                active=status == "active",
-                revoked=verdict.revoked is not None,
-                expired=status == "expired",
-            )
-    return StatusReport(cid, "not_found")
+    if marker_of(row_by_content[target.delegation.content_key]) is None:
+        return not_found
+    acting = acting_principal(
+        invocation.invoker,
+        invocation.parents,
+        proofs,
+        target.delegation,
+        ability=DELEGATION_STATUS,
+        named=digest,
+        marks=markers_of(contents, marker_rows),
+        now=now,
+    )
+    if acting is None or not may_manage(acting, target.delegation):
+        return not_found
+    if moved_owners(move_rows):  # a wallet above the caller or the delegation has moved (TM18)
+        return not_found
+    verdict = verdict_of(target, row_by_content, target.delegation, now=now)
+    status = verdict.status
+    return StatusReport(
+        cid=cid,
+        status=_WORDS.get(status, status),
+        exists=True,
+        active=status == "active",
+        revoked=verdict.revoked is not None,
+        expired=status == "expired",
+    )

@@ -85,11 +85,11 @@ class _IdToken(FrozenStruct):
     nbf: float = 0
 
 
-async def exchange(services: Services, asked: ExchangeRequest) -> Exchanged:
+async def exchange(services: Services, request: ExchangeRequest) -> Exchanged:
     """Check an ID token, and make the machine token that its claims allow.
 
     Args:
-        asked: untrusted.
+        request: untrusted.
     Raises:
         Refusal: `oidc-refused`, for whatever reason; the reason is logged and, at the first use of
             a token that the issuer signed for this node, in the audit log.
@@ -98,7 +98,7 @@ async def exchange(services: Services, asked: ExchangeRequest) -> Exchanged:
     """
     claims: JsonObject = {}
     try:
-        return await _exchange(services, asked, claims)
+        return await _exchange(services, request, claims)
     except (CapabilityError, Refusal, jwt.PyJWTError, ValueError, RecursionError) as exc:
         # The text of a library's error may quote the token.
         reason = str(exc) if isinstance(exc, CapabilityError | Refusal) else type(exc).__name__
@@ -111,27 +111,27 @@ async def exchange(services: Services, asked: ExchangeRequest) -> Exchanged:
             at=services.now(),
             action="oidc.refused",
             actor=services.keyring.node_did,
-            subject=asked.trust,
+            subject=request.trust,
             detail=canonical_members({"reason": reason, "claims": noted}),
         )
         await commit_puts(services.store, record.put(services.entropy))
     raise Refusal("oidc-refused")
 
 
-async def _exchange(services: Services, asked: ExchangeRequest, claims: JsonObject) -> Exchanged:
+async def _exchange(services: Services, request: ExchangeRequest, claims: JsonObject) -> Exchanged:
     """Check an ID token, and make the machine token that its claims allow.
 
     Args:
-        asked: untrusted.
+        request: untrusted.
         claims: empty. At the first use of the ID token, its claims are added, so that the caller
             can record a refusal that follows.
     """
     now = services.now()
-    token = asked.token
+    token = request.token
     # These checks come before the ID token counts as used, so that the job can repeat the request
     # with another key or CID (OX3).
-    require_signing_key(asked.key)
-    stored, trust = await _find_trust(services, asked.trust)
+    require_signing_key(request.key)
+    trust_delegation, trust = await _find_trust(services, request.trust)
     kid = jwt.get_unverified_header(token).get("kid")
     key = await services.issuer_keys.find(trust, kid, now=now)
     # The key says which signature it makes; the token's header does not choose (OX3). The list is
@@ -141,27 +141,27 @@ async def _exchange(services: Services, asked: ExchangeRequest, claims: JsonObje
         token, key, algorithms=algorithms
     )
     presented = parse_json(payload, max_bytes=MAX_EXCHANGE_BODY_BYTES)
-    stated = shaped(presented, _IdToken)
+    id_token = shaped(presented, _IdToken)
     node = services.keyring.node_did
-    # A proxy that reads a token for `asked.key` cannot use it for another key (OX8).
-    if stated.aud not in (node, (node,), f"{node}#{asked.key}"):
+    # A proxy that reads a token for `request.key` cannot use it for another key (OX8).
+    if id_token.aud not in (node, (node,), f"{node}#{request.key}"):
         raise MalformedToken("the ID token is for another audience than this node")
-    _check_times(stated, now)
-    await _require_room(services, stored)
+    _check_times(id_token, now)
+    await _require_room(services, trust_delegation)
     # The record is for the token without its signature, which a holder may be able to change (OX5).
     header_and_payload, _, _ = token.rpartition(".")
     replay_record = replay_record_of(
-        hashlib.sha256(header_and_payload.encode()).digest(), expires_at=stated.exp
+        hashlib.sha256(header_and_payload.encode()).digest(), expires_at=id_token.exp
     )
     if not (await services.store.read(replay_record=replay_record)).is_first_use:
         raise MalformedToken("the ID token was used before")
     claims |= presented
     check_claims(claims, trust)
-    paths = sorted(asked.paths or trust.paths)
+    paths = sorted(request.paths or trust.paths)
     end = min(int(now) + MAX_EXCHANGED_S, trust.end)
     stated_names = {*_NOTED, *trust.claims} & claims.keys()
     machine: JsonObject = {
-        "key": asked.key,
+        "key": request.key,
         "paths": [*paths],
         "end": end,
         "name": trust.name,
@@ -169,23 +169,23 @@ async def _exchange(services: Services, asked: ExchangeRequest, claims: JsonObje
     }
     if trust.unbound:
         machine["unbound"] = True
-    made = mint(
+    machine_token = mint(
         services.keyring.exchange_signer,
         services.entropy,
-        audience=asked.key,
+        audience=request.key,
         capabilities=[
-            one
-            for one in stored.delegation.capabilities
-            if one.ability == DECRYPT or one.resource.text in paths
+            capability
+            for capability in trust_delegation.delegation.capabilities
+            if capability.ability == DECRYPT or capability.resource.text in paths
         ],
-        proofs=[asked.trust],
+        proofs=[request.trust],
         expires_at=end,
         facts=[{MACHINE_FACT: machine}],
     )
     # The registration judges the token by the rules for machine tokens. It refuses the token if the
     # trust was revoked or has ended (OX4).
-    await register(services, made, client=None, replay_record=replay_record)
-    return Exchanged(made)
+    await register(services, machine_token, client=None, replay_record=replay_record)
+    return Exchanged(machine_token)
 
 
 async def _find_trust(services: Services, text: str) -> tuple[Registered, OidcTrust]:
@@ -229,13 +229,13 @@ async def _require_room(services: Services, trust: Registered) -> None:
         require_room(counter_of(record), limit=limit)
 
 
-def _check_times(stated: _IdToken, now: float) -> None:
+def _check_times(id_token: _IdToken, now: float) -> None:
     """Check that an ID token is valid now, and for a day at most (OX3).
 
     The issuer's clock may be ahead by MAX_AHEAD_S.
     """
-    begins_at = max(stated.iat, stated.nbf) - MAX_AHEAD_S
-    is_valid_now = begins_at <= now < stated.exp
-    is_short_lived = stated.exp <= stated.iat + MAX_TOKEN_LIFE_S
+    begins_at = max(id_token.iat, id_token.nbf) - MAX_AHEAD_S
+    is_valid_now = begins_at <= now < id_token.exp
+    is_short_lived = id_token.exp <= id_token.iat + MAX_TOKEN_LIFE_S
     if not is_valid_now or not is_short_lived:
         raise MalformedToken("the ID token is not valid now, or is valid for more than a day")

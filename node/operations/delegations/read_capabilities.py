@@ -40,20 +40,23 @@ class GrantFilters(FrozenStruct):
     path: str | None = None
     actions: frozenset[str] | None = None
 
-    def fit(self, delegation: Delegation, identity: Principal) -> bool:
-        """Return whether a delegation matches all filters."""
+    def match(self, delegation: Delegation, identity: Principal) -> bool:
+        """Return whether a delegation matches all filters.
+
+        `identity` is the wallet or key that created or received the listed delegations.
+        """
         if self.direction == "created" and delegation.delegator != identity:
             return False
         if self.direction == "received" and delegation.delegate != identity:
             return False
         capabilities = delegation.capabilities
-        if self.actions is not None and not any(
-            row.ability in self.actions for row in capabilities
-        ):
-            return False
+        if self.actions is not None:
+            abilities = {capability.ability for capability in capabilities}
+            if abilities.isdisjoint(self.actions):
+                return False
         if self.path is None:
             return True
-        return any(_is_below(row.resource, self.path) for row in capabilities)
+        return any(_is_below(capability.resource, self.path) for capability in capabilities)
 
 
 def _is_below(resource: Resource, path: str) -> bool:
@@ -80,7 +83,7 @@ class _List(FrozenStruct, tag="list"):
     filters: GrantFilters | None = None
 
 
-def asked_of(facts: Iterable[Json]) -> GrantFilters | Chain:
+def parse_query(facts: Iterable[Json]) -> GrantFilters | Chain:
     """Parse the query in a token's facts.
 
     It asks for one delegation, or for a filtered list. The first valid query counts. Without a
@@ -90,12 +93,12 @@ def asked_of(facts: Iterable[Json]) -> GrantFilters | Chain:
         if not isinstance(fact, dict):
             continue
         try:
-            asked = msgspec.convert(fact.get(FACT), _List | Chain)
+            query = msgspec.convert(fact.get(FACT), _List | Chain)
         except msgspec.ValidationError:
             continue
-        if isinstance(asked, Chain):
-            return asked
-        return asked.filters or GrantFilters()
+        if isinstance(query, Chain):
+            return query
+        return query.filters or GrantFilters()
     return GrantFilters()
 
 
@@ -136,24 +139,29 @@ async def read_capabilities(
     """Return a space's active delegations that match the token's filters.
 
     If the token names one delegation, the result is only that delegation and its ancestors.
+
+    Raises:
+        Refusal: `space-not-found`; `bad-delegation-cid`, the token names a delegation by a text
+            that is not a CID.
+        Errors of `read_call`.
     """
-    selection = asked_of(invocation.facts)
-    if isinstance(selection, Chain):
+    query = parse_query(invocation.facts)
+    if isinstance(query, Chain):
         call = await read_call(services, invocation)
         call.require_hosted()
-        return await _chain(services, space, selection, bounds)
+        return await _list_chain(services, space, query, bounds)
     newest = space_grants_range(space, limit=bounds.page_rows)
     call = await read_call(services, invocation, (), (newest,))
     call.require_hosted()
     identity = await root_identity(services, call)
     grants = _Grants(bounds)
-    page = call.pages[0]
+    (page,) = call.pages
     examined = 0
     while True:
         contents = unexpired_of(page, now=services.now())
         for start in range(0, len(contents), _STEP):
             step = contents[start : start + _STEP]
-            for delegation in await _matching(services, step, selection, identity):
+            for delegation in await _matching(services, step, query, identity):
                 if grants.is_full:
                     return Entries(grants.by_cid, truncated=True)
                 grants.add(delegation)
@@ -192,28 +200,30 @@ async def _matching(
     services: Services, contents: Sequence[ContentKey], filters: GrantFilters, identity: Principal
 ) -> list[Delegation]:
     """Return those of some delegations that are live and match the filters."""
-    found = await services.delegations.by_content(contents)
+    delegations = await services.delegations.by_content(contents)
     marks = await read_markers(services, contents)
     now = services.now()
-    return [
-        stored.delegation
-        for stored in found
-        if stored is not None
-        and _is_live(stored, marks, now)
-        and filters.fit(stored.delegation, identity)
-    ]
+    matching: list[Delegation] = []
+    for stored in delegations:
+        if stored is None or not _is_live(stored, marks, now):
+            continue
+        if filters.match(stored.delegation, identity):
+            matching.append(stored.delegation)
+    return matching
 
 
-async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListBounds) -> Entries:
+async def _list_chain(
+    services: Services, space: SpaceId, query: Chain, bounds: ListBounds
+) -> Entries:
     """Return a delegation and its ancestors.
 
     Only the first parent of each delegation is followed. The chain ends before the first delegation
     that is inactive or does not mention the space.
     """
     try:
-        digest = parse_cid(asked.cid).digest32
+        digest = parse_cid(query.cid).digest32
     except InvalidIdentifier:
-        raise Refusal("bad-delegation-cid", asked.cid) from None
+        raise Refusal("bad-delegation-cid", query.cid) from None
     (stored,) = await services.delegations.by_cid([digest])
     marks = await read_markers(services, closure_contents([stored]))
     now = services.now()
@@ -228,8 +238,7 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
         reported = _reported(delegation)
         grants.append(msgspec.Raw(reported))
         size_bytes += len(reported)
-        above = await services.delegations.by_content(stored.parents[:1])
-        stored = above[0] if above else None
+        stored = await services.delegations.first_parent(stored)
     return Entries(grants, truncated=False)
 
 
@@ -248,8 +257,12 @@ def _reported(delegation: Delegation) -> bytes:
     """Return a delegation in JSON, as it is listed."""
     reported = {
         "capabilities": [
-            {"resource": row.resource.text, "ability": row.ability, "caveats": row.caveats}
-            for row in delegation.capabilities
+            {
+                "resource": capability.resource.text,
+                "ability": capability.ability,
+                "caveats": capability.caveats,
+            }
+            for capability in delegation.capabilities
         ],
         "delegator": delegation.delegator,
         "delegate": delegation.delegate,

@@ -55,37 +55,35 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
     """Decide on a revocation, and prepare its commit.
 
     Returns:
-        The commit, and the CIDs of the targets as `revoke` returns them.
+        The commit, and the CIDs of the targets in base32, in the order of the token.
     """
     now = services.now()
-    named = revocation.targets
+    cited_targets = revocation.targets
     # W21 requires exactly one proof; reading two is enough to detect more.
-    found = await services.delegations.by_cid(
-        [
-            *(target.digest for target in named),
-            *(parent.digest for parent in revocation.parents[:2]),
-        ]
-    )
-    targets = found[: len(named)]
-    proofs = found[len(named) :]
-    contents = closure_contents(proofs)
+    cited_proofs = revocation.parents[:2]
+    digests = [cited.digest for cited in (*cited_targets, *cited_proofs)]
+    stored_delegations = await services.delegations.by_cid(digests)
+    targets = stored_delegations[: len(cited_targets)]
+    proofs = stored_delegations[len(cited_targets) :]
+    proof_contents = closure_contents(proofs)
     # The delegations to revoke, by content key: two targets may be encodings of one delegation, and
     # a commit may write its revocation marker only once.
     ended = {stored.delegation.content_key: stored for stored in targets if stored is not None}
-    asked = (*contents, *ended)
-    keys = marker_keys(asked)
-    moves = succession_keys(wallets_of(revocation.revoker, proofs))
-    rows = (await services.store.read((*keys, *moves))).records
-    records, moved = rows[: len(keys)], rows[len(keys) :]
+    contents = (*proof_contents, *ended)
+    keys = marker_keys(contents)
+    move_keys = succession_keys(wallets_of(revocation.revoker, proofs))
+    records = (await services.store.read((*keys, *move_keys))).records
+    marker_rows = records[: len(keys)]
+    move_rows = records[len(keys) :]
     team = await _administered_team(services, proofs, now=now)
-    marks = markers_of(asked, records)
+    marks = markers_of(contents, marker_rows)
     acting = judge_revocation(revocation, proofs, targets, marks, now=now, team=team)
-    check_no_move(moved)
+    check_no_move(move_rows)
     puts: list[Put] = []
-    checks: list[Check] = [*unchanged_successions(moves, moved)]
+    checks: list[Check] = [*unchanged_successions(move_keys, move_rows)]
     # The markers of the proofs come first, then those of the delegations to revoke.
-    ended_at = len(contents)
-    ended_keys, ended_rows = keys[ended_at:], records[ended_at:]
+    ended_keys = keys[len(proof_contents) :]
+    ended_rows = marker_rows[len(proof_contents) :]
     for (content, stored), key, row in zip(ended.items(), ended_keys, ended_rows, strict=True):
         if row is not None and marker_of(row) is Marker.REVOKED:
             # A repeat writes nothing, but its commit waits until the marker that was read is
@@ -98,7 +96,7 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
             actor=acting,
             subject=cid_text(stored.delegation.cid),
             token=revocation.cid,
-            authority=contents,
+            authority=proof_contents,
         )
         puts += (
             revocation_put(content, Revoked(cid=revocation.cid, at=now, by=acting)),
@@ -108,11 +106,11 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
     # at the same moment could still revoke others.
     commit = Commit(
         puts=tuple(puts),
-        live=marker_keys(contents),
+        live=marker_keys(proof_contents),
         checks=tuple(checks),
         reserve=REVOCATION_RESERVE,  # a full store still accepts revocations (ST17)
     )
-    return commit, tuple([target.echo for target in named])
+    return commit, tuple([target.echo for target in cited_targets])
 
 
 async def _administered_team(
@@ -122,11 +120,14 @@ async def _administered_team(
 
     Whether the proof is in force is checked by `judge_revocation`.
     """
-    proof = proofs[0] if len(proofs) == 1 else None
+    if len(proofs) != 1:
+        return None
+    (proof,) = proofs
     if proof is None or len(proof.parents) != 1:  # nearly every revocation
         return None
     links = await links_of(services, closure_contents((proof,)))
-    membership = links.get(proof.parents[0])
+    (membership_content,) = proof.parents
+    membership = links.get(membership_content)
     if membership is None or not is_membership(membership.delegation):
         return None
     try:

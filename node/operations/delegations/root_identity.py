@@ -24,9 +24,10 @@ async def root_identity(services: Services, call: Call) -> Principal:
     stored = call.cited[0] if call.authority.dependent else None
     for _ in _STEPS:
         # An owner may cite delegations that were not granted to it; those are not followed.
-        if stored is None or is_wallet(identity) or stored.delegation.delegate != identity:
+        if stored is None or stored.delegation.delegate != identity:
+            break
+        if is_wallet(identity):
             break
         identity = stored.delegation.delegator
-        above = await services.delegations.by_content(stored.parents[:1])
-        stored = above[0] if above else None
+        stored = await services.delegations.first_parent(stored)
     return identity

@@ -111,16 +111,23 @@ async def list_spaces(
 
 
 async def read_space(
-    services: Services, invocation: Invocation, named: SpaceId, target: str
+    services: Services, invocation: Invocation, resource_space: SpaceId, target: str
 ) -> SpaceEntry:
     """Return the description of one of the owner's hosted spaces.
 
-    `target` is the space's name or id. It is empty for the space that the resource names (Q36).
+    Args:
+        services: of this process.
+        invocation: verified; see `read_call`.
+        resource_space: the space that the token's resource names.
+        target: the name or id of the space to describe; empty for `resource_space` (Q36).
+    Raises:
+        Refusal: `space-not-found`, the space is not hosted, or belongs to another owner.
+        Errors of `read_call`.
     """
-    owner = named.owner
+    owner = resource_space.owner
     # For an invalid target no rows are read. It is refused like a space that is not hosted, after
     # the token was judged.
-    space = _parse_target(owner, target) if target else named
+    space = _parse_target(owner, target) if target else resource_space
     keys: tuple[bytes, ...] = ()
     ranges: tuple[Range, ...] = ()
     if space is not None:
@@ -131,20 +138,21 @@ async def read_space(
     call.require_hosted()
     if space is None:
         raise Refusal("space-not-found")
-    hosted, usage, override, versions = call.records
-    found = space_of(hosted)
-    if found is None:
+    space_row, usage, override, versions = call.records
+    hosted = space_of(space_row)
+    if hosted is None:
         raise Refusal("space-not-found")
-    is_own = await root_identity(services, call) == found.space.owner
+    is_own = await root_identity(services, call) == hosted.space.owner
+    (database_page,) = call.pages
     databases: dict[str, int] = {}
-    for _, record in call.pages[0].rows:
+    for _, record in database_page.rows:
         database = DATABASE_ROWS.read(record)
         if database is not None:
             databases[database.path] = database.size_bytes
     usage_bytes = counter_of(usage)
-    limit_bytes = effective_limit(found.space, override, services.quota)
+    limit_bytes = effective_limit(hosted.space, override, services.quota)
     return msgspec.structs.replace(
-        _entry(found),
+        _entry(hosted),
         type="owned" if is_own else "delegated",
         usage_bytes=usage_bytes,
         versions_bytes=counter_of(versions),
@@ -176,6 +184,11 @@ async def make_space(
 
     The space is durable when this returns. It is created where the owner's own write would host it,
     within the same limits. Otherwise only a host grant creates a space.
+
+    Raises:
+        Refusal: `bad-space-name`; `space-exists`; `space-not-made`, the mode does not host it, or a
+            limit is reached; `space-not-found`, the resource names a space that is not hosted.
+        Errors of `read_call`.
     """
     space = SpaceId(owner, name)
     try:

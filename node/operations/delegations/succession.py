@@ -62,8 +62,8 @@ class Moves(FrozenStruct):
         return self.records[self.keys.index(key)]
 
 
-async def first_statement(services: Services, delegation: Delegation) -> Registered | None:
-    """Return the first statement of a succession, which a delegation countersigns.
+async def read_countersigned(services: Services, delegation: Delegation) -> Registered | None:
+    """Read the first statement of a succession, which a delegation countersigns.
 
     Returns None if the delegation countersigns nothing, or if the first statement is not stored.
 
@@ -73,14 +73,14 @@ async def first_statement(services: Services, delegation: Delegation) -> Registe
     if not is_succession(delegation):
         return None
     try:
-        stated = stated_membership(delegation, registered_at=services.now())
-        if stated.countersigns is None:
+        statement = stated_membership(delegation, registered_at=services.now())
+        if statement.countersigns is None:
             return None
-        digest = parse_cid(stated.countersigns).digest32
+        digest = parse_cid(statement.countersigns).digest32
     except (MalformedToken, InvalidIdentifier) as exc:
         raise Refusal("membership-refused", exc.text) from exc
-    (first,) = await services.delegations.by_cid((digest,))
-    return first
+    (countersigned,) = await services.delegations.by_cid((digest,))
+    return countersigned
 
 
 def move_keys(
@@ -88,13 +88,14 @@ def move_keys(
 ) -> tuple[tuple[bytes, ...], int]:
     """Return `Moves.keys` and `Moves.above` for a delegation.
 
-    `judged` are the stored delegations that it cites; None: not stored.
+    `judged` are the stored delegations by whose closures the wallets above are known: those that
+    it cites, or itself if it is registered already; None: not stored.
     """
-    above = wallets_of(delegation.delegator, judged)
-    wallets = above
-    if is_succession(delegation) and delegation.delegate not in above:
-        wallets = (*above, delegation.delegate)
-    return succession_keys(wallets), len(above)
+    wallets_above = wallets_of(delegation.delegator, judged)
+    wallets = wallets_above
+    if is_succession(delegation) and delegation.delegate not in wallets_above:
+        wallets = (*wallets_above, delegation.delegate)  # the successor
+    return succession_keys(wallets), len(wallets_above)
 
 
 def check_registration(moves: Moves, registered: Registered) -> None:
@@ -114,26 +115,26 @@ def check_registration(moves: Moves, registered: Registered) -> None:
     check_not_moved(rows_above, registered, delegation.capabilities)
 
 
-class Named(FrozenStruct, kw_only=True):
+class SuccessionFacts(FrozenStruct, kw_only=True):
     """The facts by which a statement of a succession is judged.
 
     Attributes:
         services: of this process.
-        first: see `first_statement`.
+        countersigned: the first statement, if the second one is judged; see `read_countersigned`.
         moves: the rows of the wallets; those of the team and of the successor are among them.
         marks: of the closures of the parents and of the first statement.
         now: epoch seconds.
     """
 
     services: Services
-    first: Registered | None
+    countersigned: Registered | None
     moves: Moves
     marks: Markers
     now: float
 
 
 def plan_succession(
-    delegation: Delegation, parents: Sequence[Registered | None], named: Named
+    delegation: Delegation, parents: Sequence[Registered | None], facts: SuccessionFacts
 ) -> Commit:
     """Return the rows to write together with a statement of a succession.
 
@@ -142,36 +143,38 @@ def plan_succession(
     Args:
         delegation: registered in the same commit; the rules of chains and memberships accepted it.
         parents: the stored delegations that it cites.
-        named: the rows by which it is judged.
+        facts: the rows by which it is judged.
     Raises:
         Refusal: `membership-refused`, it breaks TM16 or TM17.
     """
     if not is_succession(delegation):
         return Commit()
-    above = [parent for parent in parents if parent is not None]
+    stored_parents = [parent for parent in parents if parent is not None]
     try:
-        stated = stated_membership(delegation, registered_at=named.now)
-        if has_moved(named.moves.of(succession_key(delegation.delegate))):
+        statement = stated_membership(delegation, registered_at=facts.now)
+        if has_moved(facts.moves.of(succession_key(delegation.delegate))):
             raise MalformedToken("the successor has moved to another wallet itself")
-        is_first_statement = stated.countersigns is None
+        is_first_statement = statement.countersigns is None
         if is_first_statement:
-            return _plan_first_statement(delegation, above, named)
-        return _plan_move(delegation, stated, above, named)
+            return _plan_first_statement(delegation, stored_parents, facts)
+        return _plan_move(delegation, statement, stored_parents, facts)
     except MalformedToken as exc:
         raise Refusal("membership-refused", exc.text) from exc
 
 
 def _plan_first_statement(
-    delegation: Delegation, above: Sequence[Registered], named: Named
+    delegation: Delegation, parents: Sequence[Registered], facts: SuccessionFacts
 ) -> Commit:
     """Return the write of the first statement: the team's row, without a successor yet.
+
+    The commit is empty if another statement has written the row.
 
     Raises:
         MalformedToken: the signer has not been an admin for long enough (TM17).
     """
-    check_senior(above, now=named.now)
+    check_senior(parents, now=facts.now)
     team = team_of(delegation)
-    record = named.moves.of(succession_key(team))
+    record = facts.moves.of(succession_key(team))
     if read_succession(record) is not None:  # another statement wrote the row
         return Commit()
     about_to_move = Succession(owner=team)
@@ -179,7 +182,10 @@ def _plan_first_statement(
 
 
 def _plan_move(
-    delegation: Delegation, stated: Membership, above: Sequence[Registered], named: Named
+    delegation: Delegation,
+    statement: Membership,
+    parents: Sequence[Registered],
+    facts: SuccessionFacts,
 ) -> Commit:
     """Return the writes of the second statement: the successor, and an audit record.
 
@@ -187,12 +193,12 @@ def _plan_move(
         MalformedToken: the two statements do not make a succession, or the first one is not in
             force.
     """
-    first, now = named.first, named.now
-    move = check_countersigned(delegation, stated, above, first, now=now)
+    first, now = facts.countersigned, facts.now
+    move = check_countersigned(delegation, statement, parents, first, now=now)
     assert first is not None  # otherwise `check_countersigned` raises
-    if not is_in_force(first, named.marks, now=now):
+    if not is_in_force(first, facts.marks, now=now):
         raise MalformedToken("the statement that it countersigns is revoked or has ended")
-    record = named.moves.of(succession_key(move.team))
+    record = facts.moves.of(succession_key(move.team))
     if record is None:
         raise MalformedToken("the first statement is to be signed again")
     authority_of_first = tuple([link.content_key for link in first.closure])
@@ -213,7 +219,7 @@ def _plan_move(
         detail=canonical_members({"successor": move.successor, "statements": cids}),
     )
     return Commit(
-        puts=(succession_put(succession, record), audit.put(named.services.entropy)),
+        puts=(succession_put(succession, record), audit.put(facts.services.entropy)),
         # If the signer of the first statement was removed meanwhile, the team does not move.
         live=marker_keys(authority_of_first),
     )

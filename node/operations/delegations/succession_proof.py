@@ -44,10 +44,10 @@ async def read_succession_proof(services: Services, did: str) -> SuccessionProof
     for statement in await services.delegations.by_content(moved.statements):
         if statement is not None:
             contents.update(dict.fromkeys([one.content_key for one in statement.closure]))
-    found = await services.delegations.by_content(tuple(contents))
+    delegations = await services.delegations.by_content(tuple(contents))
     return SuccessionProof(
         owner=owner,
         successor=moved.successor,
         at=moved.at,
-        tokens=tuple([one.delegation.header for one in found if one is not None]),
+        tokens=tuple([one.delegation.header for one in delegations if one is not None]),
     )

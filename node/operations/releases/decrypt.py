@@ -100,13 +100,17 @@ async def _decrypt(
         value: the parsed body.
         network: None if the network id in the path is invalid.
         path_id: untrusted network id of the path.
+    Returns:
+        The node's signed answer, as `open_key` makes it.
+    Raises:
+        MalformedToken, CapabilityError, EncryptionError, SpaceError: the first check that fails.
     """
     keys = None
     # These rows are read together with the call, before token and body are checked against each
     # other. A wrong key in the body only adds a row that is not used.
     if network is not None:
-        stated = value if isinstance(value, dict) else {}
-        keys = release_keys(network, invocation.invoker, stated)
+        members = value if isinstance(value, dict) else {}
+        keys = release_keys(network, invocation.invoker, members)
     first_rows = () if keys is None else keys.all
 
     # The type is quoted, so that it is not evaluated for each request.
@@ -119,12 +123,12 @@ async def _decrypt(
             services, invocation, first_rows, records_use=is_first and is_bounded, addressed=False
         )
         try:
-            named = network
-            if named is None:
-                named = parse_path_id(path_id)  # row 4; raises the error of the invalid id
+            valid_network = network
+            if valid_network is None:
+                valid_network = parse_path_id(path_id)  # row 4; raises the error of the invalid id
             body = parse_decrypt_body(value)  # row 5
             bound = bind_decrypt(  # rows 6 to 12
-                invocation, body, named, services.keyring.node_did
+                invocation, body, valid_network, services.keyring.node_did
             )
             assert keys is not None  # row 4 refused an invalid id
             permit = admit(await read_release(services, call, keys, bound))
@@ -195,7 +199,8 @@ async def _record_refusal(
 ) -> None:
     """Write an audit record about a refused decrypt request (RL14).
 
-    The record contains the full cause; the caller learns only a coarse cause.
+    The record contains the full cause; the caller learns only a coarse cause. Its subject is the
+    first resource that the token asks to decrypt for.
     """
     detail: JsonObject
     if isinstance(refusal, ReleaseRefused):
@@ -204,7 +209,10 @@ async def _record_refusal(
         detail = {"reason": refusal.audit_outcome}
     else:
         return  # the failed check is not audited (enc 2.10)
-    asked = [c.resource.text for c in call.invocation.capabilities if c.ability == DECRYPT]
-    subject = asked[0] if asked else ""
+    subject = ""
+    for capability in call.invocation.capabilities:
+        if capability.ability == DECRYPT:
+            subject = capability.resource.text
+            break
     put = call.audit(services, "release.refused", subject, canonical_bytes(detail))
     await commit_puts(services.store, put)

@@ -23,7 +23,7 @@ from encryption_network.rotation import (
     keys_json,
     with_candidate,
     with_candidate_activated,
-    with_key_retired,
+    with_key_destroyed,
     with_key_retiring,
 )
 from encryption_network.signed_descriptor import is_nonce
@@ -160,10 +160,14 @@ def _apply_request(
 ) -> NetworkRecord:
     """Return a network's record after a request to change its key.
 
-    `now` is the time of the request, epoch seconds.
-
+    Args:
+        record: as stored.
+        request: of the owner in person.
+        services: for the node's keys.
+        now: the time of the request, epoch seconds.
     Raises:
-        RequestError: as `change_keys`.
+        RequestError: the state of the network or of the version does not allow the change;
+            `key-statement-refused` or `key-version-changed`, the owner's statement does not fit.
     """
     match request:
         case MakeCandidate():
@@ -177,7 +181,7 @@ def _apply_request(
         case RetireKey(key_version=key_version):
             return with_key_retiring(record, key_version, now=now)
         case DestroyKey(key_version=key_version):
-            return with_key_retired(record, key_version, now=now)
+            return with_key_destroyed(record, key_version, now=now)
 
 
 def _check_statement(data: bytes, record: NetworkRecord, *, node_did: str) -> None:

@@ -121,14 +121,16 @@ def _check_fact(
 ) -> None:
     """Check that a token has exactly one fact of a type, which is about this change.
 
-    The signed fact names network, body hash and kind of change, so that the token of one change
+    The signed fact names network, body hash and kind of change, so that the token of fact change
     cannot be used for another.
     """
     expected = change_fact(
         fact_type, network.text, target_node=services.keyring.node_did, body=value
     )
     facts = [
-        one for one in invocation.facts if isinstance(one, dict) and one.get("type") == fact_type
+        fact
+        for fact in invocation.facts
+        if isinstance(fact, dict) and fact.get("type") == fact_type
     ]
     if facts != [expected]:
         raise Refusal(

@@ -44,7 +44,7 @@ _SHA256_BYTES = 32
 
 
 async def missing_documents(
-    services: Services, documents: Sequence[bytes], *, kept: Sequence[bytes] = ()
+    services: Services, documents: Sequence[bytes], *, stored_digests: Sequence[bytes] = ()
 ) -> tuple[Put, ...]:
     """Return the writes that store a receipt's supporting documents (RC26).
 
@@ -53,11 +53,12 @@ async def missing_documents(
 
     Args:
         documents: whole documents.
-        kept: digests of stored documents, which are read only if their use is not recorded.
+        stored_digests: SHA-256 of documents that are stored, which are read only if their use is
+            not recorded.
     """
     now = services.now()
     whole = {hashlib.sha256(document).digest(): document for document in documents}
-    digests = tuple(dict.fromkeys((*whole, *kept)))
+    digests = tuple(dict.fromkeys((*whole, *stored_digests)))
     uses = await _stored_values(
         services, {digest: document_use_row_key(digest, now=now) for digest in digests}
     )
@@ -69,7 +70,7 @@ async def missing_documents(
     puts: list[Put] = []
     for digest in unrecorded:
         document = available.get(digest)
-        if document is not None:  # None if a document of `kept` is no longer stored
+        if document is not None:  # None if a document of `stored_digests` is no longer stored
             puts += cited_document_puts(document, now=now)
     return tuple(puts)
 
@@ -103,7 +104,10 @@ class NewReceipt(AcyclicStruct):
 
 
 async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
-    """Create and sign a receipt for a key release."""
+    """Create and sign a receipt for a key release.
+
+    The commit of the release writes the result's `puts`; after the commit, call its `note`.
+    """
     # The cache has the documents whose use is recorded for this retention period (RC26). They are
     # not written again.
     span = document_span(services.now())
@@ -118,7 +122,7 @@ async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
     evidence = permit.evidence
     judged = None
     newly_judged = None
-    kept: tuple[bytes, ...] = ()
+    stored_digests: tuple[bytes, ...] = ()
     if evidence is not None:
         record = evidence_digest(evidence)
         judged = services.kept.judged(record)
@@ -130,7 +134,7 @@ async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
             if judged.quote is not None:
                 newly_judged = judged
             # The collateral was stored when the backend attested.
-            kept = (judged.collateral,)
+            stored_digests = (judged.collateral,)
     decrypt = permit.decrypt
     receipt = Receipt(
         node=services.keyring.node_did,
@@ -160,7 +164,7 @@ async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
     )
     puts: tuple[Put, ...] = (put,)
     if documents:
-        puts = (put, *await missing_documents(services, documents, kept=kept))
+        puts = (put, *await missing_documents(services, documents, stored_digests=stored_digests))
     return NewReceipt(
         puts=puts,
         sha256=hashlib.sha256(text).hexdigest(),
@@ -269,7 +273,8 @@ async def read_document(services: Services, header: str, *, path_id: str, digest
     proves access to a receipt.
 
     Args:
-        header: as for `read_receipts`.
+        header: untrusted text of the `Authorization` header, whose token has the one capability
+            that `read_receipts` requires.
         path_id: network id of the path, percent-decoded once.
         digest: untrusted: 64 lower-case hex digits.
 

@@ -46,17 +46,19 @@ def database_of(invocation: Invocation) -> DatabaseName:
         SqlError, Refusal, PathTooLong: they name several databases, none of the abilities is known,
             or the path is not valid.
     """
-    known = [
+    # Capabilities with an unknown ability allow nothing, so they do not count.
+    resources = [
         capability.resource
         for capability in filter(is_sql, invocation.capabilities)
         if isinstance(capability.resource, SpaceResource) and rights_of(capability.ability)
     ]
-    if not known:
+    if not resources:
         raise Refusal("sql-no-ability")
-    if len({resource.space for resource in known}) > 1:
+    spaces = {resource.space for resource in resources}
+    if len(spaces) > 1:
         raise SqlError("Ambiguous sql capabilities span multiple spaces")
     # A capability without a path counts for the database that the others name.
-    paths = {resource.path for resource in known if resource.path is not None}
+    paths = {resource.path for resource in resources if resource.path is not None}
     if len(paths) > 1:
         raise SqlError("Ambiguous sql capabilities span multiple database paths")
     path = paths.pop() if paths else DEFAULT_DATABASE
@@ -64,7 +66,7 @@ def database_of(invocation: Invocation) -> DatabaseName:
         raise SqlError("Invalid statement: the database has no name")
     if len(path) > MAX_PATH_CHARS:
         raise PathTooLong(f"the path of a database has at most {MAX_PATH_CHARS} characters")
-    return DatabaseName(known[0].space, path)
+    return DatabaseName(spaces.pop(), path)
 
 
 class Named(Struct, tag_field="action", tag="executeStatement"):
@@ -98,10 +100,10 @@ def parse_request(body: bytes) -> SqlRequest:
     return request
 
 
-def _check_limit(name: str, given: int | None, most: int) -> None:
-    """Check a limit that a query states for its answer (SQ6)."""
-    if given is not None and not 1 <= given <= most:
-        raise SqlError(f"Invalid statement: {name} must be between 1 and {most}")
+def _check_limit(name: str, limit: int | None, highest: int) -> None:
+    """Check a limit that a query states for its answer (SQ6); None: it states none."""
+    if limit is not None and not 1 <= limit <= highest:
+        raise SqlError(f"Invalid statement: {name} must be between 1 and {highest}")
 
 
 def value_of(value: Any) -> SqlValue:
@@ -146,18 +148,22 @@ def _number_of(value: int) -> int | float:
 
 
 def with_values(work: Query | Execute | Batch) -> Query | Execute | Batch:
-    """Return a request whose parameters are converted from JSON; errors as of `value_of`."""
+    """Return a request whose parameters are converted from JSON.
+
+    Raises:
+        SqlError: a parameter has no SQL type, or an integer is too large.
+    """
     if isinstance(work, Batch):
-        return Batch([_with_values(one) for one in work.statements])
+        return Batch([_with_values(statement) for statement in work.statements])
     return _with_values(work)
 
 
 _OneStatement = TypeVar("_OneStatement", bound=Statement)
 
 
-def _with_values(one: _OneStatement) -> _OneStatement:
+def _with_values(statement: _OneStatement) -> _OneStatement:
     """Return one statement whose parameters are converted from JSON."""
-    return replace(one, params=[value_of(value) for value in one.params])
+    return replace(statement, params=[value_of(value) for value in statement.params])
 
 
 class Permit(FrozenStruct):
@@ -178,12 +184,13 @@ class Permit(FrozenStruct):
         limits = self.limits
         is_constrained = limits.mode is not None  # only the named statements may run
         if isinstance(work, Named):
-            is_named = any(work.name == one.name for one in limits.statements)
-            if not is_named and not is_constrained:
+            exists = any(statement.name == work.name for statement in limits.statements)
+            if not exists and not is_constrained:
                 raise SqlError(f"Invalid statement: Statement '{work.name}' not found")
             sql, params = limits.bind(work.name, work.params)
             return Query(sql, params)
-        if is_constrained or (isinstance(work, Export) and not limits.is_whole):
+        exports_too_much = isinstance(work, Export) and not limits.is_whole
+        if is_constrained or exports_too_much:
             raw = "raw-" if isinstance(work, Query | Execute) else ""
             raise SqlRefused(f"sql-{raw}{work.__struct_config__.tag}-blocked")
         return work
@@ -196,7 +203,7 @@ def permits_of(invocation: Invocation, name: DatabaseName) -> list[Permit]:
         CaveatRefused: see `limits_of`.
         SqlRefused: the token states too many different caveats.
     """
-    found: dict[SqlLimits, frozenset[str]] = {}
+    rights_by_limits: dict[SqlLimits, frozenset[str]] = {}
     database = SpaceResource(name.space, "sql", path=name.path)
     for capability, limits in limits_of(invocation, database):
         rights = rights_of(capability.ability)
@@ -205,10 +212,10 @@ def permits_of(invocation: Invocation, name: DatabaseName) -> list[Permit]:
         if not limits.is_whole:
             rights -= {SCHEMA, ADMIN}
         # Capabilities with equal limits count together.
-        found[limits] = rights.union(found.get(limits, ()))
-    if len(found) > _MAX_PERMITS:
+        rights_by_limits[limits] = rights.union(rights_by_limits.get(limits, ()))
+    if len(rights_by_limits) > _MAX_PERMITS:
         raise SqlRefused("sql-caveat-unknown")
-    permits = [Permit(rights, limits) for limits, rights in found.items()]
+    permits = [Permit(rights, limits) for limits, rights in rights_by_limits.items()]
     # Permits for constrained statements are tried first, because other permits do not have the
     # named statements. Otherwise the order of the token is kept.
     permits.sort(key=lambda permit: permit.limits.mode is None)

@@ -81,7 +81,7 @@ async def run_sql(request: Request) -> bytes | DatabaseCopy:
 
     Raises:
         SqlError, Refusal: the request is not valid or not allowed.
-        Errors of `read_call` and `Databases.use`.
+        Errors of `read_call` and `Databases.lease`.
     """
     services = request.services
     try:
@@ -93,12 +93,12 @@ async def run_sql(request: Request) -> bytes | DatabaseCopy:
         call = await read_call(services, request.invocation)
         call.require_hosted()
         raise
-    reading = await _read(request, name, records_use=True)
+    reading = await _authorised_read(request, name, records_use=True)
     body = await request.message.whole_body(MAX_SQL_BYTES)
     if body is None:
         raise Refusal("sql-too-large", MAX_SQL_BYTES)
     work = parse_request(body)
-    refused = list[Exception]()
+    refusals: list[Exception] = []
     # The request runs under one permit, never under a mixture. If none permits it, the answer is
     # the first refusal (SQ23).
     for permit in permits_of(request.invocation, name):
@@ -115,16 +115,21 @@ async def run_sql(request: Request) -> bytes | DatabaseCopy:
                 return await operation.export()
             return await operation.answer(with_values(applied))
         except (SqlForbidden, SqlRefused) as exc:
-            refused.append(exc)
-    first_refusal = refused[0]
+            refusals.append(exc)
+    first_refusal = refusals[0]
     if isinstance(first_refusal, SqlAdminNeeded):
         resource = f"{name.space.text}/sql/{name.path}"
         raise Refusal("sql-admin-needed", resource)
     raise first_refusal
 
 
-async def _read(request: Request, name: DatabaseName, *, records_use: bool) -> _Reading:
-    """Authorise a request, and read the rows of its database and quota."""
+async def _authorised_read(request: Request, name: DatabaseName, *, records_use: bool) -> _Reading:
+    """Authorise a request, and read the rows of its database and quota.
+
+    Raises:
+        Refusal: `space-not-found`.
+        Errors of `read_call`.
+    """
     services, space = request.services, name.space
     own = space_keys(space)
     call = await read_call(
@@ -135,12 +140,13 @@ async def _read(request: Request, name: DatabaseName, *, records_use: bool) -> _
         records_use=records_use,
     )
     call.require_hosted()
-    record, usage, override = call.records
-    row = DATABASE_ROWS.read(record)
-    existing = [found for _, found in call.pages[0].rows if has_value(found)]
+    database_row, usage, override = call.records
+    (databases_page,) = call.pages
+    database = DATABASE_ROWS.read(database_row)
+    existing = [row for _, row in databases_page.rows if has_value(row)]
     return _Reading(
         call=call,
-        old_bytes=None if row is None else row.size_bytes,
+        old_bytes=None if database is None else database.size_bytes,
         used_bytes=counter_of(usage),
         limit_bytes=effective_limit(space, override, services.quota),
         databases=len(existing),
@@ -175,7 +181,7 @@ class _Operation(FrozenStruct):
         exists = self.reading.old_bytes is not None
         async with self.databases.lease(self.name, writes=False, has_file=exists) as lease:
             read_s = self.request.services.config.sql.read_s
-            ran = await lease.run(self._of(work, lease, wait_s=read_s), read_s, self._watch)
+            ran = await lease.run(self._run_of(work, lease, wait_s=read_s), read_s, self._watch)
             return ran.body
 
     async def _write(self, work: Query | Execute | Batch) -> bytes:
@@ -207,7 +213,7 @@ class _Operation(FrozenStruct):
 
             async def attempt(_: bool) -> tuple[Commit, bytes]:
                 # A commit checks revocations, but only a read checks time windows (I33).
-                reading = await _read(self.request, name, records_use=False)
+                reading = await _authorised_read(self.request, name, records_use=False)
                 ran = await self._change(lease, work, reading)
                 commit = self._commit(
                     reading.call,
@@ -244,7 +250,7 @@ class _Operation(FrozenStruct):
         async with self.databases.lease(name, writes=True, has_file=True) as lease:
 
             async def attempt(_: bool) -> tuple[Commit, None]:
-                reading = await _read(self.request, name, records_use=False)
+                reading = await _authorised_read(self.request, name, records_use=False)
                 ran = await self._change(lease, Batch([]), reading)  # no statement, only the size
                 return Commit(puts=(database_put(name, ran.size_bytes),)), None
 
@@ -264,7 +270,7 @@ class _Operation(FrozenStruct):
             free_bytes = reading.limit_bytes - reading.used_bytes
         write_s = self.request.services.config.sql.write_s
         run = replace(
-            self._of(work, lease, wait_s=write_s),
+            self._run_of(work, lease, wait_s=write_s),
             creates=reading.old_bytes is None,
             writes=True,
             free_bytes=free_bytes,
@@ -275,7 +281,7 @@ class _Operation(FrozenStruct):
             # The pages of a database count towards the quota of its space (SQ14).
             raise Refusal("quota-exceeded", reading.used_bytes, reading.limit_bytes) from None
 
-    def _of(self, work: Query | Execute | Batch, lease: Lease, *, wait_s: float) -> Run:
+    def _run_of(self, work: Query | Execute | Batch, lease: Lease, *, wait_s: float) -> Run:
         """Return what a child process gets to run statements that only read."""
         return Run(
             file=lease.file,
@@ -296,17 +302,25 @@ class _Operation(FrozenStruct):
         """
         if self.request.message.is_gone():
             raise StoreBusy("the client has disconnected")
-        await _read(self.request, self.name, records_use=False)
+        await _authorised_read(self.request, self.name, records_use=False)
 
     async def export(self) -> DatabaseCopy:
-        """Copy the database for its caller (SQ13)."""
+        """Copy the database for its caller (SQ13).
+
+        Returns:
+            The copy, whose `cleanup` the caller closes.
+        Raises:
+            SqlForbidden: the permit does not include reading.
+            Refusal: `sql-no-database`; the request is no longer allowed.
+            Errors of `Databases.copy`.
+        """
         if READ not in self.permit.rights:
             raise SqlForbidden(ONLY_DEFINES)
         if self.reading.old_bytes is None:
             raise Refusal("sql-no-database")
 
         async def attempt(_: bool) -> tuple[Commit, None]:
-            reading = await _read(self.request, self.name, records_use=False)
+            reading = await _authorised_read(self.request, self.name, records_use=False)
             return self._commit(reading.call, "sql.export"), None
 
         await until_committed(self.request.services, attempt)

@@ -32,7 +32,7 @@ def is_copy(space: SpaceId, path: str) -> bool:
 
 
 async def record_fetches(
-    services: Services, call: Call, read: Sequence[tuple[OperationTarget, Head | None]]
+    services: Services, call: Call, values: Sequence[tuple[OperationTarget, Head | None]]
 ) -> None:
     """Record that a call reads copies, before their bodies are returned (RC33).
 
@@ -41,7 +41,7 @@ async def record_fetches(
     Args:
         services: the node's.
         call: the authorised call that read the rows.
-        read: the values that are going to be returned, with the rows that describe them.
+        values: those that are going to be returned, with the rows that describe them.
     Raises:
         Refusal, ChainError: the call's right to read was revoked meanwhile.
         StoreFull, StoreBusy, StoreUnavailable: the fetch is not durable, so the value must not be
@@ -49,7 +49,7 @@ async def record_fetches(
     """
     copies = [
         (target, head)
-        for target, head in read
+        for target, head in values
         # A value in a file may be an envelope, so it counts.
         if head is not None
         and is_copy(target.space, target.path)
@@ -136,15 +136,17 @@ async def reader_of(services: Services, call: Call, space: SpaceId, path: str) -
         return None
     value = SpaceResource(space, "kv", path=path)
     facts = authority.facts
-    granted = [
+    # The delegations that the owner, or a session of the owner, made and that grant this read.
+    grants = [
         link.delegation
         for link in facts.links.values()
         if owner_statement_sessions(facts, link) is not None and _covers(link, value)
     ]
-    makers: set[Principal] = {one.delegator for one in granted}
-    for one in granted:
-        if one.delegate not in makers:  # a sign-in that granted further is the owner's
-            return one.delegate
+    givers: set[Principal] = {grant.delegator for grant in grants}
+    for grant in grants:
+        # A recipient that granted further is a session of the owner, not another person.
+        if grant.delegate not in givers:
+            return grant.delegate
     return call.invocation.invoker
 
 

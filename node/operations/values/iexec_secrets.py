@@ -130,7 +130,14 @@ class OwnerGrant(FrozenStruct):
         return admit_token(token, now=now, max_lifetime_s=max_lifetime_s)
 
     async def read(self, ability: str, path: str) -> Head | None:
-        """Return the row of a value, if the wallet's delegation grants the ability on it (SM2)."""
+        """Return the row of a value, if the wallet's delegation grants the ability on it (SM2).
+
+        None means that nothing is stored at the path.
+
+        Raises:
+            Refusal: `sms-not-enabled`, the delegation was not signed by the wallet itself.
+            Errors of `read_call`: the delegation does not grant the ability.
+        """
         key = head_key(self.space, path)
         invocation = self.invocation(ability, path)
         # The token never left this process, so it cannot be replayed. Without a replay record, a
@@ -141,10 +148,12 @@ class OwnerGrant(FrozenStruct):
         authorised = await read()
         # Only the owner's wallet enables the service. A delegation with parents was signed by a
         # session or a delegate (SM2).
-        if any(one.parents for one in authorised.cited):
-            raise Refusal("sms-not-enabled")
+        for delegation in authorised.cited:
+            if delegation.parents:
+                raise Refusal("sms-not-enabled")
         call = await read((key,))
-        return head_of(call.records[0], key=key)
+        (record,) = call.records
+        return head_of(record, key=key)
 
     async def put(
         self,
@@ -192,14 +201,17 @@ async def find_grant(services: Services, owner: Principal) -> OwnerGrant:
     space = SpaceId(owner, SECRETS_SPACE)
     network = network_of_owner(owner)
     key = head_key(space, iexec_names.GRANT_KEY)
-    stored, row = (await services.store.read([key, network_row_key(network)])).records
-    record = None
-    if row is not None and row.value is not None:
-        record = decode_network(row.value)
-    cid = _body_of(stored, key).decode("ascii", "replace")
-    if not cid or record is None or record.state != "active":
+    rows = (await services.store.read([key, network_row_key(network)])).records
+    grant_row, network_row = rows
+    network_record = None
+    if network_row is not None and network_row.value is not None:
+        network_record = decode_network(network_row.value)
+    cid = _body_of(grant_row, key).decode("ascii", "replace")
+    if not cid:
         raise Refusal("sms-not-enabled")
-    return OwnerGrant(services=services, space=space, cid=cid, network=record)
+    if network_record is None or network_record.state != "active":
+        raise Refusal("sms-not-enabled")
+    return OwnerGrant(services=services, space=space, cid=cid, network=network_record)
 
 
 def _own_space(services: Services) -> SpaceId:
@@ -208,7 +220,10 @@ def _own_space(services: Services) -> SpaceId:
 
 
 async def owner_at(services: Services, address: str) -> Principal:
-    """Return the owner of an address for which a secret was pushed (SM11)."""
+    """Return the owner of an address for which a secret was pushed (SM11).
+
+    The result is empty if no owner is noted.
+    """
     key = head_key(_own_space(services), address.lower())
     return Principal(_body_of(await read_row(services.store, key), key).decode())
 

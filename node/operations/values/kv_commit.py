@@ -88,6 +88,9 @@ class PutReading(AcyclicStruct):
 
         A full space accepts no further value, not even an empty one. Existing values may be
         replaced by values that are no larger in total.
+
+        Raises:
+            Refusal: `quota-exceeded` or `value-exceeds-quota`.
         """
         free_bytes = self.free_bytes
         if free_bytes is None:
@@ -143,8 +146,11 @@ class PutReading(AcyclicStruct):
         `growth_bytes` is the growth of the bodies, and `row_growth_bytes` that of all rows, with
         those of content keys (ST22) and of deleted paths.
 
-        Return conditions that repeat the check when the write is committed: they add nothing to the
-        counters, but limit them. There are no conditions if the space does not grow.
+        Returns:
+            Conditions that repeat the check when the write is committed: they add nothing to the
+            counters, but limit them. There are no conditions if the space does not grow.
+        Raises:
+            Refusal: `quota-exceeded` or `value-exceeds-quota`.
         """
         limit_bytes = self.limit_bytes
         adds: list[Add] = []
@@ -168,24 +174,30 @@ async def _read_put(
 
     If the node's mode allows it, an owner's write hosts a space that is not hosted yet (store §6).
     The rows for hosting are read only in this case, and the commit fails if they have changed.
+
+    Raises:
+        Refusal: `space-not-found`, the write would not host the space; `precondition-failed`.
+        Errors of `read_call`.
     """
     services = request.services
     own = space_keys(space)
-    keys = [value_key(own.space16, path) for path in paths]
-    deleted_keys = [deleted_key(key) for key in keys]
-    asked = (*keys, *deleted_keys, own.usage, own.rows, own.versions, own.override, own.row)
+    value_keys = [value_key(own.space16, path) for path in paths]
+    deleted_keys = [deleted_key(key) for key in value_keys]
+    space_rows = (own.usage, own.rows, own.versions, own.override, own.row)
+    keys = (*value_keys, *deleted_keys, *space_rows)
     ranges = services.values.version_ranges(space, paths)
-    call = await read_call(services, request.invocation, asked, ranges, records_use=records_use)
-    *of_paths, usage, rows, versions, override, hosted = call.records
-    records = of_paths[: len(keys)]
+    call = await read_call(services, request.invocation, keys, ranges, records_use=records_use)
+    *path_records, usage, rows, versions, override, hosted = call.records
+    value_records = path_records[: len(value_keys)]
     if call.unhosted or hosted is None:
         # The space is created together with its first value.
         now = services.now()
         client = request.message.client
-        wanted = hosting_by_put(
+        hosting_request = hosting_by_put(
             space, call.invocation.invoker, services.hosting, client=client, now=now
         )
-        hosting = plan_hosting(wanted, (await services.store.read(wanted.keys())).records, now=now)
+        hosting_rows = (await services.store.read(hosting_request.keys())).records
+        hosting = plan_hosting(hosting_request, hosting_rows, now=now)
         if call.unhosted - set(hosting.activated):  # the request also mentions another space
             raise Refusal("space-not-found")
     else:
@@ -196,7 +208,7 @@ async def _read_put(
     free_bytes = None if limit_bytes is None else limit_bytes - used_bytes
     room = version_room(limit_bytes, usage, versions)
     heads: list[Head | None] = []
-    for record, key in zip(records, keys, strict=True):
+    for record, key in zip(value_records, value_keys, strict=True):
         head = head_of(record, key=key)
         heads.append(head)
         # The body of this value will be replaced, so its bytes are free for the new one.
@@ -237,6 +249,9 @@ def check_conditions(head: Head | None, options: Options) -> None:
     """Check the preconditions of a write, such as `If-Match` (4.4.5).
 
     A deleted value counts as absent.
+
+    Raises:
+        Refusal: `precondition-failed`.
     """
     if options.create_only and head is not None:
         raise Refusal("precondition-failed")
@@ -332,7 +347,7 @@ async def _plan_removal(
     )
 
 
-class _FoundKeys(NamedTuple):
+class _WrappedKeys(NamedTuple):
     """The wrapped keys in the values that an operation received.
 
     Attributes:
@@ -353,7 +368,7 @@ class _FoundKeys(NamedTuple):
         )
 
 
-async def _find_keys(request: Request, received: Sequence[Write], staging: Staging) -> _FoundKeys:
+async def _find_keys(request: Request, received: Sequence[Write], staging: Staging) -> _WrappedKeys:
     """Find and open the wrapped keys in received values.
 
     Raises:
@@ -363,7 +378,7 @@ async def _find_keys(request: Request, received: Sequence[Write], staging: Stagi
     services, space = request.services, request.target.space
     writes, sealed = await find_sealed_keys(received, staging)
     if not sealed:
-        return _FoundKeys(writes=writes, sealed=(), stored=())
+        return _WrappedKeys(writes=writes, sealed=(), stored=())
     stored = await stored_keys_of(services.store, services.keyring, space, sealed)
     if len(stored) < len(sealed):
         # A former root secret opens no wrapped key. A value whose key is not recorded could later
@@ -371,10 +386,12 @@ async def _find_keys(request: Request, received: Sequence[Write], staging: Stagi
         root_secret = await read_row(services.store, ROOT_SECRET_KEY)
         if not services.has_present_secret(root_secret):
             raise Refusal("root-secret-replaced")
-    return _FoundKeys(writes=writes, sealed=sealed, stored=stored)
+    return _WrappedKeys(writes=writes, sealed=sealed, stored=stored)
 
 
-async def _plan_keys(request: Request, keys: _FoundKeys) -> tuple[KeyPlacesPlan, tuple[Check, ...]]:
+async def _plan_keys(
+    request: Request, keys: _WrappedKeys
+) -> tuple[KeyPlacesPlan, tuple[Check, ...]]:
     """Plan the rows of the wrapped keys in received values, and check their networks (RL21, EN38).
 
     Raises:

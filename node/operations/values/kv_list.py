@@ -150,16 +150,16 @@ def _granted_paths(call: Call, target: OperationTarget) -> _GrantedPaths:
     # An empty path that is present covers paths that begin with a slash. Only an absent one covers
     # all paths (X3), and the listing of an empty path contains them.
     of_empty_path = _GrantedPaths(is_requested_granted=True, prefix="/")
-    asked = SpaceResource(target.space, "kv", path=target.path)
+    requested = SpaceResource(target.space, "kv", path=target.path)
     caveats = _conditions_of(call, target)
-    selection = selection_of(asked, caveats)
+    selection = selection_of(requested, caveats)
     if selection is not None and selection.is_exact:
         return _GrantedPaths(is_requested_granted=True, prefix=None)
     if selection is not None and target.path == "" and _is_of(selection.resource, target):
         return of_empty_path
     if call.invocation.invoker == target.space.owner:  # both are canonical (R1, P4)
         return everything
-    granted = _granted_resources(call, asked, caveats)
+    granted = _granted_resources(call, requested, caveats)
     if not granted:
         return _GrantedPaths(is_requested_granted=False, prefix=None)
     if target.path == "" and all(_is_of(resource, target) for resource in granted):
@@ -178,20 +178,23 @@ def _conditions_of(call: Call, target: OperationTarget) -> Caveats:
     return {}
 
 
-def _granted_resources(call: Call, asked: SpaceResource, caveats: Caveats) -> list[Resource]:
+def _granted_resources(call: Call, requested: SpaceResource, caveats: Caveats) -> list[Resource]:
     """Return the resources of the cited grants that cover a listing.
 
     A grant with conditions counts only if the call has the same conditions.
     """
     sufficient = sufficient_for(KV_LIST)
-    return [
-        row.resource
-        for stored in call.cited
-        for row in stored.delegation.capabilities
-        if row.ability in sufficient
-        and (not row.caveats or same_json(dict(row.caveats), dict(caveats)))
-        and extends(asked, row.resource)
-    ]
+    granted: list[Resource] = []
+    for stored in call.cited:
+        for capability in stored.delegation.capabilities:
+            if capability.ability not in sufficient:
+                continue
+            if not extends(requested, capability.resource):
+                continue
+            conditions = capability.caveats
+            if not conditions or same_json(dict(conditions), dict(caveats)):
+                granted.append(capability.resource)
+    return granted
 
 
 def _is_of(resource: Resource, target: OperationTarget) -> bool:

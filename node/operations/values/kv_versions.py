@@ -31,15 +31,16 @@ async def read_versions(
 ) -> tuple[Call, Mapping[bytes, Head]]:
     """Authorise a call about versions, and read them.
 
-    The call's first record is the row of the value. Members of a team with one of `roles` may make
-    the call too (TM5).
+    Members of a team with one of `roles` may make the call too (TM5).
 
     Returns:
-        The call, which depends on the owner's sign-in, and the former values, the oldest first.
+        The call, whose only record is the row of the value, and the former values by the keys of
+        their rows, the oldest first. Commits for the call also depend on the owner's sign-in.
 
     Raises:
         Refusal: `versions-not-in-person`, the caller is not the owner in person (IP1, IP2), nor
-            such a member.
+            such a member; `space-not-found`.
+        Errors of `read_call`.
     """
     services, space, path = request.services, request.target.space, request.target.path
     keys = (head_key(space, path),)
@@ -67,38 +68,46 @@ def _member_role(authority: OwnerAuthority) -> StatedRole | None:
     return None if member is None else member.statement.role
 
 
-async def _readable(request: Request) -> list[Head]:
+async def _read_heads(request: Request) -> list[Head]:
     """Return the current value, if there is one, and its former values, the newest first."""
-    call, kept = await read_versions(request, roles=READERS)
-    head = head_of(call.records[0], key=head_key(request.target.space, request.target.path))
-    readable: list[Head] = []
-    if head is not None:
-        readable.append(head)
-    readable += reversed(list(kept.values()))
-    return readable
+    call, former_values = await read_versions(request, roles=READERS)
+    current = head_of(call.records[0], key=head_key(request.target.space, request.target.path))
+    heads: list[Head] = []
+    if current is not None:
+        heads.append(current)
+    heads += reversed(list(former_values.values()))
+    return heads
 
 
 async def version(request: Request) -> Head:
     """Return one version of the value at the requested path (M56).
 
     Its number is in the header `x-sealspace-version`.
+
+    Raises:
+        Refusal: `version-not-found`; its message names the versions that can be read.
+        Errors of `read_versions`.
     """
     number = request.options.version
-    heads = await _readable(request)
+    heads = await _read_heads(request)
     for head in heads:
         if head.version == number:
             headers = {**head.metadata, **head.last_modified, "x-sealspace-version": str(number)}
             return replace(head, metadata=headers)
-    kept = ", ".join(str(head.version) for head in reversed(heads))
-    raise Refusal("version-not-found", number, kept or "none")
+    readable_versions = ", ".join(str(head.version) for head in reversed(heads))
+    raise Refusal("version-not-found", number, readable_versions or "none")
 
 
 async def versions(request: Request) -> Sequence[Mapping[str, object]]:
     """Describe all versions of the value at the requested path, the newest first (M56).
 
     Times are in epoch seconds.
+
+    Raises:
+        Refusal: `key-not-found`, there is neither a value nor a version.
+        Errors of `read_versions`.
     """
-    heads = await _readable(request)
+    heads = await _read_heads(request)
     if not heads:
         raise Refusal("key-not-found")
     return [_described(head) for head in heads]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import islice
 
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import SpaceId
@@ -75,29 +76,31 @@ async def delete(request: Request) -> Written:
         Errors of `read_call`.
     """
     services = request.services
-    is_one = len(request.targets) == 1
+    is_single = len(request.targets) == 1
     # A token may name one delete twice, because the ability has two names.
-    wanted = tuple(dict.fromkeys((target.space, target.path) for target in request.targets))
-    keys = _keys_of(wanted)
+    values = tuple(dict.fromkeys((target.space, target.path) for target in request.targets))
+    keys = _keys_of(values)
 
     async def attempt(is_first: bool) -> tuple[Commit, Written]:
-        kept: Mapping[bytes, Head] | None = None
+        removed_versions: Mapping[bytes, Head] | None = None
         if request.options.is_purge:  # the delete includes all versions (M57)
-            call, kept = await read_versions(request, roles=REMOVERS, records_use=is_first)
+            call, removed_versions = await read_versions(
+                request, roles=REMOVERS, records_use=is_first
+            )
         else:
             call = await read_call(services, request.invocation, keys, records_use=is_first)
             call.require_hosted()
         head = head_of(call.records[0], key=keys[0])
         check_conditions(head, request.options)  # only a single delete can have conditions
         # A purge that finds versions deletes them, whether the value has a row or not (M57).
-        if not kept:
-            _check_written(wanted, call.records)
-        spaces = _rows_by_space(wanted, call.records)
+        if not removed_versions:
+            _check_written(values, call.records)
+        spaces = _rows_by_space(values, call.records)
         puts: list[Put] = []
         checks: list[Check] = []
         adds: list[Add] = []
         for rows in spaces:
-            plan = await _plan_deletes(services, rows, kept, share=len(spaces))
+            plan = await _plan_deletes(services, rows, removed_versions, share=len(spaces))
             puts += plan.puts
             puts.append(_audit_put(services, call, rows, request))
             checks += plan.checks
@@ -109,7 +112,7 @@ async def delete(request: Request) -> Written:
             adds=tuple(adds),
             replay_record=durable_replay_record(services, call),
         )
-        etag = head.etag_header if is_one and head is not None else None
+        etag = head.etag_header if is_single and head is not None else None
         return commit, Written(etag)
 
     judge = partial(attempt, False) if request.options.has_write_condition else None
@@ -133,65 +136,70 @@ class _SpaceRows(FrozenStruct):
     versions: Record | None
 
 
-def _keys_of(wanted: Sequence[tuple[SpaceId, str]]) -> list[bytes]:
+def _keys_of(values: Sequence[tuple[SpaceId, str]]) -> list[bytes]:
     """Return the keys of the rows that deletes depend on.
 
     The rows of the values come first, then _ROWS_OF_SPACE rows for each space, in the order in
     which the spaces are mentioned, and last the rows of deleted paths. `_rows_by_space` relies on
     this order.
     """
-    keys = [head_key(space, path) for space, path in wanted]
-    for space in dict.fromkeys(space for space, _ in wanted):
+    value_keys = [head_key(space, path) for space, path in values]
+    counter_keys: list[bytes] = []
+    for space in dict.fromkeys(space for space, _ in values):
         own = space_keys(space)
-        keys += (own.override, own.usage, own.versions)
-    return [*keys, *[deleted_key(key) for key in keys[: len(wanted)]]]
+        counter_keys += (own.override, own.usage, own.versions)
+    deleted_keys = [deleted_key(key) for key in value_keys]
+    return [*value_keys, *counter_keys, *deleted_keys]
 
 
 _ROWS_OF_SPACE = 3
 
 
 def _rows_by_space(
-    wanted: Sequence[tuple[SpaceId, str]], records: Sequence[Record | None]
+    values: Sequence[tuple[SpaceId, str]], records: Sequence[Record | None]
 ) -> list[_SpaceRows]:
     """Group the rows of `_keys_of` by space.
 
     A purge has read the row of its value only. It keeps no former value, so it does not need the
     rows of the space.
     """
+    count = len(values)
+    is_purge = len(records) == count
+    value_rows = records[:count]
+    rows_of_spaces = iter(records[count:])
+    deleted_rows = (None,) * count if is_purge else records[-count:]
     heads_by_space: dict[SpaceId, dict[str, Record | None]] = {}
     deleted_by_space: dict[SpaceId, list[Record | None]] = {}
-    # The records of the values come first; those of the spaces are read below.
-    for (space, path), record in zip(wanted, records, strict=False):
-        heads_by_space.setdefault(space, {})[path] = record
-    for (space, _), record in zip(reversed(wanted), reversed(records), strict=False):
-        deleted_by_space.setdefault(space, []).insert(0, record)
-    found: list[_SpaceRows] = []
-    position = len(wanted)
+    for (space, path), head, deleted in zip(values, value_rows, deleted_rows, strict=True):
+        heads_by_space.setdefault(space, {})[path] = head
+        deleted_by_space.setdefault(space, []).append(deleted)
+    grouped: list[_SpaceRows] = []
     for space, heads in heads_by_space.items():
-        override = usage = versions = deleted = None
-        if len(records) > len(wanted):  # not a purge
-            deleted = deleted_by_space[space]
-            override, usage, versions = records[position : position + _ROWS_OF_SPACE]
-            position += _ROWS_OF_SPACE
-        found.append(
+        override = usage = versions = None
+        if not is_purge:
+            override, usage, versions = islice(rows_of_spaces, _ROWS_OF_SPACE)
+        grouped.append(
             _SpaceRows(
                 space=space,
                 heads=heads,
-                deleted=deleted,
+                deleted=None if is_purge else deleted_by_space[space],
                 override=override,
                 usage=usage,
                 versions=versions,
             )
         )
-    return found
+    return grouped
 
 
-def _check_written(wanted: Sequence[tuple[SpaceId, str]], records: Sequence[Record | None]) -> None:
+def _check_written(values: Sequence[tuple[SpaceId, str]], records: Sequence[Record | None]) -> None:
     """Check that something was written under each path, even if it is deleted now (M31).
 
     Only the first records are those of the values; see `_keys_of`.
+
+    Raises:
+        Refusal: `no-such-key`.
     """
-    for (_, path), record in zip(wanted, records, strict=False):
+    for (_, path), record in zip(values, records, strict=False):
         if record is None:
             raise Refusal("no-such-key", path)
 
@@ -205,12 +213,16 @@ def _audit_put(services: Services, call: Call, rows: _SpaceRows, request: Reques
 
 
 async def _plan_deletes(
-    services: Services, rows: _SpaceRows, kept: Mapping[bytes, Head] | None, *, share: int
+    services: Services,
+    rows: _SpaceRows,
+    removed_versions: Mapping[bytes, Head] | None,
+    *,
+    share: int,
 ) -> WritePlan:
     """Return the changes that delete values of one space.
 
-    `kept` contains the former values that a purge deletes too; it is None for other deletes. The
-    commit is shared by `share` spaces.
+    `removed_versions` contains the former values that a purge deletes too; it is None for other
+    deletes. The commit is shared by `share` spaces.
     """
     limit_bytes = effective_limit(rows.space, rows.override, services.quota)
     draft = await services.values.draft(
@@ -218,7 +230,7 @@ async def _plan_deletes(
         [Write(path, None) for path in rows.heads],
         [*rows.heads.values()],
         room=version_room(limit_bytes, rows.usage, rows.versions, share=share),
-        removed=kept,
+        removed=removed_versions,
         deleted=rows.deleted,
     )
     return await draft.finalize(now=services.now())

@@ -54,9 +54,9 @@ def part_path(name: str) -> str:
 
     The name is percent-decoded once.
     """
-    raw = unquote_to_bytes(name.encode("utf-8", "surrogateescape"))
+    encoded_path = unquote_to_bytes(name.encode("utf-8", "surrogateescape"))
     try:
-        return raw.decode("utf-8")
+        return encoded_path.decode("utf-8")
     except UnicodeDecodeError as error:
         where = (
             f"invalid utf-8 sequence of {error.end - error.start} bytes from index {error.start}"
@@ -140,8 +140,8 @@ class _Source(Struct):
         """Yield the content of one form part in chunks."""
         end = _CRLF + self.delimiter
         while True:
-            found = self.buffer.find(end)
-            if found >= 0:
+            content_end = self.buffer.find(end)
+            if content_end >= 0:
                 break
             # The buffer may end with the first bytes of the delimiter, which stay in it.
             content_bytes = max(len(self.buffer) - len(end) + 1, 0)
@@ -150,7 +150,7 @@ class _Source(Struct):
                 yield piece
             if not await self.more():
                 raise Refusal("bad-option", f'field "{name}" received with incomplete data')
-        piece = await self.take(found)
+        piece = await self.take(content_end)
         await self.take(len(end))
         if piece:
             yield piece

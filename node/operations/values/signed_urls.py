@@ -233,7 +233,7 @@ def _requested_digest(request: SignedUrlRequest) -> bytes | None:
     Return None if no version is requested. The text is hexadecimal, with or without `blake3-` and
     quotes.
     """
-    found: set[bytes] = set()
+    digests: set[bytes] = set()
     for text in (request.content_hash, request.snake_hash, request.etag):
         if text is None:
             continue
@@ -242,10 +242,10 @@ def _requested_digest(request: SignedUrlRequest) -> bytes | None:
         match = _DIGEST.fullmatch(unquoted)
         if match is None:
             raise Refusal("bad-option", "contentHash must be a blake3 hex digest")
-        found.add(bytes.fromhex(match[1]))
-    if len(found) > 1:
+        digests.add(bytes.fromhex(match[1]))
+    if len(digests) > 1:
         raise Refusal("bad-option", "contentHash and ETag must identify the same object")
-    return found.pop() if found else None
+    return digests.pop() if digests else None
 
 
 def _current(record: Record | None, key: bytes) -> Head:

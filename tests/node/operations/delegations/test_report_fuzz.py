@@ -14,7 +14,7 @@ from capabilities.resources import SpaceResource, parse_resource, parse_space_id
 from capabilities.strict_base64 import encode_url
 from node.operations.delegations.delegation_listing import time_text
 from node.operations.delegations.query_filters import MAX_ITEMS, Filters, parse_filters
-from node.operations.delegations.read_capabilities import Chain, GrantFilters, asked_of
+from node.operations.delegations.read_capabilities import Chain, GrantFilters, parse_query
 from node.operations.operation_table import row_of
 from node.refusal import Refusal
 
@@ -71,7 +71,7 @@ PARAMS = {
 )
 def test_any_facts(facts: list[Any]) -> None:
     """Any facts request a list or a chain."""
-    asked = asked_of(facts)
+    asked = parse_query(facts)
     assert isinstance(asked, GrantFilters | Chain)
     assert (
         isinstance(asked, Chain)
