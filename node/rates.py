@@ -49,9 +49,9 @@ class Rates:
         spent = self._spent.spent(name, per_s=self._per_second, now=now)
         if not spent:
             self._spent.pop(name, None)  # a full bucket need not be stored
-        left = self._most - spent
-        if left < 1:
-            wait_s = math.ceil((1 - left) / self._per_second)  # until there is a whole token
+        tokens_left = self._most - spent
+        if tokens_left < 1:
+            wait_s = math.ceil((1 - tokens_left) / self._per_second)  # until there is a whole token
             raise Refusal("too-many-requests", retry_after_s=max(wait_s, 1))
 
     @property

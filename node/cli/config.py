@@ -201,7 +201,7 @@ def kind_of(annotated: object) -> str:
     if get_origin(kind) is tuple:
         return "list of text"
     texts = {int: "whole number", float: "number", bool: "yes or no", str: "text"}
-    for known, text in texts.items():
-        if kind is known or known in get_args(kind):  # the latter for an optional setting
+    for type_, text in texts.items():
+        if kind is type_ or type_ in get_args(kind):  # the latter for an optional setting
             return text
     raise TypeError(f"a setting has the type {kind}, which has no description")

@@ -92,8 +92,8 @@ async def list_owners(config: Config, store: Store) -> None:
     """
     print_documents(
         [
-            {"did": one.owner, "admittedAt": time_text(one.admitted_at)}
-            async for one in read_admissions(store)
+            {"did": admission.owner, "admittedAt": time_text(admission.admitted_at)}
+            async for admission in read_admissions(store)
         ],
         {"did": "DID", "admittedAt": "admitted"},
         nothing="no owners are admitted; next: sealspace admin owners add DID",
@@ -160,25 +160,25 @@ def quota(context: click.Context, config_file: Path | None, store__data: str | N
 async def _print_usage(config: Config, store: Store) -> None:
     """Print the largest spaces with their usage and limits."""
     usage = await largest_spaces(store, limit=_MAX_SHOWN_SPACES)
-    found = []
-    for one in usage.spaces:
-        view = await show_quota(store, config, one.space_id)
-        found.append(
+    shown = []
+    for space in usage.spaces:
+        view = await show_quota(store, config, space.space_id)
+        shown.append(
             {
-                "space": one.space_id,
-                "usedBytes": one.usage_bytes,
+                "space": space.space_id,
+                "usedBytes": space.usage_bytes,
                 "limitBytes": view.effective_limit_bytes,
                 "isOwnLimit": view.override_bytes is not None,
                 "versionsBytes": view.versions_bytes,
             }
         )
     print_documents(
-        found,
+        shown,
         {"space": "space", "usedBytes": "used bytes", "limitBytes": "limit"},
         nothing="the node hosts no spaces yet; next: sealspace admin quota --help",
     )
-    if usage.count > len(found):
-        tell(f"the largest {len(found)} of {usage.count} spaces are shown")
+    if usage.count > len(shown):
+        tell(f"the largest {len(shown)} of {usage.count} spaces are shown")
 
 
 @quota.command("list")
@@ -188,15 +188,17 @@ async def list_(config: Config, store: Store) -> None:
 
     Limits are in bytes.
     """
-    found = await all_overrides(store, config)
+    listing = await all_overrides(store, config)
     print_documents(
-        [{"space": space, "limitBytes": limit} for space, limit in found.overrides.items()],
+        [{"space": space, "limitBytes": limit} for space, limit in listing.overrides.items()],
         {"space": "space", "limitBytes": "limit"},
         nothing="no space has its own limit",
     )
-    if found.more:
+    if listing.more:
         tell("the list is truncated; there are other spaces with a limit of their own")
-    default = "none" if found.default_limit_bytes is None else f"{found.default_limit_bytes} bytes"
+    default = (
+        "none" if listing.default_limit_bytes is None else f"{listing.default_limit_bytes} bytes"
+    )
     tell(f"limit of each other space: {default}; next: sealspace admin quota set SPACE SIZE")
 
 

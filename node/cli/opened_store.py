@@ -93,8 +93,8 @@ def on_store(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
     @configured
     @wraps(command)
-    def run(config: Config, **others: Any) -> None:
-        run_on_store(config, lambda store: command(config, store, **others))
+    def run(config: Config, **arguments: Any) -> None:
+        run_on_store(config, lambda store: command(config, store, **arguments))
 
     return run
 

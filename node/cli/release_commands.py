@@ -65,20 +65,20 @@ _COLUMNS = {"fmspc": "platform family", "ca": "CA", "ends": "until"}
     metavar="DIGEST",
     help="Withdraw the evidence with this digest. Receipts and audit records contain the digest.",
 )
-def withdraw(config: Config, **named: str | None) -> None:
+def withdraw(config: Config, **options: str | None) -> None:
     """Withdraw trust in a code measurement, a backend or attestation evidence.
 
     The node then releases no keys to such code or backends, or for such evidence.
 
     Prints all code, backends and evidence that this command has withdrawn so far.
     """
-    given: JsonObject = {name: value for name, value in named.items() if value is not None}
-    if len(given) != 1:
+    withdrawal: JsonObject = {name: value for name, value in options.items() if value is not None}
+    if len(withdrawal) != 1:
         raise click.UsageError("use exactly one of --measurement, --did or --evidence")
     try:
-        entry = parse_withdrawal(given)
+        entry = parse_withdrawal(withdrawal)
         now = SystemClock.now()
-        listed = run_on_store(
+        withdrawals = run_on_store(
             config,
             lambda store: withdraw_everywhere(store, entry, now=now, entropy=SystemEntropy()),
         )
@@ -86,7 +86,7 @@ def withdraw(config: Config, **named: str | None) -> None:
         raise ConfigurationError(error.text, hint="sealspace admin withdraw --help") from None
     except RecordError as error:
         raise StoreMisused(f"the store cannot be read: {error}", hint="sealspace doctor") from error
-    print_json(withdrawals_json(listed))
+    print_json(withdrawals_json(withdrawals))
 
 
 @click.group(cls=Verbs)
@@ -144,11 +144,10 @@ def set_terms(
 
     The change applies to all processes of the node and is audited.
     """
-    if (
-        (trust_root and intel_root)
-        or (node_policy and no_node_policy)
-        or (key_providers and no_key_provider)
-    ):
+    sets_two_roots = trust_root and intel_root
+    sets_and_removes_policy = node_policy and no_node_policy
+    sets_and_removes_providers = key_providers and no_key_provider
+    if sets_two_roots or sets_and_removes_policy or sets_and_removes_providers:
         raise click.UsageError(
             "use only one option of each pair: --trust-root or --intel-root, --node-policy or"
             " --no-node-policy, --key-provider or --no-key-provider"
@@ -271,7 +270,7 @@ async def list_held(_: Config, store: Store) -> None:
     missing, although the node has received a quote of the family.
     """
     try:
-        found = [_description(entry) for entry in await list_collateral(store)]
+        entries = [_description(entry) for entry in await list_collateral(store)]
     except AttestationError as error:
         raise CollateralRefused(
             f"a stored document cannot be read: {error.code}: {error.detail}",
@@ -279,7 +278,7 @@ async def list_held(_: Config, store: Store) -> None:
             " import FILE",
         ) from error
     print_documents(
-        found,
+        entries,
         {**_COLUMNS, "source": "source", "failed": "last failure"},
         nothing="no collateral is stored; next: sealspace admin collateral import FILE",
     )

@@ -57,13 +57,13 @@ def configured(command: Callable[..., Any], *, starts: bool = False) -> Callable
 
     @data_options
     @wraps(command)
-    def gathered(config_file: Path | None, **given: Any) -> object:
+    def with_settings(config_file: Path | None, **options: Any) -> object:
         # Options such as `http__port` are settings. All others are arguments of the command.
-        flags = {name: value for name, value in given.items() if "__" in name}
-        others = {name: value for name, value in given.items() if name not in flags}
-        return command(config_from(config_file, flags, starts=starts), **others)
+        flags = {name: value for name, value in options.items() if "__" in name}
+        arguments = {name: value for name, value in options.items() if name not in flags}
+        return command(config_from(config_file, flags, starts=starts), **arguments)
 
-    return gathered
+    return with_settings
 
 
 configured_to_start = partial(configured, starts=True)
@@ -88,9 +88,9 @@ def config_from(
         )
     by_path = {name.replace("__", "."): value for name, value in flags.items()}
     config = load_config(file=config_file, flags=by_path)
-    named = config_file or settings_file_of(os.environ, by_path)
-    if starts and named is not None:
-        _refuse_other_store(named, config)
+    settings_file = config_file or settings_file_of(os.environ, by_path)
+    if starts and settings_file is not None:
+        _refuse_other_store(settings_file, config)
     return config
 
 

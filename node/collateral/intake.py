@@ -45,7 +45,13 @@ async def import_collateral(
     source: str,
     rules: RefreshRules = DEFAULT_RULES,
 ) -> Collateral:
-    """Verify and store a collateral document from the operator."""
+    """Verify and store a collateral document from the operator, and return it.
+
+    Raises:
+        CollateralRefused: it cannot be parsed or verified, is outdated, or is older than the stored
+            one. `source` names the document in the message.
+        SpaceError: the store does not accept it.
+    """
     try:
         offered = parse_collateral(data)
         verify_collateral(offered, root=root, now=clock.now())
@@ -93,10 +99,13 @@ async def keep_collateral(
     for _ in range(_TRIES):
         stored, state_row = (await store.read([document_key, state_key])).records
         is_new = stored is None or stored.value != offered.raw
-        known = state_of(state_row)
+        stored_state = state_of(state_row)
+        stored_source = None
+        if stored_state is not None and not stored_state.is_missing:
+            stored_source = stored_state.source
         origin = source
-        if not is_new and known is not None and not known.is_missing:
-            origin = known.source  # an identical document keeps the source that it came from
+        if not is_new and stored_source is not None:
+            origin = stored_source  # an identical document keeps the source that it came from
         state = CollateralState(
             source=origin,
             refreshed_at=now,

@@ -72,21 +72,26 @@ class IssuerKeys:
             MalformedToken: the issuer has no such key, or its keys cannot be fetched.
         """
         if trust.jwks is not None:
-            return _found(_key_set(trust.jwks.encode()), kid)
+            return _key_with_id(_key_set(trust.jwks.encode()), kid)
         issuer = self._issuer(trust.issuer, trust.issuer_ca)
         async with issuer.lock:
             if now >= issuer.fetched_at + KEPT_S:
                 issuer.keys = ()
             # A caller chooses `kid`, so an unknown one causes at most one attempt a minute. A
             # failed attempt keeps the keys: otherwise a stranger could end them.
-            is_known = kid in [one.key_id for one in issuer.keys]
+            is_known = kid in [key.key_id for key in issuer.keys]
             if not is_known and now >= issuer.asked_at + RETRY_S:
                 issuer.asked_at = now
                 issuer.keys = await self._fetch(trust)
                 issuer.fetched_at = now
-            return _found(issuer.keys, kid)
+            return _key_with_id(issuer.keys, kid)
 
     async def _fetch(self, trust: OidcTrust) -> tuple[jwt.PyJWK, ...]:
+        """Fetch an issuer's configuration and then its keys.
+
+        Raises:
+            MalformedToken: the issuer does not answer in time, or an answer is not valid.
+        """
         is_named = trust.issuer in self._named
         try:
             # True is aiohttp's own context, which has the system's certificates already. Reading
@@ -108,9 +113,8 @@ class IssuerKeys:
                 )
                 configuration = parse_json(response.body, max_bytes=MAX_BODY_BYTES)
                 keys_url = str(configuration.get("jwks_uri"))
-                if configuration.get("issuer") != trust.issuer or not keys_url.startswith(
-                    "https://"
-                ):
+                is_of_issuer = configuration.get("issuer") == trust.issuer
+                if not is_of_issuer or not keys_url.startswith("https://"):
                     raise MalformedToken("the issuer's configuration is for another issuer")
                 return _key_set((await bounded_get(session, keys_url, {})).body)
         except (
@@ -125,20 +129,28 @@ class IssuerKeys:
             raise MalformedToken(f"the issuer's keys cannot be fetched: {why}") from exc
 
 
-def _public_socket(found: tuple[Any, ...]) -> socket.socket:
-    """Return a socket for a public address (OX7); an issuer's name may lead inward.
+def _public_socket(address_info: tuple[Any, ...]) -> socket.socket:
+    """Return a socket for a public address (OX7).
+
+    The name of an issuer may resolve to an address inside the operator's network.
 
     Args:
-        found: the result of a look-up, in the form of `socket.getaddrinfo`.
+        address_info: one result of `socket.getaddrinfo`.
+    Raises:
+        OSError: the address is not public.
     """
-    family, kind, protocol, _canonical_name, (address, *_) = found
+    family, kind, protocol, _canonical_name, (address, *_) = address_info
     if not is_public(address):
         raise OSError("the issuer's address is not public")
     return socket.socket(family, kind, protocol)
 
 
 def _key_set(document: bytes) -> tuple[jwt.PyJWK, ...]:
-    """Parse a JSON Web Key Set; private keys and keys of unknown types are left out."""
+    """Parse a JSON Web Key Set; private keys and keys of unknown types are left out.
+
+    Raises:
+        MalformedToken: it is not a key set, or has too many keys.
+    """
     try:
         keys: Any = parse_json(document, max_bytes=MAX_BODY_BYTES).get("keys")
         if len(keys) > _MOST_KEYS:
@@ -157,9 +169,14 @@ def _key_set(document: bytes) -> tuple[jwt.PyJWK, ...]:
         ) from exc
 
 
-def _found(keys: tuple[jwt.PyJWK, ...], kid: object) -> jwt.PyJWK:
-    """Return the key with an id; for the id None, the only key."""
-    found = [one for one in keys if kid is None or one.key_id == kid]
-    if len(found) != 1:
+def _key_with_id(keys: tuple[jwt.PyJWK, ...], kid: object) -> jwt.PyJWK:
+    """Return the key with an id; for the id None, the only key.
+
+    Raises:
+        MalformedToken: there is no such key, or more than one.
+    """
+    matching = [key for key in keys if kid is None or key.key_id == kid]
+    if len(matching) != 1:
         raise MalformedToken("the issuer has no key with the id that the ID token names")
-    return found[0]
+    (key,) = matching
+    return key

@@ -149,11 +149,11 @@ def _refuse_bad_runner(origin: str | None) -> None:
     """Check that `http.console_runner` is a canonical origin (CN6)."""
     if origin is None:
         return
-    found = _RUNNER.fullmatch(origin)
+    match = _RUNNER.fullmatch(origin)
     is_canonical = (
-        found is not None
+        match is not None
         and len(origin) <= _MAX_ORIGIN_CHARS
-        and (found["port"] is None or int(found["port"]) <= _MAX_PORT)
+        and (match["port"] is None or int(match["port"]) <= _MAX_PORT)
     )
     if not is_canonical:
         raise ConfigurationError(

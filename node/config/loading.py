@@ -75,20 +75,20 @@ def load_config(
     """
     variables = os.environ if environment is None else environment
     flags = flags or {}
-    named = file or settings_file_of(variables, flags)
+    settings_file = file or settings_file_of(variables, flags)
     faults = Faults()
     settings = _from_environment(variables, faults)
-    if named is not None:
+    if settings_file is not None:
         with faults.noting():
-            settings = _from_file(named, flags) | settings
-    given: _Flat = {}
+            settings = _from_file(settings_file, flags) | settings
+    flag_settings: _Flat = {}
     with faults.noting():
-        given = _checked(
+        flag_settings = _checked(
             {name: value for name, value in flags.items() if value is not None}, source="flags"
         )
-        refuse_password(given.get("store.url"), source="flags")
+        refuse_password(flag_settings.get("store.url"), source="flags")
     faults.require_none()
-    settings |= given
+    settings |= flag_settings
     has_credentials = bool(settings.keys() & _OWN_CREDENTIALS)
     if settings.get("objects.url") is not None and not has_credentials:
         standard: _Flat = {
@@ -123,8 +123,8 @@ def child_environment() -> dict[str, str]:
 
 def settings_file_of(variables: Mapping[str, str], flags: Mapping[str, Value]) -> Path | None:
     """Return the settings file that is read if no option names one."""
-    if named := variables.get(_CONFIG_FILE_VARIABLE):
-        return Path(named)
+    if file_name := variables.get(_CONFIG_FILE_VARIABLE):
+        return Path(file_name)
     # The default folder `data` is relative to the current folder, which may be another user's. A
     # settings file there could change the node of anyone who starts it in that folder.
     folder = flags.get("store.data") or variables.get(_DATA_VARIABLE)
@@ -209,19 +209,19 @@ def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
 
 def _converted(path: str, value: object, *, source: str, strict: bool) -> object:
     """Convert one setting to its type."""
-    known = setting_types()
-    if path not in known:
+    types = setting_types()
+    if path not in types:
         message = f"unknown setting {path} ({source})"
-        near = " or ".join(get_close_matches(path, known, n=2))
+        near = " or ".join(get_close_matches(path, types, n=2))
         if near:
             message += f"; did you mean {near}?"
         raise ConfigurationError(message, hint=_HINT)
     try:
-        converted: object = msgspec.convert(value, known[path], strict=strict)
+        converted: object = msgspec.convert(value, types[path], strict=strict)
     except msgspec.ValidationError as error:
         # The message may be shown, although the value may be a secret: msgspec names only types
         # and bounds. Of a setting with choices, which is no secret, the value is quoted here.
-        kind = get_args(known[path])[0]
+        kind = get_args(types[path])[0]
         fault = str(error)
         if get_origin(kind) is Literal:
             fault = f"{value!r} is not one of {', '.join(get_args(kind))}"

@@ -52,12 +52,12 @@ def load_root_secret(
             (BK4).
     """
     if config.secret.value is not None:
-        named = decode_url(config.secret.value)
-        if named is None:
+        configured = decode_url(config.secret.value)
+        if configured is None:
             raise SecretUnusable(
                 "secret.value is not base64url without padding", hint=_repair_hint(config)
             )
-        return _bounded(named, "secret.value", config)
+        return _bounded(configured, "secret.value", config)
     if config.secret.file is not None:
         return _from_file(Path(config.secret.file), config)
     if config.secret.platform:

@@ -88,19 +88,19 @@ def open_secret(sealed: bytes, passphrase: str) -> bytes:
         SecretUnusable: the passphrase is wrong, the bytes are not a sealed secret or were altered,
             or memory is too short for scrypt.
     """
-    found = _FORM.fullmatch(sealed)
-    if found is None or not _is_within_limits(found):
+    fields = _FORM.fullmatch(sealed)
+    if fields is None or not _is_within_limits(fields):
         raise SecretUnusable(
             "this version of sealspace cannot read the sealed secret in the backup",
             hint="to restore everything except the root secret, add --without-secret; to decrypt"
             " the root secret with age: tar -xOf FILE root-secret.age | age --decrypt",
         )
     try:
-        key = _wrap_key(passphrase, _decoded(found["salt"]), int(found["log_n"]))
-        file_key = ChaCha20Poly1305(key).decrypt(_WRAP_NONCE, _decoded(found["wrapped"]), None)
-        _mac(file_key, found["head"]).verify(_decoded(found["mac"]))
-        nonce = found["payload"][:_NONCE_BYTES]
-        encrypted = found["payload"][_NONCE_BYTES:]
+        key = _wrap_key(passphrase, _decoded(fields["salt"]), int(fields["log_n"]))
+        file_key = ChaCha20Poly1305(key).decrypt(_WRAP_NONCE, _decoded(fields["wrapped"]), None)
+        _mac(file_key, fields["head"]).verify(_decoded(fields["mac"]))
+        nonce = fields["payload"][:_NONCE_BYTES]
+        encrypted = fields["payload"][_NONCE_BYTES:]
         cipher = ChaCha20Poly1305(_derived(file_key, nonce, b"payload"))
         return cipher.decrypt(_LAST_CHUNK, encrypted, None)
     except (InvalidTag, InvalidSignature, ValueError):
@@ -111,15 +111,15 @@ def open_secret(sealed: bytes, passphrase: str) -> bytes:
         ) from None
 
 
-def _is_within_limits(found: re.Match[bytes]) -> bool:
+def _is_within_limits(fields: re.Match[bytes]) -> bool:
     """Return whether a sealed secret has a valid length, and its scrypt takes no more than it may.
 
     A forged file must not make scrypt take more memory than a small machine has (BK8).
     """
-    secret_bytes = len(found["payload"]) - _NONCE_BYTES - _TAG_BYTES
+    secret_bytes = len(fields["payload"]) - _NONCE_BYTES - _TAG_BYTES
     if not MIN_SECRET_BYTES <= secret_bytes <= MAX_SECRET_BYTES:
         return False
-    return int(found["log_n"]) <= _MOST_LOG_N
+    return int(fields["log_n"]) <= _MOST_LOG_N
 
 
 def _wrap_key(passphrase: str, salt: bytes, log_n: int) -> bytes:

@@ -16,8 +16,8 @@ from ..logs import tell_operator
 LEAST_FILES = 512
 """With fewer files, a node does not start."""
 
-_KEPT = 128  # the store, the log, the metrics, connections to other servers
-_OF_A_CONNECTION = 2  # its socket, and the file of a large value that is read or written
+_RESERVED_FILES = 128  # the store, the log, the metrics, connections to other servers
+_FILES_OF_A_CONNECTION = 2  # its socket, and the file of a large value that is read or written
 
 _NEXT_STEP = (
     "raise the hard limit of open files (systemd: LimitNOFILE=, compose: ulimits.nofile,"
@@ -47,13 +47,15 @@ def planned(config: Config, limit: int) -> OpenFiles:
     process has open itself do not count.
     """
     listeners = 1 if config.sms.listen is None else 2
-    kept = _KEPT
+    reserved = _RESERVED_FILES
     if not config.is_shared:  # otherwise there are no SQL databases (SQ2)
-        kept += config.sql.processes
-    wanted = kept + config.http.max_connections * _OF_A_CONNECTION * listeners
-    connections = max((limit - kept) // _OF_A_CONNECTION // listeners, 1)
+        reserved += config.sql.processes
+    wanted = reserved + config.http.max_connections * _FILES_OF_A_CONNECTION * listeners
+    possible_connections = max((limit - reserved) // _FILES_OF_A_CONNECTION // listeners, 1)
     return OpenFiles(
-        limit=limit, wanted=wanted, connections=min(connections, config.http.max_connections)
+        limit=limit,
+        wanted=wanted,
+        connections=min(possible_connections, config.http.max_connections),
     )
 
 

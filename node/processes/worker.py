@@ -47,6 +47,11 @@ def main() -> int:
 
 
 async def _work(launch: Launch) -> None:
+    """Open the store, listen on the supervisor's sockets, and serve until SIGTERM.
+
+    Raises:
+        NodeError: this process cannot serve the store, or the collateral is refused.
+    """
     config = launch.config
     is_first = launch.worker == 0  # what one process of a node does, the first worker does
     stopped = asyncio.Event()
@@ -100,6 +105,6 @@ async def _work(launch: Launch) -> None:
                 log_event("worker-started", event_loop=loop.__module__.partition(".")[0])
                 report_ready()
                 await stopped.wait()
-                await asyncio.gather(*[one.stop() for one in listeners])
+                await asyncio.gather(*[listener.stop() for listener in listeners])
     finally:
         await store.close()

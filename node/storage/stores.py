@@ -176,7 +176,7 @@ async def _contains_store(folder: Path, store_id: bytes) -> bool:
             return False
         original = read_lmdb(folder)
         try:
-            found = await recorded_identity(original)
+            identity = await recorded_identity(original)
         finally:
             await original.close()
     except ValueError:  # a path that contains NUL is not a folder
@@ -186,4 +186,4 @@ async def _contains_store(folder: Path, store_id: bytes) -> bool:
         # original may be there, so the start is refused.
         is_absent = getattr(error, "errno", None) in _NOT_THERE
         return not is_absent
-    return found is not None and found.store_id == store_id
+    return identity is not None and identity.store_id == store_id

@@ -57,16 +57,16 @@ async def value_answer(
     if isinstance(body, bytes):
         return WholeAnswer(body[part], headers, status)
     async with body:
-        wanted = range(body.size_bytes)[part]
-        pieces = body.pieces(wanted.start, wanted.stop)
+        sent = range(body.size_bytes)[part]
+        pieces = body.pieces(sent.start, sent.stop)
         # For a HEAD nothing is read, whatever the size: `stream_answer` sends only the headers.
-        if len(wanted) <= PIECE_BYTES and request.method != "HEAD":
+        if len(sent) <= PIECE_BYTES and request.method != "HEAD":
             return WholeAnswer(await _joined(pieces), headers, status)
-        return await stream_answer(request, pieces, headers, size_bytes=len(wanted), status=status)
+        return await stream_answer(request, pieces, headers, size_bytes=len(sent), status=status)
 
 
 async def batch_read_answer(
-    request: web.Request, services: Services, found: BatchFound
+    request: web.Request, services: Services, batch: BatchFound
 ) -> web.StreamResponse:
     """Send several values, or only their metadata, in one JSON response (wire §4.4.7).
 
@@ -76,9 +76,9 @@ async def batch_read_answer(
     never contains all of them. A file that is removed in between stays readable for an hour.
     """
     values_bytes = 0
-    if found.bodies:  # the request asks for the values themselves
-        values_bytes = sum([head.size_bytes for _, head in found.items if head is not None])
-    pieces = _batch_pieces(services, found)
+    if batch.bodies:  # the request asks for the values themselves
+        values_bytes = sum([head.size_bytes for _, head in batch.items if head is not None])
+    pieces = _batch_pieces(services, batch)
     if values_bytes > PIECE_BYTES:
         return await stream_answer(request, _merged(pieces), JSON_HEADERS)
     return WholeAnswer(await _joined(pieces), JSON_HEADERS)
@@ -137,22 +137,22 @@ async def _merged(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield b"".join(buffer)
 
 
-async def _batch_pieces(services: Services, found: BatchFound) -> AsyncIterator[bytes]:
-    before = b'{"results":['  # of the first item; the others come after a comma
-    for path, head in found.items:
+async def _batch_pieces(services: Services, batch: BatchFound) -> AsyncIterator[bytes]:
+    separator = b'{"results":['  # of the first item; the others come after a comma
+    for path, head in batch.items:
         key = encode_json(path)
         if head is None:
             error = {"code": "KV_NOT_FOUND", "message": f"Key not found: {path}"}
-            yield b'%b{"key":%b,"ok":false,"error":%b}' % (before, key, encode_json(error))
+            yield b'%b{"key":%b,"ok":false,"error":%b}' % (separator, key, encode_json(error))
         else:
-            yield b'%b{"key":%b,"ok":true' % (before, key)
-            if found.bodies:
+            yield b'%b{"key":%b,"ok":true' % (separator, key)
+            if batch.bodies:
                 yield b',"dataBase64":"'
                 async for piece in _base64_pieces(await services.values.open_body(head)):
                     yield piece
                 yield b'"'
-            yield b',"headers":%b}' % encode_json(_item_headers(head, bodies=found.bodies))
-        before = b","
+            yield b',"headers":%b}' % encode_json(_item_headers(head, bodies=batch.bodies))
+        separator = b","
     yield b"]}"
 
 
@@ -161,14 +161,14 @@ async def _base64_pieces(body: bytes | OpenedBody) -> AsyncIterator[bytes]:
         yield b64encode(body)
         return
     async with body:
-        rest = b""
+        unencoded = b""
         async for piece in body.pieces():
-            rest += piece
+            unencoded += piece
             # Only a multiple of three bytes is encoded without padding, which may be at the end.
-            whole_bytes = len(rest) - len(rest) % 3
-            yield b64encode(rest[:whole_bytes])
-            rest = rest[whole_bytes:]
-        yield b64encode(rest)
+            whole_bytes = len(unencoded) - len(unencoded) % 3
+            yield b64encode(unencoded[:whole_bytes])
+            unencoded = unencoded[whole_bytes:]
+        yield b64encode(unencoded)
 
 
 def _item_headers(head: Head, *, bodies: bool) -> dict[str, str]:

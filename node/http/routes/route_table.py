@@ -192,20 +192,20 @@ async def no_route(_request: web.Request) -> web.Response:
     raise Refusal("not-found")
 
 
-def refusing(code: str, *about: str) -> Handler:
-    """Return a handler that refuses every method except OPTIONS.
+def refusing(code: str, *details: str) -> Handler:
+    """Return a handler that refuses every request.
 
-    CORS preflights use OPTIONS.
+    OPTIONS gets an empty answer, because browsers send it as the preflight of a request.
 
     Args:
         code: The code of the refusal.
-        about: What its message names. For `wrong-method`, these are the allowed methods.
+        details: The texts that its message contains. For `wrong-method`, the allowed methods.
     """
 
     async def refuse(request: web.Request) -> web.Response:
         if request.method == "OPTIONS":
             return empty_answer()
-        raise Refusal(code, *about)
+        raise Refusal(code, *details)
 
     return refuse
 
