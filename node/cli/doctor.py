@@ -58,6 +58,7 @@ def doctor(config_file: Path | None, store__data: str | None) -> int:
 
 
 def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis]:
+    """Yield the results of all checks, in the order in which they are shown."""
     yield diagnosed("python", python)
     yield diagnosed("clock", clock)
     variables = {name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)}
@@ -87,6 +88,10 @@ def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
 
 
 def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis]:
+    """Yield the results of checking a node's settings, disk and store.
+
+    With faulty settings, only the disk under `data` is checked besides.
+    """
     try:
         for module in EXTRAS["node"]:
             if find_spec(module) is None:
@@ -128,23 +133,29 @@ def _shortage(folder: Path) -> tuple[str, str]:
 
 
 def _login(home: OwnerHome, node: str | None) -> Iterator[Diagnosis]:
+    """Yield the results of checking a node, and then the owner's login.
+
+    Without the option `--node`, the node is that of the login.
+    """
     login: list[Diagnosis] = []
+    url = node
     try:
         profile = home.profile()
     except (NotSignedIn, KeyFileUnusable) as error:
-        found = Diagnosis(
-            name="login",
-            severity="wrong" if (home.folder / "profile.json").exists() else "missing",
-            text=error.message,
-            next_step=error.step,
+        is_damaged = (home.folder / "profile.json").exists()
+        login.append(
+            Diagnosis(
+                name="login",
+                severity="wrong" if is_damaged else "missing",
+                text=error.message,
+                next_step=error.step,
+            )
         )
-        login.append(found)
     else:
         login += all_diagnosed(
             "login", lambda: _key(home, profile), lambda: _session(home, profile)
         )
-        node = node or profile.node
-    url = node
+        url = node or profile.node
     if url is not None:
         yield from asyncio.run(node_diagnoses(url, lambda node_id: _identity(url, node_id, home)))
     yield from login

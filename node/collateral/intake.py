@@ -99,15 +99,10 @@ async def keep_collateral(
     for _ in range(_TRIES):
         stored, state_row = (await store.read([document_key, state_key])).records
         is_new = stored is None or stored.value != offered.raw
-        stored_state = state_of(state_row)
-        stored_source = None
-        if stored_state is not None and not stored_state.is_missing:
-            stored_source = stored_state.source
-        origin = source
-        if not is_new and stored_source is not None:
-            origin = stored_source  # an identical document keeps the source that it came from
+        stored_source = _source_of(state_of(state_row))
         state = CollateralState(
-            source=origin,
+            # An identical document keeps the source that it came from.
+            source=source if is_new or stored_source is None else stored_source,
             refreshed_at=now,
             tried_at=now,
             due_at=due_at(offered, refreshed_at=now, tried_at=now, rules=rules),
@@ -127,6 +122,13 @@ async def keep_collateral(
             return is_new
         # Another process has changed the document meanwhile, so read it again.
     raise StoreBusy("other processes are importing collateral for the same platforms")
+
+
+def _source_of(state: CollateralState | None) -> str | None:
+    """Return the source of a stored document, or None if there is no document."""
+    if state is None or state.is_missing:
+        return None
+    return state.source
 
 
 class FamilyCollateral(NamedTuple):

@@ -8,7 +8,7 @@ receipts of its last such period have been removed (RC25, RC26).
 """
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from capabilities.clock_and_entropy import Entropy
 from capabilities.principals import Principal
@@ -211,12 +211,10 @@ async def sweep_networks(
         keys = [key for key, _ in page.rows]
         old_keys = [key for key in keys if key[_TIME_IN_KEY] < until8]
         position = page.place
-        if position is not None and keys:
-            last_key = keys[-1]
-            if last_key[_TIME_IN_KEY] >= until8:
-                # The further rows of this network are even more recent, so the scan continues with
-                # the next network.
-                position = last_key[:_SORT_KEY_OFFSET] + _END_OF_NETWORK
+        if position is not None and _is_last_recent(keys, until8):
+            # The further rows of this network are even more recent, so the scan continues with the
+            # next network.
+            position = keys[-1][:_SORT_KEY_OFFSET] + _END_OF_NETWORK
         if old_keys:
             removals = [Put(key, None) for key in old_keys]
             await commit_puts(store, *removals, walk_put(walk, position))
@@ -226,6 +224,11 @@ async def sweep_networks(
     if position != former_position:
         await commit_puts(store, walk_put(walk, position))
     return False
+
+
+def _is_last_recent(keys: Sequence[bytes], until8: bytes) -> bool:
+    """Return whether the last of some rows is not older than a given time."""
+    return bool(keys) and keys[-1][_TIME_IN_KEY] >= until8
 
 
 async def sweep_documents(store: Store, *, until: float, now: float) -> int:

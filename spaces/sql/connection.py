@@ -348,6 +348,10 @@ class Connection:
             raise self._error_of(exc, guard) from exc
 
     def _error_of(self, exc: Exception, guard: Guard | None) -> SpaceError:
+        """Return the error of this package for an error of SQLite.
+
+        `guard` watched the statement that failed; None outside statements.
+        """
         if isinstance(exc, apsw.FullError) and self._free_bytes is not None:
             return SqlQuotaExceeded("the write does not fit into the quota")
         for fault in _FAULTS:
@@ -359,10 +363,10 @@ class Connection:
                 text = "SQLite error: text is not UTF-8"
             case apsw.BindingsError():
                 # The two numbers are only in the text of the error.
-                needed, given, *_ = _NUMBER.findall(str(exc))
+                needed_count, sent_count, *_ = _NUMBER.findall(str(exc))
                 text = (
                     "SQLite error: Wrong number of parameters passed to query."
-                    f" Got {given}, needed {needed}"
+                    f" Got {sent_count}, needed {needed_count}"
                 )
             case _ if guard and guard.error:
                 # SQLite reports that the guard denied an action, and only the guard knows why.

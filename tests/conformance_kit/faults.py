@@ -430,8 +430,8 @@ FAULTS = (
         "a session is not bound to its quote",
         (
             attest._check_binding,
-            'facts[0].get("bodyHash") != decoded.body_hash',
-            "False",
+            'facts[0].get("bodyHash") == decoded.body_hash',
+            "True",
         ),
         group="attestation",
         asked="a session with the hash of another body",

@@ -288,7 +288,8 @@ def _check_binding(invocation: Invocation, decoded: _DecodedRequest) -> tuple[Ne
         The network and the nonce that the token names.
 
     Raises:
-        Refusal: `session-not-bound`.
+        Refusal: `session-not-bound`, the token is for something else, or does not name this body
+            and a nonce.
     """
     network = _only_network(invocation)
     facts = [
@@ -296,7 +297,8 @@ def _check_binding(invocation: Invocation, decoded: _DecodedRequest) -> tuple[Ne
         for fact in invocation.facts
         if isinstance(fact, dict) and fact.get("type") == SESSION_FACT
     ]
-    if network is None or len(facts) != 1 or facts[0].get("bodyHash") != decoded.body_hash:
+    is_bound = len(facts) == 1 and facts[0].get("bodyHash") == decoded.body_hash
+    if network is None or not is_bound:
         raise Refusal(
             "session-not-bound",
             hint="sign a token that has both a decrypt capability and a fact with the hash of the"

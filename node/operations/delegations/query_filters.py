@@ -81,29 +81,29 @@ def parse_filters(body: bytes) -> Filters:
             Q35), or a member that is unknown, of another type or out of bounds.
     """
     try:
-        stated = parse_json(body, max_bytes=MAX_QUERY_BYTES)
+        members = parse_json(body, max_bytes=MAX_QUERY_BYTES)
     except InvalidJson:
         raise _bad("expected a JSON object") from None
-    _check_members(stated)
-    asked = shaped(stated, QueryRequest)
+    _check_members(members)
+    request = shaped(members, QueryRequest)
     return Filters(
-        direction=None if asked.direction == "all" else asked.direction,
-        status=asked.status,
-        space=None if asked.space is None else _canonical_space(asked.space),
-        limit=asked.limit or DEFAULT_ITEMS,
-        after=None if asked.cursor is None else _last_listed(asked.cursor),
-        tokens=bool(asked.tokens),
-        derived=bool(asked.derived),
+        direction=None if request.direction == "all" else request.direction,
+        status=request.status,
+        space=None if request.space is None else _canonical_space(request.space),
+        limit=request.limit or DEFAULT_ITEMS,
+        after=None if request.cursor is None else _last_listed(request.cursor),
+        tokens=bool(request.tokens),
+        derived=bool(request.derived),
     )
 
 
-def _check_members(stated: JsonObject) -> None:
+def _check_members(members: JsonObject) -> None:
     """Check the members one by one, because clients read which one is invalid.
 
     Raises:
         Refusal: `bad-query`, a member is unknown, of another type or out of bounds.
     """
-    for name in stated:
+    for name in members:
         if name not in _REASONS:
             # Without `tokens` and `derived`, which only this node knows: existing clients read this
             # text.
@@ -112,7 +112,7 @@ def _check_members(stated: JsonObject) -> None:
                 " `cursor`"
             )
     for name, reason in _REASONS.items():
-        value = stated.get(name)
+        value = members.get(name)
         try:
             shaped({name: value}, QueryRequest)
         except InvalidJson:

@@ -65,19 +65,26 @@ async def _receive_parts(
     parts: AsyncIterator[MultipartPart],
     paths: Sequence[str],
 ) -> list[Write]:
-    """Receive one part of the body for each path in the token, and return their writes."""
-    signed = frozenset(paths)
-    found: dict[str, Write] = {}
+    """Receive one part of the body for each path in the token.
+
+    Returns:
+        The writes, in the order of `paths`.
+    Raises:
+        Refusal: `bad-option`, a part is missing, repeated, or for another path; the quota or the
+            size of a commit is exceeded.
+    """
+    signed_paths = frozenset(paths)
+    write_by_path: dict[str, Write] = {}
     inline_bytes = 0
     received_bytes = 0
     async for part in parts:
         path = part_path(part.name)
         metadata = stored_headers(part.headers)
-        if path not in signed:
+        if path not in signed_paths:
             raise Refusal(
                 "bad-option", f"Multipart KV part {path} is not authorized by the invocation"
             )
-        if path in found:
+        if path in write_by_path:
             raise Refusal("bad-option", f"Duplicate multipart KV part for path {path}")
         inline_bytes += check_metadata(metadata)
         body = await staging.receive(admitted.within_free_space(part.pieces, received_bytes))
@@ -86,13 +93,13 @@ async def _receive_parts(
         # The limit of a commit (ST6). It also limits the memory that one request takes.
         if inline_bytes > MAX_COMMIT_BYTES:
             raise too_large("bytes of small values in a batch", inline_bytes, MAX_COMMIT_BYTES)
-        found[path] = Write(path=path, body=body, metadata=metadata)
-    missing = [path for path in paths if path not in found]
+        write_by_path[path] = Write(path=path, body=body, metadata=metadata)
+    missing = [path for path in paths if path not in write_by_path]
     if missing:
         raise Refusal(
             "bad-option", f"Missing multipart KV parts for signed paths: {', '.join(missing)}"
         )
-    return [found[path] for path in paths]
+    return [write_by_path[path] for path in paths]
 
 
 class BatchFound(AcyclicStruct):
@@ -126,8 +133,9 @@ async def read_all(request: Request, *, bodies: bool) -> BatchFound:
     if bodies:
         sizes = [head.size_bytes for head in heads if head is not None]
         _check_sizes(sizes, limit_bytes=request.options.max_response_bytes)
-        read = tuple(zip(request.targets, heads, strict=True))
-        await record_fetches(request.services, call, read)  # RC33
+        # An owner sees which copies of a secret were fetched (RC33).
+        values = tuple(zip(request.targets, heads, strict=True))
+        await record_fetches(request.services, call, values)
     items = [(target.path, head) for target, head in zip(request.targets, heads, strict=True)]
     return BatchFound(items=tuple(items), bodies=bodies)
 

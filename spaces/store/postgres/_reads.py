@@ -127,7 +127,7 @@ class Reads:
         so reads with another prefix wait for the next statement.
         """
         key_count = 0
-        taken = 0
+        batch_size = 0
         prefix: bytes | None = None
         for pending in self._queue[:_BATCH_READS]:
             has_other_prefix = False
@@ -136,12 +136,16 @@ class Reads:
                 key_count += 2 * len(pending.follow.keys)  # each leads to a second row
                 prefix = prefix or pending.follow.prefix
                 has_other_prefix = pending.follow.prefix != prefix
-            if taken and (pending.ranges or key_count > MAX_READ_KEYS or has_other_prefix):
+            # The first read is always taken, whatever it asks for.
+            is_first = batch_size == 0
+            fits = not pending.ranges and key_count <= MAX_READ_KEYS and not has_other_prefix
+            if not is_first and not fits:
                 break
-            taken += 1
+            batch_size += 1
             if pending.ranges:
                 break
-        batch, self._queue = self._queue[:taken], self._queue[taken:]
+        batch = self._queue[:batch_size]
+        self._queue = self._queue[batch_size:]
         return batch
 
     async def _rows(self, batch: Sequence[_PendingRead]) -> "list[asyncpg.Record]":
