@@ -216,8 +216,9 @@ async def sweep_networks(
             # next network.
             position = keys[-1][:_SORT_KEY_OFFSET] + _END_OF_NETWORK
         if old_keys:
-            removals = [Put(key, None) for key in old_keys]
-            await commit_puts(store, *removals, walk_put(walk, position))
+            await commit_puts(
+                store, *[Put(key, None) for key in old_keys], walk_put(walk, position)
+            )
             return True
         if position is None:  # all networks were scanned; the next scan begins with the first
             break
