@@ -60,7 +60,7 @@ from .wire.transfers import (
     checked,
     in_order,
     multipart,
-    of_bytes,
+    body_in_pieces,
     packed_keys,
     packed_parts,
     read_request,
@@ -73,8 +73,8 @@ from .wire.transport import Answer, Progress, Request, Stream, json_request
 from .wire.values import (
     KeptVersion,
     Value,
-    bytes_of,
-    condition,
+    value_bytes_of,
+    condition_headers,
     etag_of,
     header_value,
     stored_headers,
@@ -247,10 +247,10 @@ class Kv:
         Raises:
             SealspaceError: as `metadata`, except NotFound; nothing is returned then.
         """
-        found: dict[str, Value] = {}
+        metadata: dict[str, Value] = {}
         for pack in packed_keys(keys, MOST_READS):
-            found |= await self._read(pack, None)
-        return found
+            metadata |= await self._read(pack, None)
+        return metadata
 
     async def size_bytes(self, key: str) -> int:
         """Return the size of a value in bytes.
@@ -297,8 +297,8 @@ class Kv:
             NodeTimeout, NodeUnreachable: the value may or may not have been written.
         """
         headers = stored_headers(body, content_type, metadata)
-        headers |= condition(if_absent=if_absent, if_match=if_match)
-        request = Request(headers=headers, body=of_bytes(bytes_of(body)))
+        headers |= condition_headers(if_absent=if_absent, if_match=if_match)
+        request = Request(headers=headers, body=body_in_pieces(value_bytes_of(body)))
         return etag_of(await self._invoke(KV_PUT, key, request))
 
     async def get_many(
@@ -341,7 +341,7 @@ class Kv:
             SealspaceError: as `put`; nothing was written.
         """
         parts = {
-            key: Part(bytes_of(body), stored_headers(body, content_type, None))
+            key: Part(value_bytes_of(body), stored_headers(body, content_type, None))
             for key, body in values.items()
         }
         self._rights(KV_PUT, *parts)  # raises for a key that is not valid, before anything is sent
@@ -350,11 +350,11 @@ class Kv:
             if len(keys) == 1:
                 part = parts[keys[0]]
                 await self._invoke(
-                    KV_PUT, keys[0], Request(headers=part.headers, body=of_bytes(part.body))
+                    KV_PUT, keys[0], Request(headers=part.headers, body=body_in_pieces(part.body))
                 )
             else:
                 form, form_type = multipart({key: parts[key] for key in keys}, self._caller.entropy)
-                request = Request(headers={"Content-Type": form_type}, body=of_bytes(form))
+                request = Request(headers={"Content-Type": form_type}, body=body_in_pieces(form))
                 answer = await self._caller.invoke(self._rights(KV_PUT, *keys), request)
                 require_written(answer.require(), keys)
 
@@ -462,7 +462,7 @@ class Kv:
         # The default content type depends on the type of the value, and for bytes there is none.
         # A file is stored like bytes.
         headers = stored_headers(b"", content_type, metadata)
-        headers |= condition(if_absent=if_absent, if_match=if_match)
+        headers |= condition_headers(if_absent=if_absent, if_match=if_match)
         body = await upload_of(source, progress)
         # A body of unknown size comes from a source that may be readable only once. Its request is
         # not repeated.
@@ -485,7 +485,7 @@ class Kv:
             PreconditionFailed: the value's version is not `if_match`.
             NotGranted, Unauthorized: the session may not delete it.
         """
-        headers = condition(if_match=if_match)
+        headers = condition_headers(if_match=if_match)
         if purge:
             headers["x-sealspace-purge"] = "true"
         answer = await self._invoke(KV_DELETE, key, Request(headers=headers))
@@ -526,14 +526,14 @@ class Kv:
         # The URL ends with the token that made it (wire §5.10). A token has at least its usual
         # lifetime; a shorter one of the URL is stated in the body alone.
         token_ttl_s = _DEFAULT_URL_TTL_S if ttl_s is None else min(ttl_s, MAX_URL_TTL_S)
-        asked = await self._caller.authorized(
+        request = await self._caller.authorized(
             replace(json_request("POST", "/signed/kv", body), asked=f"{what}, {in_words(wanted)}"),
             wanted,
             ttl_s=max(token_ttl_s, INVOCATION_TTL_S),
         )
         began = self._caller.clock.now()
         with self._name_missing(key):
-            answer = json_object(await self._caller.transport.require(asked))
+            answer = json_object(await self._caller.transport.require(request))
         path = required_text(answer, "url")
         expires_at = required_text(answer, "expiresAt")
         # A URL of another host would send the value's readers to an attacker.
@@ -572,15 +572,15 @@ class Kv:
         if cursor is not None:
             headers["x-tinycloud-cursor"] = header_value(cursor)
         answer = await self._invoke(KV_LIST, prefix, Request(headers=headers, repeatable=True))
-        truncated = answer.headers.get("x-tinycloud-truncated") == "true"
-        following = answer.headers.get("x-tinycloud-next-cursor") if truncated else None
-        if truncated and not following:
+        is_truncated = answer.headers.get("x-tinycloud-truncated") == "true"
+        next_cursor = answer.headers.get("x-tinycloud-next-cursor") if is_truncated else None
+        if is_truncated and not next_cursor:
             raise MalformedAnswer(
                 "the node's list of keys is incomplete, but has no cursor for the next page"
             )
         keys = text_list(answer)
-        require_advance(keys, prefix=prefix, after=None, limit=limit, is_last=following is None)
-        return Page(tuple(keys), following)
+        require_advance(keys, prefix=prefix, after=None, limit=limit, is_last=next_cursor is None)
+        return Page(tuple(keys), next_cursor)
 
     async def list(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[str]:
         """Yield all keys below a prefix, as `list_page`.
@@ -606,7 +606,7 @@ class Kv:
             SealspaceError: as `list_page`.
         """
 
-        last: str | None = None
+        last_key: str | None = None
         async for page in read_pages(
             lambda cursor: self.list_page(prefix, limit=page_keys, cursor=cursor),
             attrgetter("cursor"),
@@ -616,12 +616,12 @@ class Kv:
             require_advance(
                 page.keys[:1],
                 prefix=prefix,
-                after=last,
+                after=last_key,
                 limit=page_keys,
                 is_last=page.cursor is None,
             )
             if page.keys:
-                last = page.keys[-1]
+                last_key = page.keys[-1]
             yield page
 
     async def changes(

@@ -281,10 +281,9 @@ DEFAULT_NETWORK = "default"
 SECRETS_SPACE = "secrets"
 
 _MAX_SESSION_BYTES = 8 * 1024 * 1024
-# An error's message names at most 4 missing permissions, and its notes name at most 20.
-# `NotGranted.missing` contains all.
-_MOST_NAMED = 4
-_MOST_NOTED = 20
+# How many missing rights an error names; `NotGranted.missing` contains all.
+_MAX_IN_MESSAGE = 4
+_MAX_NOTES = 20
 
 
 @frozen(repr=False)
@@ -496,29 +495,29 @@ class Session:
 
 
 def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGranted:
-    """Create the error for missing capabilities (MF13)."""
-    lines = [f"{one.ability} on {one.resource.text}" for one in missing]
-    text = "; ".join(lines[:_MOST_NAMED])
-    more = len(lines) - _MOST_NAMED
-    if more > 0:
-        text += f"; and {more} more"
-    roots = {root_of(one.resource) or "" for one in missing}
-    others = sorted(roots - {owner})
-    hint = (
-        "sign in again with the missing rights: `client.sign_in(wallet,"
-        " sign_in_for(client.session, error.missing))`; `from sealspace.apps.escalation import"
-        " sign_in_for`"
-    )
-    step = NotGranted.default_step
-    if others:
-        whom = ", ".join(others)
+    """Create the error for missing capabilities; its hint says who can grant them (MF13)."""
+    lines = [f"{right.ability} on {right.resource.text}" for right in missing]
+    text = "; ".join(lines[:_MAX_IN_MESSAGE])
+    if len(lines) > _MAX_IN_MESSAGE:
+        text += f"; and {len(lines) - _MAX_IN_MESSAGE} more"
+    resource_owners = {root_of(right.resource) or "" for right in missing}  # "": it has no owner
+    other_owners = sorted(resource_owners - {owner})
+    if other_owners:
+        whom = ", ".join(other_owners)
         hint = f"ask {whom} for a delegation that includes the missing rights, and accept it"
         step = f"ask {whom} for a grant, then run: sealspace grant accept FILE"
+    else:
+        hint = (
+            "sign in again with the missing rights: `client.sign_in(wallet,"
+            " sign_in_for(client.session, error.missing))`; `from sealspace.apps.escalation import"
+            " sign_in_for`"
+        )
+        step = NotGranted.default_step
     error = NotGranted(
         f"no grant of this session covers {text}", missing=tuple(missing), hint=hint, step=step
     )
-    if len(lines) > 1:
-        for line in lines[:_MOST_NOTED]:
+    if len(lines) > 1:  # the message alone is enough for a single one
+        for line in lines[:_MAX_NOTES]:
             error.add_note(f"missing: {line}")
     return error
 

@@ -38,11 +38,11 @@ from .wire.transport import Answer, Request, Transport, path_segment
 from .wire.values import Value, header_value, whole_value_of
 
 
-class _Keys(NamedTuple):
+class _PublicPage(NamedTuple):
     """A page of keys, and the key after which the next page begins; None for the last page."""
 
     keys: list[str]
-    after: str | None
+    next_after: str | None
 
 
 class PublicKv:
@@ -107,12 +107,13 @@ class PublicKv:
         Raises:
             InvalidInput: the page size is out of range.
             RateLimited: the node accepts no more reads from this address for now.
-            MalformedAnswer: the keys do not ascend below the prefix, or the list has no end.
+            MalformedAnswer: the keys do not ascend below the prefix, a page before the last one is
+                empty, or the list has too many pages.
         """
         if not 1 <= page_keys <= MAX_PAGE_KEYS:
             raise InvalidInput(f"the page size must be 1 to {MAX_PAGE_KEYS} keys, not {page_keys}")
 
-        async def ask(after: str | None) -> _Keys:
+        async def read_page(after: str | None) -> _PublicPage:
             query = f"?prefix={path_segment(prefix)}&limit={page_keys}"
             if after:
                 query += f"&after={path_segment(after)}"
@@ -122,9 +123,9 @@ class PublicKv:
             keys = text_list(answer)
             is_last = answer.headers.get("x-tinycloud-truncated") != "true"
             require_advance(keys, prefix=prefix, after=after, limit=page_keys, is_last=is_last)
-            return _Keys(keys, after=None if is_last else keys[-1])
+            return _PublicPage(keys, next_after=None if is_last else keys[-1])
 
-        async for page in read_pages(ask, attrgetter("after")):
+        async for page in read_pages(read_page, attrgetter("next_after")):
             for key in page.keys:
                 yield key
 
@@ -175,7 +176,7 @@ class SpaceEntry:
     databases: Mapping[str, int]
 
 
-class _Entry(msgspec.Struct, rename="camel"):
+class _SpaceForm(msgspec.Struct, rename="camel"):
     id: str
     owner: str
     created_at: str | None = None
@@ -185,8 +186,8 @@ class _Entry(msgspec.Struct, rename="camel"):
     databases: dict[str, int] = {}
 
 
-_ONE = msgspec.json.Decoder(_Entry)
-_MANY = msgspec.json.Decoder(list[_Entry])
+_ONE = msgspec.json.Decoder(_SpaceForm)
+_MANY = msgspec.json.Decoder(list[_SpaceForm])
 
 
 class Spaces:
@@ -261,7 +262,7 @@ def entry_of(answer: Answer) -> SpaceEntry:
     Raises:
         MalformedAnswer: the answer is not a space.
     """
-    return _entry(decoded(_ONE, answer, "a space"))
+    return _space_entry(decoded(_ONE, answer, "a space"))
 
 
 def entries_of(answer: Answer) -> tuple[SpaceEntry, ...]:
@@ -270,20 +271,22 @@ def entries_of(answer: Answer) -> tuple[SpaceEntry, ...]:
     Raises:
         MalformedAnswer: the answer is not a list of spaces.
     """
-    return tuple([_entry(one) for one in decoded(_MANY, answer, "a list of spaces")])
+    space_forms = decoded(_MANY, answer, "a list of spaces")
+    return tuple([_space_entry(space_form) for space_form in space_forms])
 
 
-def _entry(answered: _Entry) -> SpaceEntry:
+def _space_entry(space_form: _SpaceForm) -> SpaceEntry:
+    """Convert the node's form of a space; raises MalformedAnswer for an invalid id."""
     try:
-        space = parse_space_id(answered.id)
+        space = parse_space_id(space_form.id)
     except CapabilityError as exc:
         raise MalformedAnswer("the node's response has an invalid space id") from exc
-    is_own = None if answered.type is None else answered.type == "owned"
+    is_own = None if space_form.type is None else space_form.type == "owned"
     return SpaceEntry(
         space=space,
-        created_at=answered.created_at,
+        created_at=space_form.created_at,
         is_own=is_own,
-        usage_bytes=answered.usage_bytes,
-        limit_bytes=answered.limit_bytes,
-        databases=answered.databases,
+        usage_bytes=space_form.usage_bytes,
+        limit_bytes=space_form.limit_bytes,
+        databases=space_form.databases,
     )

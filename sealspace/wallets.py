@@ -123,13 +123,16 @@ def keystore_secret(data: bytes, password: str | bytes) -> KeystoreSecret:
     mac = _bytes(crypto.mac, 32)
     iv = _bytes(crypto.cipherparams.get("iv", ""), 16)
     try:
-        key = _derived(crypto, password if isinstance(password, bytes) else password.encode())
+        password_bytes = password.encode() if isinstance(password, str) else password
     except UnicodeEncodeError:
         # The cause is left out, because it quotes the password.
         raise WrongPassword("the password is not valid Unicode") from None
-    if not hmac.compare_digest(keccak256(key[16:] + ciphertext), mac):
+    derived_key = _derive_key(crypto, password_bytes)
+    aes_key = derived_key[:16]
+    mac_key = derived_key[16:]
+    if not hmac.compare_digest(keccak256(mac_key + ciphertext), mac):
         raise WrongPassword("the password does not open this keystore")
-    decryptor = Cipher(AES(key[:16]), CTR(iv)).decryptor()
+    decryptor = Cipher(AES(aes_key), CTR(iv)).decryptor()
     secret = decryptor.update(ciphertext) + decryptor.finalize()
     stated_address = None
     if isinstance(keystore.address, str) and keystore.address:
@@ -137,10 +140,10 @@ def keystore_secret(data: bytes, password: str | bytes) -> KeystoreSecret:
     return KeystoreSecret(secret=secret, stated_address=stated_address)
 
 
-def _derived(crypto: _Crypto, password: bytes) -> bytes:
-    """Derive the key of a keystore from a password.
+def _derive_key(crypto: _Crypto, password: bytes) -> bytes:
+    """Derive the key of a keystore, 32 bytes, from a password.
 
-    Excessive cost parameters are rejected first.
+    Raises InvalidKeystore, before anything is computed, if the cost parameters are too large.
     """
     params = crypto.kdfparams
     salt = _bytes(params.salt, None)

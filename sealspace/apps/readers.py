@@ -273,7 +273,7 @@ class _Judge:
             for grant in self._grants.values():
                 # Others who may fetch the copy cannot open it: it is sealed to this person.
                 if same_principal(grant.delegate, folder.did) and grant.gives(KV_GET, resource):
-                    reader = self._described(grant, "person", folder.team or "")
+                    reader = self._reader_of(grant, "person", folder.team or "")
                     state = self._fetch_by(grant, resource)
                     # The person's own network may be at another node, with other conditions.
                     if state == "now" and (self._terms_unknown() or self._is_everyone_mode()):
@@ -290,7 +290,7 @@ class _Judge:
         """
         closure = self._closure(grant)
         if closure is None:  # it depends on grants of another owner, which this owner cannot see
-            return self._with_fetch(self._described(grant, "grant", ""), grant, "undecided")
+            return self._with_fetch(self._reader_of(grant, "grant", ""), grant, "undecided")
         if any(is_machine_token(one.delegation) for one in closure):
             return self._machine(grant, closure)
         if is_membership(grant.delegation):
@@ -310,7 +310,7 @@ class _Judge:
         if is_conditional and state != "no_code":
             state = "undecided"
         kind, name = self._kind_of(grant, state)
-        reader = self._described(grant, kind, name)._replace(policies=policies)
+        reader = self._reader_of(grant, kind, name)._replace(policies=policies)
         if kind == "runner":
             reader = reader._replace(run=_run_statement(grant))
         return self._with_fetch(reader, grant, state)
@@ -349,14 +349,14 @@ class _Judge:
         # A policy of the node may require evidence, and a machine token has none.
         is_undecided = self._terms_unknown()
         if isinstance(stated, MachineGrant):
-            reader = self._described(grant, "token", stated.name)._replace(policies=policies)
+            reader = self._reader_of(grant, "token", stated.name)._replace(policies=policies)
             return self._with_fetch(reader, grant, "undecided" if is_undecided else "now")
         if stated.key != self._facts.exchange_key:  # the owner trusts another node
             return None
         claims = [f"iss = {stated.issuer}"]
         for claim, values in stated.claims.items():
             claims.append(f"{claim} = {' or '.join(str(value) for value in values)}")
-        reader = self._described(grant, "ci", stated.name)
+        reader = self._reader_of(grant, "ci", stated.name)
         reader = reader._replace(policies=policies, claims=tuple(claims))
         return self._with_fetch(reader, grant, "undecided" if is_undecided else "id_token")
 
@@ -373,7 +373,7 @@ class _Judge:
             return None
         if self._obstructs_owner(policies) and not self._terms_unknown():
             return None  # a member is never judged by evidence
-        reader = self._described(grant, "member", stated.name or "")._replace(policies=policies)
+        reader = self._reader_of(grant, "member", stated.name or "")._replace(policies=policies)
         return self._with_fetch(reader, grant, "undecided" if self._terms_unknown() else "now")
 
     def _state(self, grant: _Grant, policies: Sequence[Policy]) -> State:
@@ -430,18 +430,18 @@ class _Judge:
     def _closure(self, grant: _Grant) -> list[_Grant] | None:
         """Return a grant and all that it depends on; None if one of them is not in the list."""
         waiting = [grant]
-        found: dict[Digest, _Grant] = {}
+        visited: dict[Digest, _Grant] = {}
         while waiting:
-            one = waiting.pop()
-            if one.delegation.cid in found:
+            current = waiting.pop()
+            if current.delegation.cid in visited:
                 continue
-            found[one.delegation.cid] = one
-            for parent in one.delegation.parents:
-                known = None if parent.digest is None else self._grants.get(parent.digest)
-                if known is None:
+            visited[current.delegation.cid] = current
+            for parent in current.delegation.parents:
+                listed_parent = None if parent.digest is None else self._grants.get(parent.digest)
+                if listed_parent is None:
                     return None
-                waiting.append(known)
-        return list(found.values())
+                waiting.append(listed_parent)
+        return list(visited.values())
 
     def _fetches_freely(self, grant: _Grant, resource: Resource) -> bool:
         """Return whether a grant, and all that it depends on, allows fetching without caveats."""
@@ -469,15 +469,15 @@ class _Judge:
         waiting = [grant]
         seen: set[Digest] = set()
         while waiting:
-            one = waiting.pop(0)
-            if one.delegation.cid in seen or not one.decrypts(self._facts.network):
+            current = waiting.pop(0)
+            if current.delegation.cid in seen or not current.decrypts(self._facts.network):
                 continue
-            seen.add(one.delegation.cid)
-            yield one
-            if one.delegator == self._facts.owner:
+            seen.add(current.delegation.cid)
+            yield current
+            if current.delegator == self._facts.owner:
                 continue
-            for parent in self._parents(one):
-                if parent.delegate == one.delegator:
+            for parent in self._parents(current):
+                if parent.delegate == current.delegator:
                     waiting.append(parent)
 
     def _is_statement(self, grant: _Grant) -> bool:
@@ -537,12 +537,12 @@ class _Judge:
 
     def _parents(self, grant: _Grant) -> list[_Grant]:
         """Return the delegations that a delegation cites, as far as they are in the list."""
-        found = []
+        listed_parents = []
         for parent in grant.delegation.parents:
-            known = None if parent.digest is None else self._grants.get(parent.digest)
-            if known is not None:
-                found.append(known)
-        return found
+            listed_parent = None if parent.digest is None else self._grants.get(parent.digest)
+            if listed_parent is not None:
+                listed_parents.append(listed_parent)
+        return listed_parents
 
     def _in_force(self, closure: Collection[_Grant]) -> tuple[Policy, ...]:
         """Return the policies of the owner's network and of delegations, without repetition."""
@@ -584,12 +584,17 @@ class _Judge:
             return "runner", ""
         return ("backend" if state == "attested" else "grant"), ""
 
-    def _described(self, grant: _Grant, kind: Kind, name: str) -> Reader:
-        """Return a reader with the times and the parties of a grant."""
-        ends = []
-        for one in self._closure(grant) or [grant]:
-            if one.delegation.expires_at is not None:
-                ends.append(one.delegation.expires_at)
+    def _reader_of(self, grant: _Grant, kind: Kind, name: str) -> Reader:
+        """Return the recipient of a grant as a reader, with the giver and the times of the grant.
+
+        It ends with the first of the delegations that it depends on.
+        """
+        # If one of these is not in the owner's list, only the grant's own end is known.
+        known_delegations = self._closure(grant) or [grant]
+        expiry_times = []
+        for known in known_delegations:
+            if known.delegation.expires_at is not None:
+                expiry_times.append(known.delegation.expires_at)
         return Reader(
             kind=kind,
             did=grant.delegate,
@@ -597,7 +602,7 @@ class _Judge:
             grant=grant.record.cid,
             granted_by=grant.delegator,
             since=grant.delegation.not_before or grant.delegation.issued_at,
-            until=min(ends, default=None),
+            until=min(expiry_times, default=None),
         )
 
 

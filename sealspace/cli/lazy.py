@@ -98,18 +98,24 @@ class LazyGroup(click.Group):
         return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command, and return it."""
+        """Import the module of a command, and return the command.
+
+        Returns None if the group has no command of this name.
+
+        Raises:
+            ExtraMissing: the command needs an extra that is not installed; nothing is imported.
+        """
         row = self.table.get(cmd_name)
         if row is None:
             return None
-        for needed in EXTRAS.get(row.extra or "", ()):
-            if find_spec(needed) is None:
-                raise _missing(needed, row.extra)
-        module, _, named = row.module.partition(":")
-        members = vars(_imported(module))
-        name = named or cmd_name.replace("-", "_")
-        # The function may have an underscore at its end, such as `list_`.
-        command: click.Command = members.get(f"{name}_") or members[name]
+        for required_module in EXTRAS.get(row.extra or "", ()):
+            if find_spec(required_module) is None:
+                raise _missing(required_module, row.extra)
+        module_name, _, explicit_name = row.module.partition(":")
+        members = vars(_imported(module_name))
+        function_name = explicit_name or cmd_name.replace("-", "_")
+        # A function whose name a builtin has ends with an underscore, such as `list_`.
+        command: click.Command = members.get(f"{function_name}_") or members[function_name]
         command.name = cmd_name
         return share_options(command)
 
@@ -150,11 +156,15 @@ class LazyGroup(click.Group):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete command names and options without importing commands."""
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
-        found = [CompletionItem(name, help=self.table[name].summary) for name in names]
-        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+        commands = [CompletionItem(name, help=self.table[name].summary) for name in names]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
+        """Run a command.
+
+        Raises:
+            ExtraMissing: an option or a setting imports a module of an extra that is not installed.
+        """
         try:
             return super().invoke(ctx)
         except click.BadOptionUsage as error:
@@ -191,7 +201,10 @@ class Verbs(click.Group):
         """Write the list of commands into the help text."""
         with formatter.section("Commands"):
             formatter.write_dl(
-                [(name, one.get_short_help_str(limit=200)) for name, one in self.commands.items()]
+                [
+                    (name, command.get_short_help_str(limit=200))
+                    for name, command in self.commands.items()
+                ]
             )
 
 

@@ -93,18 +93,23 @@ async def read_pages(
 ) -> AsyncIterator[Page]:
     """Yield the pages of a paginated list.
 
-    `ask` fetches the page at a cursor; `place_of` returns the cursor of the next page, or None.
+    Args:
+        ask: fetches the page at a cursor; None is the first page.
+        place_of: returns the cursor of the next page; None after the last page.
+        most_pages: limit of pages.
+    Raises:
+        MalformedAnswer: a page has its own cursor as the next one, or the list is longer.
     """
-    place: str | None = None
+    cursor: str | None = None
     for _ in range(most_pages):
-        page = await ask(place)
+        page = await ask(cursor)
         yield page
-        following = place_of(page)
-        if following is None:
+        next_cursor = place_of(page)
+        if next_cursor is None:
             return
-        if following == place:
+        if next_cursor == cursor:
             raise MalformedAnswer("the node sent the same page of a list twice")
-        place = following
+        cursor = next_cursor
     raise MalformedAnswer(
         f"the node's list has more than {most_pages} pages", hint="use a larger page size"
     )

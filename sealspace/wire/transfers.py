@@ -58,12 +58,13 @@ class Part(NamedTuple):
     headers: Mapping[str, str]
 
 
-def packed_keys(keys: Iterable[str], most: int) -> list[list[str]]:
-    """Split keys into groups that each fit in one request.
+def packed_keys(keys: Iterable[str], max_keys: int) -> list[list[str]]:
+    """Split keys into groups of at most `max_keys` that each fit in one request.
 
     Duplicates are removed.
     """
-    return _packed(dict.fromkeys(keys, 0), most)
+    without_values = dict.fromkeys(keys, 0)
+    return _packed(without_values, max_keys)
 
 
 def packed_parts(parts: Mapping[str, Part]) -> list[list[str]]:
@@ -81,23 +82,33 @@ def packed_parts(parts: Mapping[str, Part]) -> list[list[str]]:
     return [*_packed(small, MOST_WRITES), *([key] for key in large)]
 
 
-def _packed(sizes: Mapping[str, int], most: int) -> list[list[str]]:
-    """Split keys into groups, by the number and the size of keys and the size of their values."""
+def _packed(value_sizes: Mapping[str, int], max_keys: int) -> list[list[str]]:
+    """Split keys into groups, in their order.
+
+    Each group stays within `max_keys` and the limits of bytes for keys and for values. A key that
+    is over a limit by itself gets its own group.
+
+    Args:
+        value_sizes: key -> size of its value in bytes.
+        max_keys: most keys of a group.
+    """
     packs: list[list[str]] = []
-    keys_bytes = values_bytes = 0  # of the last group
-    for key, size_bytes in sizes.items():
+    pack: list[str] = []
+    pack_keys_bytes = pack_values_bytes = 0
+    for key, value_bytes in value_sizes.items():
         key_bytes = len(key.encode()) + _PER_CAPABILITY_BYTES
-        if (
-            not packs
-            or len(packs[-1]) == most
-            or keys_bytes + key_bytes > _MAX_KEYS_BYTES
-            or values_bytes + size_bytes > _MAX_VALUES_BYTES
-        ):
-            packs.append([])
-            keys_bytes = values_bytes = 0
-        packs[-1].append(key)
-        keys_bytes += key_bytes
-        values_bytes += size_bytes
+        fits = (
+            len(pack) < max_keys
+            and pack_keys_bytes + key_bytes <= _MAX_KEYS_BYTES
+            and pack_values_bytes + value_bytes <= _MAX_VALUES_BYTES
+        )
+        if not packs or not fits:
+            pack = []
+            packs.append(pack)
+            pack_keys_bytes = pack_values_bytes = 0
+        pack.append(key)
+        pack_keys_bytes += key_bytes
+        pack_values_bytes += value_bytes
     return packs
 
 
@@ -343,10 +354,10 @@ async def upload_of(source: Source, progress: Progress | None) -> Upload:
     raise InvalidInput(refused, hint="pass a path, an open binary file or an iterable of bytes")
 
 
-def of_bytes(body: bytes) -> bytes | Upload:
-    """Split a long request body into pieces.
+def body_in_pieces(body: bytes) -> bytes | Upload:
+    """Return a request body that is sent in pieces if it is long.
 
-    Each piece that is sent extends the time limit.
+    Each piece that is sent extends the time limit. A short body is returned as it is.
     """
     if len(body) <= PIECE_BYTES:
         return body

@@ -131,10 +131,11 @@ def etag_of(answer: Answer | Stream) -> str:
     return etag
 
 
-def bytes_of(body: object) -> bytes:
-    """Convert a request body to bytes.
+def value_bytes_of(body: object) -> bytes:
+    """Convert a value to the bytes that are stored; text becomes UTF-8.
 
-    Mappings are rejected, because the HTTP library would send a form.
+    Raises InvalidInput for other types, and for text with a lone surrogate. A mapping is refused
+    too, because the HTTP library would send it as a form.
     """
     if isinstance(body, str):
         try:
@@ -155,7 +156,11 @@ def bytes_of(body: object) -> bytes:
 def stored_headers(
     body: object, content_type: str | None, metadata: Mapping[str, str] | None
 ) -> dict[str, str]:
-    """Return the request headers for storing a value."""
+    """Return the request headers for storing a value.
+
+    Text has the content type `text/plain;charset=UTF-8` by default, bytes have none. Raises
+    InvalidInput if the metadata is too long, or a name or a text of it is not valid.
+    """
     headers = {}
     for name, text in (metadata or {}).items():
         if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
@@ -170,10 +175,10 @@ def stored_headers(
     return headers
 
 
-def condition(*, if_absent: bool = False, if_match: str | None) -> dict[str, str]:
-    """Return the header of a conditional write.
+def condition_headers(*, if_absent: bool = False, if_match: str | None) -> dict[str, str]:
+    """Return the headers of a conditional write: `If-Match`, `If-None-Match`, or none.
 
-    The header is `If-Match` or `If-None-Match`. Without a condition there is no header.
+    Raises InvalidInput if both conditions are given, or the version is not a valid header value.
     """
     if if_absent and if_match is not None:
         raise InvalidInput("`if_absent` and `if_match` cannot be combined")

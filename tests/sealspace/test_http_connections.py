@@ -14,7 +14,7 @@ from patience import PATIENCE_S
 from sealspace.errors import ClientClosed, NodeTimeout, NodeUnreachable
 from sealspace.wire import http_connections
 from sealspace.wire.http_connections import MAX_HEAD_BYTES, MOST_CONNECTIONS
-from sealspace.wire.transfers import of_bytes
+from sealspace.wire.transfers import body_in_pieces
 from sealspace.wire.transport import Answer, Request, Transport, TransportSettings, Upload
 
 SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
@@ -273,7 +273,9 @@ async def test_a_source_that_fails_ends_the_connection() -> None:
     assert not b"".join(rest).endswith(b"0\r\n\r\n")
 
 
-@pytest.mark.parametrize("body", [b"x" * 200_000, of_bytes(b"x" * 20_000_000)], ids=["one", "many"])
+@pytest.mark.parametrize(
+    "body", [b"x" * 200_000, body_in_pieces(b"x" * 20_000_000)], ids=["one", "many"]
+)
 async def test_a_refusal_of_a_body_that_is_not_read(body: bytes | Upload) -> None:
     """The response is read, although the server ends the connection before the body was sent."""
 

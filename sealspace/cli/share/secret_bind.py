@@ -143,14 +143,17 @@ async def _list_all_secrets(client: Client) -> tuple[list[SecretName], list[Secr
 
 
 async def _read_secrets(client: Client, chosen: Sequence[SecretName]) -> _ReadSecrets:
-    """Read secrets, and sort them by whether their values state their place."""
+    """Read secrets, and sort them into bound, unbound and refused ones.
+
+    A bound value states its place. The errors of refused secrets are in the result.
+    """
     secrets = _ReadSecrets(unbound={}, bound=[], refused={})
     show_count = counter(f"of {len(chosen)} secrets read", every=_EVERY, first=_EVERY)
     for read_count, secret_name in enumerate(chosen, 1):
         try:
             secret = await client.secrets().read(secret_name.name, scope=secret_name.scope)
         except SealspaceError as error:
-            # One secret that cannot be read must not keep the others unbound.
+            # One secret that cannot be read must not stop the binding of the others.
             secrets.refused[secret_name] = error
         else:
             if secret.is_bound:

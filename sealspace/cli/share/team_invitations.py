@@ -276,25 +276,28 @@ async def _wait_for_person(
 ) -> Inviting:
     """Exchange nonces with the person who joins, until there are words to compare.
 
-    With `no_wait`, the admin's side is returned without words if the person has not answered.
+    Returns:
+        The new state of the admin's side. Only with `no_wait` it can be without words: the person
+        has not answered.
     """
     is_told = False
     while inviting.words is None:
         advanced = await inviting.advance(acting.teams)
-        if advanced != inviting:
+        person_has_answered = advanced != inviting
+        if person_has_answered:
             inviting = advanced
             if inviting.words is None:
                 _store_side(path, inviting)  # the nonce is stored before anybody sees it
-            continue
-        if no_wait:
+        elif no_wait:
             return inviting
-        if not is_told:
-            tell(
-                "waiting for the other person; to go on later: Ctrl-C, then"
-                f" sealspace team confirm {inviting.invitation.id}"
-            )
-            is_told = True
-        await asyncio.sleep(_POLL_S)
+        else:
+            if not is_told:
+                tell(
+                    "waiting for the other person; to go on later: Ctrl-C, then"
+                    f" sealspace team confirm {inviting.invitation.id}"
+                )
+                is_told = True
+            await asyncio.sleep(_POLL_S)
     return inviting
 
 
@@ -343,21 +346,24 @@ async def _wait_for_nonce(
 ) -> Joining:
     """Wait until the admin has answered, store the admin's nonce, and send the person's.
 
-    With `no_wait`, the person's side is returned as it is if the admin has not answered.
+    Returns:
+        The new state of the person's side. Only with `no_wait` its nonce can be unsent: the admin
+        has not answered.
     """
     is_told = False
     while not joining.is_revealed:
         advanced = await joining.advance(client.teams)
-        if advanced != joining:
+        admin_has_answered = advanced != joining
+        if admin_has_answered:
             joining = advanced
             _store_side(path, joining)  # the admin's nonce is stored before the person's is sent
-            continue
-        if no_wait:
+        elif no_wait:
             return joining
-        if not is_told:
-            tell("waiting for the admin; to go on later: Ctrl-C, then the same command again")
-            is_told = True
-        await asyncio.sleep(_POLL_S)
+        else:
+            if not is_told:
+                tell("waiting for the admin; to go on later: Ctrl-C, then the same command again")
+                is_told = True
+            await asyncio.sleep(_POLL_S)
     return joining
 
 
