@@ -228,7 +228,7 @@ class Delegations:
         grants = target_grants(target, owner=session.owner, features=features, leave_out=leave_out)
         if not grants:
             raise InvalidInput("the manifest requests nothing that can be granted")
-        wanted = [one for grant in grants for one in grant.capabilities]
+        wanted = [right for grant in grants for right in grant.capabilities]
         # Either check raises before anything is signed, if one of the grants cannot be signed.
         if wallet is None:
             session.proofs_for(wanted, now=self._caller.clock.now())
@@ -360,7 +360,7 @@ class Delegations:
         rights = reading_rights(
             self._caller.session, stated.name, secrets, scope, ttl_s, wallet is not None
         )
-        paths = {one.resource.text for one in rights if one.ability == KV_GET}
+        paths = {right.resource.text for right in rights if right.ability == KV_GET}
         end = int(now + ttl_s)
         return await self.delegate(
             stated.key,
@@ -494,8 +494,8 @@ class Delegations:
         # does not say who issued the delegation.
         ours = self._caller.session.did
         issued_here = all(
-            not isinstance(one, str) and read_grant(one.header).delegator == ours
-            for one in delegations
+            not isinstance(delegation, str) and read_grant(delegation.header).delegator == ours
+            for delegation in delegations
         )
         proofs = () if issued_here else self._proof_of(REVOKE)
         cids = list(dict.fromkeys(map(cid_of, delegations)))
@@ -711,7 +711,7 @@ def _grantable(capabilities: Sequence[Capability]) -> list[Capability]:
     Raises:
         InvalidInput: no capability is left.
     """
-    granted = [one for one in capabilities if not satisfies(one.ability, CAPABILITIES_READ)]
+    granted = [right for right in capabilities if not satisfies(right.ability, CAPABILITIES_READ)]
     if not granted:
         raise InvalidInput(
             f"{CAPABILITIES_READ} cannot be granted to others",

@@ -139,7 +139,7 @@ class _FetchPage(msgspec.Struct):
             MalformedAnswer: an hour is earlier than the one before, or a page before the last one
                 is empty.
         """
-        hours = [hour, *[one.hour for one in self.fetches]]
+        hours = [hour, *[fetch.hour for fetch in self.fetches]]
         if self.after is not None and not self.fetches:
             raise MalformedAnswer("the node sent an empty page of fetches")
         if hours != sorted(hours):
@@ -188,7 +188,9 @@ class Receipts:
                 f"the node sent more than {MAX_PAGE_RECEIPTS} receipts in one page"
             )
         node_id = await self._caller.node_id()
-        receipts = tuple(check_receipt(one, node=node_id, network=chosen.text) for one in listed)
+        receipts = tuple(
+            check_receipt(document, node=node_id, network=chosen.text) for document in listed
+        )
         _require_in_order(receipts)
         return ReceiptPage(
             receipts=receipts,
@@ -341,18 +343,18 @@ def _keys_of(value: Json, count: int) -> tuple[bytes | None, ...]:
     if value is None:
         return (None,) * count
     keys: list[bytes | None] = []
-    for one in value if isinstance(value, list) else ():
-        if one is None:
+    for digest in value if isinstance(value, list) else ():
+        if digest is None:
             keys.append(None)
-        elif isinstance(one, str) and _SHA256.fullmatch(one):
-            keys.append(bytes.fromhex(one))
+        elif isinstance(digest, str) and _SHA256.fullmatch(digest):
+            keys.append(bytes.fromhex(digest))
     if len(keys) != count:
         raise MalformedAnswer("the digests of keys in the node's response do not fit its receipts")
     return tuple(keys)
 
 
 def _require_in_order(receipts: Sequence[Receipt]) -> None:
-    if any(one.at_micros > following.at_micros for one, following in pairwise(receipts)):
+    if any(earlier.at_micros > later.at_micros for earlier, later in pairwise(receipts)):
         raise MalformedAnswer("the node's receipts are not in chronological order")
 
 

@@ -304,7 +304,7 @@ class Secrets:
             SealspaceError: as `read`, except NotFound; no value is returned then.
         """
         found = await self.read_many(names, scope=scope, receiver=receiver)
-        return {name: one.value for name, one in found.items()}
+        return {name: secret.value for name, secret in found.items()}
 
     async def read_many(
         self, names: Iterable[str], *, scope: str | None = None, receiver: ReceiverKey | None = None
@@ -329,7 +329,9 @@ class Secrets:
 
         existing = [secret for secret in dict.fromkeys(secrets) if secret.path in stored]
         found = await all_of(opened, existing, at_once=_AT_ONCE)
-        return {secret.name: one for secret, one in zip(existing, found, strict=True)}
+        return {
+            secret.name: secret_value for secret, secret_value in zip(existing, found, strict=True)
+        }
 
     async def etags(self, known: Mapping[str, str], *, scope: str | None = None) -> dict[str, str]:
         """Return the current versions of several secrets, without decrypting anything.

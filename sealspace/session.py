@@ -134,17 +134,15 @@ def attenuations(capabilities: Iterable[Capability]) -> dict[str, dict[str, list
     to one empty caveat.
     """
     granted: dict[str, dict[str, list[Any]]] = {}  # Any: the caveats
-    for one in capabilities:
-        granted.setdefault(one.resource.text, {})[one.ability] = [*one.caveats.values()] or [{}]
+    for right in capabilities:
+        caveats = [*right.caveats.values()] or [{}]
+        granted.setdefault(right.resource.text, {})[right.ability] = caveats
     return granted
 
 
 def distinct_capabilities(capabilities: Iterable[Capability]) -> tuple[Capability, ...]:
-    """Remove duplicates from a list of capabilities.
-
-    The order of first appearance is kept.
-    """
-    return tuple({(one.resource.text, one.ability): one for one in capabilities}.values())
+    """Remove duplicates from capabilities, in the order of their first appearance."""
+    return tuple({(right.resource.text, right.ability): right for right in capabilities}.values())
 
 
 INVOCATION_TTL_S = 60.0
@@ -239,7 +237,8 @@ def sign_message(
         statement=statement,
         resources=tuple(resources),
     )
-    if any(one.caveats for one in capabilities):  # the message of a wallet cannot carry them (S5)
+    has_caveats = any(right.caveats for right in capabilities)
+    if has_caveats:  # the message of a wallet cannot carry them (S5)
         raise InvalidInput(
             "a wallet cannot sign a grant with conditions",
             hint="sign the grant with the session's key: leave out `wallet`",
@@ -452,15 +451,15 @@ class Session:
             NotGranted: no grant covers some of the capabilities; `missing` has each of them.
             SessionExpired: the grant that covered them has expired.
         """
-        dependent = [one for one in wanted if root_of(one.resource) != self.did]
+        dependent = [right for right in wanted if root_of(right.resource) != self.did]
         if not dependent:
             return ()
         live = [grant for grant in self.grants if grant.is_live(now)]
         for grant in live:
-            if all(_is_covered(grant, one) for one in dependent):
+            if all(_is_covered(grant, right) for right in dependent):
                 return (grant.cid,)
         # What only an expired grant covers is not missing: `_cids_for_each` raises SessionExpired.
-        missing = [one for one in dependent if _first_covering(self.grants, one) is None]
+        missing = [right for right in dependent if _first_covering(self.grants, right) is None]
         if missing:
             raise _not_granted(missing, owner=self.owner)
         return _cids_for_each(dependent, live)
@@ -542,8 +541,8 @@ def _cids_for_each(wanted: Iterable[Capability], live: Sequence[Grant]) -> tuple
     Raises SessionExpired if no live grant covers one of them.
     """
     cited: dict[str, None] = {}  # without duplicates, in the order of the capabilities
-    for one in wanted:
-        grant = _first_covering(live, one)
+    for right in wanted:
+        grant = _first_covering(live, right)
         if grant is None:
             raise SessionExpired("the grant that covers this request has expired")
         cited[grant.cid] = None

@@ -179,8 +179,8 @@ class Access:
                 # A recipient who passes a right on thousands of times must not hide the grants that
                 # the owner made before.
                 own, _ = await _or(self._live(derived=False), ([], False), missing, "your grants")
-                known = {one.cid for one in own}
-                records = [*own, *[one for one in records if one.cid not in known]]
+                known = {record.cid for record in own}
+                records = [*own, *[record for record in records if record.cid not in known]]
         if is_cut:
             missing.append(f"some of your grants in force, of which there are over {len(records)}")
         return records
@@ -192,7 +192,7 @@ class Access:
         records: list[DelegationRecord] = []
         token_chars = 0
         for status in LIVE:
-            async for one in self._delegations.query(
+            async for record in self._delegations.query(
                 direction="granted",
                 status=status,
                 account=account,
@@ -200,10 +200,10 @@ class Access:
                 derived=derived,
                 page_items=MAX_PAGE_ITEMS,
             ):
-                token_chars += len(one.token or "")
+                token_chars += len(record.token or "")
                 if len(records) == MOST_GRANTS or token_chars > MOST_TOKEN_CHARS:
                     return records, True
-                records.append(one)
+                records.append(record)
         return records, False
 
     async def _copies(self, kv: Kv, secret: SecretName) -> dict[Resource, SharedFolder]:

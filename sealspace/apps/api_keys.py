@@ -202,7 +202,7 @@ def new_api_key(
         scope_of_profile(profile)
     if not 0 <= max_per_call <= MAX_AMOUNT:
         raise InvalidInput(f"the cost limit for one call must be 0 to {MAX_AMOUNT} micro-units")
-    named = [_ANY_PROJECT] if projects is None else [one.text for one in projects]
+    named = [_ANY_PROJECT] if projects is None else [project.text for project in projects]
     stated = _Stated(
         nonce=nonce,
         secret_sha256=_hash(secret),

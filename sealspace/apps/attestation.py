@@ -216,20 +216,20 @@ def require_judgeable(terms: ReleaseTerms, evidence: Evidence) -> None:
     root = evidence.root_ca_sha256.hex()
     provider = evidence.key_provider
     if root not in terms.trust_roots:
-        named = " or ".join(one[:16] + "…" for one in terms.trust_roots) or "none"
+        trusted = " or ".join(trusted_root[:16] + "…" for trusted_root in terms.trust_roots)
         raise BackendNotAcceptable(
             "the node does not trust the backend's platform: the root certificate of the backend's"
-            f" quote is {root[:16]}…, but the node trusts {named}",
+            f" quote is {root[:16]}…, but the node trusts {trusted or 'none'}",
             problem="trust_root",
             hint="ask the node's operator whether the node should trust this root certificate; the"
             " operator then runs: sealspace serve --trust-root FILE",
         )
     if provider is not None and not is_accepted(provider, terms.key_providers):
+        accepted = ", ".join(accepted_provider[:80] for accepted_provider in terms.key_providers)
         raise BackendNotAcceptable(
             f"the node does not accept the backend's key provider {provider[:80]}",
             problem="key_provider",
-            hint="use a key provider that the node accepts:"
-            f" {', '.join(one[:80] for one in terms.key_providers) or 'none'}",
+            hint=f"use a key provider that the node accepts: {accepted or 'none'}",
         )
     if terms.collateral in ("missing", "unusable"):
         raise BackendNotAcceptable(

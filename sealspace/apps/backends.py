@@ -185,9 +185,9 @@ class Seen:
     def wanted(self) -> tuple[SecretName, ...]:
         """The secrets that the backend's manifest requests."""
         wanted = []
-        for one in resolve_manifest(self.published.statement.manifest):
-            secret = _requested_secret(one)
-            if secret is not None and KV_GET in one.actions:
+        for resource in resolve_manifest(self.published.statement.manifest):
+            secret = _requested_secret(resource)
+            if secret is not None and KV_GET in resource.actions:
                 wanted.append(secret)
         return tuple(wanted)
 
@@ -199,15 +199,15 @@ class Seen:
         """
         resources = resolve_manifest(self.published.statement.manifest)
         wishes = []
-        for one in resources:
+        for resource in resources:
             further = [
                 action
-                for action in one.actions
-                if action != KV_GET or _requested_secret(one) is None
+                for action in resource.actions
+                if action != KV_GET or _requested_secret(resource) is None
             ]
-            if further and one.origin == "stated":
-                wishes.append(f"{', '.join(further)} on {one.space}/{one.path}")
-        if any(one.origin == "defaults" for one in resources):
+            if further and resource.origin == "stated":
+                wishes.append(f"{', '.join(further)} on {resource.space}/{resource.path}")
+        if any(resource.origin == "defaults" for resource in resources):
             wishes.append(
                 'the default permissions of an app (`"defaults": false` in its manifest leaves them'
                 " out)"
@@ -590,7 +590,7 @@ class Backends:
         Raises:
             InvalidInput: the backend requests no secret, or not one of these.
         """
-        wanted = {one.label: one.path for one in seen.wanted}
+        wanted = {secret.label: secret.path for secret in seen.wanted}
         asks = f"it requests {', '.join(sorted(wanted)) or 'none'}"
         chosen = tuple(dict.fromkeys(wanted if secrets is None else secrets))
         unknown = sorted(set(chosen) - wanted.keys())
@@ -677,7 +677,7 @@ class Backends:
         )
         await self.require_judgeable(seen)  # before anything is signed
         wanted = [
-            *(capability(one, KV_GET) for one in resources),
+            *(capability(resource, KV_GET) for resource in resources),
             capability(network_of_owner(self._caller.session.owner).text, DECRYPT),
         ]
         return await self._delegations.delegate(
@@ -693,12 +693,12 @@ class Backends:
         )
 
 
-def _requested_secret(one: ResourceRequest) -> SecretName | None:
+def _requested_secret(resource: ResourceRequest) -> SecretName | None:
     """Return the name of the secret requested by a manifest entry.
 
     Return None for other resources and for folders, because a grant of a folder would include
     everything below it.
     """
-    if one.service != KV or one.space != SECRETS_SPACE:
+    if resource.service != KV or resource.space != SECRETS_SPACE:
         return None
-    return secret_at(one.path)
+    return secret_at(resource.path)

@@ -7,7 +7,7 @@ may write to the space can put a name there.
 Example:
     await client.contacts.add("alice", friend.session.did)
     assert await client.contacts.did("alice") == friend.session.did
-    assert [one.name for one in await client.contacts.list()] == ["alice"]
+    assert [contact.name for contact in await client.contacts.list()] == ["alice"]
 """
 
 from collections.abc import Callable
@@ -403,7 +403,10 @@ def _is_sign_in(delegation: Delegation, owner: str) -> bool:
         space_capability(space_of(owner, CONTACTS_SPACE), "kv", CONTACTS_PATH, KV_PUT),
         capability(network_of_owner(owner).text, DECRYPT),
     )
-    return all(any(covers(held, one) for held in delegation.capabilities) for one in needed)
+    return all(
+        any(covers(held, needed_right) for held in delegation.capabilities)
+        for needed_right in needed
+    )
 
 
 def _label(space: SpaceId) -> bytes:

@@ -68,10 +68,10 @@ from .resource_words import place_of, secrets_at, verb_of
 def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResource:
     """Create the description of a granted resource from its URI and abilities."""
     try:
-        (one,) = described([allow(resource, ability) for ability in abilities])
+        (granted,) = described([allow(resource, ability) for ability in abilities])
     except (InvalidInput, ValueError):  # a resource of another kind, or an empty list of abilities
         return GrantedResource(service="", space="", path=resource, actions=abilities)
-    return one
+    return granted
 
 
 def rights_words(
@@ -82,12 +82,12 @@ def rights_words(
     Each resource has one line. An encryption network has one line for each ability.
     """
     lines: list[str] = []
-    for one in rights:
-        place = place_of(one, by, with_below=with_below)
-        verbs = [verb_of(ability) for ability in one.actions]
-        if one.service == "encryption":
+    for right in rights:
+        place = place_of(right, by, with_below=with_below)
+        verbs = [verb_of(ability) for ability in right.actions]
+        if right.service == "encryption":
             lines += [f"{verb} {place}" for verb in verbs]
-        elif one.service == "capabilities":
+        elif right.service == "capabilities":
             lines.append(f"see the rights {place}")
         else:
             lines.append(f"{', '.join(verbs)} {place}")
@@ -99,7 +99,7 @@ def granted_labels(portable: PortableDelegation) -> list[str]:
 
     Other values are listed by their paths.
     """
-    return [label_at(one.path) for one in portable.resources if one.service == "kv"]
+    return [label_at(resource.path) for resource in portable.resources if resource.service == "kv"]
 
 
 def label_at(path: str) -> str:
@@ -158,7 +158,8 @@ def explain(
     if isinstance(asked, Manifest):
         asked = compose_manifests([asked], include_account_registry_permissions=False)
     lines = [
-        ExplainedLine("app", f"{one.name} ({one.app_id}) asks for this:") for one in asked.manifests
+        ExplainedLine("app", f"{manifest.name} ({manifest.app_id}) asks for this:")
+        for manifest in asked.manifests
     ]
     lines += _part(None, asked.resources, asked.expiry_ms, features, now)
     for target in asked.delegation_targets:
@@ -166,12 +167,12 @@ def explain(
     for left in not_served(asked.resources, features):
         abilities = tuple(f"{left.service}/{action}" for action in left.actions)
         lines.append(ExplainedLine("not-served", left.text, actions=abilities))
-    for one in asked.manifests:
-        if one.defaults != "none":
+    for manifest in asked.manifests:
+        if manifest.defaults != "none":
             why = "because it states no defaults"
-            if isinstance(one.source, dict) and "defaults" in one.source:
-                why = f'by its defaults "{one.defaults}"'
-            text = f"{one.name} gets the default permissions of an app {why}"
+            if isinstance(manifest.source, dict) and "defaults" in manifest.source:
+                why = f'by its defaults "{manifest.defaults}"'
+            text = f"{manifest.name} gets the default permissions of an app {why}"
             lines.append(ExplainedLine("note", f'{text}: `"defaults": false` leaves them out'))
     return tuple(lines)
 
@@ -190,14 +191,14 @@ def _part(
     subject = who or SESSION
     kept = served(resources, features, leave_out=True)
     lines = [
-        _line_of_resource(who, one, expiry_ms)
-        for one in kept
-        if one.origin not in ("account", "capabilities")
+        _line_of_resource(who, resource, expiry_ms)
+        for resource in kept
+        if resource.origin not in ("account", "capabilities")
     ]
-    if any(one.origin == "account" for one in kept):
+    if any(resource.origin == "account" for resource in kept):
         text = f"{subject} may keep the account's list of apps and spaces, in the space account"
         lines.append(ExplainedLine("account", text, who=who, space="account"))
-    read = [one.space for one in kept if one.origin == "capabilities"]
+    read = [resource.space for resource in kept if resource.origin == "capabilities"]
     if read and lines and who is None:  # a DID never gets it (IP2)
         text = f"{subject} may see what was granted in {_listed(read)}"
         lines.append(ExplainedLine("capabilities", text))
@@ -207,28 +208,28 @@ def _part(
     return lines
 
 
-def _line_of_resource(who: str | None, one: ResourceRequest, expiry_ms: int) -> ExplainedLine:
+def _line_of_resource(who: str | None, request: ResourceRequest, expiry_ms: int) -> ExplainedLine:
     """Describe what a recipient may do with a requested resource.
 
     `expiry_ms` is the lifetime of resources without one of their own.
     """
-    requested = _describe_requested(one)
-    actions = _listed([verb_of(action) for action in one.actions])
+    requested = _describe_requested(request)
+    actions = _listed([verb_of(action) for action in request.actions])
     text = f"{who or SESSION} may {actions} {requested.words}"
-    if one.expiry_ms is not None:
+    if request.expiry_ms is not None:
         # The session of the app (no `who`) lasts as long as its sign-in, whatever it asks for.
         text += ", for " if who else "; asked for "
-        text += _span(one.expiry_ms)
-    if one.description:
-        text += f": {one.description}"
+        text += _span(request.expiry_ms)
+    if request.description:
+        text += f": {request.description}"
     return ExplainedLine(
         kind=requested.kind,
         text=text,
         who=who,
-        space=one.path if one.service == ENCRYPTION else one.space,
+        space=request.path if request.service == ENCRYPTION else request.space,
         path=requested.path,
-        actions=one.actions,
-        lifetime_ms=expiry_ms if one.expiry_ms is None else one.expiry_ms,
+        actions=request.actions,
+        lifetime_ms=expiry_ms if request.expiry_ms is None else request.expiry_ms,
     )
 
 
@@ -251,25 +252,27 @@ class _Requested(NamedTuple):
     path: str | None
 
 
-def _describe_requested(one: ResourceRequest) -> _Requested:
-    if one.service == ENCRYPTION:
-        words = f"the encryption network {one.path}"
+def _describe_requested(request: ResourceRequest) -> _Requested:
+    if request.service == ENCRYPTION:
+        words = f"the encryption network {request.path}"
         return _Requested(kind="network", words=words, path=None)
-    is_whole = one.path in ("", "/")
-    if one.service != KV:
-        where = "" if is_whole else f" on {one.path}"
-        words = f"with {one.service}{where} in the space {one.space}"
-        return _Requested(kind="other", words=words, path=one.path)
-    secrets = secrets_at(one.space, one.path)
+    is_whole = request.path in ("", "/")
+    if request.service != KV:
+        where = "" if is_whole else f" on {request.path}"
+        words = f"with {request.service}{where} in the space {request.space}"
+        return _Requested(kind="other", words=words, path=request.path)
+    secrets = secrets_at(request.space, request.path)
     if secrets is not None:
         return _Requested(kind="secret", words=secrets.words, path=secrets.label)
     if is_whole:
         values = "every value"
-    elif one.path.endswith("/"):
-        values = f"values below {one.path}"
+    elif request.path.endswith("/"):
+        values = f"values below {request.path}"
     else:
-        values = one.path
-    return _Requested(kind="values", words=f"{values} in the space {one.space}", path=one.path)
+        values = request.path
+    return _Requested(
+        kind="values", words=f"{values} in the space {request.space}", path=request.path
+    )
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -388,7 +391,7 @@ def _admitted(condition: Condition) -> str:
 def _joined(conditions: tuple[Condition, ...], word: str) -> str:
     if len(conditions) == 1:
         return _admitted(conditions[0])
-    return f" {word} ".join(f"({_admitted(one)})" for one in conditions)
+    return f" {word} ".join(f"({_admitted(condition)})" for condition in conditions)
 
 
 def _cut(text: str) -> str:
@@ -418,7 +421,7 @@ def policy_words(policy: Policy | None) -> tuple[str, ...]:
     """
     if policy is None:
         return ("there is no policy on code",)
-    lines = [_code(one) for one in policy.measurements] or [
+    lines = [_code(measurement) for measurement in policy.measurements] or [
         "approves no code by itself: a grant has to name it"
     ]
     listed: dict[str, Sequence[str | bytes]] = {
@@ -430,15 +433,15 @@ def policy_words(policy: Policy | None) -> tuple[str, ...]:
         "platform status": policy.tcb_statuses,
     }
     for name, values in listed.items():
-        for one in values:
-            shown = one.hex() if isinstance(one, bytes) else one
+        for value in values:
+            shown = value.hex() if isinstance(value, bytes) else value
             lines.append(f"{name} {shown}")
     if policy.tcb_grace_s is not None:
         lines.append(
             f"outdated platforms for {policy.tcb_grace_s / _DAY_S:g} days after the date of their"
             " level"
         )
-    lines += [f"platforms with the advisory {one}" for one in policy.advisories]
+    lines += [f"platforms with the advisory {advisory}" for advisory in policy.advisories]
     if policy.min_evaluation_number:
         lines.append(f"judged by collateral of number {policy.min_evaluation_number} or newer")
     if policy.max_age_s is not None:
@@ -447,7 +450,7 @@ def policy_words(policy: Policy | None) -> tuple[str, ...]:
         lines.append(
             "keys go to any receiver key that the code's DID signed, not only to the attested one"
         )
-    lines += [f"only what is stored at {one}" for one in policy.paths]
+    lines += [f"only what is stored at {path}" for path in policy.paths]
     if not policy.in_person:
         lines.append("the owner's own sessions have to prove their code too")
     return tuple(lines)
@@ -528,7 +531,7 @@ def in_plain_words(seen: Seen, policy: Policy | None = None) -> tuple[str, ...]:
     lines = _facts(seen)
     if policy is not None:
         lines += _pinned(policy)
-    lines += [f"warning: {one}" for one in warnings(seen)]
+    lines += [f"warning: {warning}" for warning in warnings(seen)]
     return tuple(lines)
 
 
@@ -598,10 +601,14 @@ def as_json(seen: Seen, policy: Policy | None = None) -> JsonObject:
         "platformFamily": evidence.fmspc.hex(),
         "rootIsIntel": seen.verified.root_is_intel,
         "collateral": [
-            {"part": one.name, "from": time_text(one.starts_at), "until": time_text(one.ends_at)}
-            for one in seen.verified.windows
+            {
+                "part": window.name,
+                "from": time_text(window.starts_at),
+                "until": time_text(window.ends_at),
+            }
+            for window in seen.verified.windows
         ],
-        "secrets": [one.label for one in seen.wanted],
+        "secrets": [secret.label for secret in seen.wanted],
         "furtherWishes": list(seen.further_wishes),
         "warnings": list(warnings(seen)),
         "policy": None if policy is None else policy_json(policy),
@@ -616,18 +623,19 @@ def _facts(seen: Seen) -> list[str]:
     if not seen.verified.root_is_intel:
         root = f"NOT Intel: {evidence.root_ca_sha256.hex()}"
     # The collateral is as old as its newest part.
-    made_at = max((one.starts_at for one in seen.verified.windows), default=0.0)
+    made_at = max((window.starts_at for window in seen.verified.windows), default=0.0)
     age_s = seen.seen_at - made_at
     age = f"{age_s / _DAY_S:.0f} days"
     if age_s < 2 * _DAY_S:
         age = f"{max(age_s, 0) / 3600:.0f} h"
+    secrets = _join_first([secret.label for secret in seen.wanted], ", ")
     return [
         (
             f"backend        at {seen.url}, calls itself {_quoted(stated.manifest.name)}"
             f" {_quoted(stated.manifest.app_id)}"
         ),
         f"did            {seen.did}",
-        f"asks to read   {_join_first([one.label for one in seen.wanted], ', ') or 'no secret'}",
+        f"asks to read   {secrets or 'no secret'}",
         *(_RUNNER_LINES if seen.is_runner else ()),
         f"compose hash   {hex_of(evidence.compose_hash) or 'none (no event log)'}",
         f"app id         {hex_of(evidence.app_id) or 'none'}",
@@ -653,10 +661,10 @@ def _pinned(policy: Policy) -> list[str]:
     registers = "MRTD, RTMR0-2" if policy.measurements[0].rtmr3 is None else "MRTD, RTMR0-3"
     code = [
         f"image {registers}",
-        *(f"compose hash {one.hex()[:16]}…" for one in policy.compose_hashes),
+        *(f"compose hash {compose_hash.hex()[:16]}…" for compose_hash in policy.compose_hashes),
     ]
-    code += [f"app id {one.hex()[:16]}…" for one in policy.app_ids]
-    code += [f"keys from {one[:24]}" for one in policy.key_providers]
+    code += [f"app id {app_id.hex()[:16]}…" for app_id in policy.app_ids]
+    code += [f"keys from {provider[:24]}" for provider in policy.key_providers]
     terms = [
         f"platform {' or '.join(policy.tcb_statuses)}",
         f"advisories {', '.join(policy.advisories) or 'none'}",
@@ -683,7 +691,7 @@ def _is_debugged(seen: Seen) -> bool:
 
 
 def _collateral_end(seen: Seen) -> float:
-    return min((one.ends_at for one in seen.verified.windows), default=0.0)
+    return min((window.ends_at for window in seen.verified.windows), default=0.0)
 
 
 def _attributes(attributes: bytes) -> str:

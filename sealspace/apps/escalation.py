@@ -51,21 +51,22 @@ def sign_in_for(
             hint="pass the capabilities that the session needs",
         )
 
-    def is_own(one: Capability) -> bool:
-        return root_of(one.resource) == session.owner
+    def is_own(right: Capability) -> bool:
+        return root_of(right.resource) == session.owner
 
-    foreign = tuple(one for one in missing if not is_own(one))
+    foreign = tuple(right for right in missing if not is_own(right))
     if foreign:
         raise NotGranted(
             "; ".join(
-                f"{one.ability} on {one.resource.text} belongs to another owner" for one in foreign
+                f"{right.ability} on {right.resource.text} belongs to another owner"
+                for right in foreign
             ),
             missing=foreign,
             hint="ask the owner of the resource for a delegation, and accept the delegation",
         )
     # The new sign-in takes the place of the first grant, so it also asks for what that one gives.
     granted = session.grants[0].capabilities if session.grants else ()
-    own = [one for one in granted if is_own(one)]
+    own = [right for right in granted if is_own(right)]
     return SignIn(
         space=None if session.space is None else session.space.text,
         exactly=distinct_capabilities((*own, *missing)),

@@ -201,7 +201,7 @@ def _claims_about(bundle: bytes, sha256: str, root: TrustedRoot) -> Certificate:
         "statement", (kind, stated.kind, stated.predicate_type), (_PAYLOAD, _STATEMENT, _PREDICATE)
     )
     # PV5: it must be about this program
-    if not any(one.digest.get("sha256") == sha256 for one in stated.subject):
+    if not any(subject.digest.get("sha256") == sha256 for subject in stated.subject):
         raise ProvenanceInvalid(
             f"the provenance is about other bytes than the program {sha256}", claim="digest"
         )
@@ -290,7 +290,7 @@ def _build_of(certificate: Certificate) -> Build:
     _require("issuer", _claim(certificate, "issuer", 8), GITHUB_ISSUER)
     claims = {name: _claim(certificate, name, arc) for name, arc in _CLAIMS.items()}
     names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
-    _require("signer", [one.value for one in names], [claims["signer"]])
+    _require("signer", [general_name.value for general_name in names], [claims["signer"]])
     # PV7: the job must have run on a machine of GitHub
     _require("environment", claims["environment"], "github-hosted")
     # PV8: this trigger gives code of strangers the rights of the repository
@@ -365,10 +365,12 @@ def _valid_at(root: TrustedRoot, moment: datetime) -> TrustedRoot:
         inner.model_copy(
             update={
                 "certificate_authorities": [
-                    one for one in inner.certificate_authorities if lasts(one.valid_for)
+                    authority
+                    for authority in inner.certificate_authorities
+                    if lasts(authority.valid_for)
                 ],
-                "tlogs": [one for one in inner.tlogs if lasts(one.public_key.valid_for)],
-                "ctlogs": [one for one in inner.ctlogs if lasts(one.public_key.valid_for)],
+                "tlogs": [log for log in inner.tlogs if lasts(log.public_key.valid_for)],
+                "ctlogs": [log for log in inner.ctlogs if lasts(log.public_key.valid_for)],
             }
         )
     )

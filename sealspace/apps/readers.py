@@ -136,33 +136,39 @@ class _Grant(NamedTuple):
 
     def gives(self, ability: str, resource: Resource) -> bool:
         """Return whether the delegation grants an ability on a resource, under caveats or not."""
-        for one in self.delegation.capabilities:
-            if satisfies(one.ability, ability) and extends(resource, one.resource):
+        for capability in self.delegation.capabilities:
+            if satisfies(capability.ability, ability) and extends(resource, capability.resource):
                 return True
         return False
 
     def gives_freely(self, ability: str, resource: Resource) -> bool:
         """Return whether the delegation grants an ability on a resource without caveats."""
-        for one in self.delegation.capabilities:
-            if one.caveats:
+        for capability in self.delegation.capabilities:
+            if capability.caveats:
                 continue
-            if satisfies(one.ability, ability) and extends(resource, one.resource):
+            if satisfies(capability.ability, ability) and extends(resource, capability.resource):
                 return True
         return False
 
     def decrypts(self, network: NetworkId) -> bool:
         """Return whether the delegation grants decryption on a network, under caveats or not."""
-        for one in self.delegation.capabilities:
-            if satisfies(one.ability, DECRYPT) and network_of(one.resource) == network:
+        for capability in self.delegation.capabilities:
+            if (
+                satisfies(capability.ability, DECRYPT)
+                and network_of(capability.resource) == network
+            ):
                 return True
         return False
 
     def decrypts_freely(self, network: NetworkId) -> bool:
         """Return whether the delegation grants decryption on a network without caveats."""
-        for one in self.delegation.capabilities:
-            if one.caveats:
+        for capability in self.delegation.capabilities:
+            if capability.caveats:
                 continue
-            if satisfies(one.ability, DECRYPT) and network_of(one.resource) == network:
+            if (
+                satisfies(capability.ability, DECRYPT)
+                and network_of(capability.resource) == network
+            ):
                 return True
         return False
 
@@ -291,7 +297,7 @@ class _Judge:
         closure = self._closure(grant)
         if closure is None:  # it depends on grants of another owner, which this owner cannot see
             return self._with_fetch(self._reader_of(grant, "grant", ""), grant, "undecided")
-        if any(is_machine_token(one.delegation) for one in closure):
+        if any(is_machine_token(cited.delegation) for cited in closure):
             return self._machine(grant, closure)
         if is_membership(grant.delegation):
             return self._member(grant, closure)
@@ -304,8 +310,8 @@ class _Judge:
         if state == "no_code" and self._signed_in_member(grant) is not None:
             return None
         is_conditional = any(
-            one.decrypts(self._facts.network) and not one.decrypts_freely(self._facts.network)
-            for one in closure
+            cited.decrypts(self._facts.network) and not cited.decrypts_freely(self._facts.network)
+            for cited in closure
         )
         if is_conditional and state != "no_code":
             state = "undecided"
@@ -448,8 +454,8 @@ class _Judge:
         closure = self._closure(grant)
         if closure is None:
             return False
-        for one in closure:
-            if one.gives(KV_GET, resource) and not one.gives_freely(KV_GET, resource):
+        for delegation in closure:
+            if delegation.gives(KV_GET, resource) and not delegation.gives_freely(KV_GET, resource):
                 return False
         return grant.gives_freely(KV_GET, resource)
 
@@ -458,8 +464,9 @@ class _Judge:
         network_policy = self._facts.network_policy
         if network_policy is not None and network_policy.is_allow_list:
             return True
-        for one in self._decrypt_grants(grant):
-            if any(policy.is_allow_list for policy in one.policies) and self._is_statement(one):
+        for decrypt_grant in self._decrypt_grants(grant):
+            names_code = any(policy.is_allow_list for policy in decrypt_grant.policies)
+            if names_code and self._is_statement(decrypt_grant):
                 return True
         # Where a policy of the node may replace the list, `_state` has answered already.
         return self._mode() == "off"

@@ -98,8 +98,8 @@ async def named_releases(
         if names is None:  # nothing else is fetched if there are no receipts
             names = await _fetch_names(records, grants or {})
         limits = [
-            await names.paths_of_policy(records.receipts, network, one)
-            for one in release.receipt.policies
+            await names.paths_of_policy(records.receipts, network, policy)
+            for policy in release.receipt.policies
         ]
         secrets = await names.with_key(records.secrets, release.key_sha256)
         yield _named(release, names, secrets, limits)
@@ -236,9 +236,9 @@ async def _fetch_names(records: OwnerRecords, grants: Mapping[str, Iterable[str]
         ):
             token = token_in(record.token or "")
             if token is not None:
-                of_tokens[record.cid] = frozenset(one.label for one in token.secrets)
+                of_tokens[record.cid] = frozenset(secret.label for secret in token.secrets)
             else:
-                labels = _granted(one.resource for one in record.rights)
+                labels = _granted(right.resource for right in record.rights)
                 of_grants.setdefault(record.cid, labels)
     return _Names(
         of_keys=await _fetch_keys(records.secrets),
@@ -268,7 +268,7 @@ async def _fetch_former_keys(kv: Kv) -> Mapping[bytes, set[str]]:
     # A node need not keep former values, and they are the owner's in person.
     with suppress(NotGranted, NotFound, MalformedAnswer):
         for path in await _paths_of_secrets(kv):
-            former = [one for one in await kv.versions(path) if not one.is_current]
+            former = [version for version in await kv.versions(path) if not version.is_current]
             reads += 1 + len(former)
             if reads > MOST_FORMER_READS:
                 break

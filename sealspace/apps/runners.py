@@ -177,7 +177,7 @@ class Runners:
         portable = await self._delegations.delegate(
             job or seen.did,
             [
-                *(capability(one, KV_GET) for one in resources),
+                *(capability(resource, KV_GET) for resource in resources),
                 capability(network.text, DECRYPT),
             ],
             ttl_s=ttl_s,
@@ -433,7 +433,7 @@ def network_name(named: Sequence[SecretName]) -> str:
     Raises:
         InvalidInput: the secrets belong to two networks.
     """
-    kinds = {is_protected(one.name) for one in named}
+    kinds = {is_protected(secret.name) for secret in named}
     if len(kinds) > 1:
         raise InvalidInput(
             "one grant cannot contain both PROTECTED_ secrets and other secrets, because they are"
@@ -445,7 +445,7 @@ def network_name(named: Sequence[SecretName]) -> str:
 
 def _resources(session: Session, named: Sequence[SecretName]) -> list[str]:
     space = space_of(session.owner, SECRETS_SPACE)
-    return [f"{space.text}/kv/{one.path}" for one in named]
+    return [f"{space.text}/kv/{secret.path}" for secret in named]
 
 
 def _generation(answer: Mapping[str, Json], *, authorization: str) -> Generation:
@@ -701,7 +701,7 @@ def error_text(error: Json) -> str:
     if not isinstance(error, dict):
         return ""
     texts = (error.get("message"), error.get("detail"))
-    return ": ".join(one.rstrip(".") for one in texts if isinstance(one, str))
+    return ": ".join(text.rstrip(".") for text in texts if isinstance(text, str))
 
 
 def _object(data: bytes) -> JsonObject:

@@ -117,7 +117,9 @@ class Sharing:
             if isinstance(target, SharedFolder):
                 # A name is signed for the whole team or person; each member has a copy of it.
                 copies = [
-                    one._replace(folder=target.path) for one in names if one.folder == target.group
+                    name._replace(folder=target.path)
+                    for name in names
+                    if name.folder == target.group
                 ]
                 shares.append(Share(folder=target, grant=grants[0], copies=tuple(copies)))
         return tuple(shares)
@@ -160,22 +162,25 @@ class Sharing:
         """
         folder = shared_folder(team, did)
         shares = await self.shares()
-        known = [one.pin for one in shares if one.folder.did == folder.did]
+        known = [share.pin for share in shares if share.folder.did == folder.did]
         pin = await self._pin(known, did=folder.did, encryption=encryption or self._encryption)
         for former in known:
             if former != pin:
                 raise _needs_renewal(folder.did, former, pin)
         folder = folder._replace(key=pin.public_key, key_version=pin.key_version)
-        members = {one.folder: one for one in shares if one.folder.group == folder.group}
+        members = {share.folder: share for share in shares if share.folder.group == folder.group}
         if folder not in members:
             # SH5: copies that an ended right left in the folder would be readable again with the
             # new right. In a team without members, the names that were left over are revoked too.
             is_new_team = bool(team) and not members
             with suppress(NotShared):  # nothing was left over
                 await self.unshare(None, did=None if is_new_team else did, team=team)
-            labels = {*labels, *(copy.label for one in members.values() for copy in one.copies)}
+            labels = {
+                *labels,
+                *(copy.label for member in members.values() for copy in member.copies),
+            }
         # The names are checked first: protected and reserved ones are not shared (SH2).
-        named = [writable_name(one.name, one.scope) for one in map(parse_secret_label, labels)]
+        named = [writable_name(name.name, name.scope) for name in map(parse_secret_label, labels)]
         # Raises for a secret that does not exist or may not be copied, before a signature.
         await self._values_of(named)
         signed = await self._signed(self._caller.session.owner)
@@ -201,9 +206,9 @@ class Sharing:
             UnboundValue: a value does not state its place; bind it first.
             SealspaceError: as `share`.
         """
-        shared = {copy.label for one in await self.shares() for copy in one.copies}
+        shared = {copy.label for share in await self.shares() for copy in share.copies}
         renewed = tuple(sorted(shared.intersection(labels)))
-        await self._copy([parse_secret_label(one) for one in renewed], None)
+        await self._copy([parse_secret_label(label) for label in renewed], None)
         return renewed
 
     async def _copy(self, named: Sequence[SecretName], only: SharedFolder | None) -> None:
@@ -242,13 +247,13 @@ class Sharing:
             SealspaceError: as `share`.
         """
         person = shared_folder(None, did).did
-        of_person = [one for one in await self.shares() if one.folder.did == person]
+        of_person = [share for share in await self.shares() if share.folder.did == person]
         if not of_person:
             raise NotShared(
                 f"nothing is shared with {person}",
                 hint="list what is shared: sealspace team list",
             )
-        known = [one.pin for one in of_person]
+        known = [share.pin for share in of_person]
         pin = await self._pin(known, did=person, encryption=encryption or self._encryption)
         renewed = []
         for former in of_person:
@@ -268,12 +273,12 @@ class Sharing:
             ends_at = former.grant.expires_at
             ttl_s = SHARE_TTL_S if ends_at is None else ends_at - now
             grants = await self._sign([folder], ttl_s, wallet)
-        named = [one._replace(folder=OWN_FOLDER) for one in former.copies]
+        named = [copy._replace(folder=OWN_FOLDER) for copy in former.copies]
         await self._copy(named, folder)
         # The former right ends last, so the person can read one of the copies at any time.
-        await Delegations(self._caller).revoke(*(one.cid for one in signed[former.folder]))
+        await Delegations(self._caller).revoke(*(grant.cid for grant in signed[former.folder]))
         await self._kv.delete_many(await self._labels_of_copies(former.folder.path, None))
-        copies = tuple([one._replace(folder=folder.path) for one in named])
+        copies = tuple([name._replace(folder=folder.path) for name in named])
         return Share(folder=folder, grant=grants[0], copies=copies)
 
     async def _values_of(self, named: Sequence[SecretName]) -> dict[str, str | bytes]:
@@ -283,11 +288,11 @@ class Sharing:
         would state the wrong place (EN46).
         """
         values = {}
-        for one in named:
-            secret = await self._secrets().read(one.name, scope=one.scope)
+        for name in named:
+            secret = await self._secrets().read(name.name, scope=name.scope)
             if not secret.is_bound:
-                raise unbound_value(one)
-            values[one.label] = secret.value
+                raise unbound_value(name)
+            values[name.label] = secret.value
         return values
 
     async def put_many(
@@ -314,13 +319,17 @@ class Sharing:
         for share in await self.shares():
             if only in (None, share.folder):
                 texts |= await self._secrets(share.folder).sealed(
-                    {one: values[one.label] for one in share.copies if one.label in values}
+                    {
+                        copied_name: values[copied_name.label]
+                        for copied_name in share.copies
+                        if copied_name.label in values
+                    }
                 )
         await self._kv.put_many(texts)
         copied = {path for path in texts if path.startswith(SHARED_PREFIX)}
         if copied:
             # SH6: `unshare` could have deleted these copies before they were stored.
-            live = {copy.path for one in await self.shares() for copy in one.copies}
+            live = {copy.path for live_share in await self.shares() for copy in live_share.copies}
             await self._kv.delete_many(copied - live)
 
     async def unshare(
@@ -436,8 +445,8 @@ class Sharing:
             page_items=MAX_PAGE_ITEMS,
         )
         found: dict[tuple[str, SharedFolder], None] = {}
-        async for one in query:
-            share = read_share(one.token or "", one.delegator)
+        async for record in query:
+            share = read_share(record.token or "", record.delegator)
             if share is not None and share.folder.did == session.owner:
                 found[str(share.grant.delegator), share.folder] = None
         return tuple(found)
@@ -459,7 +468,7 @@ class Sharing:
             SealspaceError: as `Delegations.accept`.
         """
         session = self._caller.session
-        used = [one for one in session.grants if _is_or_cites(one, share.grant.cid)]
+        used = [grant for grant in session.grants if _is_or_cites(grant, share.grant.cid)]
         if not used:
             now = self._caller.clock.now()
             ends_at = session.expires_at or now + SHARE_TTL_S
@@ -538,7 +547,7 @@ class Sharing:
             )
             for target in unsigned
         ]
-        return [read_grant(one.header) for one in portables]
+        return [read_grant(portable.header) for portable in portables]
 
     async def _signed(self, owner: str) -> dict[SharedFolder | SecretName, list[Grant]]:
         """Return the folders and names in an owner's live grants, the latest first (SH3)."""
@@ -556,8 +565,8 @@ class Sharing:
             page_items=MAX_PAGE_ITEMS,
         )
         signed: dict[SharedFolder | SecretName, list[Grant]] = {}
-        async for one in query:
-            found = _read(one.token or "", owner)
+        async for record in query:
+            found = _read(record.token or "", owner)
             if found is None:
                 continue
             target, grant = found
@@ -582,8 +591,8 @@ def _names_to_sign(
 ) -> list[SecretName]:
     """Return the names of secrets in a folder that have no grant until a given time."""
     unsigned = []
-    for one in named:
-        target = one._replace(folder=folder.group)
+    for name in named:
+        target = name._replace(folder=folder.group)
         # SH3: a name does not end before the right to read.
         if not any(of.is_live(ends_at - _ROUNDING_S) for of in signed.get(target, ())):
             unsigned.append(target)
@@ -692,14 +701,16 @@ def _reader(target: SharedFolder | SecretName, owner: str) -> str:
 
 def _rights(target: SharedFolder | SecretName, owner: str) -> tuple[Capability, ...]:
     place = space_of(owner, SECRETS_SPACE)
-    return tuple(space_capability(place, "kv", target.path, one) for one in (KV_GET, KV_LIST))
+    return tuple(
+        space_capability(place, "kv", target.path, ability) for ability in (KV_GET, KV_LIST)
+    )
 
 
 def _not_one(owner: str, matching: Sequence[Share]) -> NotShared:
     """Return the error for an owner who shares nothing with the reader, or in several ways."""
-    teams = sorted(one.folder.team or "" for one in matching)
-    named = " and ".join(sorted(one or "you alone" for one in teams))
-    options = " or ".join(f"--from {owner}/{one}" for one in teams)
+    teams = sorted(share.folder.team or "" for share in matching)
+    named = " and ".join(sorted(team or "you alone" for team in teams))
+    options = " or ".join(f"--from {owner}/{team}" for team in teams)
     return NotShared(
         f"{owner} shares with you at this node: {named or 'nothing'}",
         step=f"choose one: {options}" if options else None,

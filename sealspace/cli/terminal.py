@@ -185,7 +185,7 @@ def print_documents(
         headers: name of a member -> header of its column.
         nothing: the message for an empty table.
     """
-    rows = [[cell_text(one.get(name)) for name in headers] for one in found]
+    rows = [[cell_text(document.get(name)) for name in headers] for document in found]
     print_rows(found, [*headers.values()], rows, nothing=nothing)
 
 
@@ -276,7 +276,9 @@ def _what_happened(error: SealspaceError, own: str) -> str:
             meaning = _RELEASE.get(error.reason, otherwise)
             return f"the node refuses to open it: {meaning} ({error.reason})"
         case NotGranted(missing=missing) if missing:
-            rights = "; ".join(_right(one.ability, one.resource.text, own) for one in missing)
+            rights = "; ".join(
+                _right(capability.ability, capability.resource.text, own) for capability in missing
+            )
             return f"this session may not {rights}"
         case ActionNotAuthorized():
             right = _right(error.action, error.resource, own)

@@ -185,7 +185,7 @@ def condition_json(condition: Condition) -> Json:
         case Owner():
             return {"Owner": {}}
         case Whitelist(accounts):
-            return {"Whitelist": {"accounts": [str(one) for one in accounts]}}
+            return {"Whitelist": {"accounts": [str(account) for account in accounts]}}
         case AccountPattern(pattern):
             return {"AccountPattern": {"pattern": pattern}}
         case ValidUntil(text=text):
@@ -196,7 +196,7 @@ def condition_json(condition: Condition) -> Json:
             return {
                 "Logic": {
                     "operator": operator,
-                    "conditions": [condition_json(one) for one in conditions],
+                    "conditions": [condition_json(part) for part in conditions],
                 }
             }
         case Not(inner):
@@ -238,8 +238,8 @@ def _judge_parts(logic: Logic, call: Call) -> Verdict:
     # One part with this verdict decides the whole, whatever the others are.
     deciding = logic.operator == "Or"
     verdict: Verdict = not deciding
-    for one in logic.conditions:
-        part = judge_call(one, call)
+    for condition in logic.conditions:
+        part = judge_call(condition, call)
         if part is deciding:
             return deciding
         if part is None:
@@ -281,8 +281,8 @@ def require_bounded_patterns(condition: Condition) -> None:
                     ' with "Whitelist"',
                 )
         case Logic(conditions=conditions):
-            for one in conditions:
-                require_bounded_patterns(one)
+            for part in conditions:
+                require_bounded_patterns(part)
         case Not(inner):
             require_bounded_patterns(inner)
 
@@ -317,7 +317,7 @@ def _condition(value: Json, depth: int) -> Condition:
         case ["WasmHash", ("hash", str(sha256))] if _HASH.fullmatch(sha256):
             return WasmHash(sha256)
         case ["Logic", ("conditions", list(conditions)), ("operator", "And" | "Or" as operator)]:
-            return Logic(operator, tuple(_condition(one, depth - 1) for one in conditions))
+            return Logic(operator, tuple(_condition(part, depth - 1) for part in conditions))
         case ["Not", ("condition", inner)]:
             return Not(_condition(inner, depth - 1))
         case _:

@@ -76,10 +76,10 @@ class ContactList(NamedTuple):
         Raises:
             NoSuchContact: the name is not in the list.
         """
-        for one in self.contacts:
-            if one.name == name:
-                return one.did
-        near = get_close_matches(name, [one.name for one in self.contacts], n=1)
+        for contact in self.contacts:
+            if contact.name == name:
+                return contact.did
+        near = get_close_matches(name, [contact.name for contact in self.contacts], n=1)
         meant = f"did you mean {near[0]}? or " if near else ""
         raise NoSuchContact(
             f"there is no contact {name[:MAX_NAME_CHARS]}",
@@ -91,9 +91,9 @@ class ContactList(NamedTuple):
     def name_of(self, did: str) -> str | None:
         """Return the name of a DID, in any spelling of the DID, or None."""
         principal = principal_of(did)
-        for one in self.contacts:
-            if one.did == principal:
-                return one.name
+        for contact in self.contacts:
+            if contact.did == principal:
+                return contact.name
         return None
 
     def with_contact(self, name: str, did: str) -> "ContactList":
@@ -141,15 +141,15 @@ class ContactList(NamedTuple):
         return self._changed([*self._others(name)])
 
     def _others(self, name: str) -> Iterator[Contact]:
-        for one in self.contacts:
-            if one.name != name:
-                yield one
+        for contact in self.contacts:
+            if contact.name != name:
+                yield contact
 
     def _require_free(self, name: str) -> None:
-        for one in self.contacts:
-            if one.name == name:
+        for contact in self.contacts:
+            if contact.name == name:
                 raise InvalidInput(
-                    f"the name {name} is taken: it is the contact {one.did}",
+                    f"the name {name} is taken: it is the contact {contact.did}",
                     hint="choose another name, or remove or rename that contact",
                     step=f"choose another name, or: sealspace contact remove {name}",
                 )
@@ -227,7 +227,7 @@ def contacts_statement(found: ContactList, owner: str) -> JsonObject:
     return {
         "owner": owner,
         "serial": found.serial,
-        "contacts": [{"name": one.name, "did": one.did} for one in found.contacts],
+        "contacts": [{"name": contact.name, "did": contact.did} for contact in found.contacts],
     }
 
 
@@ -244,7 +244,8 @@ def parse_contacts_statement(statement: JsonObject, owner: str) -> ContactList:
     try:
         stated = shaped(statement, _Statement)
         contacts = [
-            Contact(checked_name(one.name), checked_did(one.did)) for one in stated.contacts
+            Contact(checked_name(stated_contact.name), checked_did(stated_contact.did))
+            for stated_contact in stated.contacts
         ]
     except InvalidJson as error:
         raise ContactsInvalid(f"the list of contacts is malformed: {error.text}") from error
@@ -254,11 +255,11 @@ def parse_contacts_statement(statement: JsonObject, owner: str) -> ContactList:
         ) from error
     # Equal to the text: another spelling of a DID would be a second name for one person.
     is_canonical = all(
-        one.did == entry.did for one, entry in zip(contacts, stated.contacts, strict=True)
+        contact.did == entry.did for contact, entry in zip(contacts, stated.contacts, strict=True)
     )
-    names = [one.name for one in contacts]
+    names = [contact.name for contact in contacts]
     is_ordered = names == sorted(set(names))
-    has_distinct_dids = len({one.did for one in contacts}) == len(contacts)
+    has_distinct_dids = len({contact.did for contact in contacts}) == len(contacts)
     if not (is_canonical and is_ordered and has_distinct_dids):
         raise ContactsInvalid(
             "the list of contacts is malformed: a name or a DID is there twice, or out of order"

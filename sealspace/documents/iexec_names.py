@@ -51,7 +51,7 @@ AddressKind = Literal["app", "dataset"]
 
 _REQUESTER_NAME = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _ADDRESS = re.compile(r"0x[0-9A-Fa-f]{40}")
-_ESCAPES = {"_": "__", "-": "_H"} | {one: f"_U{one}" for one in ascii_uppercase}
+_ESCAPES = {"_": "__", "-": "_H"} | {letter: f"_U{letter}" for letter in ascii_uppercase}
 
 
 def address_of(kind: AddressKind, project: ProjectId) -> str:

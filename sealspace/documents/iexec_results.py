@@ -109,5 +109,5 @@ def _check_methods(archive: ZipFile) -> None:
 
     `zipfile` decompresses what it reads of LZMA and bzip2 at once, which can be gigabytes.
     """
-    if {one.compress_type for one in archive.infolist()} - {ZIP_STORED, ZIP_DEFLATED}:
+    if {member.compress_type for member in archive.infolist()} - {ZIP_STORED, ZIP_DEFLATED}:
         raise ValueError

@@ -280,7 +280,7 @@ def _secret(key: str, spec: object) -> Permission:
     return Permission(
         service=VAULT,
         path=name.vault_key,
-        actions=distinct(one for one in actions if one is not None),
+        actions=distinct(action for action in actions if action is not None),
         space=SECRETS_SPACE,
         skip_prefix=True,
         expiry=secret.expiry,

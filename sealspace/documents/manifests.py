@@ -192,7 +192,9 @@ def resolve_manifest(manifest: Manifest) -> tuple[ResourceRequest, ...]:
         _expand(entry, manifest, "stated") for entry in (*manifest.permissions, *manifest.secrets)
     ]
     resources = _merge((*tier, *stated))
-    spaces = distinct(one.space for one in resources if one.space != ENCRYPTION_SPACE)
+    spaces = distinct(
+        resource.space for resource in resources if resource.space != ENCRYPTION_SPACE
+    )
     return _merge((*resources, *map(_capabilities_of, spaces)))
 
 
@@ -227,12 +229,15 @@ def compose_manifests(
         resources=_merge((*chain.from_iterable(resolved), *account)),
         delegation_targets=tuple(
             DelegationTarget(
-                did=one.did, name=one.name, resources=resources, expiry_ms=one.expiry_ms
+                did=manifest.did,
+                name=manifest.name,
+                resources=resources,
+                expiry_ms=manifest.expiry_ms,
             )
-            for one, resources in zip(manifests, resolved, strict=True)
-            if one.did is not None
+            for manifest, resources in zip(manifests, resolved, strict=True)
+            if manifest.did is not None
         ),
-        expiry_ms=max(one.expiry_ms for one in manifests),
+        expiry_ms=max(manifest.expiry_ms for manifest in manifests),
     )
 
 
@@ -269,16 +274,16 @@ def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
     Requests are combined if they have the same service, space, path and lifetime.
     """
     merged: dict[tuple[str, str, str, int | None], ResourceRequest] = {}
-    for one in resources:
-        key = (one.service, one.space, one.path, one.expiry_ms)
-        first = merged.get(key, one)  # a request that is new is merged with itself
+    for resource in resources:
+        key = (resource.service, resource.space, resource.path, resource.expiry_ms)
+        first = merged.get(key, resource)  # a request that is new is merged with itself
         origin = first.origin
-        if one.origin == "stated":  # even if the defaults include it too
+        if resource.origin == "stated":  # even if the defaults include it too
             origin = "stated"
         merged[key] = replace(
             first,
-            actions=distinct((*first.actions, *one.actions)),
-            description=first.description or one.description,
+            actions=distinct((*first.actions, *resource.actions)),
+            description=first.description or resource.description,
             origin=origin,
         )
     return tuple(merged.values())
@@ -303,7 +308,8 @@ def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:
         return _merge((*resources, decrypt)) if reads else resources
 
     targets = tuple(
-        replace(one, resources=extended(one.resources)) for one in request.delegation_targets
+        replace(target, resources=extended(target.resources))
+        for target in request.delegation_targets
     )
     return replace(request, resources=extended(request.resources), delegation_targets=targets)
 
@@ -327,9 +333,9 @@ def _actions_on_secrets(resources: Iterable[ResourceRequest], owner: str) -> set
     """Return the actions that are requested on any value in an owner's space of secrets."""
     secrets = space_of(owner, SECRETS_SPACE)
     actions = set[str]()
-    for one in resources:
-        if one.service == KV and space_of(owner, one.space) == secrets:
-            actions.update(one.actions)
+    for resource in resources:
+        if resource.service == KV and space_of(owner, resource.space) == secrets:
+            actions.update(resource.actions)
     return actions
 
 
@@ -376,17 +382,23 @@ def not_served(
         features: features of the node (`NodeInfo.features`); empty: those of this project's nodes.
     """
     by_service: dict[str, list[ResourceRequest]] = {}
-    for one in resources:
-        if not _is_served(one, features):
-            by_service.setdefault(one.service, []).append(one)
+    for resource in resources:
+        if not _is_served(resource, features):
+            by_service.setdefault(resource.service, []).append(resource)
     return tuple(
         NotServed(
             service=service,
             actions=distinct(
-                action.removeprefix(f"{service}/") for one in asked for action in one.actions
+                action.removeprefix(f"{service}/")
+                for resource in asked
+                for action in resource.actions
             ),
-            paths=distinct(f"{one.space}/{one.path}" for one in asked if one.origin == "stated"),
-            stated=any(one.origin == "stated" for one in asked),
+            paths=distinct(
+                f"{resource.space}/{resource.path}"
+                for resource in asked
+                if resource.origin == "stated"
+            ),
+            stated=any(resource.origin == "stated" for resource in asked),
         )
         for service, asked in by_service.items()
     )
@@ -408,13 +420,13 @@ def served(
         InvalidInput: the manifest states a service that the node does not serve; the message names
             each service once.
     """
-    refused = [one for one in not_served(resources, features) if one.stated]
+    refused = [missing for missing in not_served(resources, features) if missing.stated]
     if refused and not leave_out:
         raise InvalidInput(
-            "; ".join(one.text for one in refused),
+            "; ".join(missing.text for missing in refused),
             hint="remove these entries from the manifest, or use a node that serves them",
         )
-    return tuple(one for one in resources if _is_served(one, features))
+    return tuple(resource for resource in resources if _is_served(resource, features))
 
 
 def _is_served(resource: ResourceRequest, features: Sequence[str]) -> bool:
@@ -441,12 +453,12 @@ def requested_capabilities(
         InvalidInput: a path or an action cannot be used in a token.
     """
     stated: dict[tuple[str, str], None] = {}
-    for one in resources:
-        resource = one.path
-        if one.service != ENCRYPTION:
-            root = f"{space_id(one.space)}/{one.service.removeprefix('tinycloud.')}"
-            resource = root if one.path in ("", "/") else f"{root}/{one.path}"
-        stated |= dict.fromkeys((resource, action) for action in one.actions)
+    for request in resources:
+        resource = request.path
+        if request.service != ENCRYPTION:
+            root = f"{space_id(request.space)}/{request.service.removeprefix('tinycloud.')}"
+            resource = root if request.path in ("", "/") else f"{root}/{request.path}"
+        stated |= dict.fromkeys((resource, action) for action in request.actions)
     return tuple(capability(resource, action) for resource, action in stated)
 
 
@@ -488,12 +500,12 @@ def target_grants(
     for resource in served(target.resources, features, leave_out=leave_out):
         # A grant has the shortest lifetime of what is in it, and at most that of the target.
         lifetime_ms = target.expiry_ms if resource.expiry_ms is None else resource.expiry_ms
-        for one in requested_capabilities(
+        for right in requested_capabilities(
             [resource], space_id=lambda name: space_of(owner, name).text
         ):
-            if not satisfies(one.ability, CAPABILITIES_READ):
-                root = root_of(one.resource) or one.resource.text
-                groups.setdefault(root, []).append(one)
+            if not satisfies(right.ability, CAPABILITIES_READ):
+                root = root_of(right.resource) or right.resource.text
+                groups.setdefault(root, []).append(right)
                 lifetimes_ms[root] = min(lifetime_ms, lifetimes_ms.get(root, target.expiry_ms))
     return tuple(
         TargetGrant(

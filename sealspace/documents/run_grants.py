@@ -424,7 +424,7 @@ def _refreshed(delegation: Delegation, stated: _Refresh, runner: str | None) -> 
         case (ByHash(project=ProjectId(), build=Build() as build) as rule,) if (
             runner == delegation.audience == job.statement.refresh_for
             and delegation.delegator == job.delegation.delegate
-            and [one.digest for one in delegation.parents] == [job.delegation.cid]
+            and [parent.digest for parent in delegation.parents] == [job.delegation.cid]
             and delegation.capabilities == job.delegation.capabilities
             and expires_at is not None
             and expires_at <= job.expires_at
@@ -469,9 +469,12 @@ def verified_own(
         )
     if delegation.expires_at is None:
         raise InvalidPortableDelegation("the run grant must have an expiry time")
-    own = (root_of(one.resource) == delegation.delegator for one in delegation.capabilities)
+    own = (
+        root_of(capability.resource) == delegation.delegator
+        for capability in delegation.capabilities
+    )
     # Grants of secrets, generated secrets and programs all have this rule (RN42, RN143, RN152).
-    if not all(own) or any(one.caveats for one in delegation.capabilities):
+    if not all(own) or any(capability.caveats for capability in delegation.capabilities):
         raise InvalidPortableDelegation(
             "the run grant must cover only the signer's own resources, and must have no caveats"
         )
@@ -492,16 +495,16 @@ def _secrets_and_network(delegation: Delegation) -> tuple[tuple[SecretName, ...]
     """Return the secrets and the network in a runner's grant (RN42)."""
     secrets: list[SecretName] = []
     networks: list[NetworkId] = []
-    for one in delegation.capabilities:
-        network = network_of(one.resource)
-        if one.ability == KV_GET and isinstance(one.resource, SpaceResource):
-            secrets.append(listed_secret(one.resource))
-        elif one.ability == DECRYPT and network is not None:
+    for capability in delegation.capabilities:
+        network = network_of(capability.resource)
+        if capability.ability == KV_GET and isinstance(capability.resource, SpaceResource):
+            secrets.append(listed_secret(capability.resource))
+        elif capability.ability == DECRYPT and network is not None:
             networks.append(network)
         else:
             raise InvalidPortableDelegation(
                 f"a run grant may include only {KV_GET} on secrets, and {DECRYPT} on a network, but"
-                f" not {one.ability} on {one.resource.text}"
+                f" not {capability.ability} on {capability.resource.text}"
             )
     if not 1 <= len(secrets) <= MAX_SECRETS or len(networks) != 1:
         raise InvalidPortableDelegation(
@@ -510,7 +513,7 @@ def _secrets_and_network(delegation: Delegation) -> tuple[tuple[SecretName, ...]
     # RN146: sealed to another network, a protected secret could be opened with any right to decrypt
     # on that network.
     is_protected_network = networks[0].name == PROTECTED_NETWORK
-    if any(is_protected(one.name) != is_protected_network for one in secrets):
+    if any(is_protected(secret.name) != is_protected_network for secret in secrets):
         raise InvalidPortableDelegation(
             f"only PROTECTED_ secrets, and all of them, must use the network {PROTECTED_NETWORK}",
             hint="make one grant for PROTECTED_ secrets and one for other secrets",
@@ -596,7 +599,11 @@ def _require_policy(policies: Sequence[Policy], delegation: Delegation) -> None:
 
     They must also admit only the granted secrets.
     """
-    paths = {one.resource.text for one in delegation.capabilities if one.ability == KV_GET}
+    paths = {
+        capability.resource.text
+        for capability in delegation.capabilities
+        if capability.ability == KV_GET
+    }
     names_code = any(policy.is_allow_list and policy.receiver == "attested" for policy in policies)
     if not names_code or not any(set(policy.paths) == paths for policy in policies):
         raise InvalidPortableDelegation(
@@ -646,16 +653,18 @@ def read_program_grant(
     """
     _, delegation, _ = verified_own(header, runner=runner)
     projects: dict[ProjectId, set[str]] = {}
-    for one in delegation.capabilities:
-        path = one.resource.path if isinstance(one.resource, SpaceResource) else None
+    for capability in delegation.capabilities:
+        path = capability.resource.path if isinstance(capability.resource, SpaceResource) else None
         name = (path or "").removeprefix(f"{folder}/")
         try:
-            is_project = one.resource.text == project_resource(delegation.delegator, name, folder)
+            is_project = capability.resource.text == project_resource(
+                delegation.delegator, name, folder
+            )
         except InvalidInput:
             is_project = False
         if not is_project:
             raise InvalidPortableDelegation(f"a grant for projects may name only {folder}/NAME")
-        projects.setdefault(ProjectId(delegation.delegator, name), set()).add(one.ability)
+        projects.setdefault(ProjectId(delegation.delegator, name), set()).add(capability.ability)
     abilities = sorted(PROJECT_ABILITIES[folder])
     is_exact = all(sorted(granted) == abilities for granted in projects.values())
     if not is_exact or not 1 <= len(projects) <= MAX_PROJECTS:

@@ -212,7 +212,8 @@ def _cancel(coroutine: Coroutine[object, object, object]) -> None:
 
     A coroutine that never started has no task, and is closed.
     """
-    task = next((one for one in asyncio.all_tasks() if one.get_coro() is coroutine), None)
+    tasks = (task for task in asyncio.all_tasks() if task.get_coro() is coroutine)
+    task = next(tasks, None)
     if task is None:
         coroutine.close()
     else:

@@ -131,9 +131,9 @@ class Caller:
         now = self.clock.now()
         proofs = self.session.proofs_for(wanted, now=now)
         ends = [
-            one.expires_at
-            for one in self.session.grants
-            if one.cid in proofs and one.expires_at is not None
+            grant.expires_at
+            for grant in self.session.grants
+            if grant.cid in proofs and grant.expires_at is not None
         ]
         return min(ends, default=math.inf) - now
 
@@ -203,7 +203,7 @@ def in_words(wanted: Sequence[Capability]) -> str:
     The string has the first capability, and how many more resources there are.
     """
     first = f"{wanted[0].ability} on {wanted[0].resource.text}"
-    more = len({one.resource.text for one in wanted}) - 1
+    more = len({capability.resource.text for capability in wanted}) - 1
     return f"{first} and {more} more" if more else first
 
 

@@ -2,8 +2,8 @@
 
 Example:
     status = await client.delegations.status(cid)
-    async for one in client.delegations.query(direction="granted", status="active"):
-        print(one.cid, one.delegate, one.status, one.expires_at)
+    async for record in client.delegations.query(direction="granted", status="active"):
+        print(record.cid, record.delegate, record.status, record.expires_at)
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -105,15 +105,15 @@ def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
     such as the membership of an admin whom a team's own key admitted.
     """
     signed = []
-    for one in records:
-        if same_principal(one.delegator, owner) and not is_wallet(principal_of(one.delegate)):
-            signed.append(one)
+    for record in records:
+        if same_principal(record.delegator, owner) and not is_wallet(principal_of(record.delegate)):
+            signed.append(record)
     keys = {
-        principal_of(one.delegate)
-        for one in signed
-        if any(CAPABILITIES_READ in to.abilities for to in one.rights)
+        principal_of(record.delegate)
+        for record in signed
+        if any(CAPABILITIES_READ in to.abilities for to in record.rights)
     }
-    return frozenset(one.cid for one in signed if principal_of(one.delegate) in keys)
+    return frozenset(record.cid for record in signed if principal_of(record.delegate) in keys)
 
 
 def writers_of(
@@ -141,7 +141,7 @@ def writers_of(
         grants by sessions without the right to list delegations: the node lists neither.
     """
     wanted = capability(resource, KV_PUT).resource
-    live = [one for one in records if one.status in LIVE]
+    live = [record for record in records if record.status in LIVE]
     # EN34: only live sign-ins make a session of the owner's. The key of a sign-in that was revoked,
     # such as that of a lost laptop, may be in other hands.
     own_sign_ins = sign_ins(live, owner)
@@ -150,15 +150,15 @@ def writers_of(
         own_sign_ins |= sign_ins(live, member)
         own_dids.append(member)
     writers = []
-    for one in live:
-        is_to_self = any(same_principal(one.delegate, did) for did in own_dids)
-        if one.cid in own_sign_ins or is_to_self:
+    for record in live:
+        is_to_self = any(same_principal(record.delegate, did) for did in own_dids)
+        if record.cid in own_sign_ins or is_to_self:
             continue
-        for right in one.rights:
+        for right in record.rights:
             may_write = any(satisfies(ability, KV_PUT) for ability in right.abilities)
             # EN34: a grant of a folder, or of the whole space, writes at the path too (X1 to X6).
             if may_write and extends(wanted, right.parsed):
-                writers.append(one)
+                writers.append(record)
                 break
     return tuple(writers)
 
@@ -179,15 +179,15 @@ def delegations_to_revoke(
         grant: one of them.
         owner: DID.
     """
-    live = {one.cid: one for one in records if one.status in LIVE}
+    live = {record.cid: record for record in records if record.status in LIVE}
     waiting = [grant, *_grants_of_the_same(grant, live.values(), owner)]
     ended: dict[str, None] = {}  # without duplicates, in the order in which they were found
-    for one in waiting:  # the loop also visits the parents that it appends
+    for record in waiting:  # the loop also visits the parents that it appends
         # The node refuses the whole revocation if the owner may not revoke one of the targets.
         # Otherwise a recipient could prevent its own revocation by such a grant.
-        above = _parents_to_revoke(one, live, owner)
+        above = _parents_to_revoke(record, live, owner)
         if not above:
-            ended[one.cid] = None
+            ended[record.cid] = None
         for parent in above:
             if parent not in waiting:
                 waiting.append(parent)
@@ -200,10 +200,10 @@ def _grants_of_the_same(
     """Return the other live grants with which a recipient opens some of the same secrets."""
     kinds = _opened_secrets(grant, owner)
     found = []
-    for one in live:
-        is_other = same_principal(one.delegate, grant.delegate) and one.cid != grant.cid
-        if is_other and kinds & _opened_secrets(one, owner):
-            found.append(one)
+    for record in live:
+        is_other = same_principal(record.delegate, grant.delegate) and record.cid != grant.cid
+        if is_other and kinds & _opened_secrets(record, owner):
+            found.append(record)
     return found
 
 
@@ -225,8 +225,10 @@ def _can_revoke(owner: str, record: DelegationRecord) -> bool:
     The owner must be the signer of the grant, or own one of its spaces.
     """
     resources = [right.parsed for right in record.rights]
-    spaces = [one.space.owner for one in resources if not isinstance(one, OpaqueResource)]
-    return any(same_principal(one, owner) for one in (record.delegator, *spaces))
+    spaces = [
+        resource.space.owner for resource in resources if not isinstance(resource, OpaqueResource)
+    ]
+    return any(same_principal(did, owner) for did in (record.delegator, *spaces))
 
 
 def _opened_secrets(record: DelegationRecord, owner: str) -> set[bool]:

@@ -124,7 +124,9 @@ class PortableDelegation:
 
         None means that the delegation names only networks.
         """
-        return next((one.space for one in self.resources if one.space != _ENCRYPTION), None)
+        return next(
+            (resource.space for resource in self.resources if resource.space != _ENCRYPTION), None
+        )
 
 
 def cid_of(delegation: PortableDelegation | str) -> str:
@@ -155,9 +157,9 @@ def _space_id_of(resources: Iterable[GrantedResource], owner: Principal) -> str:
     Other clients reject an empty id, and accept any space of the owner in its place. So a
     delegation that names only networks gets the owner's default space.
     """
-    for one in resources:
-        if one.space != _ENCRYPTION:
-            return one.space
+    for resource in resources:
+        if resource.space != _ENCRYPTION:
+            return resource.space
     return space_of(owner, "default").text
 
 
@@ -178,11 +180,14 @@ def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
     # so they must not claim more than the token grants.
     if portable.cid != grant.cid or not same_principal(portable.delegate_did, grant.delegate):
         raise _differs("another id or recipient")
-    granted = {(_resource_text(one.resource), one.ability) for one in grant.capabilities}
+    granted = {
+        (_resource_text(capability.resource), capability.ability)
+        for capability in grant.capabilities
+    }
     # MF16: neither a right nor a lifetime that the token does not grant
-    for index, one in enumerate(portable.resources):
-        resource = _described_uri(one)
-        if any((resource, action) not in granted for action in one.actions):
+    for index, stated_resource in enumerate(portable.resources):
+        resource = _described_uri(stated_resource)
+        if any((resource, action) not in granted for action in stated_resource.actions):
             raise _differs(f"resources[{index}] claims more than the token grants")
     if grant.expires_at is not None:
         stated_end = portable.expires_at or math.inf
@@ -244,7 +249,7 @@ def encode_bundle(portables: Sequence[PortableDelegation]) -> bytes:
         )
     if len(portables) == 1:
         return encode_portable(portables[0])
-    texts = [encode_portable(one).decode() for one in portables]
+    texts = [encode_portable(portable).decode() for portable in portables]
     return msgspec.json.encode({"format": BUNDLE_FORMAT, "version": 1, "delegations": texts})
 
 
@@ -372,7 +377,7 @@ def _read(value: Json, at: str) -> tuple[PortableDelegation, ...]:
     if form.resources is None:  # then the flat members describe the only resource
         resources = _flat_resources(shaped_at(at, value, _Flat, _wrong))
     else:
-        resources = [_stated_resource(one) for one in form.resources]
+        resources = [_stated_resource(resource) for resource in form.resources]
     try:
         expires_at = None if form.expiry is None else parse_rfc3339(form.expiry)
     except InvalidIdentifier:
@@ -508,8 +513,8 @@ def described(capabilities: Iterable[Capability]) -> tuple[GrantedResource, ...]
     The order of the resources is kept.
     """
     actions: dict[Resource, list[str]] = {}
-    for one in capabilities:
-        actions.setdefault(one.resource, []).append(one.ability)
+    for capability in capabilities:
+        actions.setdefault(capability.resource, []).append(capability.ability)
     return tuple(_granted(resource, tuple(abilities)) for resource, abilities in actions.items())
 
 

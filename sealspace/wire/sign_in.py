@@ -154,8 +154,10 @@ async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Sessi
     signer = Ed25519Signer(seed)
     grant = await authorize_key(caller, wallet, signer.did, asked, received)
     handed_on = [
-        await pass_on(caller, wallet, one, signer, ttl_s=asked.ttl_s, domain=asked.domain)
-        for one in received
+        await pass_on(
+            caller, wallet, received_grant, signer, ttl_s=asked.ttl_s, domain=asked.domain
+        )
+        for received_grant in received
     ]
     return Session(
         signer=signer,
@@ -252,8 +254,8 @@ def _owner_allows_unbound(grant: Grant) -> bool:
     except CapabilityError:
         return False
     is_owner = all(
-        same_principal(root_of(one.resource) or "", delegation.delegator)
-        for one in delegation.capabilities
+        same_principal(root_of(right.resource) or "", delegation.delegator)
+        for right in delegation.capabilities
     )
     return is_owner and not delegation.parents and states_unbound(delegation)
 
@@ -301,7 +303,9 @@ def sign_grant(
 def require_own_resources(wallet: Wallet, capabilities: Sequence[Capability]) -> None:
     """Check that a wallet owns the resources of all capabilities."""
     foreign = tuple(
-        one for one in capabilities if not same_principal(root_of(one.resource) or "", wallet.did)
+        right
+        for right in capabilities
+        if not same_principal(root_of(right.resource) or "", wallet.did)
     )
     if foreign:
         raise NotGranted(
@@ -366,7 +370,7 @@ async def key_sign_in(
         return session
     owned = [space_of(session.owner, name) for name in spaces]
     wanted = _own_capabilities(
-        session.owner, [one for space in owned for one in whole_space(space, ())], ()
+        session.owner, [right for space in owned for right in whole_space(space, ())], ()
     )
     skipped = await register(caller, _own_grant(caller, session, session.did, wanted))
     if skipped:  # the node hosts these spaces only with a grant of them
@@ -383,16 +387,16 @@ def _own_capabilities(
 
     Raises NotGranted if no received grant names the space or network of another capability.
     """
-    named = {_space_or_network(one) for grant in received for one in grant.capabilities}
+    named = {_space_or_network(right) for grant in received for right in grant.capabilities}
     own = []
-    for one in wanted:
-        if root_of(one.resource) in (None, owner):
-            own.append(one)
-        elif _space_or_network(one) not in named:
+    for right in wanted:
+        if root_of(right.resource) in (None, owner):
+            own.append(right)
+        elif _space_or_network(right) not in named:
             raise NotGranted(
-                f"{_space_or_network(one)} belongs to another owner, and no delegation to {owner}"
+                f"{_space_or_network(right)} belongs to another owner, and no delegation to {owner}"
                 " includes this resource",
-                missing=(one,),
+                missing=(right,),
                 hint="ask the owner of the resource for a delegation, then pass the delegation in"
                 " `SignIn(received=…)`",
                 step=NotGranted.default_step,
@@ -400,8 +404,12 @@ def _own_capabilities(
     return tuple(own)
 
 
-def _space_or_network(one: Capability) -> str:
-    return one.resource.space.text if isinstance(one.resource, SpaceResource) else one.resource.text
+def _space_or_network(right: Capability) -> str:
+    return (
+        right.resource.space.text
+        if isinstance(right.resource, SpaceResource)
+        else right.resource.text
+    )
 
 
 def sign_in_capabilities(
@@ -460,9 +468,9 @@ def _without_delegations_of_secrets(
     that it did not ask for, and to whom they were granted. It stays if a manifest states it.
     """
     kept = []
-    for one in resources:
-        if one.origin != "capabilities" or one.space != SECRETS_SPACE:
-            kept.append(one)
+    for resource in resources:
+        if resource.origin != "capabilities" or resource.space != SECRETS_SPACE:
+            kept.append(resource)
     return tuple(kept)
 
 
@@ -494,7 +502,7 @@ async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:
     """
     request = Request("POST", "/delegate", mint=lambda: grant.header, repeatable=True)
     skipped = frozenset(texts_of(json_object(await caller.transport.require(request)), "skipped"))
-    resources = (one.resource for one in grant.capabilities)
+    resources = (right.resource for right in grant.capabilities)
     named = dict.fromkeys(
         resource.space for resource in resources if isinstance(resource, SpaceResource)
     )
@@ -540,9 +548,9 @@ def _primary_space(asked: SignIn) -> str:
         return asked.space
     if asked.request is None:
         return "default"
-    for one in asked.request.resources:
-        if one.service != "tinycloud.encryption" and one.space != ACCOUNT_SPACE:
-            return one.space
+    for resource in asked.request.resources:
+        if resource.service != "tinycloud.encryption" and resource.space != ACCOUNT_SPACE:
+            return resource.space
     return DEFAULT_SPACE
 
 

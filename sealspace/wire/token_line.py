@@ -118,7 +118,7 @@ class MachineToken:
     @property
     def labels(self) -> str:
         """The names of the secrets, for messages."""
-        return ", ".join(one.label for one in self.secrets)
+        return ", ".join(secret.label for secret in self.secrets)
 
     @property
     def scope(self) -> str | None:
@@ -126,7 +126,7 @@ class MachineToken:
 
         None if they are not all in one scope.
         """
-        scopes = {one.scope for one in self.secrets}
+        scopes = {secret.scope for secret in self.secrets}
         return scopes.pop() if len(scopes) == 1 else None
 
     def ended(self, state: str) -> SessionExpired:
@@ -139,8 +139,8 @@ class MachineToken:
             return SessionExpired(f"this job's token {state}", hint="run: sealspace ci login")
         create = "ci trust SYSTEM --name" if is_job else "token create"
         command = f"sealspace {create} {self.name}"
-        for one in self.secrets:
-            command += f" --secret {one.name}"
+        for secret in self.secrets:
+            command += f" --secret {secret.name}"
         if self.scope:
             command += f" --scope {self.scope}"
         return SessionExpired(
@@ -220,18 +220,18 @@ def reading_rights(
 
     Raises InvalidInput if an argument is not valid.
     """
-    owned = [parse_secret_name(one, scope=scope) for one in secrets]
+    owned = [parse_secret_name(secret_name, scope=scope) for secret_name in secrets]
     if not has_wallet and session.did != session.owner:
         raise InvalidInput(
             "cannot create a machine token: only the owner's wallet can sign it, not a session's"
             " key",
             hint="sign it with the owner's wallet",
         )
-    for one in owned:
-        if is_protected(one.name):
+    for secret in owned:
+        if is_protected(secret.name):
             raise InvalidInput(
-                f"{one.name} cannot be in a machine token: only attested runners can open protected"
-                " secrets",
+                f"{secret.name} cannot be in a machine token: only attested runners can open"
+                " protected secrets",
                 hint="leave out names that begin with PROTECTED_",
             )
     if not (
@@ -245,7 +245,7 @@ def reading_rights(
         )
     space = session.own_space(SECRETS_SPACE)
     return [
-        *[space_capability(space, "kv", one.path, KV_GET) for one in owned],
+        *[space_capability(space, "kv", secret.path, KV_GET) for secret in owned],
         capability(network_of_owner(session.owner).text, DECRYPT),
     ]
 
@@ -312,7 +312,7 @@ def about_token(session: Session) -> Iterator[None]:
             case SessionExpired():
                 raise token.ended(f"was valid {until(session.expires_at)}") from error
             case NotGranted(missing=lacks) if lacks and lacks[0].ability == KV_GET:
-                names = ", ".join(one.resource.text.rpartition("/")[2] for one in lacks)
+                names = ", ".join(right.resource.text.rpartition("/")[2] for right in lacks)
                 raise NotGranted(
                     f"the machine token {token.name} does not include {names}; it reads"
                     f" {token.labels}",

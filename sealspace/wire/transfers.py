@@ -201,11 +201,11 @@ def values_in_batch(
     Raises MalformedAnswer if the response is not about exactly these keys.
     """
     results = decoded(_RESULTS, answer, "the result of a batch").results
-    if sorted(one.key for one in results) != sorted(keys):
+    if sorted(item.key for item in results) != sorted(keys):
         raise MalformedAnswer(
             f"{answer.asked}: the keys that the node read differ from the requested keys"
         )
-    result_by_key = {one.key: one for one in results}
+    result_by_key = {item.key: item for item in results}
     values: dict[str, Value] = {}
     for key in keys:
         result = result_by_key[key]

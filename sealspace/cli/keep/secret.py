@@ -228,23 +228,29 @@ async def list_(
         scopes = [scope]
         if is_all:
             scopes += await secrets.scopes()
-        for one in scopes:
-            found += [parse_secret_name(name, scope=one) for name in await secrets.list(scope=one)]
+        for listed_scope in scopes:
+            found += [
+                parse_secret_name(name, scope=listed_scope)
+                for name in await secrets.list(scope=listed_scope)
+            ]
         places = await _places(secrets, found) if is_checking else {}
     listed: list[JsonObject]
     if source:
-        listed = [{"name": one.name, "scope": one.scope, "changedAt": None} for one in found]
+        listed = [
+            {"name": secret_name.name, "scope": secret_name.scope, "changedAt": None}
+            for secret_name in found
+        ]
     else:
         stored = await stored_secrets(client, found)
         # A secret that was deleted after it was listed is left out.
         listed = [
             {
-                "name": one.name,
-                "scope": one.scope,
-                "changedAt": optional_time(stored[one.path].stored_at),
+                "name": secret_name.name,
+                "scope": secret_name.scope,
+                "changedAt": optional_time(stored[secret_name.path].stored_at),
             }
-            for one in found
-            if one.path in stored
+            for secret_name in found
+            if secret_name.path in stored
         ]
     columns = {"name": "name", "scope": "scope", "changedAt": "last change"}
     if is_checking:
@@ -277,13 +283,15 @@ async def _places(secrets: Secrets, found: Iterable[SecretName]) -> dict[tuple[s
     The result is `bound`, `unbound` or the code of the error.
     """
     places: dict[tuple[str, Json], str] = {}
-    for one in found:
+    for secret_name in found:
         try:
-            secret = await secrets.read(one.name, scope=one.scope)
+            secret = await secrets.read(secret_name.name, scope=secret_name.scope)
         except SealspaceError as error:
-            places[(one.name, one.scope)] = error.code
+            places[(secret_name.name, secret_name.scope)] = error.code
         else:
-            places[(one.name, one.scope)] = "bound" if secret.is_bound else "unbound"
+            places[(secret_name.name, secret_name.scope)] = (
+                "bound" if secret.is_bound else "unbound"
+            )
     return places
 
 
@@ -326,11 +334,11 @@ async def versions(client: Client, name: str, scope: str | None) -> None:
     print_documents(
         [
             {
-                "version": one.version,
-                "storedAt": optional_time(one.stored_at),
-                "replacedAt": optional_time(one.replaced_at),
+                "version": version.version,
+                "storedAt": optional_time(version.stored_at),
+                "replacedAt": optional_time(version.replaced_at),
             }
-            for one in found
+            for version in found
         ],
         {"version": "version", "storedAt": "stored", "replacedAt": "replaced or deleted"},
     )
@@ -351,7 +359,7 @@ async def rollback(client: Client, name: str, version: int, scope: str | None) -
     async with _about(client.secrets(), name, scope) as secrets:
         await secrets.rollback(name, version, scope=scope)
         # The copies for other people get the same value (SH6).
-        copied = {copy.label for one in await client.sharing.shares() for copy in one.copies}
+        copied = {copy.label for share in await client.sharing.shares() for copy in share.copies}
         if secret.label in copied:
             await _put_copies(client, secret, await secrets.get(name, scope=scope))
     tell(f"stored version {version} of {name} again")
@@ -676,7 +684,9 @@ async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:
     if other_scopes := await scopes_instead(secrets, scope):
         meant = f"{other_scopes}; list all: "
     elif scopes := await _scopes_with(secrets, name):
-        options = " or ".join(f"--scope {quote(one)}" for one in scopes if one != scope)
+        options = " or ".join(
+            f"--scope {quote(other_scope)}" for other_scope in scopes if other_scope != scope
+        )
         meant = f"did you mean {options}? or list all: " if options else meant
     return NotThere(
         f"there is no secret {name}{where}",

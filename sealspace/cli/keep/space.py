@@ -31,9 +31,9 @@ async def list_(client: Client) -> None:
     with _sign_in_hint():
         found = await client.spaces().list()
     print_rows(
-        [_described(one) for one in found],
+        [_described(entry) for entry in found],
         ("name", "since"),
-        [(one.space.name, time_of(one.created_at) or "") for one in found],
+        [(entry.space.name, time_of(entry.created_at) or "") for entry in found],
         nothing="no spaces on this node; next: sealspace space create NAME",
     )
 

@@ -170,7 +170,7 @@ async def execute(
     one transaction: all of them take effect, or none. --param is for a single statement. The first
     change creates the database.
     """
-    statements = [(one, params) for one in _statements_in(sql)]
+    statements = [(statement, params) for statement in _statements_in(sql)]
     if params and len(statements) > 1:
         raise click.UsageError("--param requires a single statement")
     async with _next_steps(client, space):
@@ -181,7 +181,7 @@ async def execute(
                 raise _reading(database, space) from None
             raise
     print_result(done)
-    tell(f"changed rows: {sum(one.changes for one in done)}")
+    tell(f"changed rows: {sum(result.changes for result in done)}")
 
 
 def _statements_in(sql: str) -> list[str]:
@@ -197,7 +197,7 @@ def _statements_in(sql: str) -> list[str]:
         statements[-1] += f"{part};"
         if complete_statement(statements[-1]):
             statements.append("")
-    return [one for one in statements if not re.fullmatch(BLANK, one)]
+    return [statement for statement in statements if not re.fullmatch(BLANK, statement)]
 
 
 @click.command(epilog="Example: `sealspace sql export app --out app.sqlite`.")

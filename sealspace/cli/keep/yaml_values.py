@@ -114,7 +114,7 @@ def _value(event: yaml.Event) -> str | bytes:
             hint='write a value; for an empty text or the word null, write "" or "null"',
         )
     text: str = event.value
-    if not text.isascii() and any("\ud800" <= one <= "\udfff" for one in text):
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise BrokenEntry(
             "the value contains an unpaired surrogate",
             hint="write the character itself in place of its \\u escapes",

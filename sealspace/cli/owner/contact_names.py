@@ -219,9 +219,9 @@ async def name_or_none(client: Client, text: str) -> str | None:
     """
     if not is_contact_name(text):
         return None
-    for one in (await names_for(client, [text])).found.contacts:
-        if one.name == text:
-            return one.did
+    for contact in (await names_for(client, [text])).found.contacts:
+        if contact.name == text:
+            return contact.did
     return None
 
 

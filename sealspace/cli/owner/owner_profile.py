@@ -429,7 +429,7 @@ class OwnerHome:
         `target` is the backend's address or DID.
         """
         target = target.rstrip("/")
-        return tuple(one for one in self.grants() if one.is_for(target))
+        return tuple(grant for grant in self.grants() if grant.is_for(target))
 
     def keep_received(self, portable: PortableDelegation) -> None:
         """Store a received grant for use in later sessions."""
@@ -599,7 +599,7 @@ def dids_of(target: str) -> list[str]:
     """
     if target.startswith("did:"):
         return [target]
-    return sorted({one.portable.delegate_did for one in known_grants(target)})
+    return sorted({grant.portable.delegate_did for grant in known_grants(target)})
 
 
 def known_grants(target: str) -> tuple[KeptGrant, ...]:

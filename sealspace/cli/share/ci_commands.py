@@ -153,7 +153,7 @@ async def trust(
                 )
             given |= {"repository_id": str(found["id"]), "owner_id": str(found["owner"]["id"])}
         issuer = given.get("issuer") or chosen.issuer.format_map(given)
-        texts = [one.format_map(given) for one in (*chosen.claims, *narrowing)]
+        texts = [template.format_map(given) for template in (*chosen.claims, *narrowing)]
         texts += claims
     except KeyError as missing:
         raise InvalidInput(

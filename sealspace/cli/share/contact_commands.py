@@ -44,7 +44,7 @@ async def list_(client: Client) -> None:
     if stored.record:
         keep_contacts(client, stored)
     print_documents(
-        [_json(one) for one in stored.found.contacts],
+        [_json(contact) for contact in stored.found.contacts],
         {"name": "name", "did": "DID"},
         nothing="no contacts; next: sealspace contact add NAME DID",
     )
@@ -107,11 +107,11 @@ def _of_did(found: ContactList, did: str) -> Contact:
     return Contact(name, checked_did(did))
 
 
-def _json(one: Contact) -> dict[str, object]:
-    return {"name": one.name, "did": one.did}
+def _json(contact: Contact) -> dict[str, object]:
+    return {"name": contact.name, "did": contact.did}
 
 
-def _print(one: Contact, line: str) -> None:
+def _print(contact: Contact, line: str) -> None:
     """Print what a command did."""
     tell(line)
-    print_result(_json(one))
+    print_result(_json(contact))

@@ -228,7 +228,7 @@ def wallet_for(rights: Iterable[Capability]) -> Wallet | None:
     # resource belongs to the owner.
     home = owner_home()
     owner = home.profile().owner
-    is_own = all(same_principal(root_of(one.resource) or "", owner) for one in rights)
+    is_own = all(same_principal(root_of(right.resource) or "", owner) for right in rights)
     return home.wallet() if is_own else None
 
 
@@ -254,9 +254,9 @@ async def hand_over_all(url: str, portables: Sequence[PortableDelegation], *, ke
 
     The grants remain valid even if the backend rejects them.
     """
-    for one in portables:
+    for portable in portables:
         try:
-            await deliver(url, one)
+            await deliver(url, portable)
         except BackendError as refusal:
             refusal.step = (
                 f"the grant is in force all the same; send {kept} to the backend yourself, or"

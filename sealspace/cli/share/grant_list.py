@@ -205,7 +205,7 @@ def unknown_grant(cid: str) -> NotFound:
 
 async def _list(client: Client, direction: Direction, *, with_sessions: bool) -> list[_Listed]:
     """Return the grants known to the node or stored on this machine."""
-    local = {one.portable.cid: one.portable for one in owner_home().grants()}
+    local = {grant.portable.cid: grant.portable for grant in owner_home().grants()}
     query = client.delegations.query(direction=direction, tokens=direction == "granted")
     records = [record async for record in query]
     apps = own_app_names(records, client.session.owner)
@@ -255,7 +255,10 @@ async def _local_row(client: Client, portable: PortableDelegation) -> _Listed:
 
 def grant_row(record: DelegationRecord, *, made_here: bool) -> _Listed:
     """Return a grant in the node's list as JSON, and the sentences that say what it allows."""
-    rights = [granted_resource(one.resource, one.abilities) for one in record.rights]
+    rights = [
+        granted_resource(granted_right.resource, granted_right.abilities)
+        for granted_right in record.rights
+    ]
     row: dict[str, object] = {
         "cid": record.cid,
         "state": "revoked" if record.status == "ancestor_revoked" else record.status,
@@ -380,7 +383,7 @@ def grant_json(grant: VerifiedGrant, state: str) -> dict[str, object]:
         "to": token.delegate,
         "rights": grant.rights,
         "hasConditions": _has_conditions(token),
-        "policies": [policy_json(one) for one in grant.policies],
+        "policies": [policy_json(policy) for policy in grant.policies],
         "run": None if grant.run is None else run_statement_json(grant.run),
         "parents": [parent.echo for parent in token.parents],
         "mayBePassedOn": not token.terminal,
@@ -393,7 +396,7 @@ def grant_json(grant: VerifiedGrant, state: str) -> dict[str, object]:
 
 
 def _has_conditions(token: Delegation) -> bool:
-    return any(one.caveats for one in token.capabilities)
+    return any(capability.caveats for capability in token.capabilities)
 
 
 # --- ending and using -----------------------------------------------------------------------------
@@ -420,8 +423,10 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
     if has_live and not only:
         # What recipients passed on can be revoked too.
         query = client.delegations.query(direction="granted", derived=True)
-        records = [one async for one in query]
-    names = await names_for(client, [one.delegate for one in records if one.cid in was_revoked])
+        records = [record async for record in query]
+    names = await names_for(
+        client, [record.delegate for record in records if record.cid in was_revoked]
+    )
     was_revoked = _with_related(was_revoked, records, names, owner=client.session.owner)
     # Scripts are not asked: a revocation in an emergency must not wait for a --yes.
     if has_live and is_interactive():
@@ -450,7 +455,7 @@ def _cids_named(grant: str) -> list[str]:
     portables = grants_named(grant)
     if portables is None:
         return [grant]
-    return [verified_offline(one).cid for one in portables]
+    return [verified_offline(portable).cid for portable in portables]
 
 
 async def _was_revoked(client: Client, cids: Iterable[str]) -> dict[str, bool]:
@@ -532,18 +537,20 @@ async def accept(client: Client, file: Path) -> None:
     portables = read_grants(file)
     owner = home.profile().owner
     # Check every grant before using the first, so that a bad file changes nothing.
-    accepted = [_usable(one, owner=owner, session_did=client.session.did) for one in portables]
-    for_wallet = [one for one in portables if same_principal(one.delegate_did, owner)]
+    accepted = [
+        _usable(offered, owner=owner, session_did=client.session.did) for offered in portables
+    ]
+    for_wallet = [offered for offered in portables if same_principal(offered.delegate_did, owner)]
     for portable in portables:
         wallet = home.wallet() if portable in for_wallet else None
         await accept_one(client, portable, wallet)
     home.keep_session(client.session)
     for portable in for_wallet:
         home.keep_received(portable)
-    rights = [right for one in accepted for right in one.rights]
+    rights = [right for grant in accepted for right in grant.rights]
     if any(DECRYPT in right.actions for right in rights) and await requires_proof(client):
         tell(f"warning: you cannot read the secrets with this grant alone: {NOT_SHARED}")
-    names = await names_for(client, [one.token.delegator for one in accepted])
+    names = await names_for(client, [grant.token.delegator for grant in accepted])
     _print_accepted(accepted, rights, names)
 
 
@@ -551,14 +558,14 @@ def _print_accepted(
     accepted: Sequence[VerifiedGrant], rights: Sequence[GrantedResource], names: Names
 ) -> None:
     """Print accepted grants with their rights, and how to use the rights."""
-    for one in accepted:
-        granter = names.whole(one.token.delegator)
-        tell(f"accepted: {one.cid}, from {granter}, {end_text(one.token.expires_at)}")
-        for line in rights_words(one.rights, by=one.token.delegate):
+    for grant in accepted:
+        granter = names.whole(grant.token.delegator)
+        tell(f"accepted: {grant.cid}, from {granter}, {end_text(grant.token.expires_at)}")
+        for line in rights_words(grant.rights, by=grant.token.delegate):
             tell(f"  {line}")
     if shared().as_json:
         spaces = sorted({right.space for right in rights if right.service != "encryption"})
-        print_json({"accepted": [one.cid for one in accepted], "spaces": spaces})
+        print_json({"accepted": [grant.cid for grant in accepted], "spaces": spaces})
         return
     for right in rights:
         command = _command_to_read(right)
@@ -616,7 +623,7 @@ def _usable(portable: PortableDelegation, *, owner: str, session_did: str) -> Ve
         raise InvalidPortableDelegation(
             f"the grant is {state}", hint="ask the sender for a new grant"
         )
-    if not any(same_principal(grant.token.delegate, one) for one in (owner, session_did)):
+    if not any(same_principal(grant.token.delegate, did) for did in (owner, session_did)):
         if same_principal(grant.token.delegator, owner):
             raise NotGranted(
                 f"this is your own grant to {grant.token.delegate}; only the recipient can accept"

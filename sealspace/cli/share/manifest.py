@@ -80,7 +80,8 @@ def check(file: Path) -> int:
     """
     faults = check_manifest(_read(file))
     print_result(
-        [{"path": one.path, "detail": one.detail} for one in faults], [one.text for one in faults]
+        [{"path": fault.path, "detail": fault.detail} for fault in faults],
+        [fault.text for fault in faults],
     )
     if not faults:
         tell(f"{file} is a valid manifest; next: sealspace manifest explain {file}")
@@ -104,7 +105,7 @@ def explain_(manifest: Manifest) -> None:
         )
         features = _requested_services(manifest)
     lines = explain(manifest, features=features, now=SystemClock.now())
-    print_result(lines, [one.text for one in lines])
+    print_result(lines, [line.text for line in lines])
 
 
 async def _features_of_node() -> Sequence[str] | None:
@@ -128,7 +129,7 @@ async def _features_of_node() -> Sequence[str] | None:
 def _requested_services(manifest: Manifest) -> list[str]:
     """Return the services that a manifest requests, in the form of a node's features."""
     request = compose_manifests([manifest], include_account_registry_permissions=False)
-    return [one.service.removeprefix("tinycloud.") for one in request.resources]
+    return [resource.service.removeprefix("tinycloud.") for resource in request.resources]
 
 
 @click.command(
@@ -191,8 +192,8 @@ async def grant(
     grants = target_grants(
         target, owner=client.session.owner, features=features, leave_out=leave_out
     )
-    rights = [one for grant in grants for one in grant.capabilities]
-    if any(one.ability == DECRYPT for one in rights):
+    rights = [right for grant in grants for right in grant.capabilities]
+    if any(right.ability == DECRYPT for right in rights):
         await warn_about_proof(client, policy)
     # SH14: the DID, which may come from the file, is shown whole, after the rights.
     names = await names_for(client, [target.did])
@@ -214,9 +215,9 @@ async def _pass_on(
 
     With neither a backend nor a file, the grants are printed.
     """
-    for one in made:
-        owner_home().keep_grant(one, url=url)
-        print_granted(one, names)
+    for portable in made:
+        owner_home().keep_grant(portable, url=url)
+        print_granted(portable, names)
     if url is not None:
         await hand_over_all(url, made, kept=f"the files in {owner_home().folder / 'grants'}")
     if out is not None:
@@ -225,12 +226,12 @@ async def _pass_on(
         print_json(
             [
                 {
-                    "cid": one.cid,
-                    "to": one.delegate_did,
-                    "name": names.name(one.delegate_did),
-                    "space": one.space,
+                    "cid": portable.cid,
+                    "to": portable.delegate_did,
+                    "name": names.name(portable.delegate_did),
+                    "space": portable.space,
                 }
-                for one in made
+                for portable in made
             ]
         )
     elif out is None and url is None:

@@ -68,8 +68,8 @@ async def show(client: Client, name: str) -> None:
         "publicEncryptionKey": pin.public_key.hex(),
         "fingerprint": pin.fingerprint,
         "keys": [
-            _key_document(one, network) | {"signedForNode": signed_for.get(one.key_version)}
-            for one in versions
+            _key_document(version, network) | {"signedForNode": signed_for.get(version.key_version)}
+            for version in versions
         ],
         "policy": None if policy is None else policy_json(policy),
         "terms": None if terms is None else msgspec.to_builtins(terms),
@@ -79,7 +79,7 @@ async def show(client: Client, name: str) -> None:
         "node": descriptor.node_did,
         "state": descriptor.state,
         "key": f"{pin.fingerprint}, version {pin.key_version}, {descriptor.alg}",
-        "former keys": [_key_line(one, network) for one in versions[:-1]],
+        "former keys": [_key_line(version, network) for version in versions[:-1]],
         "requires": describe_terms(terms),
         "policy": policy_words(policy),
     }
@@ -216,7 +216,7 @@ async def right_to(client: Client, network: NetworkId, *abilities: str) -> None:
     The wallet grants missing rights. The grant is for this command only: it is not added to the
     stored session.
     """
-    rights = [allow(network.text, one) for one in abilities]
+    rights = [allow(network.text, ability) for ability in abilities]
     try:
         client.session.proofs_for(rights, now=SystemClock.now())
     except NotGranted as error:

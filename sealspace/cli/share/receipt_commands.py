@@ -120,16 +120,18 @@ async def list_(
     await right_to(client, network, READ_RECEIPTS)
     everything = await _fetch(client, network, earliest)
     _require_one_meaning(by, wanted, everything)
-    found = [one for one in everything if wanted.includes_release(one)]
+    found = [release for release in everything if wanted.includes_release(release)]
     if out is not None:
         await _save(client, network, found, out)
     is_own = member_of_session(client.session) is None
     grounds = _GROUNDS if is_own else _TEAM_GROUNDS
-    shown = [one for one in found if with_own or grounds[one.receipt.ground] != OWN_READ]
+    shown = [
+        release for release in found if with_own or grounds[release.receipt.ground] != OWN_READ
+    ]
     all_fetches = await fetches_of_copies(client, network, since=earliest)
-    fetches = [one for one in all_fetches if wanted.includes_fetch(one)]
+    fetches = [fetch for fetch in all_fetches if wanted.includes_fetch(fetch)]
     places = _places_of(found, audit)
-    readers = [_reader(one) for one in shown] + [one.reader for one in fetches]
+    readers = [_reader(release) for release in shown] + [fetch.reader for fetch in fetches]
     names = await names_for(client, readers)
     rows = _rows(shown, fetches, places, names, grounds)
     if not rows:
@@ -137,7 +139,7 @@ async def list_(
     _print(rows, has_audit=places is not None, has_receipts=bool(found))
     _tell_of_receipts(found, hidden=len(found) - len(shown), fetches=len(fetches))
     if wanted.is_everything and name == DEFAULT_NETWORK and is_own:
-        times = [one.receipt.at for one in everything] + [one.at for one in all_fetches]
+        times = [release.receipt.at for release in everything] + [fetch.at for fetch in all_fetches]
         keep_visit(client, earliest=earliest, times=times)
     return 0 if _contains_all(places, found) else 1
 
@@ -237,7 +239,9 @@ class _Wanted(NamedTuple):
         return self._is_of_backend(did)
 
     def _is_of_backend(self, did: str) -> bool:
-        return self.dids is None or any(same_principal(did, one) for one in self.dids)
+        return self.dids is None or any(
+            same_principal(did, backend_did) for backend_did in self.dids
+        )
 
 
 async def _wanted(
@@ -260,7 +264,7 @@ def _require_one_meaning(
 ) -> None:
     """Reject a contact's name in `--by` that a machine token or trust has too."""
     is_contact = name != wanted.by
-    if is_contact and any(one.receipt.machine == name for one in everything):
+    if is_contact and any(release.receipt.machine == name for release in everything):
         raise InvalidInput(
             f"{name} is a contact, and also the name of a machine token or trust",
             hint=f"write the DID of the contact (sealspace contact show {name}), or rename the"
@@ -280,7 +284,7 @@ async def _require_known(
     by = wanted.by
     if by is None or by.startswith("did:"):
         return
-    if not any(one.receipt.machine == by for one in everything):
+    if not any(release.receipt.machine == by for release in everything):
         raise NotThere(
             f"no read with a machine token or trust named {by} is recorded",
             hint="list their names: sealspace token list, sealspace ci list; a person or a backend"
@@ -298,7 +302,7 @@ def _places_of(found: Sequence[NamedRelease], audit: BinaryIO | None) -> Mapping
 
 def _contains_all(places: Mapping[bytes, int] | None, found: Iterable[NamedRelease]) -> bool:
     """Return whether the audit export contains every receipt; True without an export."""
-    return places is None or all(digest_of(one.receipt) in places for one in found)
+    return places is None or all(digest_of(release.receipt) in places for release in found)
 
 
 async def _save(
@@ -306,59 +310,59 @@ async def _save(
 ) -> None:
     """Save receipts and their documents in a folder."""
     make_receipt_folder(folder)
-    for one in found:
-        documents = await client.receipts.documents(one.receipt, network)
-        keep_receipt(folder, encode_receipt(one.receipt), documents)
+    for release in found:
+        documents = await client.receipts.documents(release.receipt, network)
+        keep_receipt(folder, encode_receipt(release.receipt), documents)
 
 
-def _release_json(one: NamedRelease, places: Mapping[bytes, int] | None) -> JsonObject:
+def _release_json(release: NamedRelease, places: Mapping[bytes, int] | None) -> JsonObject:
     """Return a receipt as JSON; with an audit export, also the number of its entry there."""
-    shown = receipt_json(one.receipt)
-    shown["at"] = time_text(one.receipt.at)
-    shown["secrets"] = [*one.secrets]
-    shown["granted"] = [*one.granted]
+    shown = receipt_json(release.receipt)
+    shown["at"] = time_text(release.receipt.at)
+    shown["secrets"] = [*release.secrets]
+    shown["granted"] = [*release.granted]
     if places is not None:
-        shown["auditEntry"] = places.get(digest_of(one.receipt))
+        shown["auditEntry"] = places.get(digest_of(release.receipt))
     return shown
 
 
-def _fetch_json(one: CopyFetch) -> JsonObject:
+def _fetch_json(fetch: CopyFetch) -> JsonObject:
     """Return the fetch of a copy as JSON."""
     return {
         "action": "copy.fetched",
-        "at": time_text(one.at),
-        "reader": one.reader,
-        "secrets": [one.label],
-        "path": one.path,
-        "version": one.version,
-        "etag": one.etag,
-        "hour": time_text(one.hour),
+        "at": time_text(fetch.at),
+        "reader": fetch.reader,
+        "secrets": [fetch.label],
+        "path": fetch.path,
+        "version": fetch.version,
+        "etag": fetch.etag,
+        "hour": time_text(fetch.hour),
     }
 
 
-def _reader(one: NamedRelease) -> str:
+def _reader(release: NamedRelease) -> str:
     """Return the DID of the member who read a team's secret, or of the key that read it."""
-    return one.receipt.member or one.receipt.invoker
+    return release.receipt.member or release.receipt.invoker
 
 
 def _cells(
-    one: NamedRelease,
+    release: NamedRelease,
     places: Mapping[bytes, int] | None,
     names: Names,
     grounds: Mapping[str, str],
 ) -> tuple[str, ...]:
     """Return a receipt as a row of the table."""
-    receipt = one.receipt
+    receipt = release.receipt
     why = grounds[receipt.ground]
     if receipt.machine:
         why += f" {receipt.machine}"
     label = "not recorded"
-    if one.secrets:
-        label = " or ".join(one.secrets)
-    elif why != OWN_READ and one.granted:
-        label += f"; granted: {', '.join(one.granted)}"
+    if release.secrets:
+        label = " or ".join(release.secrets)
+    elif why != OWN_READ and release.granted:
+        label += f"; granted: {', '.join(release.granted)}"
     network = receipt.network.rpartition(":")[2]
-    cells = (time_text(receipt.at), why, label, network, names.short(_reader(one)))
+    cells = (time_text(receipt.at), why, label, network, names.short(_reader(release)))
     if places is None:  # no audit export was given
         return cells
     place = places.get(digest_of(receipt))
@@ -368,13 +372,13 @@ def _cells(
 
 
 def _fetch_cells(
-    one: CopyFetch, places: Mapping[bytes, int] | None, names: Names
+    fetch: CopyFetch, places: Mapping[bytes, int] | None, names: Names
 ) -> tuple[str, ...]:
     """Return the fetch of a copy as a row of the table.
 
     The copy was opened with a key of the reader's network, not of the owner's.
     """
-    cells = (time_text(one.at), _FETCHED, one.label, "the reader's", names.short(one.reader))
+    cells = (time_text(fetch.at), _FETCHED, fetch.label, "the reader's", names.short(fetch.reader))
     return cells if places is None else (*cells, "no receipt")
 
 
@@ -387,7 +391,9 @@ async def _fetch(client: Client, network: NetworkId, earliest: float) -> list[Na
     `earliest` is in epoch seconds.
     """
     # CID of a grant that was made here -> the labels of its secrets
-    granted = {one.portable.cid: granted_labels(one.portable) for one in owner_home().grants()}
+    granted = {
+        grant.portable.cid: granted_labels(grant.portable) for grant in owner_home().grants()
+    }
     records = OwnerRecords(
         receipts=client.receipts,
         delegations=client.delegations,

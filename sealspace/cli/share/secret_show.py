@@ -101,7 +101,7 @@ async def other_readers(client: Client, label: str) -> list[str]:
     access = await client.access.of(secret.name, scope=secret.scope)
     names = await known_names(client, _others(access))
     lines = _readers_in_words(access, client, names, without=("owner", "session", "operator"))
-    lines += [f"{_named(one.delegate, names)}, who can replace it" for one in access.writers]
+    lines += [f"{_named(writer.delegate, names)}, who can replace it" for writer in access.writers]
     if not access.is_complete:
         lines.append(f"others may have grants: the answer lacks {'; and '.join(access.missing)}")
     return lines
@@ -133,8 +133,12 @@ def _readers_in_words(
 
 def _others(access: SecretAccess) -> list[str]:
     """Return the DIDs of all who can read or replace a secret, without the owner and the logins."""
-    dids = [one.did for one in access.readers if one.kind not in ("owner", "session", "operator")]
-    dids += [one.delegate for one in access.writers]
+    dids = [
+        reader.did
+        for reader in access.readers
+        if reader.kind not in ("owner", "session", "operator")
+    ]
+    dids += [writer.delegate for writer in access.writers]
     return [did for did in dids if did]
 
 
@@ -179,7 +183,9 @@ def _lines(access: SecretAccess, client: Client, names: Mapping[str, str]) -> li
 
 def _is_only_owner(access: SecretAccess) -> bool:
     """Return whether the answer is complete, and nobody but the owner can read the secret."""
-    return access.is_complete and all(one.kind in ("owner", "session") for one in access.readers)
+    return access.is_complete and all(
+        reader.kind in ("owner", "session") for reader in access.readers
+    )
 
 
 def _who(reader: Reader, client: Client, names: Mapping[str, str]) -> str:
@@ -301,11 +307,11 @@ def _access_json(access: SecretAccess, names: Mapping[str, str]) -> dict[str, ob
         "network": access.network.text,
         "isComplete": access.is_complete,
         "missing": list(access.missing),
-        "readers": [_reader_json(one, access, names) for one in access.readers],
+        "readers": [_reader_json(reader, access, names) for reader in access.readers],
         "writers": [
-            {"did": one.delegate, "name": names.get(one.delegate), "grant": one.cid}
-            | {"until": time_of(one.expires_at)}
-            for one in access.writers
+            {"did": writer.delegate, "name": names.get(writer.delegate), "grant": writer.cid}
+            | {"until": time_of(writer.expires_at)}
+            for writer in access.writers
         ],
     }
 
@@ -326,7 +332,7 @@ def _reader_json(
         "grantedBy": reader.granted_by or None,
         "since": optional_time(reader.since),
         "until": optional_time(reader.until),
-        "policies": [policy_json(one) for one in reader.policies],
+        "policies": [policy_json(policy) for policy in reader.policies],
         "run": None if reader.run is None else run_statement_json(reader.run),
         "claims": list(reader.claims),
         "lastReadAt": optional_time(reader.last_read),

@@ -107,7 +107,7 @@ async def share(
     team = None if person is None else _team_in(person)
     if team and out:
         raise click.UsageError("--out requires --with DID; for a team: sealspace team add --out")
-    labels = [label_of(one, scope) for one in names]
+    labels = [label_of(name, scope) for name in names]
     if file is not None:
         gets = f"a copy of {', '.join(labels)}, {end_text(SystemClock.now() + ttl_s)}"
         dids = {await _person_in(client, file, gets=gets, yes=yes)}
@@ -136,7 +136,7 @@ async def unshare(
     """
     team = _team_in(person)
     did = None if team else await _did_of_person(client, person)
-    labels = [label_of(one, scope) for one in names]
+    labels = [label_of(name, scope) for name in names]
     if not labels:
         whom = person if did is None else (await names_for(client, [did])).whole(did)
         confirm(f"stop sharing everything with {whom}?", yes=yes)
@@ -228,10 +228,12 @@ async def renew(client: Client, did: str, node: str | None) -> None:
     whom = (await names_for(client, [did])).whole(did)
     if not renewed:
         tell(f"nothing to renew: the copies for {whom} are encrypted to the newest key")
-    for one in renewed:
-        team = "" if one.folder.team is None else f" in the team {one.folder.team}"
-        tell(f"renewed the copies for {whom}{team}; fingerprint: {one.pin.fingerprint}")
-    print_result({"renewed": [{"team": one.folder.team} for one in renewed]})
+    for renewed_share in renewed:
+        team = (
+            "" if renewed_share.folder.team is None else f" in the team {renewed_share.folder.team}"
+        )
+        tell(f"renewed the copies for {whom}{team}; fingerprint: {renewed_share.pin.fingerprint}")
+    print_result({"renewed": [{"team": renewed_share.folder.team} for renewed_share in renewed]})
 
 
 @click.command()
@@ -243,22 +245,25 @@ async def list_(client: Client) -> None:
     `copies` is a team, or a person, who may read copies of your own secrets.
     """
     shares = await client.sharing.shares()
-    names = await names_for(client, [one.folder.did for one in shares])
+    names = await names_for(client, [live_share.folder.did for live_share in shares])
     documents = await own_memberships(client)
-    rows = [[cell_text(one.get(column)) for column in _COLUMNS] for one in documents]
-    for one in shares:
+    rows = [
+        [cell_text(document_of_team.get(column)) for column in _COLUMNS]
+        for document_of_team in documents
+    ]
+    for live_share in shares:
         document: dict[str, object] = {
             "kind": "copies",
-            "team": one.folder.team,
-            "person": one.folder.did,
-            "name": names.name(one.folder.did),
+            "team": live_share.folder.team,
+            "person": live_share.folder.did,
+            "name": names.name(live_share.folder.did),
             "role": None,
-            "fingerprint": one.pin.fingerprint,
-            "secrets": sorted(copy.label for copy in one.copies),
-            "until": optional_time(one.grant.expires_at),
+            "fingerprint": live_share.pin.fingerprint,
+            "secrets": sorted(copy.label for copy in live_share.copies),
+            "until": optional_time(live_share.grant.expires_at),
         }
         documents.append(document)
-        shown = document | {"person": names.short(one.folder.did)}
+        shown = document | {"person": names.short(live_share.folder.did)}
         rows.append([cell_text(shown[column]) for column in _COLUMNS])
     print_rows(
         documents,
@@ -272,7 +277,7 @@ async def list_(client: Client) -> None:
 async def _members(client: Client, team: str) -> set[str]:
     """Return the DIDs of the members of a team."""
     shares = await client.sharing.shares()
-    dids = {str(one.folder.did) for one in shares if one.folder.team == team}
+    dids = {str(live_share.folder.did) for live_share in shares if live_share.folder.team == team}
     if not dids:
         raise NotThere(f"there is no team {team}", hint=f"sealspace team add {team} DID")
     return dids

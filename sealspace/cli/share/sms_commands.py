@@ -102,7 +102,7 @@ async def _live(client: Client) -> tuple[str, list[str]]:
             hint="ask the node's operator to start it with --sms ADDRESS:PORT",
         )
     granted = client.delegations.query(direction="granted", status="active")
-    return did, [one.cid async for one in granted if one.delegate == did]
+    return did, [record.cid async for record in granted if record.delegate == did]
 
 
 async def _used(client: Client) -> str:

@@ -58,9 +58,9 @@ secrets_option = repeatable_option(
 async def require_stored(client: Client, secrets: tuple[str, ...], scope: str | None) -> None:
     """Check that secrets are stored, before the wallet signs."""
     stored = await client.secrets().list(scope=scope)
-    for one in secrets:
-        if one not in stored:
-            raise await no_secret(client.secrets(), one, scope)
+    for name in secrets:
+        if name not in stored:
+            raise await no_secret(client.secrets(), name, scope)
 
 
 @click.command(
@@ -122,7 +122,7 @@ async def list_(client: Client) -> None:
     tokens = await _live_tokens(client)
     used = await _last_uses(client) if tokens else {}
     print_documents(
-        [_json(one, used.get(one.grant.cid)) for one in tokens],
+        [_json(token, used.get(token.grant.cid)) for token in tokens],
         {
             "name": "name",
             "secrets": "secrets",
@@ -149,9 +149,11 @@ async def revoke(client: Client, token: str, yes: bool) -> None:
     what = "trust" if _is_about_trusts() else "machine token"
     readers = "jobs of this trust" if _is_about_trusts() else "programs with this token"
     live = await _live_tokens(client)
-    matching = [one for one in live if token in (one.name, one.grant.cid)]
+    matching = [
+        live_token for live_token in live if token in (live_token.name, live_token.grant.cid)
+    ]
     if len(matching) != 1:
-        ids = " or ".join(one.grant.cid for one in matching)
+        ids = " or ".join(matching_token.grant.cid for matching_token in matching)
         raise NotThere(
             f"{len(matching) or 'no'} {what}s in force are named {token}",
             hint=f"name one by its id: {ids or 'see sealspace token list, or sealspace ci list'}",
@@ -213,7 +215,7 @@ async def _last_uses(client: Client) -> Mapping[str, float]:
 def _json(token: MachineToken, used_at: float | None = None) -> dict[str, object]:
     found: dict[str, object] = {
         "name": token.name,
-        "secrets": [one.label for one in token.secrets],
+        "secrets": [secret.label for secret in token.secrets],
         "expiresAt": optional_time(token.grant.expires_at),
         "lastUsedAt": optional_time(used_at),
         "id": token.grant.cid,

@@ -74,7 +74,7 @@ async def fetches_of_copies(
 ) -> tuple[CopyFetch, ...]:
     """Fetch the reads of copies since a time in epoch seconds."""
     try:
-        return tuple([one async for one in client.receipts.fetches(network, since=since)])
+        return tuple([fetch async for fetch in client.receipts.fetches(network, since=since)])
     except NotFound:
         tell("warning: this node does not record who reads copies of secrets that you share")
         return ()
