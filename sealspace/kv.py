@@ -583,12 +583,12 @@ class Kv:
         return Page(tuple(keys), next_cursor)
 
     async def list(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[str]:
-        """Yield all keys below a prefix, as `list_page`.
+        """Yield all keys below a prefix, in ascending order.
 
-        The keys are in ascending order, and are fetched page by page.
+        The prefix is that of `list_page`. The keys are fetched in pages of up to `page_keys`.
 
         Raises:
-            SealspaceError: as `pages`.
+            MalformedAnswer, InvalidInput, NotGranted, Unauthorized, SpaceNotFound: see `pages`.
         """
         async for page in self.pages(prefix, page_keys=page_keys):
             for key in page.keys:

@@ -254,8 +254,8 @@ class Secrets:
         # network's key from the node.
         payloads: dict[SecretName, bytes] = {}
         for secret, value in values.items():
-            named = writable_name(secret.name, secret.scope)._replace(folder=self._folder)
-            payloads[named] = self._payload(named, value)
+            writable_secret = writable_name(secret.name, secret.scope)._replace(folder=self._folder)
+            payloads[writable_secret] = self._payload(writable_secret, value)
         return {secret.path: await self._sealed(secret, body) for secret, body in payloads.items()}
 
     async def get(
@@ -303,8 +303,8 @@ class Secrets:
         Raises:
             SealspaceError: as `read`, except NotFound; no value is returned then.
         """
-        found = await self.read_many(names, scope=scope, receiver=receiver)
-        return {name: secret.value for name, secret in found.items()}
+        secrets_by_name = await self.read_many(names, scope=scope, receiver=receiver)
+        return {name: secret.value for name, secret in secrets_by_name.items()}
 
     async def read_many(
         self, names: Iterable[str], *, scope: str | None = None, receiver: ReceiverKey | None = None
@@ -328,10 +328,9 @@ class Secrets:
                 return await self._open_current(secret, stored[secret.path], receiver)
 
         existing = [secret for secret in dict.fromkeys(secrets) if secret.path in stored]
-        found = await all_of(opened, existing, at_once=_AT_ONCE)
-        return {
-            secret.name: secret_value for secret, secret_value in zip(existing, found, strict=True)
-        }
+        opened_secrets = await all_of(opened, existing, at_once=_AT_ONCE)
+        opened_by_name = zip(existing, opened_secrets, strict=True)
+        return {name.name: secret for name, secret in opened_by_name}
 
     async def etags(self, known: Mapping[str, str], *, scope: str | None = None) -> dict[str, str]:
         """Return the current versions of several secrets, without decrypting anything.
@@ -350,8 +349,8 @@ class Secrets:
         paths = {name: self._named(name, scope).path for name in known}
         etags = {paths[name]: etag for name, etag in known.items()}
         with about_token(self._caller.session):
-            found = await current_etags(self._kv, etags, max_bytes=_MAX_ENVELOPE_BYTES)
-        return {name: found[path] for name, path in paths.items() if path in found}
+            etag_by_path = await current_etags(self._kv, etags, max_bytes=_MAX_ENVELOPE_BYTES)
+        return {name: etag_by_path[path] for name, path in paths.items() if path in etag_by_path}
 
     async def read(
         self,
@@ -472,13 +471,13 @@ class Secrets:
                 version = newest.version
             elif newest.is_current:
                 etag = newest.etag
-            former = await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES, version=version)
-            self._envelope_of(secret, former.body)  # raises unless it is an envelope of this owner
+            value = await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES, version=version)
+            self._envelope_of(secret, value.body)  # raises unless it is an envelope of this owner
             return await self._kv.put(
                 secret.path,
-                former.body,
-                content_type=former.content_type,
-                metadata=former.metadata,
+                value.body,
+                content_type=value.content_type,
+                metadata=value.metadata,
                 if_absent=etag is None,
                 if_match=etag,
             )
@@ -520,8 +519,8 @@ class Secrets:
         """
         with self._about(writable_name(name, scope)) as secret:
             stored = await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)
-            former = await self._open(secret, stored, None)
-            if former.is_bound:
+            stored_secret = await self._open(secret, stored, None)
+            if stored_secret.is_bound:
                 return False
             envelope = self._envelope_of(secret, stored.body)
             paths = await self._encryption.paths_of(envelope)
@@ -533,11 +532,11 @@ class Secrets:
                     f" again: sealspace secret put {secret.name}",
                 )
             payload = secret_payload(
-                former.value,
-                former.generated,
+                stored_secret.value,
+                stored_secret.generated,
                 place=place_of(self._space, secret.path),
                 now=self._caller.clock.now(),
-                created_at=former.created_at,
+                created_at=stored_secret.created_at,
             )
             sealed = await self._sealed(secret, payload, network=envelope.network)
             await self._kv.put(secret.path, sealed, if_match=if_match or stored.etag)

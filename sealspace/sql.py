@@ -159,8 +159,11 @@ class Sql:
 
         The changes are durable when the call returns. If one statement fails, none takes effect.
 
+        Returns:
+            The changes of each statement, in the order of the statements.
         Raises:
-            SealspaceError: as `execute`.
+            QuotaExceeded: the space has no room for the changes.
+            SealspaceError: as `query`.
         """
         entries = []
         for statement in statements:
@@ -276,13 +279,13 @@ class Sql:
             for grant in session.grants:
                 if grant.is_live(now):
                     granted.extend(grant.capabilities)
-        held = []
+        usable_rights = []
         for capability in plain:
             for right in granted:
                 wanted = structs.replace(capability, caveats=right.caveats)
                 if covers(right, wanted):
-                    held.append(wanted)
-        return held
+                    usable_rights.append(wanted)
+        return usable_rights
 
 
 def _preference(name: object, capability: Capability) -> tuple[bool, int]:

@@ -202,11 +202,11 @@ def new_api_key(
         scope_of_profile(profile)
     if not 0 <= max_per_call <= MAX_AMOUNT:
         raise InvalidInput(f"the cost limit for one call must be 0 to {MAX_AMOUNT} micro-units")
-    named = [_ANY_PROJECT] if projects is None else [project.text for project in projects]
+    project_texts = [_ANY_PROJECT] if projects is None else [project.text for project in projects]
     stated = _Stated(
         nonce=nonce,
         secret_sha256=_hash(secret),
-        projects=named,
+        projects=project_texts,
         profiles=list(profiles),
         max_per_call=max_per_call,
         expires=iso_time(expires_at),

@@ -189,16 +189,16 @@ def _part(
     Permissions that exist for every space are described in one line.
     """
     subject = who or SESSION
-    kept = served(resources, features, leave_out=True)
+    served_resources = served(resources, features, leave_out=True)
     lines = [
         _line_of_resource(who, resource, expiry_ms)
-        for resource in kept
+        for resource in served_resources
         if resource.origin not in ("account", "capabilities")
     ]
-    if any(resource.origin == "account" for resource in kept):
+    if any(resource.origin == "account" for resource in served_resources):
         text = f"{subject} may keep the account's list of apps and spaces, in the space account"
         lines.append(ExplainedLine("account", text, who=who, space="account"))
-    read = [resource.space for resource in kept if resource.origin == "capabilities"]
+    read = [resource.space for resource in served_resources if resource.origin == "capabilities"]
     if read and lines and who is None:  # a DID never gets it (IP2)
         text = f"{subject} may see what was granted in {_listed(read)}"
         lines.append(ExplainedLine("capabilities", text))

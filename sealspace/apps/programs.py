@@ -389,11 +389,15 @@ class Programs:
             NodeRefused, TransportError: a request failed.
         """
         prefix = self._project(name).version_key("")
-        found = [
+        versions = [
             await self.version(name, key.removeprefix(prefix))
             async for key in self._kv.list(prefix)
         ]
-        return tuple(sorted(found, key=lambda one: (one.published_at, one.sha256), reverse=True))
+        return tuple(
+            sorted(
+                versions, key=lambda version: (version.published_at, version.sha256), reverse=True
+            )
+        )
 
     async def version(self, name: str, sha256: str) -> Version:
         """Return the signed metadata of a program version.

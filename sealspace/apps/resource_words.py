@@ -147,10 +147,10 @@ def secrets_at(space: str, path: str) -> SecretsAt | None:
     folder = shared_folder_at(path)
     if folder is not None:
         return SecretsAt(label, f"copies of secrets for {folder.did}")
-    named = shared_name_at(path)
-    if named is not None:
-        group = named.folder.removeprefix(SHARED_PREFIX).removesuffix("/")  # a team or a DID
-        return SecretsAt(label, f"the secret {named.label}, as shared with {group}")
+    shared_name = shared_name_at(path)
+    if shared_name is not None:
+        group = shared_name.folder.removeprefix(SHARED_PREFIX).removesuffix("/")  # a team or a DID
+        return SecretsAt(label, f"the secret {shared_name.label}, as shared with {group}")
     if secret_at(path) is not None:
         return SecretsAt(label, f"the secret {label}")
     where = f" below {below}" if below else ""

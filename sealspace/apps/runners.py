@@ -167,11 +167,11 @@ class Runners:
                 hint="write the program as DID/NAME",
             )
         require_bounded_patterns(run.callers)  # RN210: runners refuse such a grant
-        named = [parse_secret_label(label) for label in dict.fromkeys(secrets)]
-        if not 1 <= len(named) <= MAX_SECRETS:
+        secret_names = [parse_secret_label(label) for label in dict.fromkeys(secrets)]
+        if not 1 <= len(secret_names) <= MAX_SECRETS:
             raise InvalidInput(f"a run grant must name 1 to {MAX_SECRETS} secrets")
-        network = network_of_owner(session.owner, network_name(named))
-        resources = _resources(session, named)
+        network = network_of_owner(session.owner, network_name(secret_names))
+        resources = _resources(session, secret_names)
         policy = policy_for(seen, paths=resources, accept=accept, pin=pin, ttl_s=ttl_s)
         await self._backends.require_judgeable(seen)  # before anything is signed
         portable = await self._delegations.delegate(
@@ -217,7 +217,8 @@ class Runners:
             InvalidInput: a name, a type or their number is not valid; the signer is not the owner
                 itself; or people may open secrets of the network `protected`.
             BackendNotAcceptable: the node would reject the runner, or its evidence is too old.
-            GrantNotTaken, BackendUnreachable, BackendAnswerInvalid: as `deliver`.
+            GrantNotTaken: the runner did not accept the right to store the secrets.
+            BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
             NodeRefused, TransportError: a request failed.
         Does not check:
             Which code answered: `runner.calls.generated_secrets.verify_generated` does,
@@ -230,8 +231,8 @@ class Runners:
         # Raises for evidence that the node would reject.
         policy_for(seen, accept=accept, pin=pin, ttl_s=GENERATION_GRANT_TTL_S)
         await self._ensure_protected(wallet)
-        named = [SecretName(name, canonical) for name in wanted]
-        granted = [capability(resource, KV_PUT) for resource in _resources(session, named)]
+        secret_names = [SecretName(name, canonical) for name in wanted]
+        granted = [capability(resource, KV_PUT) for resource in _resources(session, secret_names)]
         portable = await self._delegations.delegate(
             seen.did, granted, ttl_s=GENERATION_GRANT_TTL_S, wallet=wallet
         )
@@ -353,7 +354,7 @@ class Runners:
         Raises:
             InvalidInput: an argument is not valid, or the signer is not the owner.
             CallRefused: the runner refused the key.
-            BackendUnreachable, BackendAnswerInvalid: as `call_runner`.
+            BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
         """
         self._require_owner(wallet, "an API key")
         statement, credential = new_api_key(
@@ -372,8 +373,9 @@ class Runners:
         """Fetch the owner's API keys and balance from a runner.
 
         Raises:
-            NotGranted, SessionExpired: as `run_calls.call_headers`.
-            CallRefused, BackendUnreachable, BackendAnswerInvalid: as `create_key`.
+            NotGranted, SessionExpired: the session has no sign-in for calls; see `call_right`.
+            CallRefused: the runner refused the request; the message has its text.
+            BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
         """
         return _accepted((await self._signed(url, "GET", "/keys", "keys"))[0])
 
@@ -383,8 +385,9 @@ class Runners:
         The effect is immediate.
 
         Raises:
-            NotGranted, SessionExpired, BackendUnreachable, BackendAnswerInvalid: as `keys`.
-            CallRefused: as `keys`, or if there is no such key.
+            CallRefused: the runner refused the request, or has no such key.
+            NotGranted, SessionExpired: the session has no sign-in for calls; see `call_right`.
+            BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
         """
         _accepted((await self._signed(url, "DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke"))[0])
 
@@ -396,8 +399,9 @@ class Runners:
             app: the application, as in the body.
             body: JSON with the members that TK1 lists.
         Raises:
-            NotGranted, SessionExpired, BackendUnreachable, BackendAnswerInvalid: as `keys`.
-            CallRefused: as `keys`, or if the runner refused the task.
+            CallRefused: the runner refused the task; the message has its text.
+            NotGranted, SessionExpired: the session has no sign-in for calls; see `call_right`.
+            BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
         """
         return _accepted((await self._signed(url, "POST", "/tasks", app, body=body))[0])
 
@@ -500,7 +504,7 @@ async def call_runner(
         The runner's answer, which may be a refusal: `status`, `output` or `error`, `receipt`.
     Raises:
         InvalidInput: the address is not valid, or the body names no program.
-        NotGranted, SessionExpired: as `call_headers`.
+        NotGranted, SessionExpired: the session has no sign-in for calls; see `call_right`.
         BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
     Does not check:
         The runner's code, and the receipt: see `backends.fetch_evidence` and
@@ -658,7 +662,8 @@ async def start_of(url: str) -> bytes:
     The document contains the runner's key and its attestation evidence.
 
     Raises:
-        InvalidInput, BackendUnreachable, BackendAnswerInvalid: as `call_runner`.
+        InvalidInput: the address is not valid.
+        BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
     """
     answer = await ask_backend(url, Request("GET", "/start", repeatable=True))
     if not answer.is_success:
@@ -672,7 +677,8 @@ async def runner_at(url: str) -> RunnerAt:
     A false statement is harmless: only the start that a signed call names runs it (RN178).
 
     Raises:
-        InvalidInput, BackendUnreachable, BackendAnswerInvalid: as `call_runner`.
+        InvalidInput: the address is not valid.
+        BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
     """
     stated = _object((await ask_backend(url, Request("GET", "/info", repeatable=True))).body)
     match stated:

@@ -180,9 +180,11 @@ class Sharing:
                 *(copy.label for member in members.values() for copy in member.copies),
             }
         # The names are checked first: protected and reserved ones are not shared (SH2).
-        named = [writable_name(name.name, name.scope) for name in map(parse_secret_label, labels)]
+        secret_names = [
+            writable_name(name.name, name.scope) for name in map(parse_secret_label, labels)
+        ]
         # Raises for a secret that does not exist or may not be copied, before a signature.
-        await self._values_of(named)
+        await self._values_of(secret_names)
         signed = await self._signed(self._caller.session.owner)
         now = self._caller.clock.now()
         grants = signed.get(folder, [])
@@ -190,9 +192,9 @@ class Sharing:
         if ends_at is None:
             ends_at = now + ttl_s
         unsigned: list[SharedFolder | SecretName] = [] if grants else [folder]
-        unsigned += _names_to_sign(named, folder, signed, ends_at)
+        unsigned += _names_to_sign(secret_names, folder, signed, ends_at)
         grants = [*grants, *await self._sign(unsigned, ends_at - now, wallet)]
-        await self._copy(named, folder)
+        await self._copy(secret_names, folder)
         return Share(folder, grants[0])
 
     async def renew(self, labels: Collection[str]) -> tuple[str, ...]:
@@ -273,12 +275,12 @@ class Sharing:
             ends_at = former.grant.expires_at
             ttl_s = SHARE_TTL_S if ends_at is None else ends_at - now
             grants = await self._sign([folder], ttl_s, wallet)
-        named = [copy._replace(folder=OWN_FOLDER) for copy in former.copies]
-        await self._copy(named, folder)
+        secret_names = [copy._replace(folder=OWN_FOLDER) for copy in former.copies]
+        await self._copy(secret_names, folder)
         # The former right ends last, so the person can read one of the copies at any time.
         await Delegations(self._caller).revoke(*(grant.cid for grant in signed[former.folder]))
         await self._kv.delete_many(await self._labels_of_copies(former.folder.path, None))
-        copies = tuple([name._replace(folder=folder.path) for name in named])
+        copies = tuple([name._replace(folder=folder.path) for name in secret_names])
         return Share(folder=folder, grant=grants[0], copies=copies)
 
     async def _values_of(self, named: Sequence[SecretName]) -> dict[str, str | bytes]:
@@ -314,8 +316,8 @@ class Sharing:
             BatchIncomplete: one commit failed after others succeeded; store the same values again.
             SealspaceError: as `Secrets.put_many`, `Kv.delete_many` and `shares`.
         """
-        named = {parse_secret_label(label): value for label, value in values.items()}
-        texts = await self._secrets().sealed(named) if own else {}
+        values_by_name = {parse_secret_label(label): value for label, value in values.items()}
+        texts = await self._secrets().sealed(values_by_name) if own else {}
         for share in await self.shares():
             if only in (None, share.folder):
                 texts |= await self._secrets(share.folder).sealed(
@@ -566,10 +568,10 @@ class Sharing:
         )
         signed: dict[SharedFolder | SecretName, list[Grant]] = {}
         async for record in query:
-            found = _read(record.token or "", owner)
-            if found is None:
+            target_and_grant = _read(record.token or "", owner)
+            if target_and_grant is None:
                 continue
-            target, grant = found
+            target, grant = target_and_grant
             if grant.is_live(now):  # a node could list a grant as active after its end
                 signed.setdefault(target, []).append(grant)
         return signed
@@ -661,10 +663,10 @@ def read_share(token: str, owner: str) -> Share | None:
     Does not check:
         Its times and revocation, which the node judges.
     """
-    found = _read(token, owner)
-    if found is None:
+    target_and_grant = _read(token, owner)
+    if target_and_grant is None:
         return None
-    target, grant = found
+    target, grant = target_and_grant
     if not isinstance(target, SharedFolder):  # the grant of a name
         return None
     return Share(target, grant)
@@ -709,9 +711,9 @@ def _rights(target: SharedFolder | SecretName, owner: str) -> tuple[Capability, 
 def _not_one(owner: str, matching: Sequence[Share]) -> NotShared:
     """Return the error for an owner who shares nothing with the reader, or in several ways."""
     teams = sorted(share.folder.team or "" for share in matching)
-    named = " and ".join(sorted(team or "you alone" for team in teams))
+    recipients = " and ".join(sorted(team or "you alone" for team in teams))
     options = " or ".join(f"--from {owner}/{team}" for team in teams)
     return NotShared(
-        f"{owner} shares with you at this node: {named or 'nothing'}",
+        f"{owner} shares with you at this node: {recipients or 'nothing'}",
         step=f"choose one: {options}" if options else None,
     )

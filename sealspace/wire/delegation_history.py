@@ -199,12 +199,12 @@ def _grants_of_the_same(
 ) -> list[DelegationRecord]:
     """Return the other live grants with which a recipient opens some of the same secrets."""
     kinds = _opened_secrets(grant, owner)
-    found = []
+    related_grants = []
     for record in live:
         is_other = same_principal(record.delegate, grant.delegate) and record.cid != grant.cid
         if is_other and kinds & _opened_secrets(record, owner):
-            found.append(record)
-    return found
+            related_grants.append(record)
+    return related_grants
 
 
 def _parents_to_revoke(

@@ -408,13 +408,13 @@ def _flat_resources(flat: _Flat) -> list[GrantedResource]:
     for action in flat.actions:
         full = _full_action(action, "")
         by_service.setdefault(_short(full.partition("/")[0]), []).append(full)
-    found = []
+    granted_resources = []
     for service, actions in by_service.items():
         space = _ENCRYPTION if service == _ENCRYPTION else flat.spaceId
-        found.append(
+        granted_resources.append(
             GrantedResource(service=service, space=space, path=flat.path, actions=tuple(actions))
         )
-    return found
+    return granted_resources
 
 
 def _stated_resource(stated: _Resource) -> GrantedResource:

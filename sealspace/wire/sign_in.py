@@ -387,12 +387,14 @@ def _own_capabilities(
 
     Raises NotGranted if no received grant names the space or network of another capability.
     """
-    named = {_space_or_network(right) for grant in received for right in grant.capabilities}
+    received_places = {
+        _space_or_network(right) for grant in received for right in grant.capabilities
+    }
     own = []
     for right in wanted:
         if root_of(right.resource) in (None, owner):
             own.append(right)
-        elif _space_or_network(right) not in named:
+        elif _space_or_network(right) not in received_places:
             raise NotGranted(
                 f"{_space_or_network(right)} belongs to another owner, and no delegation to {owner}"
                 " includes this resource",
@@ -467,11 +469,11 @@ def _without_delegations_of_secrets(
     Each space of a manifest gets it (MF7). There, it would show an application the names of secrets
     that it did not ask for, and to whom they were granted. It stays if a manifest states it.
     """
-    kept = []
+    remaining = []
     for resource in resources:
         if resource.origin != "capabilities" or resource.space != SECRETS_SPACE:
-            kept.append(resource)
-    return tuple(kept)
+            remaining.append(resource)
+    return tuple(remaining)
 
 
 def _asks_for_all_secrets(asked: SignIn) -> bool:
@@ -503,10 +505,10 @@ async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:
     request = Request("POST", "/delegate", mint=lambda: grant.header, repeatable=True)
     skipped = frozenset(texts_of(json_object(await caller.transport.require(request)), "skipped"))
     resources = (right.resource for right in grant.capabilities)
-    named = dict.fromkeys(
+    delegated_spaces = dict.fromkeys(
         resource.space for resource in resources if isinstance(resource, SpaceResource)
     )
-    return tuple(space for space in named if space.text in skipped)
+    return tuple(space for space in delegated_spaces if space.text in skipped)
 
 
 async def _hosting(caller: Caller, spaces: Sequence[SpaceId]) -> tuple[str, list[Capability]]:

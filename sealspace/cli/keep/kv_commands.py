@@ -196,24 +196,24 @@ async def head(client: Client, key: str, space: str | None) -> None:
     """Print the version, size, content type and metadata of a value."""
     size_bytes: int | None = None
     async with _values(client, space, key) as values:
-        found = await values.metadata(key)
+        value = await values.metadata(key)
         with suppress(NotGranted):  # the size needs the right to read the value
             size_bytes = await values.size_bytes(key)
     document = {
         "key": key,
-        "etag": found.etag,
-        "contentType": found.content_type,
+        "etag": value.etag,
+        "contentType": value.content_type,
         "size": size_bytes,
-        "metadata": dict(found.metadata),
+        "metadata": dict(value.metadata),
     }
-    named = {
+    facts_by_label = {
         "key": key,
-        "version": found.etag,
+        "version": value.etag,
         "size": None if size_bytes is None else f"{size_bytes} bytes",
-        "content type": found.content_type,
-        **found.metadata,
+        "content type": value.content_type,
+        **value.metadata,
     }
-    print_result(document, facts(named))
+    print_result(document, facts(facts_by_label))
 
 
 @click.command()

@@ -223,25 +223,25 @@ async def list_(
     """
     if is_all and scope is not None:
         raise click.UsageError("--all and --scope cannot be combined")
-    found = []
+    secret_names = []
     async with shared_secrets(client, source) as secrets:
         scopes = [scope]
         if is_all:
             scopes += await secrets.scopes()
         for listed_scope in scopes:
-            found += [
+            secret_names += [
                 parse_secret_name(name, scope=listed_scope)
                 for name in await secrets.list(scope=listed_scope)
             ]
-        places = await _places(secrets, found) if is_checking else {}
+        places = await _places(secrets, secret_names) if is_checking else {}
     listed: list[JsonObject]
     if source:
         listed = [
             {"name": secret_name.name, "scope": secret_name.scope, "changedAt": None}
-            for secret_name in found
+            for secret_name in secret_names
         ]
     else:
-        stored = await stored_secrets(client, found)
+        stored = await stored_secrets(client, secret_names)
         # A secret that was deleted after it was listed is left out.
         listed = [
             {
@@ -249,7 +249,7 @@ async def list_(
                 "scope": secret_name.scope,
                 "changedAt": optional_time(stored[secret_name.path].stored_at),
             }
-            for secret_name in found
+            for secret_name in secret_names
             if secret_name.path in stored
         ]
     columns = {"name": "name", "scope": "scope", "changedAt": "last change"}
@@ -330,7 +330,7 @@ async def versions(client: Client, name: str, scope: str | None) -> None:
     states the times, which are not verified.
     """
     async with _about(client.secrets(), name, scope) as secrets:
-        found = await secrets.versions(name, scope=scope)
+        kept_versions = await secrets.versions(name, scope=scope)
     print_documents(
         [
             {
@@ -338,7 +338,7 @@ async def versions(client: Client, name: str, scope: str | None) -> None:
                 "storedAt": optional_time(version.stored_at),
                 "replacedAt": optional_time(version.replaced_at),
             }
-            for version in found
+            for version in kept_versions
         ],
         {"version": "version", "storedAt": "stored", "replacedAt": "replaced or deleted"},
     )
@@ -653,24 +653,24 @@ async def scopes_instead(secrets: Secrets, scope: str | None) -> str:
         scopes = await secrets.scopes()
     except SealspaceError:  # the command has failed already; this would only add a suggestion
         return ""
-    given = canonical_scope(scope)
-    if given in scopes:
+    canonical = canonical_scope(scope)
+    if canonical in scopes:
         return ""
     if not scopes:
         return "no scope has secrets; omit --scope for the secrets without a scope"
-    near = get_close_matches(given, scopes, n=1)
+    near = get_close_matches(canonical, scopes, n=1)
     meant = f"did you mean --scope {near[0]}? " if near else ""
     return f"{meant}the scopes with secrets are {', '.join(scopes):.300}"
 
 
 async def _scopes_with(secrets: Secrets, name: str) -> list[str]:
     """Find scopes, of the first few, that have a secret of this name."""
-    found = []
+    matching_scopes = []
     with suppress(SealspaceError):  # the command has failed already; this only adds a suggestion
         for scope in (await secrets.scopes())[:_MOST_SEARCHED]:
             if name in await secrets.list(scope=scope):
-                found.append(scope)
-    return found
+                matching_scopes.append(scope)
+    return matching_scopes
 
 
 async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:

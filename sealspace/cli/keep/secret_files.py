@@ -213,6 +213,10 @@ async def _versions(client: Client, names: Iterable[str], scope: str | None) -> 
 
     Missing secrets are omitted.
     """
-    named = {name: parse_secret_name(name, scope=scope) for name in names}
-    stored = await stored_secrets(client, named.values())
-    return {name: stored[one.path].etag for name, one in named.items() if one.path in stored}
+    secret_names = {name: parse_secret_name(name, scope=scope) for name in names}
+    stored = await stored_secrets(client, secret_names.values())
+    etags: dict[str, str] = {}
+    for name, secret_name in secret_names.items():
+        if secret_name.path in stored:
+            etags[name] = stored[secret_name.path].etag
+    return etags

@@ -29,11 +29,11 @@ _RIGHT_TTL_S = 86_400.0
 async def list_(client: Client) -> None:
     """List the owner's spaces and their creation times."""
     with _sign_in_hint():
-        found = await client.spaces().list()
+        spaces = await client.spaces().list()
     print_rows(
-        [_described(entry) for entry in found],
+        [_described(entry) for entry in spaces],
         ("name", "since"),
-        [(entry.space.name, time_of(entry.created_at) or "") for entry in found],
+        [(entry.space.name, time_of(entry.created_at) or "") for entry in spaces],
         nothing="no spaces on this node; next: sealspace space create NAME",
     )
 
@@ -78,19 +78,19 @@ async def info(client: Client, name: str) -> None:
     """Show the id, the creation time and the size of a space."""
     try:
         with _sign_in_hint():
-            found = await client.spaces().info(name)
+            entry = await client.spaces().info(name)
     except SpaceNotFound:
         raise NotThere(
             f"you do not own a space named {name}", hint="sealspace space list"
         ) from None
     shown = {
-        "name": found.space.name,
-        "id": found.space.text,
-        "since": time_of(found.created_at),
-        "stored": _stored(found),
+        "name": entry.space.name,
+        "id": entry.space.text,
+        "since": time_of(entry.created_at),
+        "stored": _stored(entry),
     }
-    use = {"usageBytes": found.usage_bytes, "limitBytes": found.limit_bytes}
-    print_result(_described(found) | use, facts(shown))
+    use = {"usageBytes": entry.usage_bytes, "limitBytes": entry.limit_bytes}
+    print_result(_described(entry) | use, facts(shown))
 
 
 def _stored(entry: SpaceEntry) -> str:

@@ -97,15 +97,15 @@ async def query(
     async with _next_steps(client, space):
         await _require_database(client, database, space)
         try:
-            found = await client.sql(database, space=space).query(
+            result = await client.sql(database, space=space).query(
                 sql, params, read_only=not is_pragma
             )
         except NodeRefused as refusal:
             if refusal.text.startswith(_NEEDS_TO_WRITE):
                 raise _changing(database, space) from None
             raise
-    shown = [[_cell(value) for value in row] for row in found.rows]
-    print_rows(found, found.columns, shown, nothing="no rows")
+    shown = [[_cell(value) for value in row] for row in result.rows]
+    print_rows(result, result.columns, shown, nothing="no rows")
 
 
 def _changing(database: str, space: str | None) -> InvalidInput:

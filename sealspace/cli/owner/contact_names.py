@@ -285,11 +285,13 @@ def contacts_of(client: Client) -> "Contacts":
     contacts = client.contacts
     session = client.session
     try:
-        kept = msgspec.json.decode(read_file(_path(), most_bytes=_MOST_FILE_BYTES), type=_Kept)
-        if (kept.node, kept.owner) == (session.node_id, session.owner):
-            record = kept.record.encode()
-            found = read_contacts(record, session.owner)
-            contacts.start_from(StoredContacts(found=found, etag=kept.etag, record=record))
+        kept_file = msgspec.json.decode(read_file(_path(), most_bytes=_MOST_FILE_BYTES), type=_Kept)
+        if (kept_file.node, kept_file.owner) == (session.node_id, session.owner):
+            record = kept_file.record.encode()
+            contact_list = read_contacts(record, session.owner)
+            contacts.start_from(
+                StoredContacts(found=contact_list, etag=kept_file.etag, record=record)
+            )
     except (OSError, ValueError, ContactsInvalid):
         pass  # without the file, the list is read from the node
     return contacts
@@ -298,14 +300,14 @@ def contacts_of(client: Client) -> "Contacts":
 def keep_contacts(client: Client, stored: "StoredContacts") -> None:
     """Store the list in the owner's folder. Without the file, only one request less is saved."""
     session = client.session
-    kept = _Kept(
+    kept_file = _Kept(
         node=session.node_id or "",
         owner=session.owner,
         etag=stored.etag,
         record=stored.record.decode(),
     )
     with suppress(OSError):
-        replace_file(_path(), canonical_bytes(msgspec.to_builtins(kept)))
+        replace_file(_path(), canonical_bytes(msgspec.to_builtins(kept_file)))
 
 
 def _path() -> Path:

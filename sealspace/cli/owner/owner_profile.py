@@ -410,7 +410,7 @@ class OwnerHome:
 
         Unreadable files are skipped.
         """
-        found = []
+        kept_grants = []
         for path, portable in self._portables("grants"):
             url = None
             address = path.with_suffix(".url")
@@ -420,8 +420,8 @@ class OwnerHome:
                     url = data.decode("utf-8", "replace")
             except OSError:
                 continue
-            found.append(KeptGrant(url, portable))
-        return tuple(found)
+            kept_grants.append(KeptGrant(url, portable))
+        return tuple(kept_grants)
 
     def grants_to(self, target: str) -> tuple[KeptGrant, ...]:
         """Return the grants that a backend received, and the job grants for it.

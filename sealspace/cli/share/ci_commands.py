@@ -134,9 +134,9 @@ async def trust(
     await require_stored(client, secrets, scope)
     chosen = _SYSTEMS[system]
     # What is inserted into the templates of issuers and claims.
-    given = {"name": system} | {option: text for option, text in options.items() if text}
-    given["ref"] = chosen.ref
-    narrowing = [claim for option, claim in _NARROWING.items() if option in given]
+    values = {"name": system} | {option: text for option, text in options.items() if text}
+    values["ref"] = chosen.ref
+    narrowing = [claim for option, claim in _NARROWING.items() if option in values]
     needs_narrowing = chosen.ref != ""
     if needs_narrowing != bool(narrowing):
         raise InvalidInput(
@@ -146,14 +146,17 @@ async def trust(
     try:
         # The trust names the numbers of the repository and its owner, because no rename changes
         # them. GitHub's numbers say nothing about repositories of another issuer (OX8).
-        if "repository" in given and system == "github" and "issuer" not in given:
+        if "repository" in values and system == "github" and "issuer" not in values:
             async with Transport("https://api.github.com") as transport:
                 found: Any = json_object(
-                    await transport.require(Request("GET", f"/repos/{given['repository']}"))
+                    await transport.require(Request("GET", f"/repos/{values['repository']}"))
                 )
-            given |= {"repository_id": str(found["id"]), "owner_id": str(found["owner"]["id"])}
-        issuer = given.get("issuer") or chosen.issuer.format_map(given)
-        texts = [template.format_map(given) for template in (*chosen.claims, *narrowing)]
+            values |= {
+                "repository_id": str(found["id"]),
+                "owner_id": str(found["owner"]["id"]),
+            }
+        issuer = values.get("issuer") or chosen.issuer.format_map(values)
+        texts = [template.format_map(values) for template in (*chosen.claims, *narrowing)]
         texts += claims
     except KeyError as missing:
         raise InvalidInput(
@@ -167,7 +170,7 @@ async def trust(
             " place of --repository: `gh api repos/OWNER/NAME --jq .id,.owner.id` prints them",
         ) from None
     cid = await client.delegations.trust_issuer(
-        given["name"],
+        values["name"],
         secrets,
         issuer=issuer,
         claims=_values_by_claim(texts),

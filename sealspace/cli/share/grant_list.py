@@ -431,8 +431,8 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
     # Scripts are not asked: a revocation in an emergency must not wait for a --yes.
     if has_live and is_interactive():
         rights = _rights_in_words(records)
-        named = [f"{cid}{rights.get(cid, '')}" for cid, was in was_revoked.items() if not was]
-        confirm(f"permanently revoke {', '.join(named)}?", yes=yes)
+        not_revoked = [f"{cid}{rights.get(cid, '')}" for cid, was in was_revoked.items() if not was]
+        confirm(f"permanently revoke {', '.join(not_revoked)}?", yes=yes)
     # Grants that are already shown as revoked are revoked again: only the answer to a revocation
     # confirms that it survives a failover (ST16).
     await revoke_all(client, was_revoked)
@@ -443,11 +443,11 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
 
 def _rights_in_words(records: Iterable[DelegationRecord]) -> dict[str, str]:
     """Return by CID what grants allow, in brackets."""
-    found = {}
+    rights_by_cid = {}
     for record in records:
         _, sentences = grant_row(record, made_here=False)
-        found[record.cid] = f" ({'; '.join(sentences)})"
-    return found
+        rights_by_cid[record.cid] = f" ({'; '.join(sentences)})"
+    return rights_by_cid
 
 
 def _cids_named(grant: str) -> list[str]:
@@ -460,13 +460,13 @@ def _cids_named(grant: str) -> list[str]:
 
 async def _was_revoked(client: Client, cids: Iterable[str]) -> dict[str, bool]:
     """Return by CID whether a grant is revoked already. All grants must be known to the node."""
-    found = {}
+    revoked_by_cid = {}
     for cid in cids:
         status = await client.delegations.status(cid)
         if status.word == "not_found":
             raise unknown_grant(cid)
-        found[cid] = status.word == "revoked"
-    return found
+        revoked_by_cid[cid] = status.word == "revoked"
+    return revoked_by_cid
 
 
 def _with_related(

@@ -120,28 +120,28 @@ async def list_(
     await right_to(client, network, READ_RECEIPTS)
     everything = await _fetch(client, network, earliest)
     _require_one_meaning(by, wanted, everything)
-    found = [release for release in everything if wanted.includes_release(release)]
+    releases = [release for release in everything if wanted.includes_release(release)]
     if out is not None:
-        await _save(client, network, found, out)
+        await _save(client, network, releases, out)
     is_own = member_of_session(client.session) is None
     grounds = _GROUNDS if is_own else _TEAM_GROUNDS
     shown = [
-        release for release in found if with_own or grounds[release.receipt.ground] != OWN_READ
+        release for release in releases if with_own or grounds[release.receipt.ground] != OWN_READ
     ]
     all_fetches = await fetches_of_copies(client, network, since=earliest)
     fetches = [fetch for fetch in all_fetches if wanted.includes_fetch(fetch)]
-    places = _places_of(found, audit)
+    places = _places_of(releases, audit)
     readers = [_reader(release) for release in shown] + [fetch.reader for fetch in fetches]
     names = await names_for(client, readers)
     rows = _rows(shown, fetches, places, names, grounds)
     if not rows:
         await _require_known(client, wanted, everything)
-    _print(rows, has_audit=places is not None, has_receipts=bool(found))
-    _tell_of_receipts(found, hidden=len(found) - len(shown), fetches=len(fetches))
+    _print(rows, has_audit=places is not None, has_receipts=bool(releases))
+    _tell_of_receipts(releases, hidden=len(releases) - len(shown), fetches=len(fetches))
     if wanted.is_everything and name == DEFAULT_NETWORK and is_own:
         times = [release.receipt.at for release in everything] + [fetch.at for fetch in all_fetches]
         keep_visit(client, earliest=earliest, times=times)
-    return 0 if _contains_all(places, found) else 1
+    return 0 if _contains_all(places, releases) else 1
 
 
 def _print(rows: Sequence["_Row"], *, has_audit: bool, has_receipts: bool) -> None:
