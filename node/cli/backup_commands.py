@@ -110,7 +110,7 @@ def backup(config: Config, file: Path, with_secret: bool, passphrase_file: Path 
             {"file": str(file), **to_builtins(summary), "markedAt": time_text(summary.marked_at)}
         )
     print_lines(
-        *[f"left out: {name}: missing or damaged in the store" for name in summary.left_out],
+        *[f"left out: {name}: {summary.left_out_reasons[name]}" for name in summary.left_out],
         err=True,
     )
     tell(

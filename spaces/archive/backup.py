@@ -51,7 +51,14 @@ from capabilities.strict_json import StrictRecord
 
 from ..identity import recorded_identity
 from ..root_secret_row import read_root_secret
-from ..space_errors import BackupDamaged, RecordDamaged, RotationUnfinished, StoreFull
+from ..space_errors import (
+    BackupDamaged,
+    RecordDamaged,
+    RotationUnfinished,
+    StoreBusy,
+    StoreError,
+    StoreFull,
+)
 from ..sql.database_files import database_copy, database_files
 from ..store.contract import MAX_KEY_BYTES, MAX_VALUE_BYTES, Store
 from ..store.durable import NO_SPACE, RESERVE_BYTES, sync_folder
@@ -331,15 +338,34 @@ def full_disk(what: str) -> Iterator[None]:
 
 
 class BackupSummary(msgspec.Struct, rename="camel"):
-    """A summary of a finished backup."""
+    """A summary of a finished backup.
+
+    Attributes:
+        marked_at: the backup has every write acknowledged before, epoch seconds.
+        bodies: number of large values.
+        body_bytes: their size together.
+        databases: number of SQL databases.
+        left_out: files of large values and databases that are not in the backup.
+        left_out_reasons: why, by the name of the file.
+        size_bytes: size of the backup.
+        digest: of the backup.
+    """
 
     marked_at: float
     bodies: int = 0
     body_bytes: int = 0
     databases: int = 0
     left_out: list[str] = []  # msgspec copies the default for each instance
+    left_out_reasons: dict[str, str] = {}
     size_bytes: int = 0
     digest: str = ""
+
+    def leave_out(self, name: str, error: StoreError) -> None:
+        """Note a file that is not in the backup."""
+        self.left_out.append(name)
+        is_damage = isinstance(error, RecordDamaged)
+        happened = "missing or damaged in the store" if is_damage else "not copied"
+        self.left_out_reasons[name] = f"{happened}: {error}"
 
 
 @contextmanager
@@ -502,7 +528,7 @@ def _space_guard(stream: BinaryIO, store_folder: Path) -> Callable[[], None]:
 def _add_database(folder: Path, archive: ArchiveWriter, file: str, taken: BackupSummary) -> None:
     """Copy an SQL database into the archive (BK10).
 
-    One that is missing or damaged is left out.
+    One that cannot be copied is left out.
     """
     try:
         with database_copy(folder / file) as copy:
@@ -510,8 +536,8 @@ def _add_database(folder: Path, archive: ArchiveWriter, file: str, taken: Backup
             while piece := copy.read(_PIECE_BYTES):
                 archive.write(piece)
             archive.end()
-    except RecordDamaged:
-        taken.left_out.append(file)
+    except (RecordDamaged, StoreBusy) as exc:
+        taken.leave_out(file, exc)
     else:
         taken.databases += 1
 
@@ -531,17 +557,17 @@ async def _add_body(
     member = f"{BODIES_FOLDER}/{name.digest[:1].hex()}/{name.file_name}"
     try:
         body = await objects.open(name, size_bytes=size_bytes)
-    except RecordDamaged:
+    except RecordDamaged as exc:
         archive.add(member, b"")
-        taken.left_out.append(name.file_name)
+        taken.leave_out(name.file_name, exc)
         return
     archive.begin(member, size_bytes)
     try:
         async with body:
             async for piece in body.pieces():
                 archive.write(piece)
-    except RecordDamaged:
-        taken.left_out.append(name.file_name)
+    except RecordDamaged as exc:
+        taken.leave_out(name.file_name, exc)
     else:
         taken.bodies += 1
         taken.body_bytes += size_bytes

@@ -36,7 +36,7 @@ from ..keyspace import (
     VALUES_PREFIX,
     space_key,
 )
-from ..space_errors import RecordDamaged
+from ..space_errors import RecordDamaged, StoreBusy
 from ..sql.database_files import check_database
 from ..sql.database_rows import DATABASE_ROWS, DATABASES_FOLDER, file_of
 from ..store.lmdb.snapshots import ParsedRow, RowSource, StoreSnapshot, parse_row
@@ -169,7 +169,8 @@ def _check_rows(
                     if key[:1] == DATABASES_PREFIX:
                         checked.databases += 1
                         check_database(folder / DATABASES_FOLDER / file_of(key))
-                except RecordDamaged as exc:
+                # What cannot be read now was not checked, so it is reported too.
+                except (RecordDamaged, StoreBusy) as exc:
                     checked.add("row", _name_of(key, snapshot), str(exc))
         if checked.rows and not _has_identity(snapshot):
             checked.add(

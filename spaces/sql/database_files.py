@@ -14,7 +14,7 @@ from typing import IO
 import apsw
 
 from ..keyspace import DATABASES_PREFIX
-from ..space_errors import RecordDamaged, StoreFull
+from ..space_errors import RecordDamaged, StoreBusy, StoreFull
 from ..store.lmdb.snapshots import Part
 from .database_rows import DATABASES_FOLDER, file_of
 
@@ -37,6 +37,7 @@ def database_copy(path: Path) -> IO[bytes]:
 
     Raises:
         RecordDamaged: it is missing or damaged.
+        StoreBusy: another process uses it for too long, or there is not enough memory.
         StoreFull: there is no space for temporary files.
     """
     folder = path.parents[1]
@@ -51,6 +52,7 @@ def copy_database(path: Path, copy: Path) -> None:
 
     Raises:
         RecordDamaged: it is missing or damaged.
+        StoreBusy: another process uses it for too long, or there is not enough memory.
         StoreFull: there is no space for the copy.
     """
     with _opened(path) as source, closing(apsw.Connection(str(copy))) as target:
@@ -72,6 +74,7 @@ def check_database(path: Path) -> None:
 
     Raises:
         RecordDamaged: it is missing or damaged.
+        StoreBusy: another process uses it for too long, or there is not enough memory.
     """
     with _opened(path) as database:
         found = database.pragma("integrity_check", 1)
@@ -88,5 +91,9 @@ def _opened(path: Path) -> Iterator[apsw.Connection]:
             yield connection
     except apsw.FullError as exc:
         raise StoreFull("no free space for the copy of a database") from exc
+    except (apsw.BusyError, apsw.LockedError) as exc:
+        raise StoreBusy("another process uses the database; repeat this later") from exc
+    except (apsw.NoMemError, MemoryError) as exc:
+        raise StoreBusy("reading the database needs too much memory; repeat this later") from exc
     except apsw.Error as exc:
         raise RecordDamaged(f"the database cannot be read ({type(exc).__name__})") from exc

@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -230,10 +230,33 @@ def test_a_missing_database_is_left_out_of_a_backup(used: Path, tmp_path: Path) 
     name = str(missing.relative_to(data))
     status, _, messages = shown("admin", "backup", str(file), "--data", str(data))
     assert status == 1
-    assert f"left out: {name}: missing or damaged in the store" in messages
+    reason = "the database cannot be read (CantOpenError)"
+    assert f"left out: {name}: missing or damaged in the store: {reason}" in messages
     status, _, messages = shown("admin", "restore", str(file), "--data", str(tmp_path / "there"))
     assert status == 1
     assert f"missing: {name}: " in messages
+
+
+def test_a_database_in_use_is_not_called_damaged(used: Path, tmp_path: Path) -> None:
+    """A backup says why it left a database out. One that another process uses is not called
+    damaged (BK10)."""
+    data = tmp_path / "data"
+    shutil.copytree(used, data)
+    file = files(data)[0]
+    name = str(file.relative_to(data))
+    with closing(apsw.Connection(str(file))) as other:
+        other.pragma("locking_mode", "exclusive")
+        with other:
+            other.execute("CREATE TABLE other (n)")
+        arguments = ("admin", "backup", str(tmp_path / "backup"), "--data", str(data), "--json")
+        status, (line,), messages = shown(*arguments)
+    assert status == 1
+    reason = "not copied: another process uses the database; repeat this later"
+    assert f"left out: {name}: {reason}" in messages and "damaged" not in messages
+    summary = json.loads(line)
+    assert summary["leftOut"] == [name]
+    assert summary["leftOutReasons"] == {name: reason}
+    assert summary["databases"] == len(PATHS) - 1
 
 
 @pytest.mark.parametrize("command", ["migrate-store", "restore"])

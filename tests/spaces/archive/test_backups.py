@@ -300,7 +300,9 @@ async def test_a_damaged_body_is_left_out_and_named(bench: Bench, tmp_path: Path
         place.write_bytes(LARGE[:-1] if how == "shorter" else b"x" + LARGE[1:])
     taken = await take(bench, tmp_path / "backup")
     assert taken.bodies == 1
-    assert taken.left_out == [head.object_name.file_name]
+    name = head.object_name.file_name
+    assert taken.left_out == [name]
+    assert taken.left_out_reasons[name].startswith("missing or damaged in the store: the ")
     restored, _ = await restore((tmp_path / "backup").read_bytes(), tmp_path / "restored")
     assert restored.bodies == 1
     assert restored.left_out == taken.left_out
