@@ -150,7 +150,7 @@ function adminsPage(context) {
     };
     const intro = [h("p", {}, words.removeText), anewList(anew)];
     let isRemoved = false;
-    await asking(words.removeTitle(nameOf(member.did)), { intro, fields: [], action: words.remove, done: words.removed, isDanger: true }, async () => (isRemoved = await work()));
+    await asking(words.removeTitle(nameOf(member.did)), { intro, fields: [], action: words.remove, done: "", isDanger: true }, async () => (isRemoved = await work()));
     if (isRemoved) await showKnown(listed.members.filter(({ did }) => did === member.did));
   }
 
@@ -165,7 +165,7 @@ function adminsPage(context) {
       !isAll && h("p", {}, words.notAllKnown),
       ended.some(({ role }) => role !== "reader") && h("p", {}, words.knownToo),
       labels.length > 0 && h("div", { class: "actions" }, copyButton(labels.join("\n"), words.known, true))], { lines: 3 });
-    return openDialog(words.knownTitle(whom), () => body);
+    return openDialog(words.knownTitle(whom), () => h("div", { class: "stack" }, h("p", {}, h("strong", {}, words.removed)), body));
   }
 
   async function invitePerson() {
