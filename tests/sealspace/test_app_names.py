@@ -6,7 +6,7 @@ import pytest
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.signatures import Ed25519Signer
-from capabilities.strict_json import JsonObject
+from capabilities.strict_json import Json, JsonObject
 from sealspace.delegations import allow
 from sealspace.documents.app_names import (
     APP_FACT,
@@ -21,7 +21,7 @@ from sealspace.documents.app_names import (
 from sealspace.errors import InvalidInput
 from sealspace.session import mint
 
-IMAGE = {"service": "notes", "reference": "r" * 300, "publisher": "ghcr.io/acme"}
+IMAGE: dict[str, Json] = {"service": "notes", "reference": "r" * 300, "publisher": "ghcr.io/acme"}
 CODE: dict[str, Any] = {"name": "acme-notes", "images": [IMAGE], "osImageHash": None, "sources": {}}
 
 GOOD = (
@@ -120,7 +120,7 @@ def test_CN19_statements_of_another_form_are_ignored() -> None:
         CODE | {"more": 1},
         CODE | {"name": "n" * 401},
         CODE | {"images": [IMAGE] * 33},
-        CODE | {"images": [IMAGE | {"service": "s" * 400}] * 20},
+        CODE | {"images": [{**IMAGE, "service": "s" * 400}] * 20},
         CODE | {"osImageHash": "ab"},
         CODE | {"sources": {"mrtd": 1}},
     ):
@@ -142,7 +142,8 @@ def test_CN19_only_values_that_agree_have_a_source() -> None:
     found = code_with_sources(code, [value, value | {"name": "rtmr0", "agrees": None}])
     assert found == CODE | {"sources": {"mrtd": "computed: firmware.fd"}}
     assert code_with_sources(None, [value]) is None
-    assert code_with_sources(code | {"images": [IMAGE] * 33}, []) is None
+    too_many: JsonObject = {**code, "images": [IMAGE] * 33}
+    assert code_with_sources(too_many, []) is None
 
 
 def test_CN19_a_name_stays_in_its_quotation_marks() -> None:
