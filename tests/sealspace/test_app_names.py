@@ -111,7 +111,8 @@ def test_CN19_statements_of_another_form_are_ignored() -> None:
     stated = app_names_json(AppNames(name="Notes", code=CODE))
     assert read_app_names(token({APP_FACT: stated})) == AppNames(name="Notes", code=CODE)
     assert read_app_names(token()) is None
-    for malformed in (None, [], "Notes", {"name": 1}, {"name": None}):
+    malformed_statements: tuple[Json, ...] = (None, [], "Notes", {"name": 1}, {"name": None})
+    for malformed in malformed_statements:
         assert read_app_names(token({APP_FACT: malformed})) is None
     without = AppNames(name="Notes")
     for code in (
