@@ -387,12 +387,12 @@ class Kv:
         """
 
     def list(self, prefix: str = "", *, page_keys: int = ...) -> Iterator[str]:
-        """Yield all keys below a prefix, as `list_page`.
+        """Yield all keys below a prefix, in ascending order.
 
-        The keys are in ascending order, and are fetched page by page.
+        The prefix is that of `list_page`. The keys are fetched in pages of up to `page_keys`.
 
         Raises:
-            SealspaceError: as `pages`.
+            MalformedAnswer, InvalidInput, NotGranted, Unauthorized, SpaceNotFound: see `pages`.
         """
 
     def pages(self, prefix: str = "", *, page_keys: int = ...) -> Iterator[Page]:
@@ -558,7 +558,8 @@ class PublicKv:
         Raises:
             InvalidInput: the page size is out of range.
             RateLimited: the node accepts no more reads from this address for now.
-            MalformedAnswer: the keys do not ascend below the prefix, or the list has no end.
+            MalformedAnswer: the keys do not ascend below the prefix, a page before the last one is
+                empty, or the list has too many pages.
         """
 
 class Secrets:
@@ -1724,8 +1725,11 @@ class Sql:
 
         The changes are durable when the call returns. If one statement fails, none takes effect.
 
+        Returns:
+            The changes of each statement, in the order of the statements.
         Raises:
-            SealspaceError: as `execute`.
+            QuotaExceeded: the space has no room for the changes.
+            SealspaceError: as `query`.
         """
 
     def execute_statement(self, name: str, params: Sequence[SqlValue] = ...) -> Rows:
@@ -2605,7 +2609,8 @@ class Runners:
             InvalidInput: a name, a type or their number is not valid; the signer is not the owner
                 itself; or people may open secrets of the network `protected`.
             BackendNotAcceptable: the node would reject the runner, or its evidence is too old.
-            GrantNotTaken, BackendUnreachable, BackendAnswerInvalid: as `deliver`.
+            GrantNotTaken: the runner did not accept the right to store the secrets.
+            BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
             NodeRefused, TransportError: a request failed.
         Does not check:
             Which code answered: `runner.calls.generated_secrets.verify_generated` does,
@@ -2663,15 +2668,16 @@ class Runners:
         Raises:
             InvalidInput: an argument is not valid, or the signer is not the owner.
             CallRefused: the runner refused the key.
-            BackendUnreachable, BackendAnswerInvalid: as `call_runner`.
+            BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
         """
 
     def keys(self, url: str) -> JsonObject:
         """Fetch the owner's API keys and balance from a runner.
 
         Raises:
-            NotGranted, SessionExpired: as `run_calls.call_headers`.
-            CallRefused, BackendUnreachable, BackendAnswerInvalid: as `create_key`.
+            NotGranted, SessionExpired: the session has no sign-in for calls; see `call_right`.
+            CallRefused: the runner refused the request; the message has its text.
+            BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
         """
 
     def revoke_key(self, url: str, nonce: int) -> None:
@@ -2680,8 +2686,9 @@ class Runners:
         The effect is immediate.
 
         Raises:
-            NotGranted, SessionExpired, BackendUnreachable, BackendAnswerInvalid: as `keys`.
-            CallRefused: as `keys`, or if there is no such key.
+            CallRefused: the runner refused the request, or has no such key.
+            NotGranted, SessionExpired: the session has no sign-in for calls; see `call_right`.
+            BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
         """
 
     def make_task(self, url: str, app: str, body: bytes) -> JsonObject:
@@ -2692,8 +2699,9 @@ class Runners:
             app: the application, as in the body.
             body: JSON with the members that TK1 lists.
         Raises:
-            NotGranted, SessionExpired, BackendUnreachable, BackendAnswerInvalid: as `keys`.
-            CallRefused: as `keys`, or if the runner refused the task.
+            CallRefused: the runner refused the task; the message has its text.
+            NotGranted, SessionExpired: the session has no sign-in for calls; see `call_right`.
+            BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
         """
 
     def task(self, url: str, job: str) -> JsonObject:

@@ -152,15 +152,22 @@ def writers_of(
     writers = []
     for record in live:
         is_to_self = any(same_principal(record.delegate, did) for did in own_dids)
-        if record.cid in own_sign_ins or is_to_self:
-            continue
-        for right in record.rights:
-            may_write = any(satisfies(ability, KV_PUT) for ability in right.abilities)
-            # EN34: a grant of a folder, or of the whole space, writes at the path too (X1 to X6).
-            if may_write and extends(wanted, right.parsed):
-                writers.append(record)
-                break
+        is_own = record.cid in own_sign_ins or is_to_self
+        if not is_own and _may_write(record, wanted):
+            writers.append(record)
     return tuple(writers)
+
+
+def _may_write(record: DelegationRecord, resource: Resource) -> bool:
+    """Return whether a grant allows writing at a resource.
+
+    A grant of a folder, or of the whole space, allows it too (EN34, X1 to X6).
+    """
+    for right in record.rights:
+        may_write = any(satisfies(ability, KV_PUT) for ability in right.abilities)
+        if may_write and extends(resource, right.parsed):
+            return True
+    return False
 
 
 def delegations_to_revoke(

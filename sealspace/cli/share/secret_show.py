@@ -190,18 +190,12 @@ def _is_only_owner(access: SecretAccess) -> bool:
 
 def _who(reader: Reader, client: Client, names: Mapping[str, str]) -> str:
     """Return in words who a reader is."""
+    me_as_member = member_of_session(client.session)
+    if me_as_member is not None and reader.kind in ("owner", "member", "session"):
+        return _who_of_team(reader, me_as_member, names)
     match reader.kind:
-        case "owner" if member_of_session(client.session) is not None:
-            return f"whoever has the team's own key, {reader.did}"
         case "owner":
             return f"you, {reader.did}"
-        case "member" if reader.did == member_of_session(client.session):
-            return f"you, {reader.did}, as a member"
-        case "member":
-            own = {reader.did: reader.name} if reader.name else names
-            return f"the member {_named(reader.did, own)}"
-        case "session" if member_of_session(client.session) is not None:
-            return f"a login with the team's own key at {reader.name}, {reader.did}"
         case "session":
             if reader.did == client.session.did:
                 return "this login of yours"
@@ -221,6 +215,18 @@ def _who(reader: Reader, client: Client, names: Mapping[str, str]) -> str:
             return f"the {reader.kind} {named}"
         case _:
             return _named(reader.did, names)
+
+
+def _who_of_team(reader: Reader, me: str, names: Mapping[str, str]) -> str:
+    """Return in words who a reader of a team's secret is, for the member `me`."""
+    if reader.kind == "owner":
+        return f"whoever has the team's own key, {reader.did}"
+    if reader.kind == "session":
+        return f"a login with the team's own key at {reader.name}, {reader.did}"
+    if reader.did == me:
+        return f"you, {reader.did}, as a member"
+    own_name = {reader.did: reader.name} if reader.name else names
+    return f"the member {_named(reader.did, own_name)}"
 
 
 def _writer(writer: DelegationRecord, access: SecretAccess, names: Mapping[str, str]) -> str:

@@ -280,7 +280,7 @@ async def remove_member(client: Client, team: str, did: str, admitted: Admitted 
     await _tell_renewed(client, removal)
     names = await names_for(client, [did])
     tell(f"removed {names.whole(did)}")
-    opened = await _opened_by(acting, did, removal.revoked)
+    opened = await _opened_by(team_client, did, removal.revoked)
     if opened is not None:
         _tell_opened(opened)
     tell("what was read stays known: replace the values with `sealspace secret put`")
