@@ -154,23 +154,21 @@ class Delegations:
         Returns:
             The portable form, for the recipient.
         Raises:
-            InvalidInput: the recipient is not a DID, the lifetime is not positive, or no capability
-                is left to grant.
+            InvalidInput: not a DID, a lifetime that is not positive, or nothing is left to grant.
             NotGranted, SessionExpired: the session does not have the rights that it would grant.
             LifetimeTooLong: a cited grant ends before `ttl_s`; see `at_most`.
             NodeRefused, TransportError: the node did not register the grant.
         """
         if not capabilities:
             raise InvalidInput("the delegation grants nothing: at least one capability is needed")
-        if ttl_s is not None and ttl_s <= 0:
+        life_s = DELEGATION_TTL_S if ttl_s is None else ttl_s
+        if life_s <= 0:
             raise InvalidInput("the lifetime of a delegation must be more than 0 s")
         if unbound and (wallet is None or membership is not None):
             _require_own_key(self._caller.session)
         recipient = _recipient(did)
-        granted = capabilities
-        if recipient != self._caller.session.did:
-            granted = _grantable(capabilities)
-        life_s = DELEGATION_TTL_S if ttl_s is None else ttl_s
+        is_own = recipient == self._caller.session.did
+        granted = capabilities if is_own else _grantable(capabilities)
         # A key signs the statements as facts of a token, a wallet as resources of a message.
         facts, resources = statements(policy, run, machine, unbound=unbound, app=app)
         if wallet is None:

@@ -2056,8 +2056,7 @@ class Delegations:
         Returns:
             The portable form, for the recipient.
         Raises:
-            InvalidInput: the recipient is not a DID, the lifetime is not positive, or no capability
-                is left to grant.
+            InvalidInput: not a DID, a lifetime that is not positive, or nothing is left to grant.
             NotGranted, SessionExpired: the session does not have the rights that it would grant.
             LifetimeTooLong: a cited grant ends before `ttl_s`; see `at_most`.
             NodeRefused, TransportError: the node did not register the grant.
