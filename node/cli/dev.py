@@ -98,15 +98,7 @@ def dev(port: int, name: str, data: Path | None) -> None:
 
 
 async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: bool) -> None:
-    """Start the node and the backend, log in, print the next commands, and wait for Ctrl-C.
-
-    Args:
-        folder: for all data.
-        program: sealspace as the user's shell calls it.
-        port: of the node.
-        name: of the secret that the backend reads.
-        is_kept: whether the folder is kept at the end.
-    """
+    """Start the node and the backend, log in, print the next commands, and wait for Ctrl-C."""
     task = asyncio.current_task()
     assert task is not None  # asyncio.run made it
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

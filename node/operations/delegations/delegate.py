@@ -205,10 +205,7 @@ async def _attempt(
     client: str | None,
     replay_record: ReplayRecord | None,
 ) -> tuple[Commit, _Outcome]:
-    """Decide on a registration, and prepare its commit.
-
-    Raises the errors of `register`, except those of the token alone.
-    """
+    """Decide on a registration, and prepare its commit."""
     content = delegation.content_key
     parents = await services.delegations.by_cid([parent.digest for parent in delegation.parents])
     countersigned = await read_countersigned(services, delegation)
@@ -242,10 +239,7 @@ async def _attempt(
         now=now,
     )
     succession = plan_succession(delegation, parents, facts)
-    exchanged: tuple[Add, ...] = ()
-    for counter, value in state.exchanged:
-        limit = services.config.limits.exchanged_per_trust
-        exchanged = exchanged_bound(counter, value, limit=limit)
+    exchanged = _exchanged_adds(services, state)
     _, *members_above = registered.closure
     ancestors = tuple([member.content_key for member in members_above])
     rows = registration_puts(registered, client_account=usage.client_account)
@@ -276,6 +270,18 @@ async def _attempt(
     )
     is_first_of_signer = usage.delegations.value == 0
     return commit, _Outcome(state.answer, registered, is_counted=is_first_of_signer)
+
+
+def _exchanged_adds(services: Services, state: "_State") -> tuple[Add, ...]:
+    """Return the condition on the number of live machine tokens under a trust (OX9).
+
+    The result is empty for a delegation that is not counted there.
+    """
+    limit = services.config.limits.exchanged_per_trust
+    adds: tuple[Add, ...] = ()
+    for counter, value in state.exchanged:  # one at most
+        adds = exchanged_bound(counter, value, limit=limit)
+    return adds
 
 
 def _unwritten(moves: Moves, succession: Commit) -> tuple[Check, ...]:

@@ -21,7 +21,7 @@ from spaces.grants.successions import moved_owners, succession_keys
 from ...refusal import Refusal
 from ...services import Services
 from ..authorise import admit_signed, closure_contents
-from .status import verdict_of
+from .status import Verdict, verdict_of
 
 # States that have another name here than in `/delegation/query`.
 _WORDS = {"ancestor_revoked": "revoked", "pending": "unavailable"}
@@ -81,10 +81,8 @@ async def delegation_status(
     except InvalidIdentifier:
         raise Refusal("status-cid-invalid") from None
     # One proof is read at most. `acting_principal` refuses a token with more (W21).
-    cited_proofs = invocation.parents[:1]
-    target, *proofs = await services.delegations.by_cid(
-        [digest, *(proof.digest for proof in cited_proofs)]
-    )
+    digests = [digest, *(proof.digest for proof in invocation.parents[:1])]
+    target, *proofs = await services.delegations.by_cid(digests)
     contents = tuple(dict.fromkeys((*closure_contents([target]), *closure_contents(proofs))))
     move_keys = succession_keys(wallets_of(invocation.invoker, (*proofs, target)))
     rows = (await services.store.read((*marker_keys(contents), *move_keys))).records
@@ -112,7 +110,11 @@ async def delegation_status(
         return not_found
     if moved_owners(move_rows):  # a wallet above the caller or the delegation has moved (TM18)
         return not_found
-    verdict = verdict_of(target, row_by_content, target.delegation, now=now)
+    return _report(cid, verdict_of(target, row_by_content, target.delegation, now=now))
+
+
+def _report(cid: str, verdict: Verdict) -> StatusReport:
+    """Return the status of a delegation that the caller may revoke."""
     status = verdict.status
     return StatusReport(
         cid=cid,
