@@ -44,6 +44,7 @@ NOT_TARGETS = {
     "node.test_fuzz_description.test_fuzz_description": _NODE,
     "runner.test_call_bodies.test_fuzz_changed_bodies": "part of `call-bodies`",
     "runner.test_environment.test_fuzz_environments": "takes names that the runner has chosen",
+    "runner.test_trusted_builds.test_fuzz_answers_of_a_child": "answers of the runner's own child",
     "runner.test_journal_copies.test_fuzz_backups": "syncs files to the disk",
     "sealspace.cli.test_project.test_CL3_fuzz": "changes the working directory",
     "sealspace.test_contacts.test_SH9_fuzz_bits": "part of `contacts`",

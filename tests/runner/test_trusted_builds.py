@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import wasmtime
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import structs
 from runner_stage import ENVIRONMENT, P1, RunnerStage, runner_stage
 from sigstore_authority import BUILT_AT, SigstoreAuthority
@@ -18,7 +20,7 @@ from runner.calls.journal import Journal
 from runner.guest.bundles import parse_answer
 from runner.reasons import RunRefused
 from sealspace.apps.programs import Provenance, Version
-from sealspace.documents.builds import GITHUB_ISSUER, Build, RunNumber, TrustedBuilds
+from sealspace.documents.builds import GITHUB_ISSUER, Build, Origin, RunNumber, TrustedBuilds
 from sealspace.documents.call_conditions import AllowAll, Whitelist
 from sealspace.documents.project_names import parse_project
 from sealspace.documents.run_grants import ByBuilds, RunStatement
@@ -401,6 +403,17 @@ async def test_malformed_answers_of_a_child(code: str, answer: bytes) -> None:
     with pytest.raises(RunRefused) as refused:
         parse_answer(answer)
     assert refused.value.reason.code == code
+
+
+@given(st.one_of(st.binary(max_size=200), st.lists(st.binary(max_size=60)).map(pack_parts)))
+async def test_fuzz_answers_of_a_child(answer: bytes) -> None:
+    """Any bytes are an origin, or a refusal (PV19)."""
+    try:
+        origin = parse_answer(answer)
+    except RunRefused as refused:
+        assert refused.reason.code in {"runner-failed", "build-not-proven"}
+    else:
+        assert isinstance(origin, Origin)
 
 
 async def test_the_clock_of_the_operator_proves_nothing(stage: RunnerStage) -> None:

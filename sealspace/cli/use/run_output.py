@@ -4,6 +4,8 @@ A write to a pipe or a terminal that nobody reads waits, perhaps for hours. Mean
 still stop and restart its child. So output that our own streams do not take yet waits in this
 process's memory. The child's pipe is read only while nothing waits, so a child whose output nobody
 reads waits too, as it would without `run`.
+
+Linux only: the second opening of our own streams, and the size of the child's pipe.
 """
 
 import errno
