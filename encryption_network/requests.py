@@ -216,14 +216,18 @@ class CheckedDecrypt(AcyclicStruct, kw_only=True):
 
 
 def parse_decrypt_body(value: Json) -> DecryptBody:
-    """Parse the body of a decrypt request (enc 2.7)."""
+    """Parse the body of a decrypt request, and hash its members as canonical JSON (enc 2.7).
+
+    Raises:
+        RequestError: `body-malformed`, with the first invalid member in its detail.
+    """
     try:
         stated = convert(value, DecryptRequest)
         network = parse_network_id(stated.network_id)
         body_hash = hashlib.sha256(canonical_members(stated)).hexdigest()
     except (ValidationError, InvalidIdentifier, InvalidCanonicalJson) as exc:
-        # The text that clients know is about the first invalid member. `check_members` raises it;
-        # it is called only here, because it is slower than `convert`.
+        # Clients expect that the detail names the first invalid member. `check_members` names it.
+        # It is slower than `convert`, so it is called only after a failure.
         detail = str(exc)
         try:
             check_members(value, _BODY_SHAPE)

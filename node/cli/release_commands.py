@@ -286,20 +286,22 @@ async def list_held(_: Config, store: Store) -> None:
 
 def _description(entry: FamilyCollateral) -> dict[str, object]:
     """Return the members that `collateral list` shows of a platform family."""
-    (fmspc, ca), state, document = entry
+    fmspc, ca = entry.family
+    state, collateral = entry.state, entry.collateral
     described: dict[str, object] = {"fmspc": fmspc.hex(), "ca": ca}
-    if document is None:
+    if collateral is None:  # a quote of this family was seen, and nothing was fetched for it yet
         described["wanted"] = time_text(state.wanted_at)
     else:
+        windows = {
+            name: [time_text(window.starts_at), time_text(window.ends_at)]
+            for name, window in collateral.windows
+        }
         described |= {
             "source": state.source,
-            "evaluationNumber": document.tcb_info.members.evaluation_number,
-            "issued": time_text(document.tcb_info.window.starts_at),
-            "ends": time_text(document.ends_at),
-            "windows": {
-                name: [time_text(window.starts_at), time_text(window.ends_at)]
-                for name, window in document.windows
-            },
+            "evaluationNumber": collateral.tcb_info.members.evaluation_number,
+            "issued": time_text(collateral.tcb_info.window.starts_at),
+            "ends": time_text(collateral.ends_at),
+            "windows": windows,
             "refreshed": time_text(state.refreshed_at),
         }
     return described | {

@@ -74,15 +74,16 @@ async def sweep_receipts(services: Services) -> bool:
     if days == 0:
         return False
     now = services.now()
-    until = now - days * DAY_S
-    are_receipts_left = await receipt_rows.sweep_receipts(services.store, until=until)
-    are_fetches_left = await sweep_fetches(services.store, until=until)
+    kept_since = now - days * DAY_S
+    are_receipts_left = await receipt_rows.sweep_receipts(services.store, until=kept_since)
+    are_fetches_left = await sweep_fetches(services.store, until=kept_since)
     # Documents are retained for another period: removing the receipts of all networks takes many
     # rounds, and until then receipts may still refer to the documents.
-    processed = await receipt_rows.sweep_documents(
-        services.store, until=until - receipt_rows.PERIOD_S, now=now
+    documents_kept_since = kept_since - receipt_rows.PERIOD_S
+    processed_documents = await receipt_rows.sweep_documents(
+        services.store, until=documents_kept_since, now=now
     )
-    return are_receipts_left or are_fetches_left or processed > 0
+    return are_receipts_left or are_fetches_left or processed_documents > 0
 
 
 async def prune_audit(services: Services) -> bool:

@@ -346,21 +346,25 @@ class Child:
         return True
 
     async def _begin(self) -> bool:
-        """Wait until the child process is confined.
+        """Wait until the child process is confined, and store its process id.
 
-        Returns False if the child ends or takes too long.
+        The template sends the process id of the child. The child sends the same number as a
+        negative one as soon as it is confined. Either may come first.
+
+        Returns False if the child ends or takes too long. A template that does not send the id in
+        this time is killed.
         """
-        is_named = False  # the template has sent the process id
-        is_confined = False  # the child has sent its negative
+        is_named = False  # by the template
+        is_confined = False
         try:
             async with asyncio.timeout(_START_S):
                 while not (is_named and is_confined):
-                    (number,) = PROCESS.unpack(await self._exactly(PROCESS.size))
-                    if number > 0:
+                    (signed_id,) = PROCESS.unpack(await self._exactly(PROCESS.size))
+                    if signed_id > 0:
                         is_named = True
-                    if number < 0:
+                    if signed_id < 0:
                         is_confined = True
-                    self._process = abs(number)
+                    self._process = abs(signed_id)
                     self._process_known.set()
         except TimeoutError:
             if not is_named:

@@ -45,6 +45,7 @@ from .runs import (
     ResponseFormat,
     RunRequest,
     RunResult,
+    TaskFolders,
     answer_of,
     failed_answer_of,
 )
@@ -237,21 +238,36 @@ class Executor:
     async def _child_for(
         self, request: RunRequest, program: str, base: str, *, is_unused: bool
     ) -> Child:
-        """Return a child for a run: of its own for a task, else a kept one or one of the pool."""
-        folders, scope = request.folders, request.reuse
-        if scope is not None and is_unused and folders is None:
+        """Return a child for a run.
+
+        A task gets a new child in its own folder. A call gets the child that was kept after the
+        last call of its scope, or else one of the pool.
+
+        Args:
+            request: the run.
+            program: SHA-256 of the program, in hex.
+            base: SHA-256 of its Python base, in hex; "" without one.
+            is_unused: whether the child must not have run a program, except one of the same scope.
+        """
+        if request.folders is not None:
+            return await self._task_child(request.folders)
+        scope = request.reuse if is_unused else None
+        if scope is not None:
             kept = self._kept.take(scope)
             if kept is not None:
                 return kept
-        # A kept child ends rather than be one more beside all that run.
+        # One more child runs from here, so kept children end that would be too many beside it.
         self._kept.trim(self._semaphore.free)
-        if folders is None:
-            child = await self._pool.take(unused=is_unused, program=program, base=base)
-            if scope is not None and is_unused:
-                self._kept.lend(child, scope)
-            return child
-        child = await self._pool.start("_task_child", folders)  # in the folder of the task (TG2)
-        # TG8: ends the child once its program has written more than it may
+        child = await self._pool.take(unused=is_unused, program=program, base=base)
+        if scope is not None:
+            self._kept.lend(child, scope)
+        return child
+
+    async def _task_child(self, folders: TaskFolders) -> Child:
+        """Start a child in the folder of a task (TG2)."""
+        self._kept.trim(self._semaphore.free)
+        child = await self._pool.start("_task_child", folders)
+        # The child ends as soon as its program has written more than it may (TG8).
         folders.filled.add_done_callback(lambda _: self._pool.end(child))
         return child
 

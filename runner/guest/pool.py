@@ -199,6 +199,7 @@ class Pool:
         self._closed = True
         async with self._template_lock:
             pass  # waits for a template that is being started; no child starts after that
+        # `end` starts a task for each child, which takes it out of those that are alive.
         while self._alive or self._tasks:
             for child in list(self._alive):
                 self.end(child)
@@ -219,9 +220,9 @@ class Pool:
         async with self._template_lock:
             if self._template is not None and self._template is not former:
                 return self._template
+            if self._closed:
+                raise RunRefused("runner-failed")
             try:
-                if self._closed:
-                    raise EOFError
                 template = Template.start(self._bases)
                 await template.ready()
             except (EOFError, OSError) as exc:

@@ -134,29 +134,35 @@ async def _watch(folder: Path, max_bytes: int, max_files: int) -> None:
     with suppress(OSError):
         # A folder that is a file system of its own is limited by the kernel.
         while folder.is_mount() or await asyncio.to_thread(  # noqa: ASYNC110, ASYNC240  # a guest sends no event
-            _is_within, folder, max_bytes, max_files
+            _fits_limits, folder, max_bytes, max_files
         ):
             await asyncio.sleep(_WATCH_S)
 
 
-def _is_within(folder: Path, max_bytes: int, max_files: int) -> bool:
-    """Return whether a folder's files are within limits (TG8).
+def _fits_limits(folder: Path, max_bytes: int, max_files: int) -> bool:
+    """Return whether all that a folder contains is within limits (TG8).
 
-    The program changes them meanwhile, so a file that was listed may be missing.
+    The program changes it meanwhile, so an entry that was listed may be missing.
+
+    Args:
+        folder: links in it are not followed.
+        max_bytes: of the blocks that are allocated on the disk.
+        max_files: of files, folders and links.
     """
     left_bytes = max_bytes
     left_files = max_files
-    folders = [folder]
-    for above in folders:  # grows in the loop
+    unread_folders = [folder]
+    while unread_folders:
+        current = unread_folders.pop()
         with suppress(FileNotFoundError, NotADirectoryError):
-            for entry in above.iterdir():
+            for entry in current.iterdir():
                 left_files -= 1
                 with suppress(FileNotFoundError):
                     left_bytes -= entry.lstat().st_blocks * _BLOCK_BYTES
                 if left_files < 0 or left_bytes < 0:
                     return False
                 if entry.is_dir() and not entry.is_symlink():
-                    folders.append(entry)
+                    unread_folders.append(entry)
     return True
 
 

@@ -132,16 +132,18 @@ class Inviting:
         folder = self.invitation.folder
         stored_commitment = await _read_answer(kv, folder + _COMMITMENT)
         if not self.committed:
+            # Step 1. The nonce is not sent before the caller has stored it.
             if stored_commitment is None:  # the person has not answered yet
                 return self
             committed = stored_commitment.decode("ascii", "replace")
             return replace(self, committed=committed, nonce=_draw_nonce(caller.entropy))
         if stored_commitment != self.committed.encode():
             raise _altered_error()
-        # An interrupted call is repeated, so the nonce may be there already.
+        # Step 2. An interrupted call is repeated, so the nonce may be there already.
         nonce_text = encode_url(self.nonce).encode()
         if not await _put_once(kv, folder + _NONCE, nonce_text):
             raise _altered_error()
+        # Step 3.
         stored_reveal = await _read_answer(kv, folder + _REVEAL)
         if stored_reveal is None:  # the person has not answered the nonce yet
             return self

@@ -167,8 +167,10 @@ def runtime_entries(log: EventLog) -> tuple[Event, ...]:
             does not follow from name and payload.
     """
     for event in log.entries:
-        # AT20: an entry of another type would bring a digest that cannot be recomputed.
-        if (event.register == RUNTIME_REGISTER) != (event.event_type == RUNTIME_EVENT_TYPE):
+        # The digest of another type in this register could not be recomputed (AT20).
+        has_runtime_register = event.register == RUNTIME_REGISTER
+        has_runtime_type = event.event_type == RUNTIME_EVENT_TYPE
+        if has_runtime_register != has_runtime_type:
             raise QuoteRefused(
                 "event-log",
                 f"event type {event.event_type:#x} is not allowed for register {event.register}",
@@ -180,7 +182,7 @@ def runtime_entries(log: EventLog) -> tuple[Event, ...]:
                 "event-log", "the name of a run-time event is empty or contains a colon"
             )
         preimage = event_preimage(event.name, event.payload, version=event.version)
-        # a digest that the sender states proves nothing (AT20)
+        # The digest that the sender states proves nothing by itself (AT20).
         if event.digest and event.digest != hashlib.sha384(preimage).hexdigest():
             raise QuoteRefused(
                 "event-log", f"the digest of {event.name!r} does not match the payload"

@@ -116,21 +116,30 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
 async def _administered_team(
     services: Services, proofs: Sequence[Registered | None], *, now: float
 ) -> Principal | None:
-    """Return the team of which the only proof is an admin's sign-in, or None (TM7).
+    """Return the team whose admin signed a revocation, or None (TM7).
 
-    Whether the proof is in force is checked by `judge_revocation`.
+    The only proof of such a revocation is a session of the admin. Its only parent is the admin's
+    membership. Whether both are in force is not checked here, but by `judge_revocation`.
+
+    Args:
+        services: of this process.
+        proofs: the delegations that the revocation cites; None: not stored.
+        now: of this process, in seconds since 1970.
     """
     if len(proofs) != 1:
         return None
     (proof,) = proofs
-    if proof is None or len(proof.parents) != 1:  # nearly every revocation
+    # Nearly every revocation ends here: it has no proof, or one that an owner signed.
+    if proof is None or len(proof.parents) != 1:
         return None
-    links = await links_of(services, closure_contents((proof,)))
+    closure = closure_contents((proof,))
+    links = await links_of(services, closure)
     (membership_content,) = proof.parents
     membership = links.get(membership_content)
     if membership is None or not is_membership(membership.delegation):
         return None
     try:
+        # Neither sessions nor marks decide which membership is stated.
         facts = AuthorityFacts(
             owner=team_of(membership.delegation),
             invoker=proof.delegation.delegate,

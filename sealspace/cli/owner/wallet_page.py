@@ -139,25 +139,34 @@ class BrowserWallet:
 
 
 def connect_browser(node: str, *, opens: bool, before: str | None) -> BrowserWallet:
-    """Ask the browser wallet for its account."""
+    """Ask the browser wallet for its account.
 
-    def accept(answer: Mapping[str, Json]) -> Principal:
-        # The account is not verified here: without its signature it is of no use.
-        address = answer.get("address")
-        chain = answer.get("chainId")
-        try:
-            if not isinstance(chain, int) or chain < 1:
-                raise ValueError
-            return parse_principal(f"did:pkh:eip155:{chain}:{eip55(parse_address(str(address)))}")
-        except (CapabilityError, ValueError):
-            raise AnswerRefused(
-                409,
-                "the wallet returned no Ethereum account",
-                hint="choose an account in the wallet",
-            ) from None
-
-    did = _page(node, opens=opens).ask({"kind": "connect", "before": before}, accept)
+    Args:
+        node: URL of the node, which the page shows.
+        opens: whether to open the page in the browser; otherwise its address is printed.
+        before: DID of the last login, which the page shows; None: there was none.
+    """
+    page = _page(node, opens=opens)
+    did = page.ask({"kind": "connect", "before": before}, _account_in)
     return BrowserWallet(did, node, opens=opens)
+
+
+def _account_in(answer: Mapping[str, Json]) -> Principal:
+    """Return the account in the answer of the wallet's page.
+
+    It is not verified here: without its signature it is of no use.
+    """
+    no_account = AnswerRefused(
+        409, "the wallet returned no Ethereum account", hint="choose an account in the wallet"
+    )
+    chain = answer.get("chainId")
+    if not isinstance(chain, int) or chain < 1:
+        raise no_account
+    try:
+        address = parse_address(str(answer.get("address")))
+        return parse_principal(f"did:pkh:eip155:{chain}:{eip55(address)}")
+    except (CapabilityError, ValueError):
+        raise no_account from None
 
 
 def _page(node: str, *, opens: bool, console: str | None = None) -> "WalletPage":
@@ -263,18 +272,21 @@ class WalletPage(ThreadingMixIn, TCPServer):
         self._context: View = {"command": command, "node": node}
         self.console = console_files()
         self.files = self.console.read_files()
+        # Whoever has the token in the address can answer for the user's wallet.
         self.token = encode_url(SystemEntropy().token(32))
         self.authority = f"{_HOST}:{self.server_address[1]}"
         self.url = f"http://{self.authority}/{self.token}/"
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._refused_users: set[int] = set()
+        self.last: View = {"kind": "done"}  # shown when the command has ended without an error
+        # The threads of connections share all that follows, under this lock.
         self._changed = threading.Condition()
         self._view: View = {"kind": "working"}
-        self.last: View = {"kind": "done"}
-        self._version = 1
-        self._delivered: Json = None
-        self._tab = ""
+        self._version = 1  # of the view
+        self._delivered: Json = None  # the version that the page has fetched
+        self._tab = ""  # the tab that was opened last; no other one may answer
         self._is_cancelled = False
+        # Takes the answer to the question that is shown.
         self._accept: Callable[[Mapping[str, Json]], None] | None = None
 
     def __enter__(self) -> Self:
