@@ -79,6 +79,11 @@ def print_lines(*lines: str, err: bool = False) -> None:
         click.echo(shown, err=err)
 
 
+def pass_on_message(text: str) -> None:
+    """Print a message that another process of this command has made ready for the terminal."""
+    click.echo(text, err=True, nl=False)
+
+
 def print_error(text: str, hint: str) -> None:
     """Print what failed, and the next step."""
     # The text may contain what a node or a backend sent. `format_message` keeps control characters

@@ -13,10 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from multiprocessing.connection import Connection
 
-import click
-
 from ...errors import InvalidInput
-from ..terminal import tell
+from ..terminal import pass_on_message, tell
 from .run_output import MessageStream
 from .run_process import end_with_parent
 from .run_restarts import News, Start
@@ -97,7 +95,7 @@ class CommandRestarts:
         """
         update = self._updates.receive()
         if update is not None and update.message:
-            click.echo(update.message, err=True, nl=False)
+            pass_on_message(update.message)
             return News()
         if update is None:
             tell(ENDED)
