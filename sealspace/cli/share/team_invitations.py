@@ -124,19 +124,25 @@ async def invite(
 
 
 @click.command()
-@click.argument("named", metavar="ID|TEAM")
+@click.argument("invitation_id", metavar="ID")
 @_no_wait
 @yes_option
 @at_node
-async def confirm(client: Client, named: str, no_wait: bool, yes: bool) -> None:
+async def confirm(client: Client, invitation_id: str, no_wait: bool, yes: bool) -> None:
     """Compare the words of an invitation, and admit the person.
 
-    ID is printed by `sealspace team invite`. TEAM serves if one invitation of the team waits on
-    this machine. You are asked whether the words are the same. If you answer no, the invitation
-    ends, and nobody is admitted.
+    ID is printed by `sealspace team invite`. You are asked whether the words are the same. If you
+    answer no, the invitation ends, and nobody is admitted.
     """
     _refuse_yes(yes)
-    inviting = await _waiting_invitation(client, named)
+    path = _admins_path(owner_home(), invitation_id)
+    try:
+        inviting = decode_inviting(read_file(path, most_bytes=_MOST_BYTES))
+    except OSError:
+        raise NotThere(
+            f"no invitation {invitation_id[:40]} waits on this machine",
+            hint="make a new one: sealspace team invite",
+        ) from None
     team = inviting.invitation.team
     acting = client.acting(await team_session(owner_home(), client, team))
     await _admit(acting, client, inviting, no_wait=no_wait)
@@ -306,39 +312,6 @@ def _tell_contact_name(inviting: Inviting) -> None:
     member_name = inviting.invitation.member_name or ""
     name = member_name if is_contact_name(member_name) else "NAME"
     tell(f"next, to use a name in commands: sealspace contact add {name} {inviting.joiner}")
-
-
-async def _waiting_invitation(client: Client, named: str) -> Inviting:
-    """Return the admin's side of an invitation, by its id or by its team.
-
-    Raises:
-        NotThere: no invitation with this id or of this team waits on this machine.
-        InvalidInput: several of the team wait.
-    """
-    stored = owner_home().folder / "invitations" / f"{named}.json"
-    waiting_files = sorted(stored.parent.glob("*.json"))
-    if stored in waiting_files:  # so an id never leads out of the folder
-        return decode_inviting(read_file(stored, most_bytes=_MOST_BYTES))
-    team = named if named.startswith("did:") else await name_or_none(client, named)
-    waiting = []
-    if team is not None:
-        for file in waiting_files:
-            one = decode_inviting(read_file(file, most_bytes=_MOST_BYTES))
-            is_open = one.invitation.ends_at > SystemClock.now()
-            if is_open and same_principal(one.invitation.team, team):
-                waiting.append(one)
-    if not waiting:
-        raise NotThere(
-            f"no invitation {named[:40]} waits on this machine",
-            hint="make a new one: sealspace team invite",
-        )
-    if len(waiting) > 1:
-        ids = ", ".join([one.invitation.id for one in waiting])
-        raise InvalidInput(
-            f"{len(waiting)} invitations of the team wait on this machine",
-            hint=f"name one by its id: {ids}",
-        )
-    return waiting[0]
 
 
 async def _wait_for_nonce(

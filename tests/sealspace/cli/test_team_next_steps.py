@@ -80,22 +80,6 @@ async def test_a_reader_who_lists_the_members(team: Team) -> None:
     assert refused.next == "only admins can list the members of a team: ask one"
 
 
-async def test_an_invitation_by_its_team(team: Team) -> None:
-    """The team is enough to confirm the only invitation; of several, one is named by its id."""
-    confirm = ("team", "confirm", "shop", "--no-wait")
-    none = await team.run("alice", *confirm)
-    assert none.status == 21 and none.next == "make a new one: sealspace team invite"
-    first, _ = await invitation_of(team)
-    waiting = await team.run("alice", *confirm)
-    assert waiting.status == 0 and f"sealspace team confirm {first}" in waiting.err
-    second, _ = await invitation_of(team)
-    several = await team.run("alice", *confirm)
-    assert several.status == 2
-    assert first in several.next and second in several.next
-    for outside in ("../invitations/" + first, "other"):
-        assert (await team.run("alice", "team", "confirm", outside)).status == 21
-
-
 async def test_a_young_team_does_not_move(team: Team) -> None:
     """The admin of a new team is told what is missing, and what helps at once."""
     move = ("team", "move", "shop", "--key-file", str(team.folder / "new.key"), "--yes")
