@@ -78,7 +78,8 @@ async def test_the_teams_own_key_is_not_you(team: Team) -> None:
     shown = await team.must("alice", "secret", "show", "API_KEY")
     assert f"  whoever has the team's own key, {team.did}\n" in shown.out
     assert "  a login with the team's own key at " in shown.out
-    assert "you, " not in shown.out and "your login" not in shown.out
+    assert f"you, {team.did}" not in shown.out and "your login" not in shown.out
+    assert f"  you, {team.dids['alice']}, as a member\n" in shown.out
     listed = await team.must("alice", "receipts", "list")
     assert "  the team's own key  API_KEY  " in listed.out
     assert "not listed" not in listed.err
