@@ -2,7 +2,12 @@
 
 import pytest
 
-from capabilities.limits import forwarded_client, is_in_networks
+from capabilities.limits import (
+    counted_address,
+    counted_client,
+    forwarded_client,
+    is_in_networks,
+)
 
 PROXY = "10.0.0.9"
 
@@ -39,6 +44,32 @@ def test_Q12_one_address_in_another_header() -> None:
     assert forwarded_client(PROXY, [], " 192.0.2.1 ", proxies=proxies) == "192.0.2.1"
     assert forwarded_client(PROXY, [], "", proxies=proxies) == PROXY
     assert forwarded_client(PROXY, ["192.0.2.2"], "192.0.2.1", proxies=proxies) == "192.0.2.2"
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::ffff:ffff:ffff:ffff", "2001:db8::/64"),
+        ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
+        ("127.0.0.1", None),
+        ("::1", None),
+    ],
+)
+def test_the_key_that_counts_a_client(address: str, key: str | None) -> None:
+    """The key is the IPv4 address or the IPv6 /64, and a client on the loopback has none."""
+    assert counted_client(address) == key
+    assert counted_address(address) == key
+
+
+def test_the_key_of_a_client_without_an_address() -> None:
+    """A text that is not an address is counted as a client, but not as an address."""
+    assert counted_client("unix") == "unix"
+    assert counted_address("unix") is None
+    assert counted_client(None) is None
+    assert counted_address(None) is None
 
 
 def test_an_address_of_a_network() -> None:

@@ -35,6 +35,25 @@ def test_K9_signature_of_another_length(length):
         verify_ed25519(SESSION.public_key, b"m", (SESSION.sign(b"m") * 2)[:length])
 
 
+@pytest.mark.parametrize("length", [63, 65])
+def test_K9_no_byte_moves_between_signature_and_message(length):
+    """A signature is rejected if its last byte is in the message, or the message begins in it."""
+    text = b"message"
+    signed = SESSION.sign(text) + text
+    verify_ed25519(SESSION.public_key, signed[64:], signed[:64])
+    with pytest.raises(BadSignature, match="Failed to verify signature"):
+        verify_ed25519(SESSION.public_key, signed[length:], signed[:length])
+
+
+@pytest.mark.parametrize(
+    "key", [SESSION.public_key[:31], SESSION.public_key + b"\0"], ids=["shorter", "longer"]
+)
+def test_K9_key_of_another_length(key):
+    """A public key that is not 32 bytes raises BadSignature for a valid signature, too."""
+    with pytest.raises(BadSignature, match="Failed to verify signature"):
+        verify_ed25519(key, b"m", SESSION.sign(b"m"))
+
+
 def test_K7_scalar_must_be_in_range():
     """A signature with the order added to its scalar is rejected."""
     signature = SESSION.sign(b"m")

@@ -134,7 +134,8 @@ def test_U3_U16_unusual_resources_stay_opaque():
 
 
 def test_counts_are_bounded():
-    """The numbers of capabilities, proofs and facts are limited."""
+    """The numbers of capabilities, proofs and facts are limited (2.7)."""
+    assert (MAX_CAPABILITIES, MAX_PARENTS, MAX_FACTS) == (1024, 256, 256)
     many = {KV: [f"a/{number}" for number in range(MAX_CAPABILITIES)]}
     assert len(parse_delegation(ucan(SESSION, BOB.did, many)).capabilities) == MAX_CAPABILITIES
     wide = {f"{KV}/{number}": [] for number in range(MAX_CAPABILITIES + 1)}

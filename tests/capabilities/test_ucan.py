@@ -74,6 +74,13 @@ def test_header_members_that_pass(changes):
     accepted(raw_ucan(claims(), header=header(**changes)))
 
 
+@pytest.mark.parametrize("kty", ["EC", "RSA", "oct"])
+def test_K8_only_an_okp_key_needs_curve_and_point(kty):
+    """A header key of another type may lack both, because a did:key issuer ignores it (K8)."""
+    accepted(raw_ucan(claims(), header=header(jwk={"kty": kty})))
+    accepted(raw_ucan(claims(), header=header(jwk={"kty": kty, "crv": 1})))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -99,6 +106,8 @@ def test_header_members_that_pass(changes):
         {"jwk": "x"},
         {"jwk": {"kty": "oops"}},
         {"jwk": {"kty": "OKP"}},
+        {"jwk": {"kty": "OKP", "crv": "Ed25519"}},
+        {"jwk": {"kty": "OKP", "x": "AA"}},
         {"jwk": {"kty": "OKP", "crv": "Ed25519", "x": "a=="}},
         {"jwk": {"kty": "EC", "x": 1}},
         {"jwk": {"kty": ["OKP"], "crv": "Ed25519", "x": "AA"}},
@@ -239,7 +248,8 @@ def test_T3_Q35_payload_text(payload):
 
 @pytest.mark.parametrize("size_bytes", [MAX_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES + 1])
 def test_payload_is_bounded_before_it_is_read(size_bytes):
-    """A payload above the size limit is rejected before it is parsed."""
+    """A payload that is too large for a token of 393,216 bytes is rejected unparsed (2.7)."""
+    assert MAX_PAYLOAD_BYTES == 393_216 * 3 // 4
     token = raw_ucan(claims()[:-1].ljust(size_bytes - 1) + b"}")
     if size_bytes <= MAX_PAYLOAD_BYTES:
         assert parse_ucan(token).payload.iss
