@@ -1,4 +1,4 @@
-"""Tests of rules TM1 to TM6, as whom a member of a team asks, and what an admin may state."""
+"""Tests of rules TM1 to TM6: memberships, as whom a member asks, and what an admin may state."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from tests_support import altered
 
 from capabilities.capability_errors import MalformedToken
 from capabilities.members import admin_statement, check_admitted, member_of
-from capabilities.memberships import MAX_ADMIN_RIGHTS, stated_membership
+from capabilities.memberships import MAX_ADMIN_RIGHTS, MAX_MEMBER_PATHS, stated_membership
 
 
 def signed_in(world: Any, membership: Any, *, wallet: Any = None) -> Any:
@@ -77,6 +77,17 @@ def test_TM2_a_membership_by_the_team_cites_nothing(world: Any) -> None:
         check_admitted(by_admin, stated, [])
 
 
+def test_TM2_a_membership_cites_the_first_cid(world: Any) -> None:
+    """An admin's membership is cited by the CID under which it was registered first (TM2)."""
+    admin = world.member("admin", wallet=world.ADMIN)
+    by_admin = world.member("reader", by=admin, signer=world.ADMIN).delegation
+    stated = stated_membership(by_admin, registered_at=world.now)
+    check_admitted(by_admin, stated, [admin])
+    other_encoding = altered(admin.delegation, cid=by_admin.cid)
+    with pytest.raises(MalformedToken, match="the CID of its first registration"):
+        check_admitted(by_admin, stated, [altered(admin, delegation=other_encoding)])
+
+
 def test_TM6_an_admin_makes_a_statement(world: Any) -> None:
     """A statement is an admin's if its wallet or session signed it, and nobody else's (TM6)."""
     admin = world.member("admin", wallet=world.ADMIN)
@@ -96,6 +107,51 @@ def test_TM6_another_member_makes_none(world: Any) -> None:
     by_session = world.grant(world.session, world.backend.did, parents=[sign_in], att={})
     assert not admin_statement(facts_with(world, by_session), by_session)
     assert not admin_statement(facts_of(world, sign_in), sign_in)
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_TM6_another_key_cites_an_admins_sign_in(world: Any, order: str) -> None:
+    """A delegation is no admin's statement if it cites an admin's sign-in to another key, however
+    the DIDs of both keys are ordered (TM6)."""
+    sign_in = signed_in(world, world.member("admin", wallet=world.ADMIN), wallet=world.ADMIN)
+    by_session = world.grant(world.session, world.backend.did, parents=[sign_in], att={})
+    signer = {"before": "did:a", "after": "did:z"}[order]
+    assert (signer < world.session.did) == (order == "before")
+    by_other = altered(by_session, delegation=altered(by_session.delegation, delegator=signer))
+    assert not admin_statement(facts_with(world, by_session), by_other)
+
+
+def test_TM1_the_statement_is_about_the_delegate(world: Any) -> None:
+    """A membership states the DID of its delegate, and this DID is its audience (TM1)."""
+    membership = world.member("reader").delegation
+    assert stated_membership(membership, registered_at=world.now).member == membership.delegate
+    states_another = world.member("reader", changes={"member": world.ADMIN.did}).delegation
+    of_fragment = altered(membership, audience=f"{membership.delegate}#key")
+    for misfit in (states_another, of_fragment):
+        with pytest.raises(MalformedToken, match="for another member than it states"):
+            stated_membership(misfit, registered_at=world.now)
+
+
+def test_TM1_a_list_of_secrets_has_1_to_64(world: Any) -> None:
+    """A membership without a list is for all secrets, and an empty list is refused (TM1)."""
+    names = [f"SECRET_{number}" for number in range(MAX_MEMBER_PATHS + 1)]
+    assert MAX_MEMBER_PATHS == 64
+    for count in (0, 1, 64):
+        membership = world.member("reader", *names[:count]).delegation
+        stated = stated_membership(membership, registered_at=world.now)
+        assert stated.paths == tuple(map(world.path, names[:count]))
+    empty = world.member("reader", changes={"paths": []}).delegation
+    too_long = world.member("reader", *names).delegation
+    for misfit in (empty, too_long):
+        with pytest.raises(MalformedToken, match="its statement is invalid"):
+            stated_membership(misfit, registered_at=world.now)
+
+
+def test_TM1_an_admin_lists_no_secrets(world: Any) -> None:
+    """An admin's membership is for all secrets, so it is refused with a list (TM1)."""
+    listing = world.member("admin", changes={"paths": [world.path("ONE")]}).delegation
+    with pytest.raises(MalformedToken, match="an admin's membership lists no paths"):
+        stated_membership(listing, registered_at=world.now)
 
 
 def test_TM1_the_rights_of_an_admin_are_bounded(world: Any) -> None:
