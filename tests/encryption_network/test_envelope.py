@@ -111,6 +111,12 @@ def test_malformed_members(member: str, value: Any) -> None:
         parse_envelope(json.dumps(fields | {member: value}).encode())
 
 
+def test_one_character_is_a_text() -> None:
+    """An algorithm of one character is parsed, although no node knows it."""
+    fields = json.loads(encode_envelope(sealed()))
+    assert parse_envelope(json.dumps(fields | {"alg": "x"}).encode()).alg == "x"
+
+
 @pytest.mark.parametrize(
     "member",
     [

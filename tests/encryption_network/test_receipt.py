@@ -205,6 +205,20 @@ def test_other_spellings_are_no_receipts() -> None:
             parse_receipt(text)
 
 
+def test_a_receipt_is_bounded() -> None:
+    """A receipt of 64 KiB is parsed, and one of a byte more is rejected (RC7)."""
+    assert MAX_RECEIPT_BYTES == 65_536
+    longest = ("c" * 8192,) * 7
+    missing = MAX_RECEIPT_BYTES - len(signed_text(altered(BARE, chain=(*longest, "")), NODE))
+    fitting = signed_text(altered(BARE, chain=(*longest, "c" * missing)), NODE)
+    assert len(fitting) == MAX_RECEIPT_BYTES
+    receipt = verify_receipt(parse_receipt(fitting))
+    assert encode_receipt(receipt) == fitting
+    too_long = encode_receipt(altered(receipt, chain=(*longest, "c" * (missing + 1))))
+    with pytest.raises(ReceiptError, match="longer than 65536 bytes"):
+        parse_receipt(too_long)
+
+
 @fuzzed()
 @given(
     st.binary(max_size=200)

@@ -15,7 +15,7 @@ from capabilities.abilities import DECRYPT, NETWORK_CREATE
 from capabilities.resources import OpaqueResource, SpaceId, SpaceResource, parse_network_id
 from capabilities.tokens import Capability
 from encryption_network import requests
-from encryption_network._shapes import ShapeError, check_members
+from encryption_network._shapes import Kind, Shape, ShapeError, check_members
 from encryption_network.network_errors import EncryptionError, RequestError
 from encryption_network.requests import (
     bind_decrypt,
@@ -234,6 +234,22 @@ def test_hashes_are_compared_as_text(world: Any, field: str, form: str) -> None:
     assert caught.value.detail == field
 
 
+@pytest.mark.parametrize("field", ["receiverPublicKeyHash", "encryptedSymmetricKeyHash"])
+@pytest.mark.parametrize("place", ["body", "fact", "both"])
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_each_hash_is_that_of_the_key(world: Any, field: str, place: str, order: str) -> None:
+    """Body and fact both have the hash of the key, and no hash that is ordered before or after."""
+    attempt = Attempt(world)
+    sound = attempt.body[field]
+    wrong = {"before": "0" * 64, "after": "f" * 64}[order]
+    assert (wrong < sound) == (order == "before")
+    attempt.body[field] = sound if place == "fact" else wrong
+    attempt.fact_changes[field] = sound if place == "body" else wrong
+    with pytest.raises(RequestError, check=coded("hash-mismatch")) as caught:
+        attempt.run()
+    assert caught.value.detail == field
+
+
 @pytest.mark.parametrize("member", ["encryptedSymmetricKey", "receiverPublicKey"])
 def test_keys_are_canonical_base64(world: Any, member: str) -> None:
     """The URL alphabet, missing padding, white space and spare bits are rejected."""
@@ -400,6 +416,20 @@ def test_malformed_decrypt_bodies(world: Any, change: dict[str, Any], reason: st
     with pytest.raises(RequestError, check=coded("body-malformed")) as caught:
         parse_decrypt_body(world.body() | change)
     assert caught.value.text == f"decrypt request body is malformed: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "least", "most"), [("i64", -(2**63), 2**63 - 1), ("u32", 0, 2**32 - 1)]
+)
+def test_the_ranges_of_integers(kind: Kind, least: int, most: int) -> None:
+    """An `i64` has 64 bits with a sign, and a `u32` has 32 bits without one."""
+    shape = Shape({"number": kind})
+    for value in (least, most):
+        assert check_members({"number": value}, shape) == {"number": value}
+    for value in (least - 1, most + 1):
+        with pytest.raises(ShapeError) as fault:
+            check_members({"number": value}, shape)
+        assert str(fault.value) == f"invalid value: integer `{value}`, expected {kind}"
 
 
 @pytest.mark.parametrize(

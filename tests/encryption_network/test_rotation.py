@@ -13,7 +13,7 @@ from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_standard
 from encryption_network.key_versions import MAX_KEY_VERSION, MAX_STATEMENT_BYTES
 from encryption_network.keyring import Keyring
-from encryption_network.network_errors import DescriptorError, RequestError
+from encryption_network.network_errors import DescriptorError, RecordError, RequestError
 from encryption_network.networks import (
     NetworkRecord,
     create_network,
@@ -94,6 +94,19 @@ def test_EN35_a_network_has_32_versions() -> None:
     last = offered(replace(NETWORK, key_version=31)).candidate
     assert last is not None and last.key_version == 32
     assert refusal(offered, replace(NETWORK, key_version=32)) == "key-version-changed"
+
+
+@pytest.mark.parametrize("number", [0, 33])
+def test_EN35_a_stored_version_has_a_number_from_1_to_32(number: int) -> None:
+    """A record with a former version or a candidate of another number is damaged (EN35)."""
+    (former,) = activated(NETWORK).former_keys
+    for accepted in (1, 32):
+        record = replace(NETWORK, former_keys=(replace(former, key_version=accepted),))
+        assert decode_network(encode_network(record)) == record
+    damaged = replace(former, key_version=number)
+    for record in (replace(NETWORK, former_keys=(damaged,)), replace(NETWORK, candidate=damaged)):
+        with pytest.raises(RecordError):
+            decode_network(encode_network(record))
 
 
 @pytest.mark.parametrize(
