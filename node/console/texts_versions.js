@@ -3,13 +3,16 @@
 export const versions = {
   /** @param {string} label */
   title: (label) => `Versions of ${label}`,
-  lead: "The node keeps a number of former values. It states the times; nothing proves them.",
+  lead: "The node keeps a number of former values. It states the times and who stored a value; nothing proves them.",
   /** @param {number} n */
   version: (n) => `Version ${n}`,
   current: "current",
   stored: "stored",
   replaced: "replaced",
+  by: "by",
+  you: "you",
   storedAt: "Stored",
+  storedBy: "Stored by",
   replacedAt: "Replaced",
   notStated: "not stated",
   open: "Open",

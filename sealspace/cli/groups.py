@@ -19,7 +19,12 @@ secret = LazyGroup(
                 "get": "Print the value of a secret.",
                 "list": "List the names of secrets.",
                 "delete": "Delete a secret.",
-                "versions": "List the earlier values of a secret.",
+            },
+        ),
+        **rows_of(
+            "sealspace.cli.keep.secret_versions",
+            {
+                "versions": "List the versions of a secret, and who stored them.",
                 "rollback": "Store an earlier value of a secret again.",
                 "restore": "Bring back a deleted secret.",
             },

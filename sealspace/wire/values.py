@@ -47,6 +47,7 @@ class Value:
 
 # 2^37 s is in the year 6325; some machines cannot represent much later times.
 _Time = Annotated[float, msgspec.Meta(ge=0, le=1 << 37)] | None
+_Did = Annotated[str, msgspec.Meta(max_length=1024, pattern=r"\Adid:[!-~]+\Z")] | None
 
 
 class KeptVersion(FrozenStruct, rename="camel"):
@@ -60,6 +61,8 @@ class KeptVersion(FrozenStruct, rename="camel"):
             not say.
         replaced_at: when the value was replaced or deleted, likewise; None for the current value.
         is_current: whether this is the current value.
+        stored_by: DID of who stored the value, as the node says: the wallet that signed in the key
+            of the request, or the key itself. None if the node does not say.
     """
 
     version: int
@@ -68,6 +71,7 @@ class KeptVersion(FrozenStruct, rename="camel"):
     stored_at: _Time
     replaced_at: _Time
     is_current: bool = msgspec.field(name="current")
+    stored_by: _Did = None
 
 
 def whole_value_of(answer: Answer) -> Value:

@@ -52,12 +52,14 @@ class Draft:
         removed: Mapping[bytes, Head],
         deleted: Sequence[Record | None] | None,
         is_change: bool,
+        stored_by: str | None,
         entropy: Entropy,
         max_bytes: int | None,
     ) -> None:
         self._own = space_keys(space)
         self._deleted = deleted
         self._is_change = is_change
+        self._stored_by = stored_by
         self._written_again: list[bytes] = []
         self._newly_deleted: list[Replacement] = []
         self._replacements = replacements_of(self._own.space16, writes, current, replaced)
@@ -225,6 +227,7 @@ class Draft:
             sealed_key=write.sealed_key,
             stored_at=int(now),
             version=self._former.number_of_new(replacement),
+            stored_by=self._stored_by,
         )
         return Put(
             replacement.key,

@@ -45,6 +45,7 @@ class Head(AcyclicStruct):
     sealed_key: bytes | None
     stored_at: int | None  # epoch seconds; None: stored by an earlier version
     version: int
+    stored_by: str | None = None  # DID; None: stored by an earlier version
     replaced_at: int = 0  # microseconds since the epoch; 0: the current value
 
     @property
@@ -75,6 +76,7 @@ class _HeadRow(Packed):
     sealed_key: bytes | None = None
     stored_at: int | None = None
     version: int = 1
+    stored_by: str | None = None
 
 
 _CODEC = Codec(_HeadRow)
@@ -115,6 +117,7 @@ def head_of(record: Record | None, *, key: bytes) -> Head | None:
         sealed_key=row.sealed_key,
         stored_at=row.stored_at,
         version=row.version,
+        stored_by=row.stored_by,
     )
 
 
@@ -129,10 +132,12 @@ def encode_head(
     sealed_key: bytes | None,
     stored_at: int,
     version: int,
+    stored_by: str | None,
 ) -> bytes:
     """Encode the row of a value.
 
     A value has either a small `body` or the `generation` of the file with its large body.
+    `stored_by` is the DID of who stored it (M62).
     """
     row = _HeadRow(
         digest=digest,
@@ -144,6 +149,7 @@ def encode_head(
         sealed_key=sealed_key,
         stored_at=stored_at,
         version=version,
+        stored_by=stored_by,
     )
     return _CODEC.encode(row)
 

@@ -80,6 +80,7 @@ class Values:
         removed: Mapping[bytes, Head] | None = None,
         deleted: Sequence[Record | None] | None = None,
         is_change: bool = True,
+        stored_by: str | None = None,
     ) -> Draft:
         """Prepare writes to one space.
 
@@ -96,6 +97,7 @@ class Values:
             removed: versions to remove, by key. If given, the former values are not kept.
             deleted: the rows under `deleted_key` of each write, if the caller has read them.
             is_change: whether deletes are changes that readers learn of (CF5).
+            stored_by: DID of who stores the values (M62); None: it is not known.
         Raises:
             MetadataTooLarge: see `check_metadata`.
             PathTooLong: see `added_path_puts`.
@@ -117,6 +119,7 @@ class Values:
             removed=removed,
             deleted=deleted,
             is_change=is_change,
+            stored_by=stored_by,
             entropy=self._entropy,
             max_bytes=self.files.max_bytes,
         )

@@ -1,5 +1,6 @@
 """Attacks by members of a team, former members and strangers (TM1 to TM8)."""
 
+import json
 import time
 from typing import Any
 
@@ -187,6 +188,26 @@ async def test_TM5_versions(stage: Stage, role: Role) -> None:
         key.signer, {team.secret: [DELETE]}, proofs=key.proofs, headers=purge
     )
     assert reply.status == {"admin": 200, "writer": 403, "reader": 401}[role]
+
+
+async def test_M62_who_stored_a_secret(stage: Stage) -> None:
+    """Each version names the wallet that signed its writer in, not the session's key. A key that
+    two wallets signed in is named itself, so that neither passes for the other (M62)."""
+    team = await stage.owner()
+    writer, key = await admitted(stage, team, "writer")
+    by_writer = key.proofs
+    admin, _ = await admitted(stage, team, "admin")
+    by_admin = (await admin.sign_in(stage, rights_on(team, "admin"), delegate=key)).proofs
+    body = encode_envelope(team.envelope)
+    for proofs in (by_writer, by_admin, [*by_writer, *by_admin]):
+        reply = await stage.invoke(key.signer, {team.secret: [PUT]}, proofs=proofs, body=body)
+        assert reply.status == 200
+    headers = {"x-sealspace-version": "all"}
+    listed = await stage.invoke(
+        key.signer, {team.secret: [METADATA]}, proofs=by_writer, headers=headers
+    )
+    stored_by = [version["storedBy"] for version in json.loads(listed.body)]
+    assert stored_by == [key.did, admin.did, writer.did, team.wallet.did]
 
 
 # --- who is a member ------------------------------------------------------------------------------

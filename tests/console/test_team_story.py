@@ -97,8 +97,8 @@ def test_a_team_in_three_browsers(
     node: EmbeddedNode,
     loop: LoopThread,
 ) -> None:
-    """TM4, TM7, TM8, CN21, CN22: Bob and Carol join Ann's team by links. All read the same values.
-    Bob replaces one, and Ann sees when. Ann removes Bob: his open page shows nothing of the team,
+    """TM4, TM7, TM8, M62, CN21, CN22: Bob and Carol join Ann's team by links. All read the same values.
+    Bob replaces one, and Ann sees when and by whom. Ann removes Bob: his open page shows nothing of the team,
     her page lists what he opened, and Carol reads the values that replace them."""
     ann, bob, carol = console, people["bob"], people["carol"]
     team = created_team(loop, node.url)
@@ -119,7 +119,7 @@ def test_a_team_in_three_browsers(
         page.run(expect(page.tab.get_by_text(_ALONE)).to_have_count(0))
     carol.click("Close", within="dialog header")
 
-    # Bob replaces a value; Ann sees the new one, when, and that a former one is kept.
+    # Bob replaces a value; Ann sees the new one, when and by whom, and that a former one is kept.
     replace(bob, "by bob")
     ann.go("secrets")
     ann.run(expect(revealed(ann, "API_KEY")).to_have_text("by bob"))
@@ -130,6 +130,8 @@ def test_a_team_in_three_browsers(
     ann.click("Versions")
     stored = ann.tab.locator("dialog .versions li", has_text="Version 2").locator("time")
     ann.run(expect(stored).to_have_count(1))
+    storer = ann.tab.locator("dialog .versions li", has_text="Version 2").locator(".mono")
+    ann.run(expect(storer).to_have_attribute("title", did_of(bob)))
     ann.see("Version 1")
     ann.shot("team-versions")
     ann.click("Close", within="dialog header")

@@ -52,6 +52,7 @@ def test_a_former_value_is_stored_again(
     rows = console.tab.locator("dialog .versions li")
     console.run(expect(rows).to_have_count(3))
     console.run(expect(rows.first).to_contain_text("current"))
+    console.run(expect(rows.first).to_contain_text("by you"))
     console.shot("secret-versions")
     assert console.accessibility_problems() == []
     console.click("Open version 1")

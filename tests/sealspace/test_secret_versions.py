@@ -20,7 +20,8 @@ PATH = "vault/secrets/A"
 
 async def test_versions_are_numbered_from_the_first_value(bench) -> None:
     """Each value has a number; the newest is first, and each is read by its number."""
-    secrets = (await bench.owner())[0].secrets()
+    owner = (await bench.owner())[0]
+    secrets = owner.secrets()
     etags = [await secrets.put("A", value) for value in ("one", b"two", "three")]
     found = await secrets.versions("A")
     assert [(one.version, one.etag, one.is_current) for one in found] == [
@@ -30,6 +31,7 @@ async def test_versions_are_numbered_from_the_first_value(bench) -> None:
     ]
     assert [one.replaced_at is None for one in found] == [True, False, False]
     assert all(one.size_bytes > 100 and one.stored_at for one in found)
+    assert {one.stored_by for one in found} == {owner.session.owner}
     assert [await secrets.get("A", version=number) for number in (1, 2, 3)] == [
         "one",
         b"two",
@@ -148,16 +150,16 @@ async def test_a_list_of_versions_that_is_none(bench, body: bytes) -> None:
     """A malformed list of versions raises the client's own error."""
     owner, _ = await bench.owner()
     await owner.secrets().put("A", "one")
-    late = msgspec.json.encode(await owner.secrets().versions("A")).replace(
-        b'"replacedAt":null', b'"replacedAt":1e300'
-    )
+    right = msgspec.json.encode(await owner.secrets().versions("A"))
+    late = right.replace(b'"replacedAt":null', b'"replacedAt":1e300')
+    by_no_did = right.replace(b'"storedBy":"did:', b'"storedBy":"Alice:')
     async with (
         relay_before(bench.node.url) as relay,
         Client(
             relay.url, session=owner.session, clock=bench.clock, entropy=bench.entropy
         ) as client,
     ):
-        for false in (body, late):
+        for false in (body, late, by_no_did):
             relay.twist = partial(_replace, false)
             with pytest.raises(MalformedAnswer):
                 await client.secrets().versions("A")

@@ -30,6 +30,7 @@ const MAX_BATCH_BYTES = 96 * 1024 * 1024;
 const MAX_HASHED_BYTES = 16 * 1024 * 1024; // hashing more in the browser would take seconds
 const TEXT = "text/plain;charset=UTF-8";
 const VERSION = "x-sealspace-version";
+const MOST_DID_CHARS = 1024;
 
 /** @param {string} name as typed by the user @returns {string} a key */
 export function keyOf(name) {
@@ -115,16 +116,17 @@ export async function head(client, space, key) {
 
 /**
  * Read which versions of a value the node keeps (M56).
- * @typedef {{ version: number, etag: string, storedAt: number | null, replacedAt: number | null, isCurrent: boolean }} Version times in epoch seconds, as the node states them
+ * @typedef {{ version: number, etag: string, storedAt: number | null, storedBy: string | null, replacedAt: number | null, isCurrent: boolean }} Version times in epoch seconds, and the DID of who stored it (M62), as the node states them
  * @param {Client} client @param {string} space @param {string} key @returns {Promise<Version[]>} the newest first, at least one
  */
 export async function versions(client, space, key) {
   const answer = await client.invoke([row(client, space, key, "metadata")], { headers: { [VERSION]: "all" }, repeatable: true });
   const read = jsonOf(answer);
   const isTime = (/** @type {unknown} */ one) => one === null || Number.isFinite(one);
-  const isVersion = (/** @type {any} */ one) => Number.isSafeInteger(one?.version) && typeof one.etag === "string" && isTime(one.storedAt) && isTime(one.replacedAt) && typeof one.current === "boolean";
+  const isDid = (/** @type {unknown} */ one) => one === null || one === undefined || (typeof one === "string" && one.startsWith("did:") && one.length <= MOST_DID_CHARS);
+  const isVersion = (/** @type {any} */ one) => Number.isSafeInteger(one?.version) && typeof one.etag === "string" && isTime(one.storedAt) && isTime(one.replacedAt) && isDid(one.storedBy) && typeof one.current === "boolean";
   if (!Array.isArray(read) || !read.length || !read.every(isVersion)) throw malformed(answer.asked, "it is no list of versions");
-  return read.map(({ version, etag, storedAt, replacedAt, current }) => ({ version, etag, storedAt, replacedAt, isCurrent: current }));
+  return read.map(({ version, etag, storedAt, storedBy, replacedAt, current }) => ({ version, etag, storedAt, storedBy: storedBy ?? null, replacedAt, isCurrent: current }));
 }
 
 /**

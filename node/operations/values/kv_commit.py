@@ -132,6 +132,7 @@ class PutReading(AcyclicStruct):
             room=self.room,
             pages=self.call.pages,
             deleted=self.call.records[count : 2 * count],
+            stored_by=self.call.person,
         )
 
     def row_excess_bytes(self, row_growth_bytes: int) -> int:

@@ -101,7 +101,7 @@ async def version(request: Request) -> Head:
 async def versions(request: Request) -> Sequence[Mapping[str, object]]:
     """Describe all versions of the value at the requested path, the newest first (M56).
 
-    Times are in epoch seconds.
+    Each has the DID of who stored it (M62). Times are in epoch seconds.
 
     Raises:
         Refusal: `key-not-found`, there is neither a value nor a version.
@@ -121,6 +121,7 @@ def _described(head: Head) -> dict[str, object]:
         "etag": head.etag_header,
         "sizeBytes": head.size_bytes,
         "storedAt": head.stored_at,
+        "storedBy": head.stored_by,
         "replacedAt": replaced_at_s or None,
         "current": head.replaced_at == 0,
     }

@@ -166,7 +166,7 @@ async def get(
     async with shared_secrets(client, source) as shared_:
         secrets = client.secrets(await did_named(client, owner)) if owner else shared_
         try:
-            async with _about(secrets, name, scope):
+            async with about_secret(secrets, name, scope):
                 secret = await secrets.read(name, scope=scope, version=version)
         except InvalidSecretName as error:
             # For a name with a slash, the error's own step says how to write the scope.
@@ -313,70 +313,10 @@ async def delete(client: Client, name: str, scope: str | None, purge: bool, yes:
     # The copies first (SH6): if the second step fails, the same command can be run again.
     with suppress(NotShared):
         await client.sharing.unshare([label_of(name, scope)])
-    async with _about(client.secrets(), name, scope) as secrets:
+    async with about_secret(client.secrets(), name, scope) as secrets:
         await secrets.delete(name, scope=scope, purge=purge)
     undo = "" if purge else f"; to undo this within 7 days: {_command('restore', name, scope)}"
     tell(f"deleted {what}{undo}")
-
-
-@click.command()
-@_name
-@scope_option
-@at_node
-async def versions(client: Client, name: str, scope: str | None) -> None:
-    """List the versions of a secret, the newest first.
-
-    The node keeps the last ten earlier values, unless its operator set another number. The node
-    states the times, which are not verified.
-    """
-    async with _about(client.secrets(), name, scope) as secrets:
-        kept_versions = await secrets.versions(name, scope=scope)
-    print_documents(
-        [
-            {
-                "version": version.version,
-                "storedAt": optional_time(version.stored_at),
-                "replacedAt": optional_time(version.replaced_at),
-            }
-            for version in kept_versions
-        ],
-        {"version": "version", "storedAt": "stored", "replacedAt": "replaced or deleted"},
-    )
-
-
-@click.command(epilog="Example: `sealspace secret rollback API_KEY 3`.")
-@_name
-@click.argument("version", metavar="VERSION", type=_number)
-@scope_option
-@at_node
-async def rollback(client: Client, name: str, version: int, scope: str | None) -> None:
-    """Store an earlier version of a secret again.
-
-    The value that it replaces becomes a version too. The value is decrypted only if you share the
-    secret, to renew the copies.
-    """
-    secret = parse_secret_name(name, scope=scope)
-    async with _about(client.secrets(), name, scope) as secrets:
-        await secrets.rollback(name, version, scope=scope)
-        # The copies for other people get the same value (SH6).
-        copied = {copy.label for share in await client.sharing.shares() for copy in share.copies}
-        if secret.label in copied:
-            await _put_copies(client, secret, await secrets.get(name, scope=scope))
-    tell(f"stored version {version} of {name} again")
-
-
-@click.command()
-@_name
-@scope_option
-@at_node
-async def restore(client: Client, name: str, scope: str | None) -> None:
-    """Store the last value of a deleted secret again.
-
-    The node keeps deleted secrets for 7 days.
-    """
-    async with _about(client.secrets(), name, scope) as secrets:
-        await secrets.restore(name, scope=scope)
-    tell(f"restored {name}")
 
 
 @click.command(
@@ -494,7 +434,7 @@ async def store_secret(
         if if_absent:
             error_if_changed = _already_exists(name, scope)
         await _put_instead_of(client, secret, value, earlier, error_if_changed)
-        await _put_copies(client, secret, value)
+        await put_copies(client, secret, value)
     else:
         await client.sharing.put_many({secret.label: value}, own=True)
     if earlier is not None:
@@ -541,7 +481,7 @@ async def _put_instead_of(
         raise changed from None
 
 
-async def _put_copies(client: Client, secret: SecretName, value: str | bytes) -> None:
+async def put_copies(client: Client, secret: SecretName, value: str | bytes) -> None:
     """Store the copies of a secret for other people, after the secret itself.
 
     A commit of several values cannot be conditional, so the copies come second.
@@ -606,7 +546,7 @@ def _command(verb: str, name: str, scope: str | None) -> str:
 
 
 @asynccontextmanager
-async def _about(secrets: Secrets, name: str, scope: str | None) -> AsyncIterator[Secrets]:
+async def about_secret(secrets: Secrets, name: str, scope: str | None) -> AsyncIterator[Secrets]:
     """Add the next step to the error for a missing or existing secret, or a missing version."""
     try:
         yield secrets

@@ -31,7 +31,8 @@ async def test_five_people(team: Team) -> None:
     refused = await team.run("dave", "secret", "put", "API_KEY", given="mine")
     assert refused.status == 22
     versions = await team.must("carol", "secret", "versions", "API_KEY", "--json")
-    assert [one["version"] for one in json.loads(versions.out)] == [2, 1]
+    storers = [(one["version"], one["storedBy"], one["name"]) for one in json.loads(versions.out)]
+    assert storers == [(2, team.dids["carol"], "you"), (1, team.dids["alice"], None)]
     await team.must("carol", "secret", "rollback", "API_KEY", "1")
     assert await team.reads("dave") == "open sesame"
     assert "TOKEN" in (await team.must("dave", "secret", "list", "--all")).out

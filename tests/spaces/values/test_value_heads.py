@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 from blake3 import blake3
 from space_grants import NOW
@@ -9,11 +10,11 @@ from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
 
 from spaces.keyspace import deleted_key, space_keys
 from spaces.space_errors import CommitInvalid, MetadataTooLarge, RecordDamaged
-from spaces.store.contract import Add, Commit, Committed, Put, Refused
+from spaces.store.contract import Add, Commit, Committed, Put, Record, Refused
 from spaces.values.metadata import MAX_METADATA_BYTES, ROW_BYTES
 from spaces.values.object_records import ObjectName, parse_file_name
 from spaces.values.value_bodies import INLINE_BYTES, inline_body
-from spaces.values.value_heads import head_key
+from spaces.values.value_heads import head_key, head_of
 from spaces.values.value_writes import Write as ValueWrite
 
 BODIES = {
@@ -184,6 +185,14 @@ async def test_metadata_that_is_not_utf8(bench: Bench) -> None:
     head = await bench.head("a")
     assert head is not None
     assert metadata == head.metadata
+
+
+def test_M62_a_row_of_an_earlier_version() -> None:
+    """A row that an earlier version wrote has no name of who stored it (M62)."""
+    row = [bytes(32), 1, {}, "a", b"1", None, None, int(NOW), 3]
+    head = head_of(Record(stamp=b"s", value=msgspec.msgpack.encode(row)), key=b"")
+    assert head is not None
+    assert (head.version, head.stored_by) == (3, None)
 
 
 async def test_damaged_head_is_reported(bench: Bench) -> None:

@@ -50,7 +50,8 @@ async def test_version_comes_back(owner: Owner) -> None:
 
 
 async def test_versions_are_listed(owner: Owner) -> None:
-    """A list of versions has the current and the former values, newest first, with times (M56)."""
+    """A list of versions has the current and the former values, newest first, with times and who
+    stored them (M56, M62)."""
     await put(owner, b"one", b"twotwo")
     now = int(owner.clock.now())
     assert json.loads((await ask(owner, "metadata", "all")).body) == [
@@ -59,6 +60,7 @@ async def test_versions_are_listed(owner: Owner) -> None:
             "etag": etag(b"twotwo"),
             "sizeBytes": 6,
             "storedAt": now,
+            "storedBy": owner.signer.did,
             "replacedAt": None,
             "current": True,
         },
@@ -67,6 +69,7 @@ async def test_versions_are_listed(owner: Owner) -> None:
             "etag": etag(b"one"),
             "sizeBytes": 3,
             "storedAt": now,
+            "storedBy": owner.signer.did,
             "replacedAt": now,
             "current": False,
         },
@@ -140,6 +143,30 @@ async def test_versions_are_for_the_owner_in_person(owner: Owner, call: str) -> 
     reply = await owner.invoke(token=token, headers=headers)
     assert reply.said == (403, "versions are for the owner in person")
     assert (await ask(owner, "get", 1)).body == b"one"
+
+
+async def test_M62_a_delegate_who_replaces_a_value(owner: Owner) -> None:
+    """A delegate who signed in nowhere is named by the key; no read or write says who stored (M62).
+
+    Of a deletion nothing is said: the version keeps the name of who stored it."""
+    await put(owner, b"one")
+    delegate = copy(owner)
+    delegate.signer = Ed25519Signer(secrets.token_bytes(32))
+    grant = owner.token([("put", NAME)], space="secrets", audience=delegate.signer.did)
+    async with owner.session.post(
+        f"{owner.node.url}/delegate", headers={"Authorization": grant}
+    ) as answer:
+        assert answer.status == 200
+    resource = f"{owner.space_named('secrets').text}/kv/{NAME}"
+    token = delegate.token((), more={resource: "tinycloud.kv/put"}, proofs=(grant,))
+    written = await owner.invoke(token=token, body=b"two")
+    assert written.status == 200
+    read = [await owner.invoke((verb, NAME), space="secrets") for verb in ("get", "metadata")]
+    for reply in (written, *read, await ask(owner, "get", 2)):
+        assert "did:" not in f"{reply.headers}"
+    await owner.invoke(("del", NAME), space="secrets")
+    listed = json.loads((await ask(owner, "metadata", "all")).body)
+    assert [one["storedBy"] for one in listed] == [delegate.signer.did, owner.signer.did]
 
 
 NUMBER = "x-sealspace-version must be a positive integer"
