@@ -1,6 +1,7 @@
 """Requests for rights that a session lacks (MF13).
 
-A new sign-in asks the owner for the rights.
+A new sign-in asks the owner for the rights. Only the client's own error names them: a node could
+name more rights than the call needs, for which the owner's wallet would then be asked.
 
 Example:
     try:
@@ -14,22 +15,9 @@ from collections.abc import Sequence
 from capabilities.resources import root_of
 from capabilities.tokens import Capability
 
-from ..errors import ActionNotAuthorized, DecryptDenied, InvalidInput, NotGranted, SealspaceError
-from ..session import Session, capability, distinct_capabilities
+from ..errors import InvalidInput, NotGranted
+from ..session import Session, distinct_capabilities
 from ..wire.sign_in import SESSION_TTL_S, SignIn
-
-
-def missing_of(error: SealspaceError) -> tuple[Capability, ...]:
-    """Return the missing capabilities reported by an error."""
-    if isinstance(error, NotGranted):
-        return error.missing
-    refusal = error.refusal if isinstance(error, DecryptDenied) else error
-    if isinstance(refusal, ActionNotAuthorized):
-        try:
-            return (capability(refusal.resource, refusal.action),)
-        except InvalidInput:  # the node's text is untrusted, and may name neither
-            return ()
-    return ()
 
 
 def sign_in_for(

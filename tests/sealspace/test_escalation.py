@@ -3,13 +3,10 @@
 import pytest
 
 from capabilities.abilities import DECRYPT, KV_GET, KV_PUT
-from sealspace.apps.escalation import missing_of, sign_in_for
+from sealspace.apps.escalation import sign_in_for
 from sealspace.client import SignIn
 from sealspace.delegations import allow
-from sealspace.errors import DecryptDenied, InvalidInput, NotFound, NotGranted, Unauthorized
-from sealspace.wire.node_refusals import refusal_of
-
-SEED = bytes(range(32))
+from sealspace.errors import InvalidInput, NotGranted
 
 
 async def test_what_is_missing_is_named_and_signed_for(bench) -> None:
@@ -24,7 +21,7 @@ async def test_what_is_missing_is_named_and_signed_for(bench) -> None:
     assert "sign in again with the missing rights" in refusal.value.hint
     module = sign_in_for.__module__
     assert f"`from {module} import sign_in_for`" in refusal.value.hint
-    assert missing_of(refusal.value) == (allow(photo, KV_PUT),)
+    assert refusal.value.missing == (allow(photo, KV_PUT),)
     await owner.sign_in(wallet, sign_in_for(owner.session, refusal.value.missing))
     await owner.kv("photos").put("a", b"1")
     await owner.kv().put("b", b"1")
@@ -99,13 +96,3 @@ async def test_what_others_own_is_not_signed_for(bench) -> None:
         sign_in_for(owner.session, ())
     with pytest.raises(InvalidInput, match="at least one capability"):
         await owner.sign_in((await bench.owner())[1], SignIn(exactly=()))
-
-
-def test_what_a_node_found_missing_is_read_from_its_words() -> None:
-    """The permission is read from the node's refusal. A text without one gives no permission."""
-    place = "tinycloud:key:z6Mk:default/kv/a"
-    refused = refusal_of(401, {}, f"Unauthorized Action: {place} / {KV_GET}".encode())
-    assert isinstance(refused, Unauthorized)
-    assert missing_of(refused) == missing_of(DecryptDenied(refused)) == (allow(place, KV_GET),)
-    assert missing_of(refusal_of(401, {}, b"Unauthorized Action: a b / tinycloud.kv/get")) == ()
-    assert missing_of(NotFound(404, "")) == ()
