@@ -8,6 +8,7 @@ new system and the next seed, and prints its report.
 
 import os
 import shutil
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -30,15 +31,16 @@ def _number(name: str, default: int) -> int:
 
 async def run_batches(kind: type[FaultySystem], folder: Path) -> Report:
     """Run one system's share of the operations and kills, and print a report of each batch."""
-    operations = _number("OPERATIONS", OPERATIONS) // _SYSTEMS
-    kills = _number("KILLS", KILLS) // _SYSTEMS
+    # Rounded up, so that the systems together have as many as were asked for.
+    operations = ceil(_number("OPERATIONS", OPERATIONS) / _SYSTEMS)
     batches = max(1, operations // _BATCH)
+    kills = ceil(_number("KILLS", KILLS) / _SYSTEMS / batches)
     seed = _number("SEED", SEED)
     report = Report()
     for batch in range(batches):
         place = folder / str(batch)
         place.mkdir()
-        plan = Plan(operations=operations // batches, kills=kills // batches, seed=seed + batch)
+        plan = Plan(operations=operations // batches, kills=kills, seed=seed + batch)
         done = await run(kind(place), plan)
         shutil.rmtree(place)
         print(f"{kind.name}, seed {plan.seed}: {done}", flush=True)
