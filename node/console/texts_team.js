@@ -108,13 +108,14 @@ export const members = {
   removed: "The member is removed",
   /** @param {string} whom */
   knownTitle: (whom) => `Values that ${whom} knows`,
-  knownText: "What was read stays known. These secrets were opened with the membership, according to the receipts: replace their values. Keep the list, because a read is not named any more after its secret is replaced.",
+  knownText: "What was read stays known. These secrets were opened with the membership, according to the receipts, or stored by the person: replace their values. Keep the list, because a read is not named any more after its secret is replaced.",
   known: "Secrets to replace",
-  noneKnown: "No receipt names a secret that was opened with the membership.",
+  noneKnown: "No receipt names a secret that was opened with the membership, and the person stored none.",
   /** @param {number} n */
   unnamedKnown: (n) => `${n === 1 ? "One read is" : `${n} reads are`} not named: the value was replaced or deleted since, or the team has more than 2,000 secrets.`,
   notAllKnown: "There are too many receipts to read here. The command line reads all of them: sealspace receipts list --by DID",
-  knownToo: "A writer or an admin also knows the values that they stored. The node does not record who stored which.",
+  /** @param {number} n */
+  unreadKnown: (n) => `Who stored ${n} more secrets was not asked; their versions say it.`,
   leave: "Leave the team",
   leaveWord: "leave",
   leaveText: "You read and write nothing of the team from then on. Only an admin can let you in again.",

@@ -154,16 +154,16 @@ function adminsPage(context) {
     if (isRemoved) await showKnown(listed.members.filter(({ did }) => did === member.did));
   }
 
-  /** Which values a removed member knows, by the receipts (CN22). @param {Membership[]} ended all memberships of the person */
+  /** Which values a removed member knows, by the receipts and the versions (CN22). @param {Membership[]} ended all memberships of the person */
   function showKnown(ended) {
     const whom = nameOf(ended[0].did);
     const body = h("div", { class: "stack" });
-    loading(body, async () => (await import("../parts/released.js")).openedBy(client, ended), ({ labels, unnamedCount, isAll }) => [
+    loading(body, async () => (await import("../parts/released.js")).knownBy(client, ended), ({ labels, unnamedCount, unreadCount, isAll }) => [
       h("p", {}, labels.length ? words.knownText : words.noneKnown),
       labels.length > 0 && h("ul", { class: "rights", role: "list", "aria-label": words.known }, labels.map((label) => h("li", { class: "mono" }, label))),
       unnamedCount > 0 && h("p", {}, words.unnamedKnown(unnamedCount)),
       !isAll && h("p", {}, words.notAllKnown),
-      ended.some(({ role }) => role !== "reader") && h("p", {}, words.knownToo),
+      unreadCount > 0 && h("p", {}, words.unreadKnown(unreadCount)),
       labels.length > 0 && h("div", { class: "actions" }, copyButton(labels.join("\n"), words.known, true))], { lines: 3 });
     return openDialog(words.knownTitle(whom), () => h("div", { class: "stack" }, h("p", {}, h("strong", {}, words.removed)), body));
   }

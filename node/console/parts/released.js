@@ -5,6 +5,7 @@ import * as receipts from "../wire/receipts.js";
 import * as secrets from "../wire/secrets.js";
 
 export const MOST_ROWS = 20_000;
+const [MOST_VERSIONS, AT_ONCE] = [500, 8]; // secrets whose versions are read to find who stored them
 const MOST_ENVELOPES = 2000; // read to name secrets by their keys; beyond, they are named by policies and grants
 
 /**
@@ -43,11 +44,12 @@ export const releases = (client, signal) => allOf(async (after) => {
 }, signal);
 
 /**
- * The secrets that a member of a team opened, or that were opened with a right that the member passed on.
+ * The secrets that a member of a team opened or stored, or that were opened with a right that the member passed on.
  * @param {Client} client of an admin @param {Membership[]} memberships all of the member
- * @returns {Promise<{ labels: string[], unnamedCount: number, isAll: boolean }>} `labels` of secrets whose present value was opened; `unnamedCount`: receipts that name no secret any more
+ * @returns {Promise<{ labels: string[], unnamedCount: number, unreadCount: number, isAll: boolean }>} `labels` of secrets whose present value was opened, or of which the member
+ *   stored a value; `unnamedCount`: receipts that name no secret any more; `unreadCount`: secrets whose versions were not read
  */
-export async function openedBy(client, memberships) {
+export async function knownBy(client, memberships) {
   const dids = new Set(memberships.map(({ did }) => did));
   const cids = new Set(memberships.map(({ cid }) => cid));
   const { found, isAll } = await releases(client, new AbortController().signal);
@@ -55,8 +57,27 @@ export async function openedBy(client, memberships) {
   const isTheirs = (/** @type {Receipt} */ { ground, member = "", chain }) => (ground === "member" ? dids.has(member) : chain.some((cid) => cids.has(cid)));
   const theirs = found.filter(({ receipt }) => isTheirs(receipt));
   const ofKeys = theirs.length ? await labelsOfKeys(client) : new Map();
-  const labels = theirs.flatMap(({ key }) => ofKeys.get(key) ?? []);
-  return { labels: [...new Set(labels)].sort(), unnamedCount: theirs.filter(({ key }) => !ofKeys.has(key)).length, isAll };
+  const opened = theirs.flatMap(({ key }) => ofKeys.get(key) ?? []);
+  const { labels: stored, unreadCount } = await storedBy(client, dids);
+  return { labels: [...new Set([...opened, ...stored])].sort(), unnamedCount: theirs.filter(({ key }) => !ofKeys.has(key)).length, unreadCount, isAll };
+}
+
+/** The secrets of which some people stored the present or a former value (M62). @param {Client} client @param {Set<string>} dids of wallets @returns {Promise<{ labels: string[], unreadCount: number }>} */
+async function storedBy(client, dids) {
+  const all = await secrets.list(client);
+  const asked = all.slice(0, MOST_VERSIONS);
+  /** @type {string[]} */
+  const labels = [];
+  for (let at = 0; at < asked.length; at += AT_ONCE) {
+    await Promise.all(asked.slice(at, at + AT_ONCE).map(async ({ path, label }) => {
+      const versions = await kv.versions(client, secrets.spaceOf(client), path).catch((error) => {
+        if (error.code !== "not-found") throw error; // it was deleted meanwhile
+        return [];
+      });
+      if (versions.some((one) => one.storedBy !== null && dids.has(one.storedBy))) labels.push(label);
+    }));
+  }
+  return { labels, unreadCount: all.length - asked.length };
 }
 
 /** The secrets that have a key now, by the digest of the key (RC37); none if there are more than 2,000. @param {Client} client @returns {Promise<Map<string | null, string[]>>} */

@@ -13,6 +13,7 @@ from capabilities.principals import same_principal
 
 from ...apps.memberships import TeamMember
 from ...apps.released_secrets import OpenedSecrets, OwnerRecords, opened_by_member
+from ...apps.stored_secrets import StoredSecrets, secrets_stored_by
 from ...apps.teams import Removal
 from ...client import Client
 from ...documents.secret_names import SECRETS_SPACE
@@ -283,6 +284,9 @@ async def remove_member(client: Client, team: str, did: str, admitted: Admitted 
     opened = await _opened_by(team_client, did, removal.revoked)
     if opened is not None:
         _tell_opened(opened)
+    stored = await _stored_by(team_client, did)
+    if stored is not None:
+        _tell_stored(stored)
     tell("what was read stays known: replace the values with `sealspace secret put`")
     print_result(
         {
@@ -290,6 +294,7 @@ async def remove_member(client: Client, team: str, did: str, admitted: Admitted 
             "removed": did,
             "cids": list(removal.revoked),
             "opened": None if opened is None else list(opened.labels),
+            "stored": None if stored is None else list(stored.labels),
         }
     )
 
@@ -320,10 +325,30 @@ def _tell_opened(opened: OpenedSecrets) -> None:
         tell(f"reads of values that are not kept any more: {opened.unnamed_count}")
     if not opened.is_complete:
         tell("there are more receipts than were read; all of them: sealspace receipts list")
-    tell(
-        "values that this member stored are known to them too; the node does not record who stored"
-        " which"
-    )
+
+
+async def _stored_by(acting: Client, did: str) -> StoredSecrets | None:
+    """Return the secrets that a removed member stored, as the node states it.
+
+    None means that the versions could not be read. The member is removed all the same, so this is a
+    warning.
+    """
+    try:
+        return await secrets_stored_by(acting.kv(SECRETS_SPACE), did)
+    except SealspaceError as error:
+        tell(f"warning: cannot tell what this member stored: {error}")
+        return None
+
+
+def _tell_stored(stored: StoredSecrets) -> None:
+    """Name the secrets that a removed member stored."""
+    if stored.labels:
+        tell(f"stored by this member, now or in a former value: {', '.join(stored.labels)}")
+    if stored.unread_count:
+        tell(
+            f"{stored.unread_count} more secrets were not looked through; who stored one: sealspace"
+            " secret versions NAME"
+        )
 
 
 async def own_memberships(client: Client) -> list[dict[str, object]]:

@@ -70,7 +70,8 @@ async def test_admitted_is_for_teams_with_members(team: Team) -> None:
 
 
 async def test_TM8_what_a_removed_member_opened(team: Team) -> None:
-    """TM8: the command names the secrets that the member opened, and none that others opened."""
+    """TM8, M62: the command names the secrets that the member opened or stored, and none that
+    others did."""
     await team.joined("bob", "admin")
     await team.joined("carol", "reader", by="bob")
     for name in ("SECOND", "THIRD", "FOURTH"):
@@ -80,10 +81,13 @@ async def test_TM8_what_a_removed_member_opened(team: Team) -> None:
     assert await team.reads("carol", "THIRD") == "THIRD"
     assert await team.reads("alice", "FOURTH") == "FOURTH"
     await team.must("alice", "secret", "put", "SECOND", given="replaced since")
+    for person in ("bob", "alice"):  # the value of bob becomes a former one
+        await team.must(person, "secret", "put", "FOURTH", given=f"by {person}")
     ran = await team.must("alice", "team", "remove", "shop", "bob", "--admitted", "keep", "--json")
     assert json.loads(ran.out)["opened"] == ["API_KEY", "SECOND"]
     assert "opened by this member, now or in a former value: API_KEY, SECOND\n" in ran.err
-    assert "the node does not record who stored which" in ran.err
+    assert json.loads(ran.out)["stored"] == ["FOURTH"]
+    assert "stored by this member, now or in a former value: FOURTH\n" in ran.err
 
 
 async def test_TM6_what_a_removed_admins_token_opened(team: Team) -> None:
@@ -97,10 +101,11 @@ async def test_TM6_what_a_removed_admins_token_opened(team: Team) -> None:
 
 
 async def test_a_removed_member_who_opened_nothing(team: Team) -> None:
-    """Without receipts the command says so, and still names what no receipt shows."""
+    """Without receipts the command says so. Of what the member stored, nothing was stored."""
     await team.joined("bob", "writer")
     ran = await team.must("alice", "team", "remove", "shop", "bob", "--json")
-    assert json.loads(ran.out)["opened"] == []
+    assert json.loads(ran.out)["opened"] == json.loads(ran.out)["stored"] == []
+    assert "stored by" not in ran.err
     assert "no secret that a receipt names" in ran.err
 
 
