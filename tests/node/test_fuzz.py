@@ -161,7 +161,9 @@ OPTION_NAMES = (
 option_values = (
     st.text(max_size=80)
     | NUMBERS.map(str)
-    | st.sampled_from(["*", "9" * 5_000, "W/*", '"blake3-' + "0" * 64 + '"', "٣", "+1", "1_0"])
+    | st.sampled_from(
+        ["*", "9" * 5_000, "W/*", '"blake3-' + "0" * 64 + '"', "٣", "+1", "1_0", "5\x1f"]
+    )
     | damaged_text('"blake3-' + "ab" * 32 + '"')
 )
 options = st.dictionaries(st.sampled_from(OPTION_NAMES), option_values)

@@ -201,6 +201,7 @@ def _positive(headers: Mapping[str, str], name: str) -> int | None:
     value = headers.get(name)
     if value is None:
         return None
-    if _POSITIVE.fullmatch(value.strip()) is None:
+    digits = value.strip()  # `int` would not remove all characters that `strip` does
+    if _POSITIVE.fullmatch(digits) is None:
         raise Refusal("bad-option", f"{name} must be a positive integer")
-    return int(value)
+    return int(digits)
