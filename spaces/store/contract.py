@@ -61,6 +61,8 @@ They may use all of the reserve but its last eighth, and count on no owner's sha
 """
 # No row, or a tombstone (ST5). Stamps have 16 bytes, so none is equal to this.
 ABSENT: Expect = b"absent"
+# Neither a row nor a tombstone: what a read found that returned None.
+UNWRITTEN: Expect = b"unwritten"
 
 
 class Packed(AcyclicStruct, array_like=True):
@@ -192,7 +194,8 @@ class Put(Packed):
 
     Attributes:
         value: None writes a tombstone.
-        expect: ANY, ABSENT, or the stamp that the row must have.
+        expect: ANY, ABSENT, UNWRITTEN, or the stamp that the row must have. With ABSENT, the row
+            may have been written and deleted since it was read; with UNWRITTEN it may not.
         weight_bytes: the number of bytes to add to the counter `account`. When the row is replaced
             or deleted, they are subtracted again (ST7).
         account: key of the counter, or None. A tombstone adds nothing to a counter.
@@ -355,7 +358,8 @@ def has_value(record: Record | None) -> bool:
 def stamp_of(record: Record | None) -> Expect:
     """Return a row's version stamp, or ABSENT if the row is missing.
 
-    Pass it as `Put.expect`. The write then fails if the row has changed since it was read.
+    Pass it as `Put.expect`. The write then fails if the row has changed since it was read. A
+    missing row may have been written and deleted again; where that matters, expect UNWRITTEN.
     """
     return ABSENT if record is None else record.stamp
 
@@ -527,9 +531,9 @@ def _check_put(put: Put) -> None:
         raise CommitInvalid("a tombstone must not have a sequence")
     if not 0 < len(key) <= MAX_KEY_BYTES:
         _check_key(key)  # raises the error for this key
-    if len(expect) != STAMP_BYTES and expect != ANY and expect != ABSENT:
+    if len(expect) != STAMP_BYTES and expect not in (ANY, ABSENT, UNWRITTEN):
         raise CommitInvalid(
-            f"Put.expect must be ANY, ABSENT or a version stamp of {STAMP_BYTES} bytes"
+            f"Put.expect must be ANY, ABSENT, UNWRITTEN or a version stamp of {STAMP_BYTES} bytes"
         )
     if account is not None and not 0 < len(account) <= _MAX_ACCOUNT_BYTES:
         _check_key(account)  # raises the error for a key that no row may have

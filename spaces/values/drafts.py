@@ -14,7 +14,7 @@ from capabilities.resources import SpaceId
 
 from ..keyspace import MAX_PLAIN_PATH_BYTES, deleted_key, space_keys
 from ..space_errors import CommitInvalid
-from ..store.contract import MAX_KEY_BYTES, Add, Page, Put, Record, Store, has_value, stamp_of
+from ..store.contract import MAX_KEY_BYTES, UNWRITTEN, Add, Page, Put, Record, Store, has_value
 from .body_references import BodyReferences
 from .deleted_paths import deleted_path_put
 from .former_values import FormerValues, max_kept_of
@@ -211,7 +211,9 @@ class Draft:
         """Return a write operation that stores or deletes a value."""
         write = replacement.write
         body = write.body
-        expect = stamp_of(replacement.record)
+        # A path that was written and deleted since it was read has the row of a deleted path, which
+        # this commit would not remove, and versions with the numbers that it would give.
+        expect = UNWRITTEN if replacement.record is None else replacement.record.stamp
         if body is None:
             return Put(replacement.key, None, expect=expect)
         generation = None

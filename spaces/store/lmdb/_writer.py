@@ -29,6 +29,7 @@ from ..contract import (
     NO_RESERVE,
     REVOCATION_RESERVE,
     STAMP_BYTES,
+    UNWRITTEN,
     Add,
     Commit,
     Committed,
@@ -318,7 +319,10 @@ class Writer:
         """Return whether the row that a put replaces is the one that it expects."""
         if put.expect == ABSENT:
             return row is None  # also where a tombstone is (ST5)
-        return has_stamp(row or txn.get(put.key, None, self._tombstones), put.expect)
+        row = row or txn.get(put.key, None, self._tombstones)
+        if put.expect == UNWRITTEN:
+            return row is None
+        return has_stamp(row, put.expect)
 
     def _next_position(self, txn: "lmdb.Transaction[bytes]", sequence: bytes) -> bytes:
         """Take the next number of a sequence, and return the position with this number (ST24)."""

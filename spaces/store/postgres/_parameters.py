@@ -4,15 +4,25 @@ import os
 from typing import NamedTuple
 
 from ...keyspace import REPLAY_FLOOR_KEY, REPLAY_PREFIX
-from ..contract import ABSENT, ANY, KEYS_END, STAMP_BYTES, Commit, Put, ReplayRecord, sequences_of
+from ..contract import (
+    ABSENT,
+    ANY,
+    KEYS_END,
+    STAMP_BYTES,
+    UNWRITTEN,
+    Commit,
+    Put,
+    ReplayRecord,
+    sequences_of,
+)
 from ._pool import Argument
-from ._statements import COMMIT, COMMIT_IN_SEQUENCE, EXPECT_ABSENT, EXPECT_NOTHING_THERE
+from ._statements import COMMIT, COMMIT_IN_SEQUENCE, EXPECT_ABSENT, EXPECT_UNWRITTEN
 
 # How long the outcome of a commit can be looked up. Attempts end long before.
 _OUTCOME_KEPT_S = 120
 _NUMBER_END = 1 << 63
 _WITHOUT_SEQUENCES = 18  # parameters of a commit without sequences
-_EXPECTATIONS = {ANY: None, ABSENT: EXPECT_ABSENT}
+_EXPECTATIONS = {ANY: None, ABSENT: EXPECT_ABSENT, UNWRITTEN: EXPECT_UNWRITTEN}
 
 
 class CounterChanges(NamedTuple):
@@ -108,7 +118,7 @@ def parameters_of(commit: Commit, counters: CounterChanges, *, now: int) -> Comm
     counter_stamp, *stamps = _new_stamps(1 + len(commit.puts))
     puts = list(commit.puts)
     if commit.writes:
-        puts.append(Put(outcome_key, b"", expect=EXPECT_NOTHING_THERE))
+        puts.append(Put(outcome_key, b"", expect=UNWRITTEN))
         stamps.append(idempotency_key)
     accounts: list[bytes | None] = []
     weights: list[int] = []

@@ -31,7 +31,7 @@ from ..contract import LIVE_MARK, MAX_PAGE_BYTES, MAX_PAGE_SCAN
 from ..sequences import HISTORY_BYTES, MAX_HISTORIES, NUMBER_BYTES
 
 # The expectations of a put, as bytes of the column `e`. A stamp has 16 bytes.
-EXPECT_NOTHING_THERE = b"-"  # no row and no tombstone either
+EXPECT_UNWRITTEN = b"-"  # no row and no tombstone either
 EXPECT_ABSENT = b"~"
 
 ADD_POSITIONS = (
@@ -63,7 +63,7 @@ READ_SCHEMA = "select name, value from sealspace_schema"
 
 _LIVE = f"'\\x{LIVE_MARK.hex()}'::bytea"
 _ABSENT = f"'\\x{EXPECT_ABSENT.hex()}'::bytea"
-_NOTHING = f"'\\x{EXPECT_NOTHING_THERE.hex()}'::bytea"
+_UNWRITTEN = f"'\\x{EXPECT_UNWRITTEN.hex()}'::bytea"
 
 _KEPT_HISTORIES_BYTES = (MAX_HISTORIES - 1) * (NUMBER_BYTES + HISTORY_BYTES)
 # Parameters of a commit (`CommitParameters`)
@@ -138,7 +138,7 @@ _JUDGED = f"""), held as (
             select 1 from p left join old on old.k = p.k
             where p.e is not null and not (case
                 when p.e = {_ABSENT} then old.k is null or old.d is not null
-                when p.e = {_NOTHING} then old.k is null
+                when p.e = {_UNWRITTEN} then old.k is null
                 else coalesce(old.s = p.e, false) end)
         ) then 0
         when exists (

@@ -18,6 +18,7 @@ from spaces.store.contract import (
     MAX_PUTS,
     MAX_RANGES,
     MAX_VALUE_BYTES,
+    UNWRITTEN,
     Add,
     Check,
     Commit,
@@ -113,6 +114,19 @@ async def test_tombstone_counts_as_absent(store: Store) -> None:
     )
     assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"2", expect=ABSENT),))), Refused)
     assert await value(store, b"Ka") == b"1"
+
+
+async def test_ST5_an_unwritten_row_is_neither_a_value_nor_a_tombstone(store: Store) -> None:
+    """The condition that nothing was written is met once: neither a value nor the tombstone after
+    it meets it (ST5)."""
+    write = Commit(puts=(Put(b"Ka", b"1", expect=UNWRITTEN),))
+    assert isinstance(await store.commit(write), Committed)
+    assert isinstance(await store.commit(write), Refused)
+    await put(store, (b"Ka", None))
+    assert isinstance(await store.commit(write), Refused)
+    tombstone = Commit(puts=(Put(b"Kb", None, expect=UNWRITTEN),))
+    assert isinstance(await store.commit(tombstone), Committed)
+    assert isinstance(await store.commit(tombstone), Refused)
 
 
 async def test_expected_stamp(store: Store) -> None:

@@ -10,7 +10,7 @@ from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
 
 from spaces.keyspace import deleted_key, space_keys
 from spaces.space_errors import CommitInvalid, MetadataTooLarge, RecordDamaged
-from spaces.store.contract import Add, Commit, Committed, Put, Record, Refused
+from spaces.store.contract import Add, Commit, Committed, Put, Record, Refused, has_value
 from spaces.values.metadata import MAX_METADATA_BYTES, ROW_BYTES
 from spaces.values.object_records import ObjectName, parse_file_name
 from spaces.values.value_bodies import INLINE_BYTES, inline_body
@@ -185,6 +185,19 @@ async def test_metadata_that_is_not_utf8(bench: Bench) -> None:
     head = await bench.head("a")
     assert head is not None
     assert metadata == head.metadata
+
+
+async def test_CF5_a_path_that_is_written_and_deleted_meanwhile(bench: Bench) -> None:
+    """A write that found an unwritten path is refused if the path was written and deleted since: a
+    path never has both the row of a value and that of a deleted path (CF5)."""
+    planned = await bench.plan(Write("a", SMALL))
+    await bench.write(Write("a", b"meanwhile"))
+    await bench.write(Write("a", None))
+    assert isinstance(await bench.commit(planned), Refused)
+    deleted = deleted_key(head_key(SPACE, "a"))
+    assert has_value((await bench.store.read((deleted,))).records[0])
+    await bench.write(Write("a", SMALL))
+    assert not has_value((await bench.store.read((deleted,))).records[0])
 
 
 def test_M62_a_row_of_an_earlier_version() -> None:
