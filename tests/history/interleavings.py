@@ -30,6 +30,9 @@ from running_node import Reply, exchange
 from trust_settings import trusting_config
 
 from node.config.tree import Hosting, Limits, Secret, Store
+from spaces.archive.checking import check_store
+from spaces.store.postgres.copying import PostgresRows
+from spaces.values.object_folder import ObjectFolder
 
 LIMIT_BYTES = 2000
 _SIZES = (400, 700, 900)
@@ -187,7 +190,7 @@ async def run(
     at_once: int = 3,
     loss: float = 0.0,
 ) -> Report:
-    """Run interleavings, and check the history of each one.
+    """Run interleavings, and check the history of each one, and then the store.
 
     Args:
         database: address of an empty database.
@@ -226,6 +229,10 @@ async def run(
         async with asyncio.TaskGroup() as group:
             for worker in range(at_once):
                 group.create_task(work(worker))
+    objects = ObjectFolder(folder / "objects")  # no value is large enough for a file
+    checked = await check_store(PostgresRows(database), objects, folder)
+    for finding in checked.findings:
+        report.faults.append(f"seed {seed}: {finding.what} {finding.name}: {finding.text}")
     report.seconds = time.monotonic() - begun
     return report
 
