@@ -35,8 +35,17 @@ from encryption_network.envelope import encode_envelope
 from encryption_network.release_record import decode_release_record, encode_release_record
 from sealspace.delegations import allow
 from spaces.documents.evidence import evidence_row_key
-from spaces.keyspace import RELEASE_RECORD_KEY
-from spaces.store.contract import Commit, Committed, Put, Range, Refused, read_page
+from spaces.keyspace import RELEASE_RECORD_KEY, deleted_key
+from spaces.store.contract import (
+    Commit,
+    Committed,
+    Put,
+    Range,
+    Refused,
+    has_value,
+    read_page,
+)
+from spaces.values.value_heads import head_key
 
 RECEIPT, HEAD, DELEGATION, FETCH = b"R", b"K", b"G", b"F"
 
@@ -454,3 +463,23 @@ async def test_a_value_that_arrives_after_its_grant_has_ended(
     assert reply.said == (401, f"Unauthorized Action: {owner.space()}/kv/a / {PUT}")
     held.clock.advance(-late_s)
     assert [key async for key in owner.client.kv().list()] == []
+
+
+async def test_CF5_a_path_that_comes_and_goes_before_the_commit(held: HeldStage) -> None:
+    """A put of a new path is judged again if somebody stored and deleted that path meanwhile. The
+    row of the deleted path is gone afterwards, and no version gets a number twice (CF5, ST19)."""
+    owner = await held.owner()
+    secrets = owner.client.kv("secrets")
+    path = "vault/secrets/NEW"
+    waiting = held.store.hold(puts_row(HEAD))
+    task = asyncio.ensure_future(secrets.put(path, b"at last"))
+    await asyncio.wait_for(waiting.reached.wait(), PATIENCE_S)
+    await secrets.put(path, b"meanwhile")
+    await secrets.delete(path)
+    waiting.go.set()
+    await task
+    assert (await secrets.get(path)).body == b"at last"
+    assert [version.version for version in await secrets.versions(path)] == [2, 1]
+    key = head_key(owner.client.session.own_space("secrets"), path)
+    (deleted,) = (await held.store.read((deleted_key(key),))).records
+    assert not has_value(deleted)
