@@ -1,4 +1,4 @@
-"""A worker's use of SQL databases, whose statements run in processes that it borrows (SQ29).
+"""Access of a worker to SQL databases, by way of processes that it borrows (SQ29).
 
 A worker opens no database. It sends statements to a child process, waits for the answer, and ends
 the child if the answer is no longer wanted: after a deadline, or if `watch` says so.
@@ -29,13 +29,13 @@ from .database_files import COPY_PREFIX
 from .database_rows import DatabaseName, file_of, space16_of
 from .frames import (
     MAX_FROM_CHILD_BYTES,
-    Ask,
     Commit,
     Committed,
     Copied,
     Copy,
     Failed,
     FromChild,
+    LeaseRequest,
     MessageInvalid,
     MessageReader,
     Ran,
@@ -50,8 +50,8 @@ PIECE_BYTES = 256 * 1024
 COMMIT_S = 60.0
 """How long a commit, or the release of free pages, may take."""
 _COPY_S = 300.0
-_LOOK_S = 0.25
-_MOST_WAITING = 256
+_WATCH_EVERY_S = 0.25
+_MOST_WAITING = 256  # requests of one owner that read, and as many that write
 _COPY_NAME = re.compile(re.escape(COPY_PREFIX) + "[0-9a-f]{32}")
 
 Watch = Callable[[], Awaitable[object]]
@@ -61,7 +61,11 @@ Watch = Callable[[], Awaitable[object]]
 class DatabaseCopy(NamedTuple):
     """A copy of a database in a file without a name.
 
-    Whoever gets it must close `cleanup`, which frees the file and lets the space be exported again.
+    Attributes:
+        file: opened for reading.
+        size_bytes: the size of the file.
+        cleanup: frees the file, and lets the space be exported again. The owner of the copy must
+            close it.
     """
 
     file: IO[bytes]
@@ -75,7 +79,7 @@ class DatabaseCopy(NamedTuple):
 
 
 class Databases:
-    """The databases of a node, as one of its workers uses them.
+    """The access of one worker to the databases of a node.
 
     Args:
         folder: where the files are; it is created with the first database.
@@ -95,7 +99,7 @@ class Databases:
     async def lease(
         self, name: DatabaseName, *, writes: bool, has_file: bool, is_export: bool = False
     ) -> AsyncIterator["Lease"]:
-        """Borrow a child for a database; what is not committed at the end is undone.
+        """Borrow a child for a database. Writes that are not committed at the end are undone.
 
         Args:
             name: the database.
@@ -111,7 +115,7 @@ class Databases:
         queue = (owner, writes)
         if self._waiting[queue] >= _MOST_WAITING:
             raise StoreBusy("too many requests wait for the SQL databases of this owner")
-        ask = Ask(
+        request = LeaseRequest(
             number=next(self._numbers),
             owner=owner,
             key=name.key,
@@ -121,7 +125,7 @@ class Databases:
         )
         self._waiting[queue] += 1
         try:
-            connection = await self._keeper.lend(ask, self._wait_s)
+            connection = await self._keeper.borrow(request, self._wait_s)
         finally:
             self._waiting[queue] -= 1
             if self._waiting[queue] == 0:
@@ -131,7 +135,7 @@ class Databases:
             file = Path(file_of(name.key)).name
         lease = Lease(
             self._keeper,
-            number=ask.number,
+            number=request.number,
             connection=connection,
             file=file,
             wait_s=self._wait_s,
@@ -193,8 +197,8 @@ def _open_and_unlink(path: Path) -> IO[bytes]:
 class Lease:
     """A child process that works for one request.
 
-    If anything but an answer ends a method, such as the deadline, the child is ended with the
-    lease.
+    If a method ends without an answer of the child, for example after its deadline, the child is
+    ended with the lease.
 
     Attributes:
         is_clean: whether no answer is due and no transaction is open, so that the child can be used
@@ -238,17 +242,17 @@ class Lease:
             Errors of `Connection` and `watch`.
         """
         deadline = asyncio.get_running_loop().time() + within_s
-        too_late = SqlError(f"SQLite error: statement exceeded {round(within_s * 1000)} ms")
+        timeout_error = SqlError(f"SQLite error: statement exceeded {round(within_s * 1000)} ms")
         try:
-            answer = await self._answer(run, deadline, too_late, watch)
+            answer = await self._request(run, deadline, timeout_error, watch)
         except LogHeld:
-            await self._keeper.shorten(self._number, self._wait_s)
+            await self._keeper.end_readers(self._number, self._wait_s)
             try:
-                answer = await self._answer(run, deadline, too_late, watch)
+                answer = await self._request(run, deadline, timeout_error, watch)
             except LogHeld:
                 raise StoreBusy("the log of an SQL database is full") from None
         if not isinstance(answer, Ran):
-            raise self._broken()
+            raise self._wrong_answer()
         leaves_transaction_open = run.writes and run.file
         self.is_clean = not leaves_transaction_open
         return answer
@@ -261,13 +265,13 @@ class Lease:
             SpaceError: the database was not changed, for example because the disk is full.
         """
         deadline = asyncio.get_running_loop().time() + COMMIT_S
-        unknown = SqlOutcomeUnknown("it is unknown whether an SQL database was changed")
+        outcome_unknown = SqlOutcomeUnknown("it is unknown whether an SQL database was changed")
         try:
-            answer = await self._answer(Commit(), deadline, unknown, None)
+            answer = await self._request(Commit(), deadline, outcome_unknown, None)
         except StoreBusy:
-            raise unknown from None  # the child has ended, perhaps after its commit
+            raise outcome_unknown from None  # the child has ended, perhaps after its commit
         if not isinstance(answer, Committed):
-            raise self._broken()
+            raise self._wrong_answer()
 
     async def copy(self) -> str:
         """Copy the database, and return the name of the copy.
@@ -278,31 +282,32 @@ class Lease:
             The errors that the child reports.
         """
         deadline = asyncio.get_running_loop().time() + _COPY_S
-        too_late = StoreBusy("the export of an SQL database took too long")
-        answer = await self._answer(Copy(self._file), deadline, too_late, None)
+        timeout_error = StoreBusy("the export of an SQL database took too long")
+        answer = await self._request(Copy(self._file), deadline, timeout_error, None)
         if not isinstance(answer, Copied) or not _COPY_NAME.fullmatch(answer.file):
-            raise self._broken()
+            raise self._wrong_answer()
         return answer.file
 
     def close(self) -> None:
         """End the lease, and the child too unless it can be lent again."""
         self._connection.close()
-        self._keeper.end(self._number, keeps=self.is_clean)
+        self._keeper.end_lease(self._number, keeps_child=self.is_clean)
 
-    def _broken(self) -> StoreUnavailable:
+    def _wrong_answer(self) -> StoreUnavailable:
+        """Return the error for a wrong answer, after which the child cannot be lent again."""
         self.is_clean = False
         return StoreUnavailable("a process for SQL statements gave a wrong answer")
 
-    async def _answer(
-        self, message: ToChild, deadline: float, too_late: Exception, watch: Watch | None
+    async def _request(
+        self, message: ToChild, deadline: float, timeout_error: Exception, watch: Watch | None
     ) -> Any:
-        """Send a message, and return the answer.
+        """Send a request to the child, and return its answer.
 
         Args:
-            message: what the child shall do.
-            deadline: when `too_late` is raised, by the clock of the event loop.
-            too_late: see `deadline`.
-            watch: see `run`.
+            message: the request.
+            deadline: when `timeout_error` is raised, by the clock of the event loop.
+            timeout_error: see `deadline`.
+            watch: see `run`; None to watch nothing.
         Raises:
             StoreBusy: the child has ended.
             StoreUnavailable: the answer cannot be parsed.
@@ -312,9 +317,9 @@ class Lease:
         loop = asyncio.get_running_loop()
         releases_until = 0.0
         try:
-            await self._send(message, deadline, too_late)
+            await self._send(message, deadline, timeout_error)
             while True:
-                answer = self._read()
+                answer = self._received_message()
                 if isinstance(answer, Releasing):
                     # The statements ended in time. The release of free pages has a deadline of its
                     # own, which another message of this kind does not move.
@@ -325,30 +330,33 @@ class Lease:
                     break
                 left_s = deadline - loop.time()
                 if left_s <= 0:
-                    raise too_late
-                is_readable = await self._wait(min(_LOOK_S, left_s))
+                    raise timeout_error
+                is_readable = await self._wait_for_bytes(min(_WATCH_EVERY_S, left_s))
                 if watch is not None and not is_readable:
                     await watch()
         except (ConnectionError, EOFError):
             raise StoreBusy("the process of an SQL statement has ended") from None
         except MessageInvalid as exc:
-            raise self._broken() from exc
+            raise self._wrong_answer() from exc
         self.is_clean = True
         if isinstance(answer, Failed):
             raise ERRORS.get(answer.kind, RecordDamaged)(answer.text)
         return answer
 
-    async def _send(self, message: ToChild, deadline: float, too_late: Exception) -> None:
-        """Send a message; the child may read slowly, or not at all."""
+    async def _send(self, message: ToChild, deadline: float, timeout_error: Exception) -> None:
+        """Send a message. The deadline also ends a child that reads slowly, or not at all."""
+        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout_at(deadline):
-                sending = asyncio.get_running_loop().sock_sendall
-                await sending(self._connection, framed(message))
+                await loop.sock_sendall(self._connection, framed(message))
         except TimeoutError:
-            raise too_late from None
+            raise timeout_error from None
 
-    def _read(self) -> Any:
-        """Return the next message if it has arrived in whole."""
+    def _received_message(self) -> Any:
+        """Return the next message if all of it has arrived, or None.
+
+        Raises EOFError if the child has ended.
+        """
         while True:
             try:
                 data = self._connection.recv(PIECE_BYTES)
@@ -360,8 +368,8 @@ class Lease:
             if message is not None:
                 return message
 
-    async def _wait(self, max_wait_s: float) -> bool:
-        """Wait until the child has sent something, and return whether it has."""
+    async def _wait_for_bytes(self, max_wait_s: float) -> bool:
+        """Wait until the child has sent something, and return whether it has in time."""
         loop = asyncio.get_running_loop()
         readable = loop.create_future()
 

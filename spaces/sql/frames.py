@@ -8,9 +8,9 @@ Three processes take part:
 - A child runs the statements of one space. Its connection is a stream: each message follows its
   length in four bytes.
 
-All messages are MessagePack. A worker trusts the keeper. It does not trust a child, which somebody
-may control who found an error in SQLite: the length of a child's messages is bounded, and they
-decode to one of the types below or to an error.
+All messages are MessagePack. A worker trusts the keeper. It does not trust a child, because
+somebody who found an error in SQLite may control it. So the length of a child's messages is
+bounded, and they decode to one of the types below or to an error.
 """
 
 import socket
@@ -43,8 +43,8 @@ class MessageInvalid(Exception):
 # --- between a worker and the keeper
 
 
-class Ask(FrozenStruct, tag=True):
-    """A worker asks for a child.
+class LeaseRequest(FrozenStruct, tag=True):
+    """A worker's request to borrow a child.
 
     Attributes:
         number: the worker's number for the lease.
@@ -63,49 +63,53 @@ class Ask(FrozenStruct, tag=True):
     is_export: bool = False
 
 
-class End(FrozenStruct, tag=True):
-    """A worker ends a lease, or no longer waits for one.
+class EndLease(FrozenStruct, tag=True):
+    """The end of a lease, or of the wait for one.
 
     Attributes:
-        keeps: whether the child can be lent again: no transaction is open, and no answer is due.
+        keeps_child: whether the child can be lent again: no transaction is open, and no answer is
+            due.
     """
 
     number: int
-    keeps: bool
+    keeps_child: bool
 
 
-class Shorten(FrozenStruct, tag=True):
-    """A worker that writes needs the log of its database emptied (SQ30)."""
+class EndReaders(FrozenStruct, tag=True):
+    """A writing worker's request to end the leases that read its database.
+
+    Its log can be emptied only while nothing reads it (SQ30).
+    """
 
     number: int
 
 
-ToKeeper = Ask | End | Shorten
+ToKeeper = LeaseRequest | EndLease | EndReaders
 
 
 class Serving(FrozenStruct, tag=True):
     """The keeper has accepted the connection of a worker."""
 
 
-class Given(FrozenStruct, tag=True):
-    """A child is lent; the message brings the worker's end of the child's connection."""
+class ChildLent(FrozenStruct, tag=True):
+    """The keeper lends a child. With the message comes the worker's end of its connection."""
 
     number: int
 
 
-class NotStarted(FrozenStruct, tag=True):
+class ChildNotStarted(FrozenStruct, tag=True):
     """The keeper could not start a child."""
 
     number: int
 
 
-class Shortened(FrozenStruct, tag=True):
+class ReadersEnded(FrozenStruct, tag=True):
     """No other lease reads the database any more, and none begins before this one ends."""
 
     number: int
 
 
-FromKeeper = Serving | Given | NotStarted | Shortened
+FromKeeper = Serving | ChildLent | ChildNotStarted | ReadersEnded
 
 
 # --- between a worker and a child
@@ -122,6 +126,7 @@ class Run(FrozenStruct, tag=True):
         wait_s: seconds to wait for another process that writes.
         free_bytes: how much the database may grow (SQ14); None means unlimited.
         rights, limits: see `Guard`.
+        work: the statements.
     """
 
     file: str
@@ -170,7 +175,11 @@ class Committed(FrozenStruct, tag=True):
 
 
 class Copied(FrozenStruct, tag=True):
-    """The name of the copy, in the folder of the database."""
+    """The copy is finished.
+
+    Attributes:
+        file: the name of the copy, which is in the folder of the database.
+    """
 
     file: str
 
@@ -207,20 +216,20 @@ class MessageReader:
     """Separates the messages of a stream.
 
     Args:
-        kind: the union of the types of messages.
-        max_bytes: of each message.
+        message_type: the union of the types of messages.
+        max_bytes: the largest size of a message.
     """
 
-    def __init__(self, kind: Any, max_bytes: int) -> None:
-        self._decoder = msgspec.msgpack.Decoder(kind)
+    def __init__(self, message_type: Any, max_bytes: int) -> None:
+        self._decoder = msgspec.msgpack.Decoder(message_type)
         self._max_bytes = max_bytes
         self._received = bytearray()
 
     def feed(self, data: bytes) -> Any:
-        """Take bytes, and return the message that they complete, if any.
+        """Add received bytes, and return the message that they complete, or None.
 
-        Both sides take turns, so at most one message is complete after each piece, except that a
-        child sends another one after `Releasing`: call this with no bytes for that one.
+        Both sides take turns, so the bytes complete at most one message. Only a child sends two in
+        a row: `Releasing` and its answer. To get the second one, call this again without bytes.
 
         Raises:
             MessageInvalid: the message is too long, or of an unknown form.
@@ -243,7 +252,7 @@ class MessageReader:
 
 
 def receive(connection: socket.socket, reader: MessageReader) -> Any:
-    """Wait for the next message of a stream; None at its end."""
+    """Wait for the next message of a stream, and return it, or None at the end of the stream."""
     message = reader.feed(b"")
     while message is None:
         data = connection.recv(_READ_BYTES)

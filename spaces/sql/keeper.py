@@ -24,10 +24,8 @@ import selectors
 import signal
 import socket
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -36,19 +34,20 @@ from capabilities.sql_caveats import UNLIMITED
 
 from ..store.durable import sync_folder
 from . import child as _child
+from .child_leases import Child, ChildLease, Owner, RunningLeases, Worker
 from .child_memory import MemoryReport
 from .database_rows import file_of, space16_of
 from .frames import (
     MAX_KEEPER_BYTES,
-    Ask,
-    End,
+    ChildLent,
+    ChildNotStarted,
+    EndLease,
+    EndReaders,
     FromKeeper,
-    Given,
-    NotStarted,
+    LeaseRequest,
+    ReadersEnded,
     Run,
     Serving,
-    Shorten,
-    Shortened,
     ToKeeper,
     encoded,
     framed,
@@ -59,92 +58,14 @@ READS_OF_AN_OWNER = 2
 WRITES_OF_AN_OWNER = 2
 SLOW_S = 0.02
 _SLOW_OWNER_S = 10.0
-_LEAST_LOOK_S = 0.005
+_LEAST_CHECK_S = 0.005
 _IDLE_S = 60.0
 _LONGEST_READ_S = 0.5  # of those that keep a log from being emptied
-_CLOSING_S = 1.0
+_CLOSING_S = 1.0  # for a child without a lease, to close its databases
 _EMPTYING_S = 30.0
-_KEPT_BYTES = 64 * 1024 * 1024
+_KEPT_BYTES = 64 * 1024 * 1024  # a child that uses as much memory is not lent again
 _BACKLOG = 64
 _DECODER: msgspec.msgpack.Decoder[ToKeeper] = msgspec.msgpack.Decoder(ToKeeper)
-
-
-@dataclass(eq=False, slots=True)
-class _Child:
-    """A child process.
-
-    Attributes:
-        process: its id.
-        connection: the end that workers use.
-        space: the hash of the space that it serves.
-        has_folder: whether it can reach the folder of that space.
-        idle_since: when its last lease ended, or it was started, in seconds of the monotonic clock.
-        memory: how much it uses, as it reports itself.
-        is_slow: whether it has low priority, which cannot be taken back.
-        retired_at: when it was asked to end, unless it was killed.
-    """
-
-    process: int
-    connection: socket.socket
-    space: bytes
-    has_folder: bool
-    idle_since: float
-    memory: MemoryReport
-    is_slow: bool = False
-    retired_at: float | None = None
-
-
-@dataclass(eq=False, slots=True)
-class _Lease:
-    """A child that is lent, or a request for one.
-
-    Attributes:
-        worker: the one that asked for it.
-        child: None while the lease waits.
-        began_at: when the child was lent, in seconds of the monotonic clock.
-        cpu_at_start_s: how long the child had computed then.
-        due_at: when it is checked next whether the child has computed for too long.
-        shortens: whether its database has to be free of readers until it ends.
-        is_alone: whether its worker was told that the database is free of readers.
-        is_slow: whether the child has computed for too long in this lease.
-    """
-
-    worker: "_Worker"
-    ask: Ask
-    child: _Child | None = None
-    began_at: float = 0.0
-    cpu_at_start_s: float = 0.0
-    due_at: float = 0.0
-    shortens: bool = False
-    is_alone: bool = False
-    is_slow: bool = False
-
-
-@dataclass(eq=False, slots=True)
-class _Worker:
-    """The connection of a worker, and its leases by number."""
-
-    connection: socket.socket
-    leases: dict[int, _Lease] = field(default_factory=dict)
-
-
-@dataclass(eq=False, slots=True)
-class _Owner:
-    """The requests of an owner that wait, and how many run."""
-
-    waiting_reads: deque[_Lease] = field(default_factory=deque)
-    waiting_writes: deque[_Lease] = field(default_factory=deque)
-    reads: int = 0
-    writes: int = 0
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no request of this owner waits or runs."""
-        return not (self.waiting_reads or self.waiting_writes or self.reads or self.writes)
-
-    def waiting(self, *, writes: bool) -> deque[_Lease]:
-        """Return the queue of the requests that write, or of those that only read."""
-        return self.waiting_writes if writes else self.waiting_reads
 
 
 def run_keeper(
@@ -187,22 +108,23 @@ class _Keeper:
         self,
         folder: Path,
         listener: socket.socket,
-        processes: int,
+        max_children: int,
         confine: Callable[[Path | None, int], None],
     ) -> None:
         self._folder = folder
         self._listener = listener
-        self._most = processes
+        self._max_children = max_children
         self._confine = confine
         self._selector = selectors.DefaultSelector()
-        self._children = dict[int, _Child]()
-        self._idle = dict[_Child, None]()  # the longest idle first
-        self._ending = set[int]()  # retired or killed, and not reaped
-        self._wrote = dict[int, Ask]()  # by killed process, what it wrote to
-        self._owners = dict[bytes, _Owner]()  # those that were served last come last
-        self._running = dict[_Lease, None]()
+        self._children = dict[int, Child]()  # by process
+        self._idle = dict[Child, None]()  # the longest idle first
+        self._ending = set[int]()  # processes that were retired or killed, and not reaped
+        # By killed process, the request that wrote. The process may have left a long log.
+        self._killed_writers = dict[int, LeaseRequest]()
+        self._owners = dict[bytes, Owner]()  # those that were served last come last
+        self._running = RunningLeases()
         self._slow_until = dict[bytes, float]()  # by owner; those that were slow last come last
-        self._has_starts_left = False  # a request waits for the child of the next turn
+        self._has_started_child = False  # in this turn; the next turn may have to start another
 
     # --- events
 
@@ -220,7 +142,7 @@ class _Keeper:
         self._selector.register(self._listener, selectors.EVENT_READ, self._listener)
         while self._handle_events(woken, lifeline):
             self._do_what_is_due()
-            self._lend()
+            self._lend_children()
 
     def _handle_events(self, woken: socket.socket, lifeline: int) -> bool:
         """Wait for events, and handle them.
@@ -228,34 +150,31 @@ class _Keeper:
         Returns False as soon as the process is to end: after a signal, or when the lifeline ends.
         """
         for key, _ in self._selector.select(self._seconds_until_due()):
-            if key.data is woken:
-                received = woken.recv(4096)
-                if signal.SIGTERM in received or signal.SIGINT in received:
+            source = key.data
+            if source is woken:
+                signals = woken.recv(4096)
+                if signal.SIGTERM in signals or signal.SIGINT in signals:
                     return False
-                self._reap()
-            elif key.data is lifeline:
+                self._reap_children()
+            elif source is lifeline:
                 if not os.read(lifeline, 4096):
                     return False
+            elif source is self._listener:
+                self._accept_worker()
             else:
-                self._hear_from(key.data)
+                self._receive_from(source)
         return True
 
-    def _hear_from(self, sender: "socket.socket | _Worker") -> None:
-        if isinstance(sender, _Worker):
-            self._hear(sender)
-        else:
-            self._accept()
-
-    def _accept(self) -> None:
+    def _accept_worker(self) -> None:
         with suppress(OSError):  # the worker has ended
             connection, _ = self._listener.accept()
             connection.setblocking(False)
-            worker = _Worker(connection)
+            worker = Worker(connection)
             self._selector.register(connection, selectors.EVENT_READ, worker)
-            self._tell(worker, Serving())
+            self._send(worker, Serving())
 
-    def _hear(self, worker: _Worker) -> None:
-        """Take the messages that a worker has sent."""
+    def _receive_from(self, worker: Worker) -> None:
+        """Handle the messages that a worker has sent."""
         while True:
             try:
                 payload = worker.connection.recv(MAX_KEEPER_BYTES)
@@ -264,30 +183,30 @@ class _Keeper:
             except OSError:
                 payload = b""
             if not payload:
-                self._lost(worker)
+                self._remove_worker(worker)
                 return
             match _DECODER.decode(payload):
-                case Ask() as ask:
-                    self._ask(worker, ask)
-                case End(number, keeps):
+                case LeaseRequest() as request:
+                    self._queue_request(worker, request)
+                case EndLease(number, keeps_child):
                     ended = worker.leases.pop(number, None)
                     if ended is not None:
-                        self._end(ended, keeps=keeps)
-                case Shorten(number):
+                        self._end_lease(ended, keeps_child=keeps_child)
+                case EndReaders(number):
                     writer = worker.leases.get(number)
                     if writer is not None:
-                        writer.shortens = True
-                        writer.is_alone = False  # the worker is told again when it is alone
+                        writer.needs_readers_ended = True
+                        writer.have_readers_ended = False  # the worker is told again when they have
 
-    def _lost(self, worker: _Worker) -> None:
+    def _remove_worker(self, worker: Worker) -> None:
         """End the leases of a worker that has ended."""
         self._selector.unregister(worker.connection)
         worker.connection.close()
         for lease in worker.leases.values():
-            self._end(lease, keeps=False)
+            self._end_lease(lease, keeps_child=False)
         worker.leases.clear()
 
-    def _tell(self, worker: _Worker, message: FromKeeper, *files: int) -> None:
+    def _send(self, worker: Worker, message: FromKeeper, *files: int) -> None:
         """Send a message to a worker, or disconnect one that has ended or reads nothing.
 
         The socket of a worker that reads has room: it gets two messages at most for each child that
@@ -297,36 +216,34 @@ class _Keeper:
             socket.send_fds(worker.connection, [encoded(message)], files)
         except OSError:
             with suppress(OSError):
-                worker.connection.shutdown(socket.SHUT_RDWR)  # `_hear` then ends its leases
+                # `_receive_from` then removes the worker.
+                worker.connection.shutdown(socket.SHUT_RDWR)
 
     # --- leases
 
-    def _ask(self, worker: _Worker, ask: Ask) -> None:
-        lease = _Lease(worker, ask)
-        worker.leases[ask.number] = lease
-        owner = self._owners.setdefault(ask.owner, _Owner())
-        owner.waiting(writes=ask.writes).append(lease)
+    def _queue_request(self, worker: Worker, request: LeaseRequest) -> None:
+        lease = ChildLease(worker, request)
+        worker.leases[request.number] = lease
+        self._owners.setdefault(request.owner, Owner()).add(lease)
 
-    def _end(self, lease: _Lease, *, keeps: bool) -> None:
-        """End a lease that waits or runs; its child is kept or killed."""
-        owner = self._owners[lease.ask.owner]
+    def _end_lease(self, lease: ChildLease, *, keeps_child: bool) -> None:
+        """End a lease that waits or runs. Its child is kept or killed."""
+        request = lease.request
+        owner = self._owners[request.owner]
         child = lease.child
         if child is None:
-            owner.waiting(writes=lease.ask.writes).remove(lease)
+            owner.remove_waiting(lease)
         else:
-            del self._running[lease]
-            if lease.ask.writes:
-                owner.writes -= 1
-            else:
-                owner.reads -= 1
-            if keeps:
+            self._running.remove(lease)
+            owner.end(lease)
+            if keeps_child:
                 self._take_back(child)
             else:
-                self._end_with_lease(child, lease.ask)
+                self._end_child_of(request, child)
         if owner.is_idle:
-            del self._owners[lease.ask.owner]
+            del self._owners[request.owner]
 
-    def _take_back(self, child: _Child) -> None:
+    def _take_back(self, child: Child) -> None:
         """Keep a child for further leases, unless it is large or has ended."""
         if child.memory.bytes >= _KEPT_BYTES:
             self._retire(child)
@@ -334,122 +251,99 @@ class _Keeper:
             child.idle_since = time.monotonic()
             self._idle[child] = None
 
-    def _end_with_lease(self, child: _Child, ask: Ask) -> None:
+    def _end_child_of(self, request: LeaseRequest, child: Child) -> None:
         """End a child whose answer is no longer wanted, and empty the log that it may have left."""
         self._kill(child)
-        may_leave_log = ask.writes and ask.has_file
+        may_leave_log = request.writes and request.has_file
         if not may_leave_log:
             return
         if child.process in self._children:
-            self._wrote[child.process] = ask  # `_reap` empties the log when the process has ended
+            # `_reap_children` empties the log when the process has ended.
+            self._killed_writers[child.process] = request
         else:
-            self._empty_log(ask)
+            self._empty_log(request)
 
-    def _lend(self) -> None:
+    def _lend_children(self) -> None:
         """Lend children to owners who wait, the owner first who was served longest ago.
 
         Each call starts one child at most, because a fork takes two milliseconds. Otherwise, when
         the statements of sixteen owners end at one deadline, all other owners would wait until
         sixteen children have been started.
         """
-        self._has_starts_left = False
+        self._has_started_child = False
         may_start = True
         for name in list(self._owners):
-            if len(self._running) >= self._most:
+            if len(self._running) >= self._max_children:
                 return
             may_start = self._lend_to(name, may_start=may_start)
 
     def _lend_to(self, name: bytes, *, may_start: bool) -> bool:
         """Lend children to one owner, and return whether a child may still be started."""
         owner = self._owners[name]
-        while (lease := self._next_of(owner)) is not None:
-            child = self._idle_child_for(lease.ask)
+        while (lease := self._next_lease_of(owner)) is not None:
+            child = self._take_idle_child_for(lease.request)
             if child is None and may_start:
                 may_start = False
-                child = self._started_for(lease)
+                child = self._start_child_for(lease)
             if child is None:
                 break  # the next owner may have an idle child
-            self._give(owner, lease, child)
+            self._begin_lease(owner, lease, child)
             self._owners[name] = self._owners.pop(name)  # the last served is the last in order
         return may_start
 
-    def _started_for(self, lease: _Lease) -> _Child | None:
-        """Return a new child; None if another process has to end first, or the fork failed."""
-        try:
-            child = self._new_child_for(lease.ask)
-        except OSError:  # the system has no more processes or descriptors
-            self._tell(lease.worker, NotStarted(lease.ask.number))
-            not_begun = lease.worker.leases.pop(lease.ask.number)
-            self._end(not_begun, keeps=False)
-            return None
-        self._has_starts_left = child is not None
-        return child
-
-    def _next_of(self, owner: _Owner) -> _Lease | None:
+    def _next_lease_of(self, owner: Owner) -> ChildLease | None:
         """Return the next lease of an owner that may begin; those that write come first."""
-        has_place = owner.reads + owner.writes > 0
-        is_half_taken = len(self._running) * 2 >= self._most
+        has_place = owner.running_reads + owner.running_writes > 0
+        is_half_taken = len(self._running) * 2 >= self._max_children
         if has_place and is_half_taken:
             return None  # the other half is for owners who have no place
-        if owner.writes < WRITES_OF_AN_OWNER:
+        if owner.running_writes < WRITES_OF_AN_OWNER:
             for lease in owner.waiting_writes:
-                # Of a database, one lease writes at a time.
-                if not any(other.ask.writes for other in self._leases_of(lease.ask.key)):
+                if not self._running.has_writer(lease.request.key):
                     return lease
-        if owner.reads < READS_OF_AN_OWNER:
+        if owner.running_reads < READS_OF_AN_OWNER:
             for lease in owner.waiting_reads:
-                # No lease begins to read while another one waits for the log to be emptied.
-                if not any(other.shortens for other in self._leases_of(lease.ask.key)):
+                if not self._running.is_closed_to_readers(lease.request.key):
                     return lease
         return None
 
-    def _leases_of(self, key: bytes) -> Iterator[_Lease]:
-        """Yield the running leases of a database, by the key of its row."""
-        for lease in self._running:
-            if lease.ask.key == key:
-                yield lease
-
-    def _give(self, owner: _Owner, lease: _Lease, child: _Child) -> None:
-        if lease.ask.writes:
-            owner.waiting_writes.remove(lease)
-            owner.writes += 1
-        else:
-            owner.waiting_reads.remove(lease)
-            owner.reads += 1
-        if lease.ask.owner in self._slow_until:
+    def _begin_lease(self, owner: Owner, lease: ChildLease, child: Child) -> None:
+        owner.begin(lease)
+        if lease.request.owner in self._slow_until:
             _give_low_priority(child)
         lease.child = child
         lease.began_at = time.monotonic()
         lease.cpu_at_start_s = _cpu_s(child)
-        lease.due_at = lease.began_at + SLOW_S
-        self._running[lease] = None
-        self._tell(lease.worker, Given(lease.ask.number), child.connection.fileno())
+        lease.next_check_at = lease.began_at + SLOW_S
+        self._running.add(lease)
+        self._send(lease.worker, ChildLent(lease.request.number), child.connection.fileno())
 
     # --- time
 
     def _seconds_until_due(self) -> float | None:
         """Return how long the process may wait for events; None if nothing will be due."""
-        if self._has_starts_left:
+        if self._has_started_child:
             return 0.0
         due = [
             child.retired_at + _CLOSING_S
             for child in self._children.values()
             if child.retired_at is not None
         ]
-        due += [
-            lease.due_at for lease in self._running if lease.child is not None and not lease.is_slow
-        ]
+        for lease in self._running:
+            if not lease.is_slow:
+                due.append(lease.next_check_at)
+            if lease.waits_for_readers:
+                readers = self._running.readers_to_end(lease)
+                due += [reader.began_at + _LONGEST_READ_S for reader in readers]
         longest_idle = next(iter(self._idle), None)
         if longest_idle is not None:
             due.append(longest_idle.idle_since + _IDLE_S)
-        for writer in self._running:
-            if writer.shortens and not writer.is_alone:
-                due += [lease.began_at + _LONGEST_READ_S for lease in self._readers_of(writer)]
         if not due:
             return None
         return max(min(due) - time.monotonic(), 0.0)
 
     def _do_what_is_due(self) -> None:
+        """Do everything whose time has come."""
         now = time.monotonic()
         self._slow_down(now)
         # Owners are in the order in which they stop being slow, and idle children in the order in
@@ -465,9 +359,9 @@ class _Keeper:
         for child in list(self._children.values()):
             if child.retired_at is not None and now >= child.retired_at + _CLOSING_S:
                 self._kill(child)
-        for writer in self._running:
-            if writer.shortens and not writer.is_alone:
-                self._shorten(writer, now)
+        for lease in self._running:
+            if lease.waits_for_readers:
+                self._end_readers_for(lease, now)
 
     def _slow_down(self, now: float) -> None:
         """Give low priority to children that have computed for long in their lease.
@@ -477,70 +371,79 @@ class _Keeper:
         """
         for lease in self._running:
             child = lease.child
-            if child is None or lease.is_slow or now < lease.due_at:
+            if child is None or lease.is_slow or now < lease.next_check_at:
                 continue
             # Only processor time counts, not the time in which the child waits for the disk or for
             # its worker.
             left_s = SLOW_S - (_cpu_s(child) - lease.cpu_at_start_s)
             if left_s > 0:
-                lease.due_at = now + max(left_s, _LEAST_LOOK_S)
+                lease.next_check_at = now + max(left_s, _LEAST_CHECK_S)
                 continue
             lease.is_slow = True
             _give_low_priority(child)
             # Removed first, so that the owner becomes the last in order.
-            self._slow_until.pop(lease.ask.owner, None)
-            self._slow_until[lease.ask.owner] = now + _SLOW_OWNER_S
+            self._slow_until.pop(lease.request.owner, None)
+            self._slow_until[lease.request.owner] = now + _SLOW_OWNER_S
 
-    def _readers_of(self, writer: _Lease) -> list[_Lease]:
-        """Return the leases that read a database beside the one that writes, without exports."""
-        key = writer.ask.key
-        leases = [lease for lease in self._leases_of(key) if lease is not writer]
-        return [lease for lease in leases if not lease.ask.is_export]
+    def _end_readers_for(self, writer: ChildLease, now: float) -> None:
+        """End long reads of a writer's database, and tell its worker when no read is left (SQ30).
 
-    def _shorten(self, writer: _Lease, now: float) -> None:
-        """End the requests that keep the log of a database from being emptied (SQ30)."""
-        for lease in self._readers_of(writer):
-            if now >= lease.began_at + _LONGEST_READ_S and lease.child is not None:
-                self._kill(lease.child)
-        # An export is not ended, so the writer is alone only after it.
-        if all(lease is writer for lease in self._leases_of(writer.ask.key)):
-            writer.is_alone = True
-            self._tell(writer.worker, Shortened(writer.ask.number))
+        They keep the log of the database from being emptied.
+        """
+        for reader in self._running.readers_to_end(writer):
+            if reader.child is not None and now >= reader.began_at + _LONGEST_READ_S:
+                self._kill(reader.child)  # its worker then ends the lease
+        if self._running.is_alone(writer):
+            writer.have_readers_ended = True
+            self._send(writer.worker, ReadersEnded(writer.request.number))
 
     # --- children
 
-    def _idle_child_for(self, ask: Ask) -> _Child | None:
-        """Return an idle child for a request, if there is one."""
-        space = space16_of(ask.key)
-        is_slow = ask.owner in self._slow_until
+    def _take_idle_child_for(self, request: LeaseRequest) -> Child | None:
+        """Return an idle child for a request, which then no longer counts as idle, or None."""
+        space = space16_of(request.key)
+        is_slow = request.owner in self._slow_until
         for child in reversed(self._idle):  # the most recently used first
             if child.space != space or child.is_slow != is_slow:
                 continue
-            if child.has_folder or not ask.has_file:
+            if child.has_folder or not request.has_file:
                 del self._idle[child]
                 return child
         return None
 
-    def _new_child_for(self, ask: Ask) -> _Child | None:
-        """Return a new child for a request; None if there is no place now."""
-        if len(self._children) >= self._most:
+    def _start_child_for(self, lease: ChildLease) -> Child | None:
+        """Return a new child for a lease that waits.
+
+        Returns None if another process has to end first, or if no process can be started. In the
+        latter case the lease is ended.
+        """
+        if len(self._children) >= self._max_children:
             # There is no place before an idle child has ended. If a child is ending already, its
             # place is enough.
             longest_idle = next(iter(self._idle), None)
             if longest_idle is not None and not self._ending:
                 self._retire(longest_idle)
             return None
-        return self._start(ask, is_slow=ask.owner in self._slow_until)
+        request = lease.request
+        try:
+            child = self._fork_child(request, is_slow=request.owner in self._slow_until)
+        except OSError:  # the system has no more processes or descriptors
+            self._send(lease.worker, ChildNotStarted(request.number))
+            del lease.worker.leases[request.number]
+            self._end_lease(lease, keeps_child=False)
+            return None
+        self._has_started_child = True
+        return child
 
-    def _start(self, ask: Ask, *, is_slow: bool) -> _Child:
+    def _fork_child(self, request: LeaseRequest, *, is_slow: bool) -> Child:
         """Fork a child for the space of a request, with low priority if `is_slow`.
 
         Raises OSError if the system allows no more.
         """
         ours, theirs = socket.socketpair()
         memory = MemoryReport()
-        folder = (self._folder / file_of(ask.key)).parent if ask.has_file else None
-        parent = os.getpid()
+        folder = (self._folder / file_of(request.key)).parent if request.has_file else None
+        keeper_process = os.getpid()
         try:
             process = os.fork()
         except OSError:
@@ -552,14 +455,14 @@ class _Keeper:
                 if is_slow:
                     # Before anything else, as the child would delay the keeper and the workers.
                     _lower_priority_of(0)
-                self._become_child(theirs, folder, parent, memory)
+                self._become_child(theirs, folder, keeper_process, memory)
             finally:
                 os._exit(1)  # an error must not lead the child back into the keeper's loop
         theirs.close()
-        child = _Child(
+        child = Child(
             process=process,
             connection=ours,
-            space=space16_of(ask.key),
+            space=space16_of(request.key),
             has_folder=folder is not None,
             idle_since=time.monotonic(),
             memory=memory,
@@ -569,7 +472,11 @@ class _Keeper:
         return child
 
     def _become_child(
-        self, connection: socket.socket, folder: Path | None, parent: int, memory: MemoryReport
+        self,
+        connection: socket.socket,
+        folder: Path | None,
+        keeper_process: int,
+        memory: MemoryReport,
     ) -> None:
         """Serve a worker in the process that was just forked, and end it."""
         signal.set_wakeup_fd(-1)
@@ -577,26 +484,26 @@ class _Keeper:
             signal.signal(number, signal.SIG_DFL)
         # The keeper has connections of other children and of workers open. The child keeps only its
         # own, as descriptor 3.
-        nothing = os.open(os.devnull, os.O_RDWR)
-        os.dup2(nothing, 0)
-        os.dup2(nothing, 1)
-        os.dup2(nothing, 2)  # the node's log: whoever controls a child could write lines into it
+        null_device = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null_device, 0)
+        os.dup2(null_device, 1)
+        os.dup2(null_device, 2)  # the node's log: whoever controls a child could write into it
         os.dup2(connection.fileno(), 3)
         most_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         os.closerange(4, most_files)
-        with socket.socket(fileno=3) as own:
+        with socket.socket(fileno=3) as own_connection:
             # What a confined child may no longer do comes before `_confine`.
             if folder is not None and not folder.exists():
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 # so that the names of the new folders are durable
                 for parent_folder in folder.parents[:2]:
                     sync_folder(parent_folder)
-            memory.begin()
-            self._confine(folder, parent)
-            _child.serve(own, folder, memory)
+            memory.open_source()
+            self._confine(folder, keeper_process)
+            _child.serve(own_connection, folder, memory)
         os._exit(0)
 
-    def _retire(self, child: _Child) -> None:
+    def _retire(self, child: Child) -> None:
         """Let a child without a lease close its databases and end.
 
         The last process that closes a database empties its log.
@@ -607,7 +514,7 @@ class _Keeper:
             child.retired_at = time.monotonic()
             child.connection.close()
 
-    def _kill(self, child: _Child) -> None:
+    def _kill(self, child: Child) -> None:
         """End a child at once; it counts as a process until it has ended."""
         self._idle.pop(child, None)
         if child.retired_at is not None:
@@ -619,7 +526,7 @@ class _Keeper:
             self._ending.add(child.process)
             os.kill(child.process, signal.SIGKILL)
 
-    def _reap(self) -> None:
+    def _reap_children(self) -> None:
         """Forget the children that have ended."""
         while True:
             try:
@@ -633,28 +540,28 @@ class _Keeper:
             child.connection.close()
             child.memory.close()
             self._idle.pop(child, None)
-            ask = self._wrote.pop(process, None)
-            if ask is not None:
-                self._empty_log(ask)
+            killed_writer = self._killed_writers.pop(process, None)
+            if killed_writer is not None:
+                self._empty_log(killed_writer)
 
-    def _empty_log(self, ask: Ask) -> None:
-        """Have a child empty the log of a database whose writer was killed, and end.
+    def _empty_log(self, request: LeaseRequest) -> None:
+        """Start a child that empties the log of a database whose writer was killed, and ends.
 
         Otherwise a log, which may be as long as the quota, stays until somebody writes again.
         """
-        file = self._folder / file_of(ask.key)
+        file = self._folder / file_of(request.key)
+        log_bytes = _size_of(Path(f"{file}-wal"))
         # A request that writes empties a long log itself.
-        is_written = any(other.ask.writes for other in self._leases_of(ask.key))
-        if is_written or _size_of(Path(f"{file}-wal")) <= _child.LEAST_LOG_BYTES:
+        if self._running.has_writer(request.key) or log_bytes <= _child.LEAST_LOG_BYTES:
             return
         with suppress(OSError):  # then the next write empties it
-            child = self._start(ask, is_slow=False)
-            child.connection.sendall(framed(_nothing_in(file.name)))
+            child = self._fork_child(request, is_slow=False)
+            child.connection.sendall(framed(_write_without_statements(file.name)))
             child.connection.shutdown(socket.SHUT_WR)
             child.retired_at = time.monotonic() + _EMPTYING_S  # it is killed if it takes longer
 
     def end_all(self) -> None:
-        """End all children: idle ones close their databases first."""
+        """End all children. Idle ones may close their databases first."""
         for child in list(self._children.values()):
             if child in self._idle:
                 self._retire(child)
@@ -662,15 +569,15 @@ class _Keeper:
                 self._kill(child)
         deadline = time.monotonic() + _CLOSING_S
         while self._children and time.monotonic() < deadline:
-            time.sleep(_LEAST_LOOK_S)
-            self._reap()
+            time.sleep(_LEAST_CHECK_S)
+            self._reap_children()
         for child in self._children.values():
             if child.retired_at is not None:  # it did not end in time
                 self._kill(child)
 
 
-def _nothing_in(file: str) -> Run:
-    """Return a write request without statements. A child empties a long log before it runs one."""
+def _write_without_statements(file: str) -> Run:
+    """Return a request to write nothing. A child empties a long log before it runs statements."""
     return Run(
         file=file,
         creates=False,
@@ -683,7 +590,7 @@ def _nothing_in(file: str) -> Run:
     )
 
 
-def _give_low_priority(child: _Child) -> None:
+def _give_low_priority(child: Child) -> None:
     if not child.is_slow:
         child.is_slow = True
         _lower_priority_of(child.process)
@@ -706,7 +613,7 @@ def _size_of(path: Path) -> int:
         return 0
 
 
-def _cpu_s(child: _Child) -> float:
+def _cpu_s(child: Child) -> float:
     """Return how long a child has computed; infinity if it has ended.
 
     The number of the clock of another process is defined by Linux (`clock_getcpuclockid`).

@@ -10,26 +10,28 @@ import msgspec
 from ..space_errors import StoreBusy, StoreUnavailable
 from .frames import (
     MAX_KEEPER_BYTES,
-    Ask,
-    End,
+    ChildLent,
+    ChildNotStarted,
+    EndLease,
+    EndReaders,
     FromKeeper,
-    Given,
-    NotStarted,
+    LeaseRequest,
+    ReadersEnded,
     Serving,
-    Shorten,
-    Shortened,
     ToKeeper,
     encoded,
 )
 
 _START_S = 10.0
 """How long a keeper may take to start; it is not part of a request's time."""
-_ENDED = "the keeper of SQL processes has ended"
+_KEEPER_ENDED = "the keeper of SQL processes has ended"
 _DECODER: msgspec.msgpack.Decoder[FromKeeper] = msgspec.msgpack.Decoder(FromKeeper)
 
 
 class KeeperClient:
-    """A connection that is made when it is needed, and again after the keeper has ended.
+    """A worker's connection with the keeper.
+
+    It is made when it is needed, and again after the keeper has ended.
 
     Only the thread of the event loop may use it.
 
@@ -41,15 +43,16 @@ class KeeperClient:
         self._path = path
         self._socket: socket.socket | None = None
         self._unsent = deque[bytes]()
-        self._asked = dict[int, asyncio.Future[socket.socket]]()
-        self._shortening = dict[int, asyncio.Future[None]]()
+        # By the number of the lease, what a request waits for.
+        self._awaited_connections = dict[int, asyncio.Future[socket.socket]]()
+        self._awaited_ends_of_readers = dict[int, asyncio.Future[None]]()
         self._is_closed = False
         self._serving: asyncio.Future[None] = asyncio.Future()  # done once the keeper has answered
 
-    async def lend(self, ask: Ask, wait_s: float) -> socket.socket:
+    async def borrow(self, request: LeaseRequest, wait_s: float) -> socket.socket:
         """Wait for a child, and return the connection with it.
 
-        The lease lasts until `end` is called with the number of the question.
+        The lease lasts until `end_lease` is called with the number of the request.
 
         Raises:
             StoreBusy: no place became free in time, or the keeper has ended.
@@ -60,53 +63,61 @@ class KeeperClient:
         # child is lent, and the request ends after `wait_s`.
         await asyncio.wait((self._serving,), timeout=_START_S)
         if self._socket is None:
-            raise StoreBusy(_ENDED)
-        lent: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
-        self._asked[ask.number] = lent
+            raise StoreBusy(_KEEPER_ENDED)
+        loop = asyncio.get_running_loop()
+        connection_future: asyncio.Future[socket.socket] = loop.create_future()
+        self._awaited_connections[request.number] = connection_future
         try:
-            self._send(ask)
+            self._send(request)
             async with asyncio.timeout(wait_s):
-                return await lent
+                return await connection_future
         except TimeoutError:
-            self.end(ask.number, keeps=True)
+            self.end_lease(request.number, keeps_child=True)
             raise StoreBusy("other requests use the SQL databases") from None
         except asyncio.CancelledError:
             # A child may have been lent just before. It got no statements, so it can be kept.
-            if lent.done() and not lent.cancelled() and lent.exception() is None:
-                lent.result().close()
-            self.end(ask.number, keeps=True)
+            if _has_result(connection_future):
+                connection_future.result().close()
+            self.end_lease(request.number, keeps_child=True)
             raise
         finally:
-            del self._asked[ask.number]
+            del self._awaited_connections[request.number]
 
-    def end(self, number: int, *, keeps: bool) -> None:
-        """End a lease, or stop waiting for it; `keeps` as in `End`."""
-        if self._socket is not None:
-            self._send(End(number, keeps))
+    def end_lease(self, number: int, *, keeps_child: bool) -> None:
+        """End a lease, or stop waiting for it.
 
-    async def shorten(self, number: int, wait_s: float) -> None:
-        """Wait until no other lease reads the database of this one (SQ30).
+        `keeps_child` says whether the child can be lent again (`EndLease`).
+        """
+        self._send(EndLease(number, keeps_child))
+
+    async def end_readers(self, number: int, wait_s: float) -> None:
+        """Have the other leases ended that read the database of a lease, and wait for it (SQ30).
 
         Raises:
             StoreBusy: another request did not end in time.
         """
-        is_shortened = asyncio.get_running_loop().create_future()
-        self._shortening[number] = is_shortened
+        readers_ended = asyncio.get_running_loop().create_future()
+        self._awaited_ends_of_readers[number] = readers_ended
         try:
-            self._send(Shorten(number))
+            self._send(EndReaders(number))
             async with asyncio.timeout(wait_s):
-                await is_shortened
+                await readers_ended
         except TimeoutError:
             raise StoreBusy("another request reads the SQL database") from None
         finally:
-            del self._shortening[number]
+            del self._awaited_ends_of_readers[number]
 
     def close(self) -> None:
         """Close the connection for good; all leases end."""
         self._is_closed = True
-        self._lost()
+        self._disconnect()
 
     def _connect(self) -> None:
+        """Connect with the keeper, unless there is a connection.
+
+        Raises:
+            StoreUnavailable: this object was closed, or the keeper does not run.
+        """
         if self._socket is not None:
             return
         if self._is_closed:
@@ -120,7 +131,7 @@ class KeeperClient:
             raise StoreUnavailable("the keeper of SQL processes does not run") from exc
         self._socket = connection
         loop = asyncio.get_running_loop()
-        loop.add_reader(connection, self._hear)
+        loop.add_reader(connection, self._receive)
         self._serving = loop.create_future()
 
     def _send(self, message: ToKeeper) -> None:
@@ -131,7 +142,7 @@ class KeeperClient:
             self._flush()
 
     def _flush(self) -> None:
-        """Send what is to be sent, as far as the keeper has room for it."""
+        """Send the unsent messages until the socket has no room, and the rest when it has."""
         connection = self._socket
         if connection is None:
             return
@@ -144,10 +155,10 @@ class KeeperClient:
         except BlockingIOError:
             loop.add_writer(connection, self._flush)
         except OSError:
-            self._lost()
+            self._disconnect()
 
-    def _hear(self) -> None:
-        """Take the keeper's messages."""
+    def _receive(self) -> None:
+        """Read the keeper's messages, and pass each on to the request that waits for it."""
         while (connection := self._socket) is not None:
             try:
                 payload, files, _, _ = socket.recv_fds(connection, MAX_KEEPER_BYTES, 1)
@@ -156,38 +167,39 @@ class KeeperClient:
             except OSError:
                 payload, files = b"", []
             if not payload:
-                self._lost()
+                self._disconnect()
                 return
-            lent = [socket.socket(fileno=file) for file in files]
-            self._take(_DECODER.decode(payload), lent)
-            for unused in lent:  # of a lease that was ended meanwhile
+            connections = [socket.socket(fileno=file) for file in files]
+            self._pass_on(_DECODER.decode(payload), connections)
+            for unused in connections:  # the lease was ended meanwhile
                 unused.close()
 
-    def _take(self, message: FromKeeper, lent: list[socket.socket]) -> None:
+    def _pass_on(self, message: FromKeeper, connections: list[socket.socket]) -> None:
         """Pass a message on to the request that waits for it.
 
-        If it takes the connection with a child, that is removed from `lent`.
+        `connections` has the connection with a child that came with the message. It is removed if a
+        request gets it.
         """
         match message:
             case Serving():
                 self._serving.set_result(None)
-            case Given(number):
-                given = self._asked.get(number)
-                if given is not None and not given.done():
-                    of_child = lent.pop()
-                    of_child.setblocking(False)
-                    given.set_result(of_child)
-            case NotStarted(number):
-                given = self._asked.get(number)
-                if given is not None and not given.done():
+            case ChildLent(number):
+                connection_future = self._awaited_connections.get(number)
+                if connection_future is not None and not connection_future.done():
+                    connection = connections.pop()
+                    connection.setblocking(False)
+                    connection_future.set_result(connection)
+            case ChildNotStarted(number):
+                connection_future = self._awaited_connections.get(number)
+                if connection_future is not None and not connection_future.done():
                     error = StoreUnavailable("no process for SQL statements can be started")
-                    given.set_exception(error)
-            case Shortened(number):
-                shortened = self._shortening.get(number)
-                if shortened is not None and not shortened.done():
-                    shortened.set_result(None)
+                    connection_future.set_exception(error)
+            case ReadersEnded(number):
+                readers_ended = self._awaited_ends_of_readers.get(number)
+                if readers_ended is not None and not readers_ended.done():
+                    readers_ended.set_result(None)
 
-    def _lost(self) -> None:
+    def _disconnect(self) -> None:
         """Close the connection, and fail everything that waits for the keeper."""
         self._unsent.clear()
         if self._socket is not None:
@@ -197,10 +209,15 @@ class KeeperClient:
             self._socket.close()
             self._socket = None
         if not self._serving.done():
-            self._serving.set_result(None)  # `lend` finds no connection
-        for asked in self._asked.values():
-            if not asked.done():
-                asked.set_exception(StoreBusy(_ENDED))
-        for shortening in self._shortening.values():
-            if not shortening.done():
-                shortening.set_exception(StoreBusy(_ENDED))
+            self._serving.set_result(None)  # `borrow` finds no connection
+        for connection_future in self._awaited_connections.values():
+            if not connection_future.done():
+                connection_future.set_exception(StoreBusy(_KEEPER_ENDED))
+        for readers_ended in self._awaited_ends_of_readers.values():
+            if not readers_ended.done():
+                readers_ended.set_exception(StoreBusy(_KEEPER_ENDED))
+
+
+def _has_result(future: "asyncio.Future[socket.socket]") -> bool:
+    """Return whether a future ended with a result, not with an error or a cancellation."""
+    return future.done() and not future.cancelled() and future.exception() is None

@@ -22,8 +22,8 @@ class _Keeper:
     def __init__(self) -> None:
         self.ended: list[bool] = []
 
-    def end(self, _: int, *, keeps: bool) -> None:
-        self.ended.append(keeps)
+    def end_lease(self, _: int, *, keeps_child: bool) -> None:
+        self.ended.append(keeps_child)
 
 
 @asynccontextmanager

@@ -10,15 +10,23 @@ import msgspec
 from sql_processes import sql_children, sql_processes
 
 from spaces.keyspace import DATABASES_PREFIX
-from spaces.sql.frames import MAX_KEEPER_BYTES, Ask, End, FromKeeper, Given, Serving, encoded
+from spaces.sql.frames import (
+    MAX_KEEPER_BYTES,
+    ChildLent,
+    EndLease,
+    FromKeeper,
+    LeaseRequest,
+    Serving,
+    encoded,
+)
 
 _NEW_OWNERS = (2, 3, 4)
 _KNOWN_OWNER = 5
 
 
-def _ask(number: int, owner: int) -> Ask:
+def _request(number: int, owner: int) -> LeaseRequest:
     name = bytes([owner]) * 16
-    return Ask(
+    return LeaseRequest(
         number=number,
         owner=name,
         key=DATABASES_PREFIX + name + name,
@@ -48,16 +56,16 @@ def test_an_idle_child_is_lent_before_several_children_are_started(tmp_path: Pat
     ):
         worker.connect(str(path))
         assert _received(worker) == Serving()
-        worker.send(encoded(_ask(1, owner=_KNOWN_OWNER)))
-        assert _received(worker) == Given(1)
-        worker.send(encoded(End(1, keeps=True)))
+        worker.send(encoded(_request(1, owner=_KNOWN_OWNER)))
+        assert _received(worker) == ChildLent(1)
+        worker.send(encoded(EndLease(1, keeps_child=True)))
         (child,) = sql_children()
         keeper = _parent_of(child)
         os.kill(keeper, signal.SIGSTOP)  # so that it finds all requests at once
         try:
             for owner in (*_NEW_OWNERS, _KNOWN_OWNER):
-                worker.send(encoded(_ask(owner, owner=owner)))
+                worker.send(encoded(_request(owner, owner=owner)))
         finally:
             os.kill(keeper, signal.SIGCONT)
-        given = [_received(worker) for _ in range(4)]
-        assert given == [Given(2), Given(5), Given(3), Given(4)]
+        lent = [_received(worker) for _ in range(4)]
+        assert lent == [ChildLent(2), ChildLent(5), ChildLent(3), ChildLent(4)]
