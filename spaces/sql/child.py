@@ -60,6 +60,7 @@ keeper then replaces the child after the request (SQ29).
 LEAST_LOG_BYTES = 4 * 1024 * 1024
 _FRAME_HEAD_BYTES = 24  # before each page in the log
 _PAGE_BYTES = 4096
+_FRAME_BYTES = _FRAME_HEAD_BYTES + _PAGE_BYTES
 
 _ENCODE = msgspec.json.Encoder().encode
 
@@ -68,8 +69,8 @@ class LogHeld(Exception):
     """The log of a database must be emptied first, and requests that read it prevent that."""
 
 
-class _LogReached(Exception):
-    """The log has reached its bound while statements ran."""
+class _LogTooLong(Exception):
+    """Statements have made the log of their database longer than its bound."""
 
 
 ERRORS: dict[str, type[Exception]] = {
@@ -124,11 +125,11 @@ class _Child:
     def __init__(self, connection: socket.socket, folder: Path | None) -> None:
         self._connection = connection
         self._folder = folder
-        self._open = dict[str, Connection]()
-        self._writing = ""  # the file with the open transaction
+        self._open = dict[str, Connection]()  # by file
+        self._uncommitted_file = ""  # its transaction waits for `_commit`; empty if there is none
 
     def answer(self, message: ToChild) -> FromChild:
-        """Do what a message says, and return the answer."""
+        """Do what a message asks for, and return the answer or the error."""
         try:
             match message:
                 case Run():
@@ -148,15 +149,16 @@ class _Child:
             connection.close()
 
     def _commit(self) -> FromChild:
-        if not self._writing:
+        file = self._uncommitted_file
+        if not file:
             raise CommitInvalid("there is no open transaction")
-        connection = self._open.pop(self._writing)
+        connection = self._open.pop(file)
         try:
             connection.commit()
         finally:
             connection.roll_back()  # undoes a transaction whose commit failed
-            self._put_back(self._writing, connection)
-            self._writing = ""
+            self._put_back(file, connection)
+            self._uncommitted_file = ""
         return Committed()
 
     def _copy(self, file: str) -> FromChild:
@@ -172,29 +174,31 @@ class _Child:
         return self._folder / file
 
     def _run(self, run: Run) -> FromChild:
-        connection = self._taken(run)
+        connection = self._take_connection(run)
         try:
             if not run.writes:
                 return self._read(connection, run)
             if not run.file:
-                # A database in memory has no log to bound, and its changes are never committed.
-                return self._change(connection, run)
+                return self._write_in_memory(connection, run)
             ran = self._write(connection, run)
-            self._writing = run.file  # the transaction stays open for `_commit`
+            self._uncommitted_file = run.file
             return ran
         finally:
-            if not self._writing:
+            if not self._uncommitted_file:
                 connection.roll_back()
             self._put_back(run.file, connection)
 
-    def _taken(self, run: Run) -> Connection:
-        """Return a connection to a database without a transaction. `_put_back` takes it back."""
-        self._writing = ""
+    def _take_connection(self, run: Run) -> Connection:
+        """Return a connection without a transaction, until `_put_back` is called with it.
+
+        A transaction that was not committed is undone.
+        """
+        self._uncommitted_file = ""
         if not run.file:
             return Connection(None)
         connection = self._open.pop(run.file, None)
         if connection is not None:
-            connection.roll_back()  # undoes what an earlier request did not commit
+            connection.roll_back()
             return connection
         path = self._path_of(run.file)
         connection = Connection(path, creates=run.creates)
@@ -206,7 +210,9 @@ class _Child:
 
     def _put_back(self, file: str, connection: Connection) -> None:
         """Keep a connection for further requests, or close it."""
-        if not file or (connection.is_heavy and not connection.in_transaction):
+        is_in_memory = not file
+        is_idle_and_large = connection.has_large_schema and not connection.in_transaction
+        if is_in_memory or is_idle_and_large:
             connection.close()
             return
         self._open[file] = connection
@@ -217,8 +223,18 @@ class _Child:
     def _read(self, connection: Connection, run: Run) -> Ran:
         connection.begin(writes=False, wait_s=run.wait_s)
         guard = Guard(run.rights, run.limits)
-        body = _answer_of(connection, guard, run.work)
+        body = _run_work(connection, guard, run.work)
         return Ran(body=body, size_bytes=0, tables=frozenset())
+
+    def _write_in_memory(self, connection: Connection, run: Run) -> Ran:
+        """Run statements that may write to a database in memory.
+
+        It has no log to bound, and its changes are never committed.
+        """
+        connection.begin(writes=True, wait_s=run.wait_s, free_bytes=run.free_bytes)
+        guard = Guard(run.rights, run.limits)
+        body = _run_work(connection, guard, run.work)
+        return _ran(body, connection, guard)
 
     def _write(self, connection: Connection, run: Run) -> Ran:
         """Run statements that may write, and leave their transaction open (SQ30)."""
@@ -226,52 +242,53 @@ class _Child:
         if _size_of(_log_of(path)) > _log_bound_bytes(path):
             _empty_log(connection)
         try:
-            return self._change(connection, run, path)
-        except _LogReached:
+            return self._write_with_bound(connection, run, path)
+        except _LogTooLong:
             # Pages of earlier requests may be in the log too. So the statements run once more,
             # with an empty log.
             connection.roll_back()
             _empty_log(connection)
         try:
-            return self._change(connection, run, path)
-        except _LogReached:
+            return self._write_with_bound(connection, run, path)
+        except _LogTooLong:
             connection.roll_back()
-            connection.truncate_log()  # the log is still as long as the undone statements made it
+            connection.empty_log()  # the log is still as long as the undone statements made it
             raise SqlLogFull(
                 f"One request may change {_log_bound_bytes(path)} bytes of this database"
                 " beside what it adds"
             ) from None
 
-    def _change(self, connection: Connection, run: Run, path: str | None = None) -> Ran:
-        """Run statements without committing them.
-
-        With `path`, the log of that database is bounded.
+    def _write_with_bound(self, connection: Connection, run: Run, path: str) -> Ran:
+        """Run statements that may write, without committing them, and bound the log of their file.
 
         Raises:
-            _LogReached: the log became too long.
+            _LogTooLong: the log became too long.
             Errors of `Connection`.
         """
         connection.begin(writes=True, wait_s=run.wait_s, free_bytes=run.free_bytes)
         guard = Guard(run.rights, run.limits)
-        if path is None:
-            body = _answer_of(connection, guard, run.work)
-            return Ran(body=body, size_bytes=connection.size_bytes, tables=frozenset(guard.tables))
         bound = _LogBound(connection, path, run.free_bytes)
         try:
-            body = _answer_of(connection, guard, run.work, bound)
-            if connection.is_wasteful:
+            body = _run_work(connection, guard, run.work, bound)
+            if connection.has_many_free_pages:
                 self._connection.sendall(framed(Releasing()))
-                connection.release()
+                connection.release_free_pages()
             # A query was not checked before, and releasing pages may write to the log.
-            bound.require()
+            bound.check()
         except StoreUnavailable:
             # SQLite reports a write beyond the kernel's limit as an input or output error.
-            if bound.is_reached:
-                raise _LogReached from None
+            if bound.has_stopped_a_write:
+                raise _LogTooLong from None
             raise
         finally:
             bound.lift()
-        return Ran(body=body, size_bytes=connection.size_bytes, tables=frozenset(guard.tables))
+        return _ran(body, connection, guard)
+
+
+def _ran(body: bytes, connection: Connection, guard: Guard) -> Ran:
+    """Return the answer for statements that may have written."""
+    tables = frozenset(guard.changed_tables)
+    return Ran(body=body, size_bytes=connection.size_bytes, tables=tables)
 
 
 class _LogBound:
@@ -281,7 +298,7 @@ class _LogBound:
     the log alone, because nothing is written to the database itself before the commit.
 
     Args:
-        connection: whose transaction has just begun.
+        connection: its transaction has just begun.
         path: the file of its database.
         free_bytes: how much the database may grow; None means unlimited.
     """
@@ -290,30 +307,30 @@ class _LogBound:
         self._connection = connection
         self._log = _log_of(path)
         self._bound_bytes = _log_bound_bytes(path)
-        self._size_bytes = connection.size_bytes  # before the statements
-        self._most_bytes = resource.RLIM_INFINITY
+        self._size_at_start_bytes = connection.size_bytes
+        self._kernel_limit_bytes: int | None = None
         if free_bytes is not None:
+            growth_bytes = _log_bytes_for(max(free_bytes, 0))
             # What the cache holds is written at the commit, when the limit is lifted.
-            most_bytes = self._bound_bytes + _in_log(max(free_bytes, 0)) - CACHE_BYTES
-            self._most_bytes = most_bytes
-            _limit_files(most_bytes)
+            self._kernel_limit_bytes = self._bound_bytes + growth_bytes - CACHE_BYTES
+            _limit_files(self._kernel_limit_bytes)
 
-    def require(self) -> None:
-        """Raise `_LogReached` if the log is longer than its bound and what the database grew."""
+    def check(self) -> None:
+        """Raise `_LogTooLong` if the log exceeds its bound by more than the database has grown."""
         log_bytes = _size_of(self._log)
         if log_bytes <= self._bound_bytes:
             return
-        grown_bytes = max(self._connection.size_bytes - self._size_bytes, 0)
-        if log_bytes > self._bound_bytes + _in_log(grown_bytes):
-            raise _LogReached
+        grown_bytes = max(self._connection.size_bytes - self._size_at_start_bytes, 0)
+        if log_bytes > self._bound_bytes + _log_bytes_for(grown_bytes):
+            raise _LogTooLong
 
     @property
-    def is_reached(self) -> bool:
+    def has_stopped_a_write(self) -> bool:
         """Whether the limit of the kernel stopped a statement."""
-        if self._most_bytes == resource.RLIM_INFINITY:
+        if self._kernel_limit_bytes is None:
             return False
         # The log ends somewhere within the frame that did not fit. A frame is a head and a page.
-        return _size_of(self._log) > self._most_bytes - _PAGE_BYTES - _FRAME_HEAD_BYTES
+        return _size_of(self._log) > self._kernel_limit_bytes - _FRAME_BYTES
 
     def lift(self) -> None:
         """Let the process write files of any length again."""
@@ -322,13 +339,13 @@ class _LogBound:
 
 def _limit_files(most_bytes: int) -> None:
     """Limit the length of files that this process writes, until the next call."""
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard_limit))
 
 
-def _in_log(size_bytes: int) -> int:
-    """Return how many bytes a log needs for so many bytes of pages."""
-    return size_bytes + size_bytes // _PAGE_BYTES * _FRAME_HEAD_BYTES
+def _log_bytes_for(page_bytes: int) -> int:
+    """Return how many bytes of a log are needed for so many bytes of pages."""
+    return page_bytes + page_bytes // _PAGE_BYTES * _FRAME_HEAD_BYTES
 
 
 def _log_of(database: str) -> str:
@@ -344,11 +361,11 @@ def _size_of(path: str) -> int:
 
 def _empty_log(connection: Connection) -> None:
     """Empty the log of a database; raise `LogHeld` if another request prevents that."""
-    if not connection.truncate_log():
+    if not connection.empty_log():
         raise LogHeld from None
 
 
-def _answer_of(
+def _run_work(
     connection: Connection,
     guard: Guard,
     work: Query | Execute | Batch,
@@ -364,7 +381,7 @@ def _answer_of(
         if bound is not None:
             # The kernel's limit allows all the growth that the quota leaves. This compares the log
             # with what the database has really grown by, before the next statement runs.
-            bound.require()
+            bound.check()
         return changed
 
     match work:

@@ -22,7 +22,7 @@ from ..space_errors import (
     StoreFull,
     StoreUnavailable,
 )
-from .guard import Guard, Reported
+from .guard import Guard, ReportedAction
 from .requests import MAX_ANSWER_BYTES, MAX_SQL_BYTES, Changed, SqlValue
 
 MAX_LENGTH_BYTES = 10_000_000
@@ -56,38 +56,38 @@ _SYNTAX = re.compile(r"syntax error|incomplete input|unrecognized token")
 
 
 class _Fault(NamedTuple):
-    """Errors of SQLite with the error that is raised in their place."""
+    """Errors of SQLite, and the error that is raised in their place."""
 
-    kinds: tuple[type[Exception], ...]
+    causes: tuple[type[Exception], ...]
     error: type[SpaceError]
     text: str
 
 
-# The errors that no statement causes.
+# Errors that do not depend on what a statement says.
 _FAULTS = (
     _Fault(
-        kinds=(apsw.BusyError,),
+        causes=(apsw.BusyError,),
         error=StoreBusy,
         text="another request is writing to the SQL database",
     ),
     _Fault(
-        kinds=(apsw.NoMemError, MemoryError),
+        causes=(apsw.NoMemError, MemoryError),
         error=StoreBusy,
         text="SQL statements need too much memory",
     ),
-    _Fault(kinds=(apsw.FullError,), error=StoreFull, text="the disk is full"),
+    _Fault(causes=(apsw.FullError,), error=StoreFull, text="the disk is full"),
     _Fault(
-        kinds=(apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError),
+        causes=(apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError),
         error=RecordDamaged,
         text="an SQL database is missing or damaged",
     ),
     _Fault(
-        kinds=(apsw.IOError, apsw.ReadOnlyError),
+        causes=(apsw.IOError, apsw.ReadOnlyError),
         error=StoreUnavailable,
         text="an SQL database cannot be read or written",
     ),
 )
-_LAST_ID = Reported(action="FUNCTION", one="", two="last_insert_rowid", database="")
+_READS_LAST_ID = ReportedAction(name="FUNCTION", first="", second="last_insert_rowid", database="")
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -110,13 +110,14 @@ class Connection:
         apsw.hard_heap_limit(_HEAP_BYTES)
         self._in_read = True
         self._free_bytes: int | None = None
-        with self._translated():
+        with self._converted_errors():
             # Without a cache of statements, so that the guard sees every one.
-            place = str(path or ":memory:")
-            self._apsw = apsw.Connection(place, flags=flags, statementcachesize=0)
+            file_name = str(path or ":memory:")
+            self._apsw = apsw.Connection(file_name, flags=flags, statementcachesize=0)
             self._configure()
 
     def _configure(self) -> None:
+        """Set the limits and the way of storing that all databases have."""
         connection = self._apsw
         for switch, value in _SWITCHES.items():
             connection.config(switch, value)
@@ -162,7 +163,7 @@ class Connection:
         self._free_bytes = free_bytes
         self._apsw.set_busy_timeout(int(wait_s * 1000))
         self._apsw.set_last_insert_rowid(0)  # that of another request must not be visible (SQ11)
-        with self._translated():
+        with self._converted_errors():
             # The guard refuses writes in a transaction for reading; so does SQLite itself.
             self._apsw.pragma("query_only", not writes)
             self._apsw.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
@@ -178,9 +179,10 @@ class Connection:
         return self._apsw.in_transaction
 
     @property
-    def is_heavy(self) -> bool:
+    def has_large_schema(self) -> bool:
         """Whether its schema needs much memory, even while no statement runs."""
-        return self._apsw.status(apsw.SQLITE_DBSTATUS_SCHEMA_USED)[0] > _SCHEMA_BYTES
+        schema_bytes, _ = self._apsw.status(apsw.SQLITE_DBSTATUS_SCHEMA_USED)
+        return schema_bytes > _SCHEMA_BYTES
 
     def roll_back(self) -> None:
         """Undo the open transaction, if any."""
@@ -189,18 +191,18 @@ class Connection:
 
     def commit(self) -> None:
         """Commit the transaction durably."""
-        self._free_bytes = None  # from now on, an error of missing space is one of the disk
-        with self._translated():
+        self._free_bytes = None  # from now on, an error of missing space means a full disk
+        with self._converted_errors():
             self._apsw.execute("COMMIT")
 
     @property
-    def is_wasteful(self) -> bool:
+    def has_many_free_pages(self) -> bool:
         """Whether more than an eighth of the pages are free."""
         return self._pragma("freelist_count") * 8 > self._pragma("page_count")
 
-    def release(self) -> None:
+    def release_free_pages(self) -> None:
         """Return free pages to the file system."""
-        with self._translated():
+        with self._converted_errors():
             self._apsw.execute("PRAGMA incremental_vacuum").fetchall()
 
     @property
@@ -208,13 +210,13 @@ class Connection:
         """The size of the database's pages, with what is not committed."""
         return self._pragma("page_count") * self._page_bytes
 
-    def truncate_log(self) -> bool:
+    def empty_log(self) -> bool:
         """Move the log's pages into the database, and empty the log.
 
-        Call it outside of a transaction. Returns whether no other process prevented it.
+        Call it outside of a transaction. Returns False if another process prevented it.
         """
         self._apsw.set_busy_timeout(0)
-        with self._translated():
+        with self._converted_errors():
             ((is_busy, _, _),) = self._apsw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return not is_busy
 
@@ -238,31 +240,31 @@ class Connection:
             SqlAnswerTooLarge: there are more rows or bytes than allowed.
             Errors of `_run`.
         """
-        columns = list[str]()
-        rows = bytearray()
-        count = 0
-        size_bytes = 0
         max_bytes = max_bytes or MAX_ANSWER_BYTES
-        is_cut = False
+        columns = list[str]()  # `_run` fills it
+        rows_json = bytearray()
+        row_count = 0
+        least_bytes = 0  # of the rows up to the present one
+        is_too_large = False
         for row in self._run(sql, guard, params, columns):
-            size_bytes = len(rows) + _least_json_bytes(row)
-            is_cut = count == max_rows or size_bytes > max_bytes
-            if is_cut:
+            least_bytes = len(rows_json) + _least_json_bytes(row)
+            is_too_large = row_count == max_rows or least_bytes > max_bytes
+            if is_too_large:
                 break
-            if count > 0:
-                rows += b","
-            rows += _row_json(row)
-            count += 1
+            if row_count > 0:
+                rows_json += b","
+            rows_json += _row_json(row)
+            row_count += 1
         # No more rows are read, and an open read would keep the log from being emptied (SQ30).
         if self._in_read:
             self.roll_back()
         answer = b'{"columns":%b,"rows":[%b],"rowCount":%d}' % (
             _ENCODE(columns),
-            bytes(rows),
-            count,
+            bytes(rows_json),
+            row_count,
         )
-        if is_cut or len(answer) > max_bytes:
-            raise SqlAnswerTooLarge(f"Response too large: {max(len(answer), size_bytes)} bytes")
+        if is_too_large or len(answer) > max_bytes:
+            raise SqlAnswerTooLarge(f"Response too large: {max(len(answer), least_bytes)} bytes")
         return answer
 
     def execute(self, sql: str, guard: Guard, params: Sequence[SqlValue] = ()) -> Changed:
@@ -272,19 +274,19 @@ class Connection:
             SqlError: the statement returns rows.
             Errors of `_run`.
         """
-        before = self._apsw.last_insert_rowid()
-        first_row = next(self._run(sql, guard, params, [], inserts=True), None)
+        earlier_id = self._apsw.last_insert_rowid()
+        first_row = next(self._run(sql, guard, params, [], resets_last_id=True), None)
         if first_row is not None:
             raise SqlError("SQLite error: Execute returned results - did you mean to call query?")
-        is_change = guard.is_change
-        inserted = None
-        if "INSERT" in guard.actions and is_change:
+        if not guard.is_change:
+            return Changed(0, None)
+        inserted_id = None
+        if "INSERT" in guard.action_names:
             # `_run` has set the id to 0, unless the statement reads it. So 0 means that nothing was
             # inserted, and the id of an earlier statement is restored.
-            inserted = self._apsw.last_insert_rowid() or None
-            self._apsw.set_last_insert_rowid(inserted or before)
-        changes = self._apsw.changes() if is_change else 0
-        return Changed(changes, inserted)
+            inserted_id = self._apsw.last_insert_rowid() or None
+            self._apsw.set_last_insert_rowid(inserted_id or earlier_id)
+        return Changed(self._apsw.changes(), inserted_id)
 
     def _run(
         self,
@@ -293,16 +295,16 @@ class Connection:
         params: Sequence[SqlValue],
         columns: list[str],
         *,
-        inserts: bool = False,
+        resets_last_id: bool = False,
     ) -> Iterator[tuple[SqlValue, ...]]:
-        """Yield the rows of exactly one statement, which the guard has judged.
+        """Run exactly one statement if the guard allows it, and yield its rows.
 
         Args:
             text: the statement; blanks, comments and `;` may follow.
             guard: judges it.
             params: its parameters.
             columns: gets the names of the columns before the first row.
-            inserts: whether the id of the last inserted row is set to 0 before an INSERT.
+            resets_last_id: whether the id of the last inserted row is set to 0 before an INSERT.
 
         Raises:
             SqlError: it is not one statement, is not allowed, or SQLite reports an error.
@@ -311,7 +313,8 @@ class Connection:
         """
         is_judged = False
 
-        def judge(cursor: apsw.Cursor, sql: str, _: object) -> bool:
+        # SQLite calls this before it runs a statement of the text. `sql` is that statement.
+        def may_run(cursor: apsw.Cursor, sql: str, _: object) -> bool:
             nonlocal is_judged
             if is_judged:
                 return False  # only blanks and comments follow the statement: run nothing more
@@ -320,27 +323,28 @@ class Connection:
             if not _BLANK.fullmatch(text, len(sql)):
                 raise SqlError("Invalid statement: Exactly one SQL statement is required")
             is_judged = True
-            guard.judge(is_explain=cursor.is_explain, in_read=self._in_read)
+            guard.judge_statement(is_explain=cursor.is_explain, in_read=self._in_read)
             columns.extend(name for name, *_ in cursor.get_description())
             if sum(map(len, columns)) > MAX_SQL_BYTES:
                 raise SqlError("SQLite error: too many bytes in the names of the columns")
-            if inserts and "INSERT" in guard.actions and _LAST_ID not in guard.reported:
+            is_insert = "INSERT" in guard.action_names
+            if resets_last_id and is_insert and _READS_LAST_ID not in guard.reported_actions:
                 self._apsw.set_last_insert_rowid(0)
             return True
 
-        guard.begin(text)
+        guard.begin_statement(text)
         cursor = self._apsw.cursor()
-        cursor.exec_trace = judge
+        cursor.exec_trace = may_run
         self._apsw.authorizer = guard.authorise
         try:
-            with self._translated(guard), suppress(apsw.ExecTraceAbort):
+            with self._converted_errors(guard), suppress(apsw.ExecTraceAbort):
                 yield from cursor.execute(text, params)
         finally:
             cursor.close(True)
             self._apsw.authorizer = None
 
     @contextmanager
-    def _translated(self, guard: Guard | None = None) -> Iterator[None]:
+    def _converted_errors(self, guard: Guard | None = None) -> Iterator[None]:
         """Convert errors of SQLite to those of this package."""
         try:
             yield
@@ -353,36 +357,44 @@ class Connection:
         `guard` watched the statement that failed; None outside statements.
         """
         if isinstance(exc, apsw.FullError) and self._free_bytes is not None:
+            # The database has reached the number of pages that `begin` has allowed.
             return SqlQuotaExceeded("the write does not fit into the quota")
         for fault in _FAULTS:
-            if isinstance(exc, fault.kinds):
+            if isinstance(exc, fault.causes):
                 return fault.error(fault.text)
-        text = f"SQLite error: {exc}"
-        match exc:
-            case UnicodeDecodeError():
-                text = "SQLite error: text is not UTF-8"
-            case apsw.BindingsError():
-                # The two numbers are only in the text of the error.
-                needed_count, sent_count, *_ = _NUMBER.findall(str(exc))
-                text = (
-                    "SQLite error: Wrong number of parameters passed to query."
-                    f" Got {sent_count}, needed {needed_count}"
-                )
-            case _ if guard and guard.error:
-                # SQLite reports that the guard denied an action, and only the guard knows why.
-                if type(guard.error) is not SqlError:
-                    return guard.error
-                text = str(guard.error)
-            case _ if _SYNTAX.search(str(exc)):
-                text = f"Parse error: {exc}"
-        offset = getattr(exc, "error_offset", -1)
-        if guard and offset >= 0:
-            text += f" in {guard.sql} at offset {offset}"
-        return SqlError(text)
+        return _statement_error(exc, guard)
+
+
+def _statement_error(exc: Exception, guard: Guard | None) -> SqlError:
+    """Return the error for a statement that SQLite, or the guard, does not accept."""
+    text = f"SQLite error: {exc}"
+    if isinstance(exc, UnicodeDecodeError):
+        text = "SQLite error: text is not UTF-8"
+    elif isinstance(exc, apsw.BindingsError):
+        # The two numbers are only in the text of the error.
+        needed_count, sent_count, *_ = _NUMBER.findall(str(exc))
+        text = (
+            "SQLite error: Wrong number of parameters passed to query."
+            f" Got {sent_count}, needed {needed_count}"
+        )
+    elif guard is not None and guard.error is not None:
+        # SQLite reports that the guard denied an action, and only the guard knows why.
+        if type(guard.error) is not SqlError:
+            return guard.error
+        text = str(guard.error)
+    elif _SYNTAX.search(str(exc)):
+        text = f"Parse error: {exc}"
+    offset = getattr(exc, "error_offset", -1)
+    if guard is not None and offset >= 0:
+        text += f" in {guard.sql} at offset {offset}"
+    return SqlError(text)
 
 
 def _least_json_bytes(row: Sequence[SqlValue]) -> int:
-    """Return the least length of a row in JSON, without the memory that encoding it takes."""
+    """Return a lower bound of a row's length in JSON.
+
+    Unlike encoding the row, this takes no memory.
+    """
     size_bytes = 0
     for value in row:
         if isinstance(value, str):

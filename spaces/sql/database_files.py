@@ -19,7 +19,7 @@ from ..store.lmdb.snapshots import Part
 from .database_rows import DATABASES_FOLDER, file_of
 
 _BUSY_MS = 10_000
-_LEFT_S = 3600
+_LEFT_S = 3600  # an older copy was left behind
 COPY_PREFIX = "copy-"
 DATABASE_MEMBER = re.compile(rf"{DATABASES_FOLDER}/[0-9a-f]{{32}}/[0-9a-f]{{32}}\.db")
 """Names of databases in a backup, as in a data folder (BK4)."""
@@ -55,7 +55,7 @@ def copy_database(path: Path, copy: Path) -> None:
         StoreBusy: another process uses it for too long, or there is not enough memory.
         StoreFull: there is no space for the copy.
     """
-    with _opened(path) as source, closing(apsw.Connection(str(copy))) as target:
+    with _opened_for_reading(path) as source, closing(apsw.Connection(str(copy))) as target:
         with target.backup("main", source, "main") as backup:
             backup.step()  # all pages at once: otherwise each write would begin the copy anew
         target.pragma("journal_mode", "delete")  # one file, without a write-ahead log
@@ -63,10 +63,10 @@ def copy_database(path: Path, copy: Path) -> None:
 
 def remove_left_copies(folder: Path) -> None:
     """Delete copies that were left by a process that was killed."""
-    for left in folder.glob(f"{COPY_PREFIX}*"):
+    for copy in folder.glob(f"{COPY_PREFIX}*"):
         with suppress(FileNotFoundError):  # another process has removed it
-            if time.time() - left.stat().st_mtime > _LEFT_S:
-                left.unlink()
+            if time.time() - copy.stat().st_mtime > _LEFT_S:
+                copy.unlink()
 
 
 def check_database(path: Path) -> None:
@@ -76,14 +76,15 @@ def check_database(path: Path) -> None:
         RecordDamaged: it is missing or damaged.
         StoreBusy: another process uses it for too long, or there is not enough memory.
     """
-    with _opened(path) as database:
-        found = database.pragma("integrity_check", 1)
-        if found != "ok":
-            raise RecordDamaged(str(found))
+    with _opened_for_reading(path) as database:
+        first_problem = database.pragma("integrity_check", 1)
+        if first_problem != "ok":
+            raise RecordDamaged(str(first_problem))
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[apsw.Connection]:
+def _opened_for_reading(path: Path) -> Iterator[apsw.Connection]:
+    """Open a database, and convert the errors of the block to those of this package."""
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOFOLLOW
     try:
         with closing(apsw.Connection(str(path), flags=flags)) as connection:

@@ -79,20 +79,54 @@ _UNREPORTED = re.compile("(?<![a-z_])(natural|using)(?![a-z_0-9])", re.IGNORECAS
 ONLY_DEFINES = "Permission denied: Schema ability only permits DDL operations"
 
 
-class Reported(NamedTuple):
-    """An action of a statement that SQLite reports.
+class ReportedAction(NamedTuple):
+    """An action of a statement, as SQLite reports it.
+
+    SQLite passes two texts with each action. The action decides what they are:
+
+        action                        first                       second
+        ────────────────────────────  ──────────────────────────  ────────────────────────────
+        READ, UPDATE                  table                       column; empty for `count(*)`
+        DELETE, INSERT                table
+        FUNCTION                                                  function
+        PRAGMA                        pragma                      argument
+        ALTER_TABLE                   database                    table
+        other definitions             table, index, trigger, …    table of an index or trigger
 
     Attributes:
-        action: its name, such as `READ` or `CREATE_TABLE`.
-        one: for most actions the name of a table.
-        two: for `READ` and `UPDATE` the name of a column, which is empty for `count(*)`.
+        name: of the action, such as `READ` or `CREATE_TABLE`.
         database: `main`, `temp` or empty.
     """
 
-    action: str
-    one: str
-    two: str
+    name: str
+    first: str
+    second: str
     database: str
+
+    @property
+    def table(self) -> str:
+        """The table of an action on rows."""
+        return self.first
+
+    @property
+    def column(self) -> str:
+        """The column of `READ` or `UPDATE`."""
+        return self.second
+
+    @property
+    def function(self) -> str:
+        """The function of `FUNCTION`."""
+        return self.second
+
+    @property
+    def pragma(self) -> str:
+        """The pragma of `PRAGMA`."""
+        return self.first
+
+    @property
+    def argument(self) -> str:
+        """The argument of `PRAGMA`, or an empty text."""
+        return self.second
 
 
 class WriteNeeded(Exception):
@@ -111,94 +145,105 @@ class Guard:
     Args:
         rights: what the token's abilities allow, of READ, WRITE, SCHEMA and ADMIN.
         limits: those of a caveat.
+
+    Attributes:
+        sql: the text of the present statement.
+        reported_actions: those that SQLite reported while it prepared that statement.
+        error: why the first of its actions was denied, if one was.
+        changed_tables: the names that all its statements so far define or write to.
     """
 
     def __init__(self, rights: frozenset[str], limits: SqlLimits = UNLIMITED) -> None:
         self.rights = rights
         self.limits = limits
-        self.tables: set[str] = set()
-        self.begin("")
+        self.changed_tables: set[str] = set()
+        self.begin_statement("")
 
-    def begin(self, sql: str) -> None:
-        """Forget the last statement and expect another one."""
+    def begin_statement(self, sql: str) -> None:
+        """Forget the former statement, and expect the actions of another one."""
         self.sql = sql
-        self.reported: list[Reported] = []
+        self.reported_actions: list[ReportedAction] = []
         self.error: SqlError | None = None
         self._is_running = False
 
     @property
-    def actions(self) -> frozenset[str]:
+    def action_names(self) -> frozenset[str]:
         """The names of the statement's actions."""
-        return frozenset(reported.action for reported in self.reported)
+        return frozenset(action.name for action in self.reported_actions)
 
     @property
     def is_change(self) -> bool:
         """Whether the statement inserts, updates or deletes rows, and defines nothing."""
-        return bool(self.actions & _CHANGES) and not self.actions & _DEFINES
+        return bool(self.action_names & _CHANGES) and not self.action_names & _DEFINES
 
     def authorise(
-        self, action: int, one: str | None, two: str | None, database: str | None, _: str | None
+        self,
+        action_code: int,
+        first: str | None,
+        second: str | None,
+        database: str | None,
+        _: str | None,
     ) -> int:
         """Judge one action; SQLite calls this.
 
         The reason for a denial is in `error`.
         """
-        action_name = str(apsw.mapping_authorizer_function[action]).removeprefix("SQLITE_")
-        reported = Reported(
-            action=action_name, one=one or "", two=two or "", database=database or ""
+        name = str(apsw.mapping_authorizer_function[action_code]).removeprefix("SQLITE_")
+        action = ReportedAction(
+            name=name, first=first or "", second=second or "", database=database or ""
         )
-        if action_name == "PRAGMA" or reported.one.lower().startswith(("pragma_", "carray")):
-            reported = reported._replace(one=reported.one.lower())  # SQLite accepts any case
-        error = self._error_of(reported)
+        lowercase = action.first.lower()
+        if name == "PRAGMA" or lowercase.startswith(("pragma_", "carray")):
+            action = action._replace(first=lowercase)  # SQLite accepts any case
+        error = self._error_of(action)
         if error is not None:
             self.error = self.error or error  # the first one is reported
             return apsw.SQLITE_DENY
         if not self._is_running:
-            self.reported.append(reported)
-        if (action_name, reported.one, reported.two) == ("READ", "pragma_database_list", "file"):
+            self.reported_actions.append(action)
+        if name == "READ" and action.table == "pragma_database_list" and action.column == "file":
             return apsw.SQLITE_IGNORE  # the path on the node's disk reads as NULL
         return apsw.SQLITE_OK
 
-    def _error_of(self, reported: Reported) -> SqlError | None:
+    def _error_of(self, action: ReportedAction) -> SqlError | None:
         """Return the error for an action that is refused, or None.
 
         An action is refused if no ability allows it (SQ8), if it needs ADMIN, or if its table or
         column is not listed (SQ21, SQ22).
         """
-        action = reported.action
-        if action == "ATTACH":
+        if action.name == "ATTACH":
             return SqlForbidden("Permission denied: ATTACH is not allowed")
-        if action not in _ALLOWED or not _is_in_own_database(reported):
+        if action.name not in _ALLOWED or not _is_in_own_database(action):
             return self._not_allowed()
-        if action == "PRAGMA":
-            error = self._error_of_pragma(reported)
+        if action.name == "PRAGMA":
+            error = self._error_of_pragma(action.pragma, action.argument)
             if error is not None:
                 return error
-        if action == "FUNCTION" and not self._may_call(reported.two):
-            return SqlError(f"SQLite error: not authorized to use function: {reported.two}")
-        if self._is_hidden(reported) or self._is_unexpected(reported):
+        if action.name == "FUNCTION" and not self._may_call(action.function):
+            return SqlError(f"SQLite error: not authorized to use function: {action.function}")
+        if self._is_on_hidden_table(action) or self._is_unexpected(action):
             return SqlError("SQLite error: not authorized")
-        if action in _ON_ROWS:
-            excluded = self.limits.excluded(reported.one, reported.two)
+        if action.name in _ON_ROWS:
+            excluded = self.limits.excluded(action.table, action.column)
             if excluded:
                 return SqlForbidden(f"Permission denied: Access to {excluded} is not allowed")
         return None
 
-    def _error_of_pragma(self, reported: Reported) -> SqlError | None:
+    def _error_of_pragma(self, pragma: str, argument: str) -> SqlError | None:
         """Return the error for a pragma that is not allowed, or that needs ADMIN."""
-        pragma, argument = reported.one, reported.two
         if self._is_running and pragma in _DESCRIBING:
             # SQLite runs the pragma of a table function, which was judged before the statement ran.
             return None
         if ADMIN not in self.rights:
             return SqlAdminNeeded("PRAGMA needs the ability admin")
-        if pragma in _PRAGMAS or (pragma in _PRAGMAS_TO_READ and not argument):
+        only_reads = pragma in _PRAGMAS_TO_READ and not argument
+        if pragma in _PRAGMAS or only_reads:
             return None
         return self._not_allowed()
 
-    def _is_hidden(self, reported: Reported) -> bool:
+    def _is_on_hidden_table(self, action: ReportedAction) -> bool:
         """Return whether an action is on a table of SQLite that statements may not use."""
-        table = reported.one
+        table = action.table
         if table == "carray":
             return True
         is_pragma = table.startswith("pragma_")
@@ -209,14 +254,14 @@ class Guard:
         is_limited_to_columns = self.limits.tables is None and self.limits.columns is not None
         return is_limited_to_columns and table.startswith("sqlite_stat")
 
-    def _is_unexpected(self, reported: Reported) -> bool:
+    def _is_unexpected(self, action: ReportedAction) -> bool:
         """Return whether a running statement does something that it did not report before.
 
         While a statement runs, SQLite prepares more of it only for its own tables.
         """
-        if not self._is_running or reported.action in _REPORTED_WHILE_RUNNING:
+        if not self._is_running or action.name in _REPORTED_WHILE_RUNNING:
             return False
-        return not reported.one.startswith(_OWN) and reported not in self.reported
+        return not action.first.startswith(_OWN) and action not in self.reported_actions
 
     def _may_call(self, function: str) -> bool:
         """Return whether the statement may call a function (SQ9)."""
@@ -225,12 +270,12 @@ class Guard:
         if name in functions:
             return functions[name]
         # SQLite calls unlisted functions to rewrite the schema; statements cannot call those.
-        return function.startswith(_OWN) and "ALTER_TABLE" in self.actions
+        return function.startswith(_OWN) and "ALTER_TABLE" in self.action_names
 
     def _not_allowed(self) -> SqlForbidden:
         return SqlForbidden(f"Permission denied: Statement type not allowed: {self.sql[:200]}")
 
-    def judge(self, *, is_explain: int, in_read: bool) -> None:
+    def judge_statement(self, *, is_explain: int, in_read: bool) -> None:
         """Judge the prepared statement; called before its first step (SQ10).
 
         Args:
@@ -240,41 +285,46 @@ class Guard:
             SqlForbidden: the token's abilities do not allow the statement, or nothing does.
             WriteNeeded: the statement writes, and `in_read` is set.
         """
-        actions = self.actions
+        names = self.action_names
         # A statement that reports no action, such as VACUUM, is refused (SQ8). So is EXPLAIN.
-        if not actions or is_explain == 1:
+        if not names or is_explain == 1:
             raise self._not_allowed()
         # SQLite does not report the columns that NATURAL and USING compare, so limits would not
         # apply to them (SQ21).
-        has_limits = bool(self.limits.excluded("", ""))  # no list has an empty name
+        has_limits = bool(self.limits.excluded("", ""))  # no list contains an empty name
         if has_limits and _UNREPORTED.search(self.sql):
             raise SqlForbidden("Permission denied: NATURAL and USING are not allowed; join with ON")
-        if "PRAGMA" in actions:
-            is_write = any(_is_writing_pragma(reported) for reported in self.reported)
-        elif actions & _DEFINES:
+        if "PRAGMA" in names:
+            is_write = any(_is_writing_pragma(action) for action in self.reported_actions)
+        elif names & _DEFINES:
             is_write = True
-            self._check_definition(actions)
+            self._check_definition(names)
         else:
-            is_write = bool(actions & _CHANGES)
+            is_write = bool(names & _CHANGES)
             self._check_ability(WRITE if is_write else READ)
         if is_write and not is_explain:
             if in_read:
                 raise WriteNeeded
-            self.tables |= self._defined() | self._named(_CHANGES)
+            self.changed_tables |= self._defined_names() | self._tables_of(_CHANGES)
         self._is_running = True
 
-    def _check_definition(self, actions: Set[str]) -> None:
-        """Check that the token's abilities allow a statement that defines something (SQ10)."""
+    def _check_definition(self, names: Set[str]) -> None:
+        """Check that the token's abilities allow a statement that defines something (SQ10).
+
+        `names` are those of its actions.
+        """
         if SCHEMA not in self.rights:
             raise SqlForbidden(
                 "Permission denied: DDL operations require admin, schema, or write ability"
             )
         if WRITE in self.rights:
             return
-        # A trigger touches rows of other tables later, when others write, and CREATE TABLE AS
-        # touches them unreported, if it joins with USING.
-        touches_later = "CREATE_TRIGGER" in actions or actions >= {"CREATE_TABLE", "SELECT"}
-        if touches_later or self._named(_ON_ROWS) - self._defined():
+        # A trigger touches rows of other tables later, when others write.
+        creates_trigger = "CREATE_TRIGGER" in names
+        # CREATE TABLE AS touches rows of other tables unreported, if it joins with USING.
+        creates_table_from_rows = names >= {"CREATE_TABLE", "SELECT"}
+        touches_other_tables = bool(self._tables_of(_ON_ROWS) - self._defined_names())
+        if creates_trigger or creates_table_from_rows or touches_other_tables:
             raise SqlForbidden(ONLY_DEFINES)
 
     def _check_ability(self, needed: str) -> None:
@@ -285,33 +335,37 @@ class Guard:
             raise SqlForbidden("Read-only violation")
         raise SqlForbidden(ONLY_DEFINES)
 
-    def _defined(self) -> set[str]:
+    def _defined_names(self) -> set[str]:
         """Return the names in the definitions of the statement, of tables, indexes and so on."""
         names = set[str]()
-        for reported in self.reported:
-            if reported.action in _DEFINES:
-                names |= {reported.one, reported.two}
+        for action in self.reported_actions:
+            if action.name in _DEFINES:
+                names |= {action.first, action.second}
         return names - {""}
 
-    def _named(self, actions: Set[str]) -> set[str]:
-        """Return the names of the tables, other than SQLite's own, that these actions are on."""
-        return {r.one for r in self.reported if r.action in actions and not r.one.startswith(_OWN)}
+    def _tables_of(self, action_names: Set[str]) -> set[str]:
+        """Return the tables, other than SQLite's own, that the statement's named actions are on."""
+        tables = set[str]()
+        for action in self.reported_actions:
+            if action.name in action_names and not action.table.startswith(_OWN):
+                tables.add(action.table)
+        return tables
 
 
-def _is_in_own_database(reported: Reported) -> bool:
+def _is_in_own_database(action: ReportedAction) -> bool:
     """Return whether an action is on the database of the request, or on none.
 
     Temporary tables are in another database. SQLite reads and updates the schema of that one too.
     """
-    database = reported.one if reported.action == "ALTER_TABLE" else reported.database
+    database = action.first if action.name == "ALTER_TABLE" else action.database
     if database in ("", "main"):
         return True
-    is_schema = reported.one.startswith(_OWN) and reported.action in ("READ", "UPDATE")
-    return database == "temp" and is_schema
+    is_on_schema = action.first.startswith(_OWN) and action.name in ("READ", "UPDATE")
+    return database == "temp" and is_on_schema
 
 
-def _is_writing_pragma(reported: Reported) -> bool:
+def _is_writing_pragma(action: ReportedAction) -> bool:
     """Return whether an action is a pragma that writes."""
-    if reported.one == "optimize":
+    if action.pragma == "optimize":
         return True
-    return reported.one in ("application_id", "user_version") and bool(reported.two)
+    return action.pragma in ("application_id", "user_version") and bool(action.argument)
