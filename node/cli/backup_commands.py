@@ -40,7 +40,7 @@ from spaces.archive.restoring import (
     FinishedRestore,
     OpenedBackup,
     Restored,
-    damaged_pages,
+    convert_damage_errors,
     finish_restore,
     restore_backup,
     restoring_into,
@@ -161,7 +161,7 @@ async def _back_up(config: Config, file: Path, passphrase: str | None) -> Backup
                     settings=settings_for_backup(served).encode(),
                     sealed_secret=sealed_secret,
                     clock=SystemClock(),
-                    done=lambda done: show(done, None),
+                    progress=lambda written_bytes: show(written_bytes, None),
                 )
         except SpaceError as error:
             if isinstance(error, StoreFull):
@@ -405,10 +405,10 @@ async def _restore(
             if as_new:
                 new_node_did = _new_node_did(config, staging, backup.header)
             restored = await restore_backup(
-                backup, staging, done=lambda done: show(done, total_bytes)
+                backup, staging, progress=lambda read_bytes: show(read_bytes, total_bytes)
             )
             # The rows come from the backup, and damaged ones may crash the process that reads them.
-            with damaged_pages():  # converts the error for a crash
+            with convert_damage_errors():  # the error for a crash
                 finished = run_in_subprocess(
                     _finish_restore,
                     str(staging),
@@ -464,7 +464,7 @@ def _finish_restore(
     staging: str, header: Header, longest_life_s: int, new_node_did: str | None
 ) -> FinishedRestore:
     """Finish a restore, in a subprocess (`run_in_subprocess`)."""
-    with damaged_pages():  # converts errors for damage that did not crash the subprocess
+    with convert_damage_errors():  # errors for damage that did not crash the subprocess
         return asyncio.run(
             finish_restore(
                 Path(staging),

@@ -19,7 +19,7 @@ from sealspace.cli.exit_status import FAILED
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import flag_option, print_json, print_lines, tell
 from sealspace.service.command_errors import NodeError, StoreMisused
-from spaces.archive.checking import Checked, check_store
+from spaces.archive.checking import CheckResult, check_store
 from spaces.documents.evidence import evidence_row_key
 from spaces.documents.network_rows import network_row_key
 from spaces.keyspace import (
@@ -63,41 +63,39 @@ def check(config: Config, opens: bool) -> int:
     """
     handle_signals_like_ctrl_c()  # a signal then ends the subprocess too
     try:
-        checked = run_in_subprocess(_check_in_subprocess, config, opens)
+        result = run_in_subprocess(_check_in_subprocess, config, opens)
     except RecordDamaged as error:  # a crash while reading is a finding (BK9)
-        checked = _damaged_store(str(error))
+        result = _damaged_store(str(error))
     if shared().as_json:
-        print_json(checked)
+        print_json(result)
     else:
         print_lines(
             *[
                 f"damage: {finding.what} {finding.name}: {finding.text}"
-                for finding in checked.findings
+                for finding in result.findings
             ]
         )
     tell(
-        f"rows: {checked.rows:,}; large values: {checked.bodies:,} ({checked.body_bytes:,} bytes);"
-        f" databases: {checked.databases:,}"
+        f"rows: {result.rows:,}; large values: {result.bodies:,} ({result.body_bytes:,} bytes);"
+        f" databases: {result.databases:,}"
     )
-    if checked.networks is not None:
-        tell(
-            f"encryption networks whose private key the root secret decrypts: {checked.networks:,}"
-        )
-    if not checked.damages:
+    if result.networks is not None:
+        tell(f"encryption networks whose private key the root secret decrypts: {result.networks:,}")
+    if not result.damages:
         tell("nothing is damaged")
         return 0
-    tell(f"damaged items: {checked.damages:,}; next: sealspace admin restore FILE --data DIR")
+    tell(f"damaged items: {result.damages:,}; next: sealspace admin restore FILE --data DIR")
     return FAILED
 
 
-def _damaged_store(text: str) -> Checked:
+def _damaged_store(text: str) -> CheckResult:
     """Return the result of a check that could not read the store, because it is damaged."""
-    checked = Checked()
-    checked.add("store", "data.mdb", text)
-    return checked
+    result = CheckResult()
+    result.add("store", "data.mdb", text)
+    return result
 
 
-def _check_in_subprocess(config: Config, opens: bool) -> Checked:
+def _check_in_subprocess(config: Config, opens: bool) -> CheckResult:
     """Check the store, in a subprocess (`run_in_subprocess`).
 
     Raises:
@@ -144,7 +142,7 @@ class _NetworkOpener:
         return record
 
 
-async def _check(config: Config, opens: bool) -> Checked:
+async def _check(config: Config, opens: bool) -> CheckResult:
     """Check the configured store; with `opens`, also that the root secret opens all networks."""
     async with opened_store(config, is_for_reading=True) as store:
         readers = dict(_READERS)
@@ -152,15 +150,15 @@ async def _check(config: Config, opens: bool) -> Checked:
         if opens:
             opener = _NetworkOpener(await own_keyring(config, store))
             readers[NETWORKS_PREFIX] = _make_reader(opener.decode, _network_key)
-        checked = await check_store(
+        result = await check_store(
             rows_of(config, store),
             await stored_objects(config, store),
             config.data,
             readers=readers,
         )
     if opener is not None:
-        checked.networks = len(opener.opened)
-    return checked
+        result.networks = len(opener.opened)
+    return result
 
 
 def _make_reader(

@@ -63,9 +63,8 @@ from ..sql.database_files import database_copy, database_files
 from ..store.contract import MAX_KEY_BYTES, MAX_VALUE_BYTES, Store
 from ..store.durable import NO_SPACE, RESERVE_BYTES, sync_folder
 from ..store.lmdb.snapshots import PART_ROWS, Part, RowSource
-from ..values.object_records import ObjectName
 from ..values.object_store import ObjectStore
-from .bodies import note_bodies, noted_bodies
+from .bodies import ListedBody, append_bodies, listed_bodies
 
 MAX_HEADER_BYTES = 16 * 1024
 HEADER_NAME = "backup.json"
@@ -134,24 +133,34 @@ def parse_header(contents: bytes) -> Header:
     """
     try:
         header = msgspec.json.decode(contents, type=Header)
-        folder = header.folder.encode()
+        folder = header.folder.encode()  # fails for text that UTF-8 cannot encode
     except (ValueError, RecursionError) as exc:
         raise BackupDamaged(
             "the file was altered, or is not a backup that this version of sealspace can read"
         ) from exc
-    names = folder.split(b"/")
-    is_path = folder[:1] == b"/" and b"\0" not in folder and len(folder) <= _MAX_PATH_BYTES
     # BK6: a node opens this path before it serves, so it has to be a possible one
-    if not is_path or max(map(len, names)) > _MAX_FILE_NAME_BYTES:
+    if not _is_possible_path(folder):
         raise BackupDamaged("the backup was altered: the path of its data folder is not valid")
     return header
+
+
+def _is_possible_path(path: bytes) -> bool:
+    """Return whether the system accepts an absolute path, which need not exist."""
+    if not path.startswith(b"/") or b"\0" in path or len(path) > _MAX_PATH_BYTES:
+        return False
+    return all(len(name) <= _MAX_FILE_NAME_BYTES for name in path.split(b"/"))
 
 
 class ArchiveWriter:
     """A tar writer that computes the archive's digest.
 
-    Before each write, `require_space` is called. Each method raises StoreFull if there is no free
-    space, and OSError for other errors of the disk.
+    Each method that writes raises StoreFull if there is no free space, and OSError for other errors
+    of the disk.
+
+    Args:
+        stream: gets the archive.
+        require_space: called before each write; raises StoreFull if too little space is free.
+        made_at: the time of all members, in epoch seconds.
     """
 
     def __init__(
@@ -182,7 +191,7 @@ class ArchiveWriter:
     def write(self, data: bytes | bytearray) -> None:
         """Write the next bytes of the current tar member."""
         self._require_space()
-        with full_disk("the backup"):
+        with convert_full_disk_errors("the backup"):
             self._stream.write(data)
         self._hasher.update(data)
         self.size_bytes += len(data)
@@ -230,28 +239,28 @@ class ArchiveReader:
             BackupDamaged: the file is not a backup, or was cut short or altered. The archive is
                 verified only when the iteration has ended.
         """
-        is_whole = False
+        had_digest = False
         while True:
             digest = self._hasher.hexdigest()  # of all bytes before this member
-            info = self._header()
+            info = self._read_header()
             if info is None:
                 break
-            if is_whole:
+            if had_digest:
                 raise BackupDamaged("the backup was altered: there is data after its digest")
             self._left_bytes = info.size
             if info.name == DIGEST_NAME:
                 # the digest covers every byte before it (BK4)
                 if self.contents(_DIGEST_BYTES) != digest.encode() + b"\n":
                     raise BackupDamaged("the backup was altered: its digest does not match")
-                is_whole = True
+                had_digest = True
             else:
                 yield info.name
             for _ in self.pieces():
                 pass  # skip what the caller did not read
             self._read_zeros(-info.size % BLOCKSIZE)
-        # An archive ends with two blocks of zeros. `_header` has read the first.
+        # An archive ends with two blocks of zeros. `_read_header` has read the first.
         self._read_zeros(BLOCKSIZE)
-        if self._stream.read(1) or not is_whole:
+        if self._stream.read(1) or not had_digest:
             raise BackupDamaged("the backup was altered: it does not end with its digest")
 
     def pieces(self) -> Iterator[bytes]:
@@ -265,14 +274,18 @@ class ArchiveReader:
             yield piece
 
     def contents(self, most_bytes: int) -> bytes:
-        """Return the contents of the current tar member."""
+        """Return the contents of the current tar member.
+
+        Raises:
+            BackupDamaged: they exceed `most_bytes`, or the backup was cut short.
+        """
         if self._left_bytes > most_bytes:
             raise BackupDamaged(
                 f"the backup was altered: a file in it exceeds the limit of {most_bytes} bytes"
             )
         return b"".join(self.pieces())
 
-    def _header(self) -> TarInfo | None:
+    def _read_header(self) -> TarInfo | None:
         """Read the next tar header.
 
         Returns None at the end of the archive. A preceding header with a long name is read too.
@@ -280,7 +293,7 @@ class ArchiveReader:
         block = self._read(BLOCKSIZE)
         if block == _ZEROS:
             return None
-        info = _parsed(block)
+        info = _parse_tar_header(block)
         if info.type == GNUTYPE_LONGNAME:
             if not 1 <= info.size <= _MAX_NAME_BYTES:  # a size in a tar header can be negative
                 raise BackupDamaged(
@@ -289,7 +302,7 @@ class ArchiveReader:
                 )
             name = self._read(info.size).rstrip(b"\0")
             self._read_zeros(-info.size % BLOCKSIZE)
-            info = _parsed(self._read(BLOCKSIZE))
+            info = _parse_tar_header(self._read(BLOCKSIZE))
             info.name = name.decode("ascii", "replace")
         if info.type != REGTYPE or info.size < 0:
             raise BackupDamaged(
@@ -298,13 +311,17 @@ class ArchiveReader:
         return info
 
     def _read_zeros(self, size_bytes: int) -> None:
+        """Read padding, and raise BackupDamaged if a byte of it is not zero."""
         if any(self._read(size_bytes)):
             raise BackupDamaged(
                 "the backup was altered: there is data between the files in the archive"
             )
 
     def _read(self, size_bytes: int) -> bytes:
-        """Read the next bytes of the archive, and add them to its digest."""
+        """Read the next bytes of the archive, and add them to its digest.
+
+        Raises BackupDamaged if the archive ends before.
+        """
         # A negative size would read the whole file into memory.
         data = self._stream.read(size_bytes) if size_bytes >= 0 else b""
         if len(data) != size_bytes:
@@ -316,7 +333,7 @@ class ArchiveReader:
         return data
 
 
-def _parsed(block: bytes) -> TarInfo:
+def _parse_tar_header(block: bytes) -> TarInfo:
     try:
         return TarInfo.frombuf(block, "utf-8", "replace")
     except (TarError, ValueError) as exc:
@@ -324,8 +341,8 @@ def _parsed(block: bytes) -> TarInfo:
 
 
 @contextmanager
-def full_disk(what: str) -> Iterator[None]:
-    """Raise StoreFull if the disk is full.
+def convert_full_disk_errors(what: str) -> Iterator[None]:
+    """Convert the errors of a full disk to StoreFull.
 
     `what` names what is being written.
     """
@@ -364,8 +381,8 @@ class BackupSummary(msgspec.Struct, rename="camel"):
         """Note a file that is not in the backup."""
         self.left_out.append(name)
         is_damage = isinstance(error, RecordDamaged)
-        happened = "missing or damaged in the store" if is_damage else "not copied"
-        self.left_out_reasons[name] = f"{happened}: {error}"
+        problem = "missing or damaged in the store" if is_damage else "not copied"
+        self.left_out_reasons[name] = f"{problem}: {error}"
 
 
 @contextmanager
@@ -383,7 +400,7 @@ def backup_file(path: Path) -> Iterator[BinaryIO]:
     # The name does not contain the name of `path`, which with a suffix could be too long.
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".partial")
     try:
-        with full_disk("the backup"):  # closing writes buffered data, and may fail
+        with convert_full_disk_errors("the backup"):  # closing writes buffered data, and may fail
             with os.fdopen(descriptor, "wb") as stream:
                 yield stream
                 stream.flush()
@@ -391,7 +408,7 @@ def backup_file(path: Path) -> Iterator[BinaryIO]:
             _name_file(Path(temporary), path)
             sync_folder(folder)
     finally:
-        with suppress(OSError):  # after a rename there is no temporary file
+        with suppress(OSError):  # there is none after a rename
             Path(temporary).unlink()
 
 
@@ -415,12 +432,12 @@ class _IdentityOfBackup(NamedTuple):
 
 
 async def _identity_of_backup(store: Store) -> _IdentityOfBackup:
-    """Read whose backup is made, and which root secret it needs (RK10).
+    """Read the node of a store, and the root secret that a restore of its rows needs (RK10).
 
     Raises:
         RecordDamaged: no node has used the store.
-        RotationUnfinished: the rows are sealed by two root secrets, of which a restore could use
-            one.
+        RotationUnfinished: the rows are sealed by two root secrets, and a restore could use only
+            one of them.
     """
     identity = await recorded_identity(store)
     if identity is None:
@@ -452,7 +469,7 @@ async def write_backup(
     settings: bytes,
     sealed_secret: bytes | None,
     clock: Clock,
-    done: Callable[[int], None],
+    progress: Callable[[int], None],
 ) -> BackupSummary:
     """Write a backup of a store (BK1 to BK3).
 
@@ -461,24 +478,24 @@ async def write_backup(
         longest_life_s: how long before its expiry a token may be used there.
         settings: without secrets.
         sealed_secret: the encrypted root secret; None to leave it out.
-        done: called after each part with the number of bytes written.
+        progress: called after each part with the number of bytes written.
     """
-    known = await _identity_of_backup(store)
-    with tempfile.TemporaryFile() as names, tempfile.TemporaryFile("w+") as databases:
+    identity = await _identity_of_backup(store)
+    with tempfile.TemporaryFile() as body_list, tempfile.TemporaryFile("w+") as database_list:
         async with rows.lock_bodies():  # BK2: before the time is noted
             # BK1: every write that was acknowledged until now is in the snapshot
-            taken = BackupSummary(marked_at=clock.now())
-            archive = ArchiveWriter(stream, _space_guard(stream, folder), made_at=taken.marked_at)
+            summary = BackupSummary(marked_at=clock.now())
+            archive = ArchiveWriter(stream, _space_guard(stream, folder), made_at=summary.marked_at)
             header = Header(
                 format=FORMAT,
-                node_did=known.node_did,
-                marked_at=taken.marked_at,
+                node_did=identity.node_did,
+                marked_at=summary.marked_at,
                 folder=str(folder),
                 longest_life_s=longest_life_s,
                 has_secret=sealed_secret is not None,
                 is_shared=is_shared,
-                root_secret_number=known.root_secret_number,
-                root_secret_check=known.root_secret_check,
+                root_secret_number=identity.root_secret_number,
+                root_secret_check=identity.root_secret_check,
             )
             archive.add(HEADER_NAME, msgspec.json.encode(header))
             if sealed_secret is not None:
@@ -488,23 +505,23 @@ async def write_backup(
                 number = 0
                 async for part in parts:
                     archive.add(f"{ROWS_PREFIX[FORMAT]}{number:05}", encode_part(part))
-                    note_bodies(part, names)
-                    databases.writelines(f"{file}\n" for file in database_files(part))
+                    append_bodies(part, body_list)
+                    database_list.writelines(f"{file}\n" for file in database_files(part))
                     number += 1
-                    done(archive.size_bytes)
+                    progress(archive.size_bytes)
                     await asyncio.sleep(0)
             # The read transaction has ended, because LMDB's file grows while one is open.
-            for name, size_bytes in noted_bodies(names):
-                await _add_body(objects, archive, name, size_bytes, taken)
-                done(archive.size_bytes)
+            for body in listed_bodies(body_list):
+                await _add_body(objects, archive, body, summary)
+                progress(archive.size_bytes)
         # BK10: after the rows, so that each copy has every write acknowledged before the mark.
-        databases.seek(0)
-        for line in databases:
-            _add_database(folder, archive, line.rstrip(), taken)
-            done(archive.size_bytes)
-    taken.digest = archive.close()
-    taken.size_bytes = archive.size_bytes
-    return taken
+        database_list.seek(0)
+        for line in database_list:
+            _add_database(folder, archive, line.rstrip(), summary)
+            progress(archive.size_bytes)
+    summary.digest = archive.close()
+    summary.size_bytes = archive.size_bytes
+    return summary
 
 
 def _space_guard(stream: BinaryIO, store_folder: Path) -> Callable[[], None]:
@@ -525,10 +542,10 @@ def _space_guard(stream: BinaryIO, store_folder: Path) -> Callable[[], None]:
     return require_space
 
 
-def _add_database(folder: Path, archive: ArchiveWriter, file: str, taken: BackupSummary) -> None:
+def _add_database(folder: Path, archive: ArchiveWriter, file: str, summary: BackupSummary) -> None:
     """Copy an SQL database into the archive (BK10).
 
-    One that cannot be copied is left out.
+    A database that cannot be copied is left out.
     """
     try:
         with database_copy(folder / file) as copy:
@@ -537,38 +554,35 @@ def _add_database(folder: Path, archive: ArchiveWriter, file: str, taken: Backup
                 archive.write(piece)
             archive.end()
     except (RecordDamaged, StoreBusy) as exc:
-        taken.leave_out(file, exc)
+        summary.leave_out(file, exc)
     else:
-        taken.databases += 1
+        summary.databases += 1
 
 
 async def _add_body(
-    objects: ObjectStore,
-    archive: ArchiveWriter,
-    name: ObjectName,
-    size_bytes: int,
-    taken: BackupSummary,
+    objects: ObjectStore, archive: ArchiveWriter, body: ListedBody, summary: BackupSummary
 ) -> None:
     """Copy a large value into the archive.
 
     If the file is missing or damaged, the member does not match the digest in its name (BK3). The
     member's size is written before the contents are read, so the member cannot be taken back.
     """
+    name = body.name
     member = f"{BODIES_FOLDER}/{name.digest[:1].hex()}/{name.file_name}"
     try:
-        body = await objects.open(name, size_bytes=size_bytes)
+        contents = await objects.open(name, size_bytes=body.size_bytes)
     except RecordDamaged as exc:
         archive.add(member, b"")
-        taken.leave_out(name.file_name, exc)
+        summary.leave_out(name.file_name, exc)
         return
-    archive.begin(member, size_bytes)
+    archive.begin(member, body.size_bytes)
     try:
-        async with body:
-            async for piece in body.pieces():
+        async with contents:
+            async for piece in contents.pieces():
                 archive.write(piece)
     except RecordDamaged as exc:
-        taken.leave_out(name.file_name, exc)
+        summary.leave_out(name.file_name, exc)
     else:
-        taken.bodies += 1
-        taken.body_bytes += size_bytes
+        summary.bodies += 1
+        summary.body_bytes += body.size_bytes
     archive.end()

@@ -6,8 +6,8 @@ are collected in a temporary file, so that memory does not grow with the store.
 Example:
     async with rows.lock_bodies():
         async for part in rows.parts():
-            note_bodies(part, notes)
-        for name, size_bytes in noted_bodies(notes): ...
+            append_bodies(part, body_list)
+        for body in listed_bodies(body_list): ...
 """
 
 import struct
@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ..keyspace import OBJECTS_PREFIX
 from ..space_errors import BodiesElsewhere, RecordDamaged
@@ -25,14 +25,20 @@ from ..values.object_place import record_move, recorded_location
 from ..values.object_records import ObjectName, object_record_of
 from ..values.object_store import ObjectStore, Piece
 
-_NOTE = struct.Struct(">16s32s16sQ")  # space, digest, generation, size
+_ENTRY = struct.Struct(">16s32s16sQ")  # space, digest, generation, size
 
 
-def note_bodies(part: Part, notes: BinaryIO) -> None:
-    """List the large values in a batch of rows.
+class ListedBody(NamedTuple):
+    """The name and the size of a large value."""
 
-    The name and the size of each large value are written to the file `notes`. Rows that cannot be
-    decoded are skipped, and so are large values without references.
+    name: ObjectName
+    size_bytes: int
+
+
+def append_bodies(part: Part, body_list: BinaryIO) -> None:
+    """Append the large values that a batch of rows refers to, to the file `body_list`.
+
+    Rows that cannot be decoded are skipped, and so are large values without references.
     """
     for key, row in part:
         if key[:1] != OBJECTS_PREFIX:
@@ -47,20 +53,18 @@ def note_bodies(part: Part, notes: BinaryIO) -> None:
         # ST7: a record is charged the size of its body as long as values refer to it.
         if not account:
             continue
-        note = key[1:] + object_record.generation + size_bytes.to_bytes(8, "big")
-        if len(note) == _NOTE.size:  # otherwise the row is damaged
-            notes.write(note)
+        entry = key[1:] + object_record.generation + size_bytes.to_bytes(8, "big")
+        if len(entry) == _ENTRY.size:  # otherwise the row is damaged
+            body_list.write(entry)
 
 
-def noted_bodies(notes: BinaryIO) -> Iterator[tuple[ObjectName, int]]:
-    """Yield the name and size of each large value in a list.
-
-    `note_bodies` wrote the list. Sizes are in bytes.
-    """
-    notes.seek(0)
-    while note := notes.read(_NOTE.size):
-        space16, digest, generation, size_bytes = _NOTE.unpack(note)
-        yield ObjectName(space16=space16, digest=digest, generation=generation), size_bytes
+def listed_bodies(body_list: BinaryIO) -> Iterator[ListedBody]:
+    """Yield the large values in a file that `append_bodies` wrote."""
+    body_list.seek(0)
+    while entry := body_list.read(_ENTRY.size):
+        space16, digest, generation, size_bytes = _ENTRY.unpack(entry)
+        name = ObjectName(space16=space16, digest=digest, generation=generation)
+        yield ListedBody(name=name, size_bytes=size_bytes)
 
 
 async def store_body(
@@ -88,10 +92,13 @@ async def store_body(
 
 @dataclass(slots=True)
 class MovedBodies:
-    """Statistics about copied large values.
+    """The result of moving large values.
 
-    These are the number of files, their total size, and how many were copied. The other files were
-    already in the target, because an interrupted move had copied them.
+    Attributes:
+        bodies: number of large values.
+        size_bytes: their size together.
+        copied: how many were copied. The others were already in the target, because an interrupted
+            move had copied them.
     """
 
     bodies: int = 0
@@ -120,22 +127,27 @@ async def move_bodies(
             "the large values of this store are neither in the old location nor in the new one"
         )
     moved = MovedBodies()
-    with tempfile.TemporaryFile() as notes:
+    with tempfile.TemporaryFile() as body_list:
         async with aclosing(rows.parts()) as parts:
             async for part in parts:
-                note_bodies(part, notes)
-        for name, size_bytes in noted_bodies(notes):
-            try:
-                # This raises if the file is missing or has another size.
-                async with await target.open(name, size_bytes=size_bytes):
-                    pass
-            except RecordDamaged:  # not copied yet
-                async with await source.open(name, size_bytes=size_bytes) as body:
+                append_bodies(part, body_list)
+        for body in listed_bodies(body_list):
+            if not await _contains(target, body):
+                async with await source.open(body.name, size_bytes=body.size_bytes) as contents:
                     # `pieces` raises if the body does not match its digest
-                    await store_body(target, name, body.pieces())
+                    await store_body(target, body.name, contents.pieces())
                 moved.copied += 1
             moved.bodies += 1
-            moved.size_bytes += size_bytes
+            moved.size_bytes += body.size_bytes
             progress(moved.bodies)
     await record_move(store, to)
     return moved
+
+
+async def _contains(target: ObjectStore, body: ListedBody) -> bool:
+    """Return whether a storage location has a file of the name and size of a large value."""
+    try:
+        async with await target.open(body.name, size_bytes=body.size_bytes):
+            return True
+    except RecordDamaged:
+        return False

@@ -40,14 +40,16 @@ from ..space_errors import RecordDamaged, StoreBusy
 from ..sql.database_files import check_database
 from ..sql.database_rows import DATABASE_ROWS, DATABASES_FOLDER, file_of
 from ..store.lmdb.snapshots import ParsedRow, RowSource, StoreSnapshot, parse_row
-from ..values.object_records import ObjectName
 from ..values.object_store import ObjectStore
 from .accounting import require
-from .bodies import note_bodies, noted_bodies
+from .bodies import ListedBody, append_bodies, listed_bodies
 from .row_checks import accounting_entries
 
 Readers = Mapping[bytes, Callable[[bytes], bytes]]
-"""Functions that decode a row and return its key, by the first byte of keys or by whole keys."""
+"""Functions that decode the value of a row, and return the key that the row must have.
+
+They are found by the first byte of the row's key, or by the whole key.
+"""
 
 # The largest integer that SQLite stores.
 _MOST_AMOUNT = (1 << 63) - 1
@@ -63,7 +65,10 @@ _ADD = (
 class Damage(FrozenStruct):
     """A problem found by the consistency check.
 
-    `what` is "row", "counter", "body" or "store"; `name` is a readable name.
+    Attributes:
+        what: "row", "counter", "body" or "store".
+        name: a readable name of the damaged row, counter or body.
+        text: what is wrong.
     """
 
     what: str
@@ -71,11 +76,16 @@ class Damage(FrozenStruct):
     text: str
 
 
-class Checked(Struct, rename="camel"):
+class CheckResult(Struct, rename="camel"):
     """The result of a consistency check.
 
-    It has the problems found, and counts of rows and large values. `networks` counts the encryption
-    networks whose private key was opened; None if none was to be opened.
+    Attributes:
+        rows, bodies, databases: how many were checked. Bodies are large values.
+        body_bytes: the size of the large values together.
+        damages: number of problems.
+        networks: number of encryption networks whose private key was opened; None if no key was to
+            be opened.
+        findings: the first problems, at most MOST_SHOWN.
     """
 
     rows: int = 0
@@ -108,13 +118,13 @@ class _Balances:
         self._sums.execute(_ADD, (account, stored_amount))
 
     def unbalanced(self) -> Iterator[tuple[bytes, int]]:
-        """Return the accounts whose entries do not add up to zero."""
+        """Return the accounts whose entries do not add up to zero, with their sums."""
         return self._sums.execute("select account, amount from sums where amount != 0")
 
 
 async def check_store(
     rows: RowSource, objects: ObjectStore, folder: Path, *, readers: Readers | None = None
-) -> Checked:
+) -> CheckResult:
     """Check the consistency of a store in a data folder.
 
     Every row, every counter, every large value and every database is checked.
@@ -125,55 +135,60 @@ async def check_store(
         folder: the data folder, with the SQL databases.
         readers: functions for rows that belong to a layer above.
     """
-    checked = Checked()
+    result = CheckResult()
     try:
-        with tempfile.TemporaryFile() as notes:
+        with tempfile.TemporaryFile() as body_list:
             async with rows.lock_bodies():
                 async with rows.snapshot() as snapshot:
-                    _check_rows(snapshot, checked, readers or {}, notes, folder)
+                    _check_rows(snapshot, result, readers or {}, body_list, folder)
                 # The snapshot is closed first, because LMDB's file grows while one is open.
-                for name, size_bytes in noted_bodies(notes):
-                    await _check_body(name, size_bytes, objects, checked)
+                for body in listed_bodies(body_list):
+                    await _check_body(body, objects, result)
     except RecordDamaged as exc:
-        checked.add("store", "data.mdb", str(exc))
-    return checked
+        result.add("store", "data.mdb", str(exc))
+    return result
 
 
-async def _check_body(
-    name: ObjectName, size_bytes: int, objects: ObjectStore, checked: Checked
-) -> None:
+async def _check_body(body: ListedBody, objects: ObjectStore, result: CheckResult) -> None:
     """Read a large value in full, which compares its size and digest."""
-    checked.bodies += 1
-    checked.body_bytes += size_bytes
+    result.bodies += 1
+    result.body_bytes += body.size_bytes
     try:
-        async with await objects.open(name, size_bytes=size_bytes) as body:
-            async for _ in body.pieces():
+        async with await objects.open(body.name, size_bytes=body.size_bytes) as contents:
+            async for _ in contents.pieces():
                 pass
     except RecordDamaged as exc:
-        checked.add("body", name.file_name, str(exc))
+        result.add("body", body.name.file_name, str(exc))
 
 
 def _check_rows(
-    snapshot: StoreSnapshot, checked: Checked, readers: Readers, notes: BinaryIO, folder: Path
+    snapshot: StoreSnapshot,
+    result: CheckResult,
+    readers: Readers,
+    body_list: BinaryIO,
+    folder: Path,
 ) -> None:
-    """Check all rows, and then that the accounts are balanced."""
+    """Check all rows and databases, and then that the accounts are balanced.
+
+    The large values that the rows refer to are appended to `body_list`.
+    """
     # "" is a temporary file of SQLite, so that memory does not grow with the number of accounts.
     with closing(sqlite3.connect("", isolation_level=None)) as sums:
         balances = _Balances(sums)
         for part in snapshot.parts():
-            note_bodies(part, notes)
+            append_bodies(part, body_list)
             for key, row in part:
-                checked.rows += 1
+                result.rows += 1
                 try:
                     _check_row(key, parse_row(row), snapshot, balances, readers)
                     if key[:1] == DATABASES_PREFIX:
-                        checked.databases += 1
+                        result.databases += 1
                         check_database(folder / DATABASES_FOLDER / file_of(key))
                 # What cannot be read now was not checked, so it is reported too.
                 except (RecordDamaged, StoreBusy) as exc:
-                    checked.add("row", _name_of(key, snapshot), str(exc))
-        if checked.rows and not _has_identity(snapshot):
-            checked.add(
+                    result.add("row", _name_of(key, snapshot), str(exc))
+        if result.rows and not _has_identity(snapshot):
+            result.add(
                 "store",
                 "data.mdb",
                 "the rows with the store's identity or schema version are missing",
@@ -181,9 +196,9 @@ def _check_rows(
         try:
             snapshot.require_positions()
         except RecordDamaged as exc:
-            checked.add("store", "data.mdb", str(exc))
+            result.add("store", "data.mdb", str(exc))
         for account, amount in balances.unbalanced():
-            _report_balance(account, amount, snapshot, checked)
+            _report_imbalance(account, amount, snapshot, result)
 
 
 def _check_row(
@@ -199,44 +214,44 @@ def _check_row(
     """
     for account, amount in accounting_entries(key, parsed, snapshot.get):
         balances.book(account, amount)
-    key_of_value = readers.get(key) or readers.get(key[:1])
+    read_key = readers.get(key) or readers.get(key[:1])
     value = parsed.record.value
-    if key_of_value is not None and value is not None:
-        require(key_of_value(value) == key, "a row is stored under the wrong key")
+    if read_key is not None and value is not None:
+        require(read_key(value) == key, "a row is stored under the wrong key")
 
 
 def _has_identity(snapshot: StoreSnapshot) -> bool:
     return snapshot.get(SCHEMA_KEY) is not None and snapshot.get(IDENTITY_KEY) is not None
 
 
-def _report_balance(account: bytes, amount: int, snapshot: StoreSnapshot, checked: Checked) -> None:
+def _report_imbalance(
+    account: bytes, amount: int, snapshot: StoreSnapshot, result: CheckResult
+) -> None:
     """Record that the entries of an account do not add up to zero."""
     if len(account) == 1:  # an index of delegations
-        checked.add(
+        result.add(
             "row",
             f"{account.decode()!r}",
             f"{-amount:+d} rows of this index belong to no delegation",
         )
     else:
-        checked.add("counter", _name_of(account, snapshot), f"the counter is off by {-amount:+d}")
+        result.add("counter", _name_of(account, snapshot), f"the counter is off by {-amount:+d}")
 
 
 def _name_of(key: bytes, snapshot: StoreSnapshot) -> str:
-    """Return a readable name for a row or counter.
-
-    The key of a longer path ends with a part of the path, after a hash.
-    """
+    """Return a readable name for a row or counter."""
     space16 = key[SPACE16_IN_KEY]
-    place = key[VALUE_PREFIX_BYTES:]
+    end_of_key = key[VALUE_PREFIX_BYTES:]
     if key[:1] in (VALUES_PREFIX, LONG_VALUES_PREFIX):
-        path = place.decode("utf-8", "replace")
+        # The key of a long path has a hash and a part of the path.
+        path = end_of_key.decode("utf-8", "replace")
         return f"value {path!r} of {_space_name(space16, snapshot)}"
     if key[:2] == USAGE_PREFIX:
         return f"bytes of the bodies of {_space_name(key[2:], snapshot)}"
     if key[:2] == ROWS_PREFIX:
         return f"bytes of the rows of {_space_name(key[2:], snapshot)}"
     if key[:1] == OBJECTS_PREFIX:
-        digest = place[:32]
+        digest = end_of_key[:32]
         return f"references to the body {digest.hex()} of {_space_name(space16, snapshot)}"
     if key[:1] == DATABASES_PREFIX:
         return (

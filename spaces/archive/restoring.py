@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import lmdb
 from msgspec import Struct
@@ -57,24 +57,23 @@ from .backup import (
     SETTINGS_NAME,
     ArchiveReader,
     Header,
-    full_disk,
+    convert_full_disk_errors,
     parse_header,
     parse_part,
 )
-from .bodies import note_bodies, noted_bodies, store_body
+from .bodies import append_bodies, listed_bodies, store_body
 
 MAX_SEALED_SECRET_BYTES = 16 * 1024
-_MOST_SHOWN = 1000  # large values that are listed by name
+_MOST_NAMED = 1000  # missing files that are listed by name
 _META_PAGES = 2
-# Page header; magic, version, address, size of the map, size of a page; root of the free pages;
-# last page.
 _META = struct.Struct("=16x II Q Q I 36x Q 48x Q")
+"""A meta page after its page header, in the order of `_MetaPage`."""
 _NO_PAGE = (1 << 64) - 1
 _MAGIC = 0xBEEFC0DE
 _DATA_VERSION = 1
 _PAGE_BYTES = frozenset(1 << shift for shift in range(9, 17))
 # Errors of the operating system, not of the file.
-_OF_SYSTEM = (
+_SYSTEM_ERRORS = (
     OSError,
     lmdb.DiskError,
     lmdb.LockError,
@@ -82,19 +81,24 @@ _OF_SYSTEM = (
     lmdb.ReadersFullError,
     lmdb.ReadonlyError,
 )
-_FORMAT_OF_FILE = 1  # this format contains the LMDB file itself
-_STORE = "store"
-_MOVED = ("secret", BODIES_FOLDER, DATABASES_FOLDER, _STORE)
-# BK7: rows that depend on the original's keys: networks, the paths of their content keys, receipts,
-# their documents and the uses of those, fetches of copies, audit records, their chain and its heads
-# (`keyspace`).
-_OF_FORMER_KEYS = (b"N", b"h", b"R", b"D", b"d", b"F", b"J", b"j", b"y")
+_LMDB_FILE_FORMAT = 1  # this format contains the LMDB file itself
+_STORE_FOLDER = "store"
+# In the order in which they are moved to the data folder.
+_MOVED_NAMES = ("secret", BODIES_FOLDER, DATABASES_FOLDER, _STORE_FOLDER)
+# BK7: prefixes of the rows that depend on the original's keys: networks, the paths of their content
+# keys, receipts, their documents and the uses of those, fetches of copies, audit records, their
+# chain and its heads (`keyspace`).
+_PREFIXES_OF_FORMER_KEYS = (b"N", b"h", b"R", b"D", b"d", b"F", b"J", b"j", b"y")
 
 
 class Restored(Struct, rename="camel"):
     """The result of restoring a backup.
 
-    It has totals of the restored large values and databases, and the names of the skipped files.
+    Attributes:
+        bodies: number of restored large values.
+        body_bytes: their size together.
+        databases: number of restored SQL databases.
+        left_out: names of the files that are missing or damaged in the backup.
     """
 
     bodies: int = 0
@@ -110,8 +114,8 @@ def restoring_into(folder: Path) -> Iterator[Path]:
     Yields the staging folder, whose contents are moved to the data folder when the block ends. On
     an error nothing is left.
     """
-    was_there = folder.exists()
-    if was_there and any(folder.iterdir()):
+    had_folder = folder.exists()
+    if had_folder and any(folder.iterdir()):
         raise FileExistsError(
             errno.EEXIST,
             "the folder is not empty; a backup can be restored only into an empty folder",
@@ -122,30 +126,30 @@ def restoring_into(folder: Path) -> Iterator[Path]:
     staging.mkdir(mode=0o700)  # fails if another restore began meanwhile
     created = [staging]  # what is removed if the restore fails
     try:
-        with full_disk("the restored store"):
+        with convert_full_disk_errors("the restored store"):
             yield staging
             sync_folder(staging)
             # Until `restoring` is removed, no process opens the folder as a store.
-            _require_free_names(folder)
-            _move_out(staging, folder, created)
+            _require_no_other_store(folder)
+            _move_to_data_folder(staging, folder, created)
             sync_folder(folder)
             shutil.rmtree(staging)  # with it, the lock file and the replay records of this boot
             sync_folder(folder)
             sync_folder(folder.absolute().parent)
     except BaseException:
         _remove_all(created)
-        if not was_there:
+        if not had_folder:
             with suppress(OSError):
                 folder.rmdir()
         raise
 
 
-def _require_free_names(folder: Path) -> None:
-    """Check that no other process created a file or folder of a store during the restore.
+def _require_no_other_store(folder: Path) -> None:
+    """Raise FileExistsError if another process created a store's files during the restore.
 
     A process can do so if it looked for the folder `restoring` before that was created.
     """
-    for name in _MOVED:
+    for name in _MOVED_NAMES:
         if os.path.lexists(folder / name):
             raise FileExistsError(
                 errno.EEXIST,
@@ -154,54 +158,61 @@ def _require_free_names(folder: Path) -> None:
             )
 
 
-def _move_out(staging: Path, folder: Path, created: list[Path]) -> None:
+def _move_to_data_folder(staging: Path, folder: Path, created: list[Path]) -> None:
     """Move the contents of the staging folder to the data folder.
 
     Each file or folder is added to `created` when it is in its place.
     """
-    for name in _MOVED:
-        place = staging / name
+    for name in _MOVED_NAMES:
+        source = staging / name
         target = folder / name
-        # rename fails if the target is a file, or a folder that is not empty
-        if place.is_dir():
-            created.append(place.rename(target))
-        elif place.exists():
-            target.hardlink_to(place)  # unlike a rename, replaces no file
+        if source.is_dir():
+            # This fails if the target is a file, or a folder that is not empty.
+            created.append(source.rename(target))
+        elif source.exists():
+            target.hardlink_to(source)  # unlike a rename, replaces no file
             created.append(target)
 
 
-def _remove_all(places: list[Path]) -> None:
+def _remove_all(paths: list[Path]) -> None:
     """Remove files and folders, as far as possible."""
-    for place in places:
+    for path in paths:
         with suppress(OSError):
-            if place.is_dir():
-                shutil.rmtree(place)
+            if path.is_dir():
+                shutil.rmtree(path)
             else:
-                place.unlink()
+                path.unlink()
 
 
 class OpenedBackup:
     """A backup that is open for reading.
 
-    The header was read. The other contents are not verified yet.
+    Nothing is verified before all members were read.
+
+    Attributes:
+        archive: reads the contents of the present member.
+        members: the names of the members that follow; the header and the secret were read.
+        header: the header of the backup.
+        sealed_secret: the encrypted root secret; None if the backup does not contain it.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
         self.archive = ArchiveReader(stream)
         self.members = self.archive.members()
-        self.header = parse_header(self._next(HEADER_NAME, MAX_HEADER_BYTES))
+        self.header = parse_header(self._read_next(HEADER_NAME, MAX_HEADER_BYTES))
         self.sealed_secret: bytes | None = None
         if self.header.has_secret:
-            self.sealed_secret = self._next(SECRET_NAME, MAX_SEALED_SECRET_BYTES)
+            self.sealed_secret = self._read_next(SECRET_NAME, MAX_SEALED_SECRET_BYTES)
 
-    def _next(self, name: str, most_bytes: int) -> bytes:
+    def _read_next(self, name: str, most_bytes: int) -> bytes:
+        """Return the contents of the next member, which must have this name."""
         if next(self.members, None) != name:
             raise BackupDamaged("the file is not a backup")
         return self.archive.contents(most_bytes)
 
 
 async def restore_backup(
-    backup: OpenedBackup, staging: Path, *, done: Callable[[int], None]
+    backup: OpenedBackup, staging: Path, *, progress: Callable[[int], None]
 ) -> Restored:
     """Restore a backup to a staging folder (BK4).
 
@@ -211,55 +222,57 @@ async def restore_backup(
     Args:
         backup: opened just before.
         staging: a folder without a store.
-        done: called after each part with the number of bytes read.
+        progress: called after each member with the number of bytes read.
 
     Raises:
         BackupDamaged: the file is not a backup, or was cut short or altered.
         StoreFull: no free space.
         StoreUnavailable: an error of the disk.
     """
-    database_file = staging / _STORE / "data.mdb"
-    is_file = backup.header.format == _FORMAT_OF_FILE
-    new_rows: AbstractContextManager[Callable[[Any], object]]
-    new_rows = _new_file(database_file) if is_file else new_environment(staging)
+    database_file = staging / _STORE_FOLDER / "data.mdb"
+    is_lmdb_file = backup.header.format == _LMDB_FILE_FORMAT
+    new_store: AbstractContextManager[Callable[[Any], object]]
+    new_store = _new_file(database_file) if is_lmdb_file else new_environment(staging)
     try:
-        with new_rows as write:
-            members = _MemberWriter(backup, staging, write)
+        with new_store as write_rows:
+            members = _MemberWriter(backup, staging, write_rows)
             for member in backup.members:
                 await members.restore(member)
-                done(backup.archive.size_bytes)
+                progress(backup.archive.size_bytes)
                 await asyncio.sleep(0)
     except RecordDamaged as exc:
         raise BackupDamaged(f"the backup was altered: {exc}") from exc
-    if is_file:
-        require_pages(database_file)
+    if is_lmdb_file:
+        require_complete_lmdb_file(database_file)
     return members.restored
 
 
 class _MemberWriter:
     """Writes the members of a backup to a staging folder.
 
-    `write` stores rows. In format 1 it gets pieces of the LMDB file, otherwise the decoded rows.
+    `write_rows` gets pieces of the LMDB file in format 1, and otherwise the decoded rows.
     """
 
-    def __init__(self, backup: OpenedBackup, staging: Path, write: Callable[[Any], object]) -> None:
+    def __init__(
+        self, backup: OpenedBackup, staging: Path, write_rows: Callable[[Any], object]
+    ) -> None:
         self.restored = Restored()
         self._archive = backup.archive
         self._format = backup.header.format
         self._staging = staging
         self._bodies = ObjectFolder(staging / BODIES_FOLDER)
-        self._write = write
-        self._parts = 0
+        self._write_rows = write_rows
+        self._row_parts = 0
 
     async def restore(self, member: str) -> None:
-        """Restore the current member of the archive, by its name."""
-        if member == f"{ROWS_PREFIX[self._format]}{self._parts:05}":
-            self._parts += 1
+        """Restore the current member of the archive, whose name says what it is."""
+        if member == f"{ROWS_PREFIX[self._format]}{self._row_parts:05}":
+            self._row_parts += 1
             self._restore_rows()
             return
-        body = _body_name(member)
-        if body is not None:
-            await self._restore_body(body)
+        body_name = _parse_body_name(member)
+        if body_name is not None:
+            await self._restore_body(body_name)
         elif DATABASE_MEMBER.fullmatch(member):
             _restore_file(self._staging / member, self._archive)
             self.restored.databases += 1
@@ -268,17 +281,17 @@ class _MemberWriter:
 
     def _restore_rows(self) -> None:
         """Restore a part of the rows."""
-        if self._format == _FORMAT_OF_FILE:
+        if self._format == _LMDB_FILE_FORMAT:
             for piece in self._archive.pieces():
-                self._write(piece)
+                self._write_rows(piece)
         else:
-            self._write(parse_part(self._archive.contents(MAX_PART_BYTES)))
+            self._write_rows(parse_part(self._archive.contents(MAX_PART_BYTES)))
 
     async def _restore_body(self, name: ObjectName) -> None:
         """Restore a large value.
 
-        It is listed as skipped if its digest is wrong. Either it was damaged in the store already,
-        or the backup is damaged. The digest at the end of the backup shows which.
+        If its digest is wrong, it is listed as left out: it was damaged in the store already, or
+        the backup is damaged. The digest at the end of the backup shows which.
         """
         size_bytes = await store_body(self._bodies, name, self._pieces())
         if size_bytes is None:
@@ -315,11 +328,11 @@ def _restore_file(path: Path, archive: ArchiveReader) -> None:
             write(piece)
 
 
-def _body_name(member: str) -> ObjectName | None:
-    """Parse the file name of a large value in a backup.
+def _parse_body_name(member: str) -> ObjectName | None:
+    """Return the name of the large value that a tar member contains, or None for other members.
 
-    Returns None for other tar members. The file is named by the parsed parts, never by the text, so
-    no name can leave the folder.
+    The restored file is named by the parsed parts, never by the text, so no name can leave the
+    folder.
     """
     folder, _, rest = member.partition("/")
     subfolder, _, file_name = rest.partition("/")
@@ -331,59 +344,66 @@ def _body_name(member: str) -> ObjectName | None:
     return name
 
 
-def read_all(staging: Path) -> list[str]:
-    """Read a restored LMDB file in full, to detect damage.
+def check_all_rows(staging: Path) -> list[str]:
+    """Read all rows of a restored store, and return the names of missing files.
 
-    Returns the file names of large values and databases that are missing, up to a limit. A large
-    value with another size than its row states is missing too: the node refuses to read it.
+    A row can name the file of a large value or database. A large value with another size than its
+    row states counts as missing too: the node refuses to read it. No more than `_MOST_NAMED` names
+    are returned.
 
     LMDB trusts its file: one that is cut short or overwritten can end the process by a signal. Run
     this in a process of its own.
+
+    Raises:
+        BackupDamaged: the rows cannot be read, or are not sorted by key.
     """
     missing: list[str] = []
     bodies = ObjectFolder(staging / BODIES_FOLDER)
-    with damaged_pages(), open_for_reading(staging) as env, tempfile.TemporaryFile() as notes:
+    with (
+        convert_damage_errors(),
+        open_for_reading(staging) as env,
+        # The names are written to a file, so that memory does not grow with the store.
+        tempfile.TemporaryFile() as body_list,
+    ):
         with snapshot_in(env) as snapshot:
-            for part in _in_key_order(snapshot.parts()):
-                # As in a backup, the names are written to a file, so that memory does not grow
-                # with the store.
-                note_bodies(part, notes)
+            for part in _require_key_order(snapshot.parts()):
+                append_bodies(part, body_list)
                 missing += [file for file in database_files(part) if not (staging / file).is_file()]
                 # All rows are read, even if no more names are listed.
-                del missing[_MOST_SHOWN:]
-        for name, size_bytes in noted_bodies(notes):
-            if len(missing) >= _MOST_SHOWN:
+                del missing[_MOST_NAMED:]
+        for body in listed_bodies(body_list):
+            if len(missing) >= _MOST_NAMED:
                 break
-            place = bodies.place_of(name)
-            if not place.is_file() or place.stat().st_size != size_bytes:
-                missing.append(name.file_name)
+            file = bodies.place_of(body.name)
+            if not file.is_file() or file.stat().st_size != body.size_bytes:
+                missing.append(body.name.file_name)
     return missing
 
 
-def _in_key_order(parts: Iterable[Part]) -> Iterator[Part]:
-    """Yield the rows of a snapshot, and check that their keys ascend.
+def _require_key_order(parts: Iterable[Part]) -> Iterator[Part]:
+    """Yield the parts of a snapshot, and raise BackupDamaged unless their keys ascend.
 
-    Damaged pages that link to each other would be read for ever. The tombstones follow the rows, so
-    keys may begin anew once, at the beginning of a part.
+    Without this, damaged pages that link to each other would be read for ever. The tombstones
+    follow the rows, so keys may begin anew once, at the beginning of a part.
     """
-    previous = b""
+    previous_key = b""
     may_begin_anew = True
     for part in parts:
-        first, _ = part[0]
-        if may_begin_anew and first <= previous:
-            previous = b""
+        first_key, _ = part[0]
+        if may_begin_anew and first_key <= previous_key:
+            previous_key = b""
             may_begin_anew = False
         for key, _ in part:
-            if key <= previous:
+            if key <= previous_key:
                 raise BackupDamaged(
                     "the backup is damaged: the rows of its database are not sorted by key"
                 )
-            previous = key
+            previous_key = key
         yield part
 
 
 @contextmanager
-def damaged_pages() -> Iterator[None]:
+def convert_damage_errors() -> Iterator[None]:
     """Convert LMDB errors about a damaged file to BackupDamaged.
 
     Errors of the operating system pass unchanged.
@@ -393,47 +413,75 @@ def damaged_pages() -> Iterator[None]:
     except (RecordDamaged, StoreUnavailable, lmdb.Error) as exc:
         cause = exc if isinstance(exc, lmdb.Error) else exc.__cause__
         # The base class stands for error codes without a class, which are of the operating system.
-        if isinstance(cause, _OF_SYSTEM) or type(cause) is lmdb.Error:
+        if isinstance(cause, _SYSTEM_ERRORS) or type(cause) is lmdb.Error:
             raise
         raise BackupDamaged("the rows of the backup cannot be read: pages are damaged") from exc
 
 
-def require_pages(path: Path) -> None:
-    """Check that an LMDB file is complete.
+class _MetaPage(NamedTuple):
+    """One of the two pages at the beginning of an LMDB file that describe the rest.
 
-    Raises BackupDamaged if the file is shorter than its header says. LMDB maps the file into
-    memory, and reading beyond its end ends the process by a signal.
+    Attributes:
+        magic, version: constants of LMDB.
+        address: unused.
+        map_bytes: the size of the memory map.
+        page_bytes: the size of each page.
+        free_pages_root: the number of the page with the list of free pages.
+        last_page: the number of the last page.
     """
-    size_bytes = path.stat().st_size
-    page_bytes = 0  # the first page states how large all pages are
+
+    magic: int
+    version: int
+    address: int
+    map_bytes: int
+    page_bytes: int
+    free_pages_root: int
+    last_page: int
+
+
+def require_complete_lmdb_file(path: Path) -> None:
+    """Raise BackupDamaged if an LMDB file is shorter than its header says, or not valid.
+
+    LMDB maps the file into memory, and reading beyond its end ends the process by a signal.
+    """
+    file_bytes = path.stat().st_size
     with path.open("rb") as stream:
-        for page in range(_META_PAGES):
-            stream.seek(page * page_bytes)
-            # Missing bytes are read as zeros, which are no page size and no magic number.
-            meta = stream.read(_META.size).ljust(_META.size, b"\0")
-            magic, version, _, map_bytes, own_page_bytes, free_root, last_page = _META.unpack(meta)
-            if page == 0:
-                page_bytes = own_page_bytes
-            if (
-                magic != _MAGIC
-                or version != _DATA_VERSION
-                or own_page_bytes != page_bytes
-                or page_bytes not in _PAGE_BYTES
-                # A copy made for a backup has no list of free pages. A forged one could make LMDB
-                # write into any page, so it is refused.
-                or free_root != _NO_PAGE
-                or size_bytes % page_bytes
-                or map_bytes > MAP_BYTES
-                or (last_page + 1) * page_bytes > size_bytes
-            ):
-                raise BackupDamaged("the LMDB file in the backup is not valid or was cut short")
+        first_page = _read_meta_page(stream, 0)
+        second_page = _read_meta_page(stream, first_page.page_bytes)
+    for page in (first_page, second_page):
+        has_page_size_of_file = page.page_bytes == first_page.page_bytes
+        if not has_page_size_of_file or not _is_valid_meta_page(page, file_bytes):
+            raise BackupDamaged("the LMDB file in the backup is not valid or was cut short")
+
+
+def _read_meta_page(stream: BinaryIO, offset: int) -> _MetaPage:
+    stream.seek(offset)
+    # Missing bytes are read as zeros, which are no page size and no magic number.
+    contents = stream.read(_META.size).ljust(_META.size, b"\0")
+    return _MetaPage._make(_META.unpack(contents))
+
+
+def _is_valid_meta_page(page: _MetaPage, file_bytes: int) -> bool:
+    """Return whether a page is a meta page that describes a file of this size."""
+    if page.magic != _MAGIC or page.version != _DATA_VERSION:
+        return False
+    if page.page_bytes not in _PAGE_BYTES or page.map_bytes > MAP_BYTES:
+        return False
+    # A copy made for a backup has no list of free pages. A forged one could make LMDB write into
+    # any page, so it is refused.
+    if page.free_pages_root != _NO_PAGE:
+        return False
+    has_whole_pages = file_bytes % page.page_bytes == 0
+    return has_whole_pages and (page.last_page + 1) * page.page_bytes <= file_bytes
 
 
 class FinishedRestore(FrozenStruct):
     """The result of a successful restore.
 
-    It contains the first expiry minute of accepted tokens, the missing large values, and the
-    hosting mode of the node that was backed up.
+    Attributes:
+        open_from_minute: the first expiry minute of the tokens that are accepted.
+        missing: names of the files of large values and databases that are missing.
+        hosting_mode: the hosting mode of the node that was backed up.
     """
 
     open_from_minute: int
@@ -469,7 +517,7 @@ async def finish_restore(
         SchemaMismatch: another version wrote them.
         StoreMoved, StoreUnavailable, StoreFull: the store does not open, or refuses a commit.
     """
-    missing = read_all(staging)
+    missing = check_all_rows(staging)
     store = open_lmdb(staging, reserve_bytes=0, clock=clock)
     try:
         identity = await recorded_identity(store)
@@ -477,8 +525,8 @@ async def finish_restore(
             raise BackupDamaged(
                 "the backup was altered: its rows and its header belong to different nodes"
             )
-        rows = (REPLAY_FLOOR_KEY, HOSTING_MODE_KEY, ROOT_SECRET_KEY)
-        floor, mode, root_secret_row = (await store.read(rows)).records
+        keys = (REPLAY_FLOOR_KEY, HOSTING_MODE_KEY, ROOT_SECRET_KEY)
+        floor, mode, root_secret_row = (await store.read(keys)).records
         _require_same_secret(header, root_secret_of(root_secret_row))
         open_from_minute = _first_open_minute(header, longest_life_s, clock)
         # The tokens that the original can have accepted are refused too (BK5).
@@ -498,8 +546,8 @@ async def finish_restore(
             # The copy is another node with other keys (BK7). It may be served beside its original,
             # and begins an audit chain of its own.
             await _remove_rows_of_former_keys(store)
-            new = Identity(node_did=new_node_did, store_id=entropy.token(STORE_ID_BYTES))
-            puts.append(Put(IDENTITY_KEY, identity_row(new)))
+            new_identity = Identity(node_did=new_node_did, store_id=entropy.token(STORE_ID_BYTES))
+            puts.append(Put(IDENTITY_KEY, identity_row(new_identity)))
             former_keys = (RESTORED_KEY, AUDIT_CHAIN_KEY, AUDIT_PRUNING_KEY, ROOT_SECRET_KEY)
             puts += [Put(key, None) for key in former_keys]
         await commit_puts(store, *puts)
@@ -513,7 +561,7 @@ async def finish_restore(
 
 
 def _require_same_secret(header: Header, root_secret: RootSecretRow | None) -> None:
-    """Check that the rows of a backup and its header name one root secret (RK10)."""
+    """Raise BackupDamaged unless the rows of a backup and its header name one secret (RK10)."""
     check_value = "" if root_secret is None else root_secret.check_value.hex()
     if header.root_secret_check and header.root_secret_check != check_value:
         raise BackupDamaged(
@@ -534,10 +582,10 @@ def _first_open_minute(header: Header, longest_life_s: int, clock: Clock) -> int
 
 async def _remove_rows_of_former_keys(store: Store) -> None:
     """Remove the rows that a copy cannot use, because it has keys of its own (BK7)."""
-    for prefix in _OF_FORMER_KEYS:
+    for prefix in _PREFIXES_OF_FORMER_KEYS:
         rows = Range(prefix, limit=MAX_PUTS, keys_only=True)
         while True:
-            # The former pages were removed, so the first page of the range is the next one.
+            # The rows that were read before were removed, so this page has the next ones.
             page = await read_page(store, rows)
             if not page.rows:
                 break

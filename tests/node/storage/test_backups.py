@@ -63,7 +63,7 @@ async def back_up_node(node: EmbeddedNode, path: Path) -> None:
             settings=b"",
             sealed_secret=None,
             clock=services.clock,
-            done=lambda done: None,
+            progress=lambda _: None,
         )
 
 
@@ -73,7 +73,7 @@ async def restore_into(
     """Restore a backup, and return the earliest expiry of tokens that are accepted."""
     with path.open("rb") as stream, restoring_into(folder) as staging:
         backup = OpenedBackup(stream)
-        await restore_backup(backup, staging, done=lambda done: None)
+        await restore_backup(backup, staging, progress=lambda _: None)
         finished = await finish_restore(
             staging,
             backup.header,

@@ -95,7 +95,7 @@ async def take_into(stream: BinaryIO, bench: Bench, files: ObjectFolder) -> Back
         settings=b"",
         sealed_secret=None,
         clock=FixedClock(NOW),
-        done=lambda done: None,
+        progress=lambda _: None,
     )
 
 
@@ -109,7 +109,7 @@ async def restore(
 ) -> tuple[Restored, int]:
     backup = OpenedBackup(BytesIO(data))
     with restoring_into(folder) as staging:
-        restored = await restore_backup(backup, staging, done=lambda done: None)
+        restored = await restore_backup(backup, staging, progress=lambda _: None)
         finished = await finish_restore(
             staging,
             backup.header,
@@ -452,7 +452,7 @@ async def test_what_appears_during_a_restore(bench: Bench, tmp_path: Path, name:
     data, folder = await backup_of(bench, tmp_path), tmp_path / "restored"
     backup = OpenedBackup(BytesIO(data))
     with pytest.raises(FileExistsError), restoring_into(folder) as staging:
-        await restore_backup(backup, staging, done=lambda done: None)
+        await restore_backup(backup, staging, progress=lambda _: None)
         (folder / name).write_bytes(b"mine")
     assert [(place.name, place.read_bytes()) for place in folder.iterdir()] == [(name, b"mine")]
 

@@ -7,7 +7,7 @@ from engines import needs_folder
 from space_grants import NOW
 from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
 
-from spaces.archive.checking import MOST_SHOWN, Checked, check_store
+from spaces.archive.checking import MOST_SHOWN, CheckResult, check_store
 from spaces.identity import ensure_identity
 from spaces.keyspace import (
     BODIES_COUNTER,
@@ -40,7 +40,7 @@ async def fill(bench: Bench) -> None:
     await bench.write(Write("gone", None), Write("gone too", None))
 
 
-async def check(bench: Bench) -> Checked:
+async def check(bench: Bench) -> CheckResult:
     return await check_store(
         LmdbRows(bench.store, bench.folder.parent), bench.files, bench.folder.parent
     )
@@ -245,9 +245,9 @@ async def test_two_mistakes_do_not_hide_each_other(bench: Bench) -> None:
 
 def test_findings_are_bounded() -> None:
     """The check counts all findings but stores a limited number of them."""
-    checked = Checked()
+    checked = CheckResult()
     for at in range(MOST_SHOWN + 5):
         checked.add("row", str(at), "")
     assert checked.damages == MOST_SHOWN + 5
     assert len(checked.findings) == MOST_SHOWN
-    assert Checked().findings == []
+    assert CheckResult().findings == []

@@ -9,7 +9,7 @@ from value_bench import Bench
 
 from capabilities.chain import Registered
 from capabilities.signatures import Ed25519Signer
-from spaces.archive.checking import Checked, check_store
+from spaces.archive.checking import CheckResult, check_store
 from spaces.audit.audit_chain import Chain, seal_batch
 from spaces.audit.audit_records import AuditRecord
 from spaces.audit.pruning import prune_batch
@@ -83,7 +83,7 @@ async def fill(bench: Bench) -> tuple[Registered, ...]:
     return grants
 
 
-async def check(bench: Bench) -> Checked:
+async def check(bench: Bench) -> CheckResult:
     return await check_store(
         LmdbRows(bench.store, bench.folder.parent), bench.files, bench.folder.parent
     )
