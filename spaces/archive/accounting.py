@@ -11,13 +11,13 @@ from ..store.contract import Record
 
 AccountingEntry = tuple[bytes, int]
 """The key of an account, and an amount."""
-Get = Callable[[bytes], Record | None]
-"""Returns the row under a key, as of the snapshot that is checked."""
-RowCheck = Callable[[bytes, Record, Get], Iterable[AccountingEntry] | None]
-"""Checks a row, and returns its entries."""
+GetRow = Callable[[bytes], Record | None]
+"""Returns the row under a key in the snapshot that is checked, or None."""
+RowCheck = Callable[[bytes, Record, GetRow], Iterable[AccountingEntry] | None]
+"""Checks a row by its key, and returns its entries."""
 
 
-def require(holds: bool, text: str) -> None:
-    """Raise RecordDamaged unless a condition is true."""
-    if not holds:
+def require(condition: bool, text: str) -> None:
+    """Raise RecordDamaged with a text unless a condition is true."""
+    if not condition:
         raise RecordDamaged(text)

@@ -32,7 +32,7 @@ from ..keyspace import (
 )
 from ..space_errors import RecordDamaged, TooManySpaces
 from ..store.contract import LIVE_MARK, Record
-from .accounting import AccountingEntry, Get, require
+from .accounting import AccountingEntry, GetRow, require
 
 INDEXES = (b"P", b"M", b"X", b"E", b"t", EXCHANGED_PREFIX)
 """The prefixes of index rows, of which each belongs to a delegation."""
@@ -40,7 +40,7 @@ _MARKERS_PREFIX = b"L"
 _CONTENT_BYTES = 32
 
 
-def delegation_entries(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
+def delegation_entries(key: bytes, record: Record, get_row: GetRow) -> Iterator[AccountingEntry]:
     """Check a delegation and its rows, and yield their share of each counter."""
     registered = decode_delegation(record)
     if registered is None:
@@ -50,35 +50,36 @@ def delegation_entries(key: bytes, record: Record, get: Get) -> Iterator[Account
     require(
         key == delegation_key(delegation.content_key), "a delegation is stored under the wrong key"
     )
-    rows = _registration_rows(registered)
-    missing = set()
-    for name, value in rows.items():
-        if not _is_as_written(get(name), value):
-            missing.add(name[:1])
-        elif name[:1] in INDEXES:
-            yield name[:1], 1
+    expected_rows = _registration_rows(registered)
+    wrong_prefixes = set()
+    for row_key, value in expected_rows.items():
+        prefix = row_key[:1]
+        if not _has_value(get_row(row_key), value):
+            wrong_prefixes.add(prefix)
+        elif prefix in INDEXES:
+            yield prefix, 1
     # An earlier version wrote this row for delegations that are no sessions by today's rules.
-    session = session_row_key(delegation)
-    if session not in rows and get(session) is not None:
-        yield session[:1], 1
+    session_key = session_row_key(delegation)
+    if session_key not in expected_rows and get_row(session_key) is not None:
+        yield session_key[:1], 1
     for put in exchanged_puts(registered):  # absent after the token's end
-        if get(put.key) is not None:
+        if get_row(put.key) is not None:
             yield EXCHANGED_PREFIX, 1
-    expiry_rows = _count_expiry_rows(registered, get)
-    yield EXPIRY_PREFIX, expiry_rows
+    expiry_row_count = _count_expiry_rows(registered, get_row)
+    yield EXPIRY_PREFIX, expiry_row_count
     # Without an expiry of its own, a delegation stays after its row in this index was swept.
-    if not expiry_rows and delegation.expires_at is not None:
-        missing.add(EXPIRY_PREFIX)
-    kinds = ", ".join(sorted(kind.decode() for kind in missing))
-    require(not missing, f"rows of a delegation are missing or wrong: {kinds}")
+    if expiry_row_count == 0 and delegation.expires_at is not None:
+        wrong_prefixes.add(EXPIRY_PREFIX)
+    prefixes = ", ".join(sorted(prefix.decode() for prefix in wrong_prefixes))
+    require(not wrong_prefixes, f"rows of a delegation are missing or wrong: {prefixes}")
 
 
 def _registration_rows(registered: Registered) -> dict[bytes, bytes | None]:
     """Return the rows that the registration of a delegation wrote besides the delegation itself.
 
-    The value is None for the revocation marker, which changes. Rows of the expiry index are left
-    out, because they can be under another key, and those that count machine tokens under a trust,
-    because they are removed when the token ends.
+    Returns the values by key. The value is None for the revocation marker, which changes. Rows of
+    the expiry index are left out, because they can be under another key. Rows that count machine
+    tokens under a trust are left out too, because they are removed when the token ends.
     """
     try:
         puts = registration_puts(registered)[1:]
@@ -93,18 +94,18 @@ def _registration_rows(registered: Registered) -> dict[bytes, bytes | None]:
     return rows
 
 
-def _is_as_written(row: Record | None, value: bytes | None) -> bool:
-    """Return whether a row exists and has a value; None stands for any."""
+def _has_value(row: Record | None, value: bytes | None) -> bool:
+    """Return whether a row exists and has a value; None stands for any value."""
     if row is None or row.value is None:
         return False
     return value is None or row.value == value
 
 
-def _count_expiry_rows(registered: Registered, get: Get) -> int:
+def _count_expiry_rows(registered: Registered, get_row: GetRow) -> int:
     """Return how many rows of the expiry index a delegation has.
 
-    It is indexed by the expiry of its closure, or by its own (`grants.retention`). An earlier
-    version indexed machine tokens that a node made under a trust like other delegations.
+    A delegation is indexed by the expiry of its closure, or by its own (`grants.retention`). An
+    earlier version indexed machine tokens that a node made under a trust like other delegations.
     """
     delegation = registered.delegation
     keys = set()
@@ -115,13 +116,13 @@ def _count_expiry_rows(registered: Registered, get: Get) -> int:
             keys.add(expiry_key(micros8(expires_at), registered8, delegation.content_key))
     count = 0
     for key in keys:
-        row = get(key)
+        row = get_row(key)
         if row is not None and row.value == delegation.content_key:
             count += 1
     return count
 
 
-def index_entries(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
+def index_entries(key: bytes, record: Record, get_row: GetRow) -> Iterator[AccountingEntry]:
     """Check a delegation's index row, and yield the amount that it adds to a counter.
 
     The row must refer to a stored delegation. Its entry is -1. The delegation adds 1 for each
@@ -129,26 +130,27 @@ def index_entries(key: bytes, record: Record, get: Get) -> Iterator[AccountingEn
     for its length.
     """
     value = record.value or b""
-    kind = key[:1]
-    right_bytes = _CONTENT_BYTES
-    if kind == b"X":  # the expiry follows
-        right_bytes += 8
-    require(len(value) == right_bytes, "a row has the wrong length for its type")
-    if kind == ALIASES_PREFIX:
+    prefix = key[:1]
+    expected_bytes = _CONTENT_BYTES
+    if prefix == b"X":  # the expiry follows
+        expected_bytes += 8
+    require(len(value) == expected_bytes, "a row has the wrong length for its type")
+    if prefix == ALIASES_PREFIX:
         require(len(key) == 1 + _CONTENT_BYTES, "a key has the wrong length for its type")
         return
-    delegation = get(delegation_key(value[:_CONTENT_BYTES]))
+    delegation = get_row(delegation_key(value[:_CONTENT_BYTES]))
     require(delegation is not None, "an index row refers to a missing delegation")
-    yield kind, -1
+    yield prefix, -1
 
 
-def check_marker(key: bytes, record: Record, get: Get) -> None:
+def check_marker(key: bytes, record: Record, get_row: GetRow) -> None:
     """Check the revocation marker of a delegation.
 
     A `live` marker requires a stored delegation.
     """
-    revocation_of(record)
-    require(
-        record.value != LIVE_MARK or get(delegation_key(key[1:])) is not None,
-        "a delegation is marked as live, but the delegation is missing",
-    )
+    revocation_of(record)  # raises if the marker cannot be decoded
+    if record.value == LIVE_MARK:
+        delegation = get_row(delegation_key(key[1:]))
+        require(
+            delegation is not None, "a delegation is marked as live, but the delegation is missing"
+        )

@@ -74,7 +74,7 @@ from ..lease import check_lease
 from ..root_secret_row import check_root_secret_row
 from ..space_errors import RecordDamaged
 from ..sql.database_rows import DATABASE_ROWS
-from ..store.contract import Record, counter_of
+from ..store.contract import Record, counter_of, has_value
 from ..store.lmdb.snapshots import ParsedRow
 from ..store.sequences import NUMBER_BYTES, number_of, sequence_of
 from ..values.deleted_paths import deleted_path_of
@@ -84,7 +84,7 @@ from ..values.object_records import ObjectName, ObjectRecord, object_record_of, 
 from ..values.quota import override_of
 from ..values.tickets import ticket_of
 from ..values.value_heads import VERSION_SUFFIX_BYTES, Head, head_of
-from .accounting import AccountingEntry, Get, RowCheck, require
+from .accounting import AccountingEntry, GetRow, RowCheck, require
 from .audit_checks import check_chain, check_entry, check_head, check_queued
 from .delegation_checks import INDEXES, check_marker, delegation_entries, index_entries
 
@@ -96,7 +96,7 @@ _KEY_PLACES_KEY_BYTES = 1 + 16 + 32
 _VALUE_PREFIXES = (b"K", b"k")
 
 
-def accounting_entries(key: bytes, row: ParsedRow, get: Get) -> Iterator[AccountingEntry]:
+def accounting_entries(key: bytes, row: ParsedRow, get_row: GetRow) -> Iterator[AccountingEntry]:
     """Check one row, and yield the amounts that it adds to counters.
 
     Raises RecordDamaged if the row is damaged. The bytes that the row is charged for are yielded
@@ -106,28 +106,28 @@ def accounting_entries(key: bytes, row: ParsedRow, get: Get) -> Iterator[Account
         return
     if row.account:
         yield row.account, row.weight_bytes
-    check = _check_of(key)
-    if check is None:
+    check_row = _check_for(key)
+    if check_row is None:
         raise RecordDamaged("the row type is unknown")
-    entries = check(key, row.record, get)
+    entries = check_row(key, row.record, get_row)
     if entries is not None:
         yield from entries
     if key[:1] == OBJECTS_PREFIX:
         # An object without references is charged 0 bytes. The row of its pending deletion books its
-        # size (`_pending_deletion`).
+        # size (`_check_pending_deletion`).
         yield BODIES_COUNTER, row.weight_bytes
 
 
-def _check_of(key: bytes) -> RowCheck | None:
+def _check_for(key: bytes) -> RowCheck | None:
     """Return the check for a row, or None if its type is unknown."""
     if key.startswith(walk_key("")):
-        return _opaque
+        return _accept_any
     if key[:1] == _SETTINGS_PREFIX:  # the rows of settings are known by their whole key
         return _CHECKS.get(key)
     return _CHECKS.get(key[:1])
 
 
-def _value(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
+def _check_value(key: bytes, record: Record, get_row: GetRow) -> Iterator[AccountingEntry]:
     """Check the row of a value, or an index row of long paths."""
     if is_index_row(key):
         require(record.value == b"", "an index row of long paths has a value")
@@ -140,42 +140,39 @@ def _value(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
     yield rows_counter(space16), row_bytes(head.path, head.metadata)
     if head.object_name is not None:
         yield _references_account(head.object_name), 1
-    _check_body(head)
-    _check_position(key, record, get)
+    _check_inline_body(head)
+    _check_position(key, record, get_row)
 
 
-def _check_position(key: bytes, record: Record, get: Get) -> None:
-    """Check that a row has a number of its space's sequence that was used (CF3).
+def _check_position(key: bytes, record: Record, get_row: GetRow) -> None:
+    """Check that the position of a row has a used number of its space's sequence (CF3).
 
     A store that an earlier version wrote has no numbers before its upgrade (ST25).
     """
-    schema = get(SCHEMA_KEY)
+    schema = get_row(SCHEMA_KEY)
     if schema is None or schema.value != _PRESENT_SCHEMA:
         return
     sequence = SEQUENCES_PREFIX + key[SPACE16_IN_KEY]
-    number = number_of(record.position)
-    require(
-        record.position[:-NUMBER_BYTES] == sequence
-        and 1 <= number <= sequence_of(get(sequence)).number,
-        "a row has no number of the changes in its space",
-    )
+    error_text = "a row has no number of the changes in its space"
+    require(record.position[:-NUMBER_BYTES] == sequence, error_text)
+    last_number = sequence_of(get_row(sequence)).number
+    require(1 <= number_of(record.position) <= last_number, error_text)
 
 
-def _deleted_path(key: bytes, record: Record, get: Get) -> None:
+def _check_deleted_path(key: bytes, record: Record, get_row: GetRow) -> None:
     """Check the row of a deleted path."""
     path = deleted_path_of(record).path
-    key_of_value = value_key(key[SPACE16_IN_KEY], path)
-    require(deleted_key(key_of_value) == key, "a deleted path is stored under the wrong key")
-    value = get(key_of_value)
-    require(value is None or value.value is None, "a deleted path has a value")
-    _check_position(key, record, get)
+    former_key = value_key(key[SPACE16_IN_KEY], path)
+    require(deleted_key(former_key) == key, "a deleted path is stored under the wrong key")
+    require(not has_value(get_row(former_key)), "a deleted path has a value")
+    _check_position(key, record, get_row)
 
 
-def _version(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
+def _check_version(key: bytes, record: Record, get_row: GetRow) -> Iterator[AccountingEntry]:
     """Check the row of a former value.
 
-    It is never taken for an index row: its key ends with a time, and the last byte of the time can
-    be the one that marks index rows.
+    Unlike `_check_value`, this does not look for index rows: the key ends with a time, whose last
+    byte can be the one that marks index rows.
     """
     head = head_of(record, key=key)
     if head is None:
@@ -188,7 +185,7 @@ def _version(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
         account = _references_account(head.object_name)
         yield account, 1
         yield account + VERSIONS_PREFIX, 1
-    _check_body(head)
+    _check_inline_body(head)
 
 
 def _references_account(name: ObjectName) -> bytes:
@@ -196,15 +193,15 @@ def _references_account(name: ObjectName) -> bytes:
     return object_key(name.space16, name.digest) + name.generation
 
 
-def _check_body(head: Head) -> None:
-    """Check the body that is part of a row."""
+def _check_inline_body(head: Head) -> None:
+    """Check a value that its row contains."""
     if head.body is not None:
         require(blake3(head.body).hexdigest() == head.etag, "a value does not match its digest")
         require(len(head.body) == head.size_bytes, "a value does not have the recorded size")
 
 
-def _object(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
-    """Yield the references that a large value counts, negated.
+def _check_object(key: bytes, record: Record, get_row: GetRow) -> Iterator[AccountingEntry]:
+    """Check the row of a large value, and yield the references that it counts, negated.
 
     Each value and version that refers to it books one.
     """
@@ -214,23 +211,25 @@ def _object(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
         yield key + object_record.generation + VERSIONS_PREFIX, -object_record.kept
 
 
-def _pending_deletion(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
-    """Yield the size that a pending file deletion adds to a counter.
+def _check_pending_deletion(
+    key: bytes, record: Record, get_row: GetRow
+) -> Iterator[AccountingEntry]:
+    """Check the row of a pending deletion, and yield the size that it adds to a counter.
 
-    The file counts towards the total size of large values until it is deleted. Work that deletes a
-    record counts only while that record exists without references. Afterwards there is other work,
-    which deletes the file.
+    A file counts towards the total size of large values until it is deleted. A deletion in two
+    steps first deletes the record of the file. It counts only while that record exists without
+    references. Afterwards there is another row, for the deletion of the file.
     """
     work = object_work_of(record)
     if work.unlink:
         yield BODIES_COUNTER, work.size_bytes
         return
-    object_record = object_record_of(get(object_key(work.space16, work.digest)))
+    object_record = object_record_of(get_row(object_key(work.space16, work.digest)))
     if object_record == ObjectRecord(work.generation, references=0):
         yield BODIES_COUNTER, work.size_bytes
 
 
-def _space(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
+def _check_space(key: bytes, record: Record, get_row: GetRow) -> Iterator[AccountingEntry]:
     """Check one of the two rows of a hosted space: its own, or the one in its owner's list."""
     if key[:1] == SPACES_PREFIX:
         yield TOTAL_SPACES_COUNTER, 1
@@ -238,20 +237,21 @@ def _space(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
         owner16 = key[1:17]
         yield owner_counter(owner16), 1
     hosted = space_of(record)
-    right_keys: tuple[bytes, ...] = ()
+    possible_keys: tuple[bytes, ...] = ()
     if hosted is not None:
         space16 = space_id16(hosted.space)
-        right_keys = (space_key(space16), owned_space_key(x16(hosted.space.owner), space16))
-    require(key in right_keys, "a space is stored under the wrong key")
+        possible_keys = (space_key(space16), owned_space_key(x16(hosted.space.owner), space16))
+    require(key in possible_keys, "a space is stored under the wrong key")
 
 
-def _counter(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
+def _check_counter(key: bytes, record: Record, get_row: GetRow) -> Iterator[AccountingEntry]:
+    """Check the row of a counter, and yield its value, negated."""
     value = counter_of(record)
-    if key[:2] != _NEWCOMERS_PREFIX:
+    if key[:2] != _NEWCOMERS_PREFIX:  # what those counted is gone
         yield key, -value
 
 
-def _expired_minutes(key: bytes, record: Record, get: Get) -> None:
+def _check_refused_minutes(key: bytes, record: Record, get_row: GetRow) -> None:
     """Check the list of the expiry minutes whose tokens are refused.
 
     It has one minute of 4 bytes, and then two for each further span. The list is described in
@@ -266,7 +266,7 @@ def _expired_minutes(key: bytes, record: Record, get: Get) -> None:
     )
 
 
-def _text(key: bytes, record: Record, get: Get) -> None:
+def _check_text(key: bytes, record: Record, get_row: GetRow) -> None:
     try:
         text = (record.value or b"").decode()
     except UnicodeDecodeError as exc:
@@ -274,44 +274,43 @@ def _text(key: bytes, record: Record, get: Get) -> None:
     require(text != "", "a row is empty")
 
 
-def _schema(key: bytes, record: Record, get: Get) -> None:
+def _check_schema(key: bytes, record: Record, get_row: GetRow) -> None:
     earlier = [version.to_bytes(4, "big") for version in UPGRADABLE_SCHEMAS]
     require(record.value in (_PRESENT_SCHEMA, *earlier), "the schema version is unknown")
 
 
-def _database(key: bytes, record: Record, get: Get) -> None:
+def _check_database(key: bytes, record: Record, get_row: GetRow) -> None:
     path = DATABASE_ROWS.of(record).path
     require(key[VALUE_PREFIX_BYTES:] == x16(path), "a database is stored under the wrong path")
 
 
-def _document(key: bytes, record: Record, get: Get) -> None:
+def _check_document(key: bytes, record: Record, get_row: GetRow) -> None:
     digest = hashlib.sha256(record.value or b"").digest()
     require(digest == key[1:], "a document does not match its digest")
 
 
-def _network(key: bytes, record: Record, get: Get) -> None:
-    """Check that there is the operator's list of withdrawals where there are networks.
+def _check_network(key: bytes, record: Record, get_row: GetRow) -> None:
+    """Check the key of a network, and that the store has the operator's list of withdrawals.
 
     A node writes that list at its first start and reads it before each release.
     """
     require(
-        len(key) == _NETWORK_KEY_BYTES and get(WITHDRAWALS_KEY) is not None,
+        len(key) == _NETWORK_KEY_BYTES and get_row(WITHDRAWALS_KEY) is not None,
         "there are networks, but the row of withdrawals is missing",
     )
 
 
-def _key_places(key: bytes, record: Record, get: Get) -> None:
+def _check_key_places(key: bytes, record: Record, get_row: GetRow) -> None:
     """Check the paths of a content key, which are keys of rows of values."""
+    error_text = "the paths of a content key are not keys of values"
     places = key_places_of(record)
-    require(
-        len(key) == _KEY_PLACES_KEY_BYTES
-        and places is not None
-        and all(place[:1] in _VALUE_PREFIXES for place in (places.owner, places.other or b"K")),
-        "the paths of a content key are not keys of values",
-    )
+    if places is None or len(key) != _KEY_PLACES_KEY_BYTES:
+        raise RecordDamaged(error_text)
+    for place in places.value_keys:
+        require(place[:1] in _VALUE_PREFIXES, error_text)
 
 
-def _fetch(key: bytes, record: Record, get: Get) -> None:
+def _check_fetch(key: bytes, record: Record, get_row: GetRow) -> None:
     fetch = fetch_of(record)
     try:
         space = parse_space_id(fetch.space)
@@ -320,39 +319,39 @@ def _fetch(key: bytes, record: Record, get: Get) -> None:
     require(key == fetch_row_key(space, fetch), "a fetch of a copy is stored under the wrong key")
 
 
-def _admission(key: bytes, record: Record, get: Get) -> None:
+def _check_admission(key: bytes, record: Record, get_row: GetRow) -> None:
     owner = admission_of(record).owner
     require(key == admission_key(owner), "an admission is stored under the wrong key")
 
 
-def _succession(key: bytes, record: Record, get: Get) -> None:
+def _check_succession(key: bytes, record: Record, get_row: GetRow) -> None:
     owner = succession_of(record).owner
     require(key == succession_key(owner), "a succession is stored under the wrong key")
 
 
-def _of_lengths(key_bytes: int, value_bytes: int) -> RowCheck:
+def _check_of_lengths(key_bytes: int, value_bytes: int) -> RowCheck:
     """Return a function that checks the key and value lengths of a row."""
 
-    def check(key: bytes, record: Record, get: Get) -> None:
+    def check(key: bytes, record: Record, get_row: GetRow) -> None:
         lengths = (len(key), len(record.value or b""))
         require(lengths == (key_bytes, value_bytes), "a row has the wrong length for its type")
 
     return check
 
 
-def _decoded(decode: Callable[[Record], object]) -> RowCheck:
+def _check_of_decoding(decode: Callable[[Record], object]) -> RowCheck:
     """Return a function that checks a row by decoding it.
 
     `decode` raises RecordDamaged if the row is damaged.
     """
 
-    def check(key: bytes, record: Record, get: Get) -> None:
+    def check(key: bytes, record: Record, get_row: GetRow) -> None:
         decode(record)
 
     return check
 
 
-def _opaque(key: bytes, record: Record, get: Get) -> None:
+def _accept_any(key: bytes, record: Record, get_row: GetRow) -> None:
     """Accept any row.
 
     The format of the row is defined in another package.
@@ -361,48 +360,48 @@ def _opaque(key: bytes, record: Record, get: Get) -> None:
 
 # By the first byte of the key as in `keyspace`, or by the whole key for rows under `m`.
 _CHECKS: Mapping[bytes, RowCheck] = {
-    b"K": _value,
-    b"k": _value,
-    VERSIONS_PREFIX: _version,
-    b"B": _object,
-    b"Q": _pending_deletion,
-    DATABASES_PREFIX: _database,
+    b"K": _check_value,
+    b"k": _check_value,
+    VERSIONS_PREFIX: _check_version,
+    b"B": _check_object,
+    b"Q": _check_pending_deletion,
+    DATABASES_PREFIX: _check_database,
     b"G": delegation_entries,
-    b"S": _space,
-    b"s": _space,
-    b"c": _counter,
-    b"D": _document,
+    b"S": _check_space,
+    b"s": _check_space,
+    b"c": _check_counter,
+    b"D": _check_document,
     b"j": check_entry,
     b"y": check_head,
     **dict.fromkeys((ALIASES_PREFIX, *INDEXES), index_entries),
     b"L": check_marker,
-    b"N": _network,
-    KEY_PLACES_PREFIX: _key_places,
-    b"o": _admission,
-    SUCCESSIONS_PREFIX: _succession,
-    FETCHES_PREFIX: _fetch,
-    b"C": _of_lengths(21, 0),
-    b"d": _of_lengths(37, 0),
+    b"N": _check_network,
+    KEY_PLACES_PREFIX: _check_key_places,
+    b"o": _check_admission,
+    SUCCESSIONS_PREFIX: _check_succession,
+    FETCHES_PREFIX: _check_fetch,
+    b"C": _check_of_lengths(21, 0),
+    b"d": _check_of_lengths(37, 0),
     b"J": check_queued,
-    b"a": _decoded(evidence_inputs_of),
-    b"v": _decoded(state_of),
-    b"T": _decoded(ticket_of),
-    b"O": _decoded(override_of),
-    SEQUENCES_PREFIX: _decoded(sequence_of),
-    DELETED_PREFIX: _deleted_path,
-    LONG_DELETED_PREFIX: _deleted_path,
-    FEED_START_PREFIX: _of_lengths(VALUE_PREFIX_BYTES, NUMBER_BYTES),
-    SCHEMA_KEY: _schema,
-    IDENTITY_KEY: _decoded(identity_of),
-    ROOT_SECRET_KEY: _decoded(check_root_secret_row),
-    CANARY_KEY: _of_lengths(len(CANARY_KEY), 8),
-    REPLAY_FLOOR_KEY: _expired_minutes,
-    LEASE_KEY: _decoded(check_lease),
-    RESTORED_KEY: _text,
-    HOSTING_MODE_KEY: _text,
-    ORPHAN_SWEEP_KEY: _of_lengths(len(ORPHAN_SWEEP_KEY), 0),
-    BODIES_PLACE_KEY: _text,
+    b"a": _check_of_decoding(evidence_inputs_of),
+    b"v": _check_of_decoding(state_of),
+    b"T": _check_of_decoding(ticket_of),
+    b"O": _check_of_decoding(override_of),
+    SEQUENCES_PREFIX: _check_of_decoding(sequence_of),
+    DELETED_PREFIX: _check_deleted_path,
+    LONG_DELETED_PREFIX: _check_deleted_path,
+    FEED_START_PREFIX: _check_of_lengths(VALUE_PREFIX_BYTES, NUMBER_BYTES),
+    SCHEMA_KEY: _check_schema,
+    IDENTITY_KEY: _check_of_decoding(identity_of),
+    ROOT_SECRET_KEY: _check_of_decoding(check_root_secret_row),
+    CANARY_KEY: _check_of_lengths(len(CANARY_KEY), 8),
+    REPLAY_FLOOR_KEY: _check_refused_minutes,
+    LEASE_KEY: _check_of_decoding(check_lease),
+    RESTORED_KEY: _check_text,
+    HOSTING_MODE_KEY: _check_text,
+    ORPHAN_SWEEP_KEY: _check_of_lengths(len(ORPHAN_SWEEP_KEY), 0),
+    BODIES_PLACE_KEY: _check_text,
     AUDIT_CHAIN_KEY: check_chain,
-    AUDIT_PRUNING_KEY: _decoded(pruning_of),
-    **dict.fromkeys((b"A", b"R", b"V", b"u", RELEASE_RECORD_KEY, WITHDRAWALS_KEY), _opaque),
+    AUDIT_PRUNING_KEY: _check_of_decoding(pruning_of),
+    **dict.fromkeys((b"A", b"R", b"V", b"u", RELEASE_RECORD_KEY, WITHDRAWALS_KEY), _accept_any),
 }
