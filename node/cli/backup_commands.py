@@ -420,12 +420,12 @@ async def _restore(
             restored.left_out = list(dict.fromkeys(restored.left_out + finished.missing))
             if config.store.url is not None:
                 # Needs the extra `postgres`.
-                from spaces.archive.migration import filled_database
+                from spaces.archive.migration import copy_to_database
 
                 # The database becomes a store only when the outer block ends, after the folder is
                 # complete. An error before that leaves neither.
                 await filled.enter_async_context(
-                    filled_database(
+                    copy_to_database(
                         staging, config.store.url, progress=counter("rows copied", every=100_000)
                     )
                 )

@@ -43,7 +43,7 @@ def migrate_store(config: Config, target: str, again: bool) -> None:
         raise ConfigurationError("no database was specified", hint="use --store postgresql://…")
     print_json(
         _run(
-            _moved_store(config, config.store.url, target, again=again),
+            _move_store(config, config.store.url, target, again=again),
             config,
             "the store was not moved",
         )
@@ -73,7 +73,7 @@ def migrate_objects(config: Config, target: str) -> None:
         raise StoreMisused(
             f"there is no store in {config.data}", hint="specify the data folder with --data"
         )
-    print_json(_run(_moved_objects(config, target), config, "the large values were not moved"))
+    print_json(_run(_move_objects(config, target), config, "the large values were not moved"))
 
 
 def _run(
@@ -89,21 +89,21 @@ def _run(
         raise as_node_error(error, config, what=failure, hint=hint) from error
 
 
-async def _moved_store(
+async def _move_store(
     config: Config, url: str, target: str, *, again: bool
 ) -> dict[str, int | str]:
     # Needs the extra `postgres`.
     from spaces.archive.migration import move_from_postgres, move_to_postgres
 
-    shown = counter("rows copied", every=10_000)
+    progress = counter("rows copied", every=10_000)
     if target == "postgresql":
-        moved = await move_to_postgres(config.data, url, progress=shown, again=again)
+        summary = await move_to_postgres(config.data, url, progress=progress, again=again)
     else:
-        moved = await move_from_postgres(url, config.data, progress=shown, again=again)
-    return {"rows": moved.rows, "claims": moved.claims, "digest": moved.digest}
+        summary = await move_from_postgres(url, config.data, progress=progress, again=again)
+    return {"rows": summary.rows, "claims": summary.replay_records, "digest": summary.digest}
 
 
-async def _moved_objects(config: Config, target: str) -> dict[str, int | str]:
+async def _move_objects(config: Config, target: str) -> dict[str, int | str]:
     store = open_store(config)
     try:
         store_id = await started_id(store)

@@ -35,7 +35,6 @@ from blake3 import blake3
 
 from ..space_errors import StoreError
 from ..sql.database_rows import DATABASES_FOLDER
-from ..store.contract import ReplayRecord
 from ..store.durable import sync_folder
 from ..store.lmdb._folder import environment_folder, folder_lock, open_environment, open_for_reading
 from ..store.lmdb._format import mark_moved, moved_to
@@ -65,14 +64,16 @@ class MigrationRefused(StoreError):
 
 
 @dataclass(slots=True)
-class Moved:
+class MigrationSummary:
     """The result of a migration.
 
-    It has the number of rows and replay records, and a digest of the rows.
+    Attributes:
+        rows: number of rows and tombstones.
+        replay_records: number of replay records of plain reads.
     """
 
     rows: int = 0
-    claims: int = 0
+    replay_records: int = 0
     _hasher: blake3 = field(default_factory=blake3)
 
     def add(self, part: Part) -> None:
@@ -82,38 +83,42 @@ class Moved:
 
     @property
     def digest(self) -> str:
-        """The BLAKE3 hash of all migrated rows.
+        """The BLAKE3 hash of all migrated rows, in hexadecimal.
 
-        The hash is hexadecimal. The rows are encoded as in an archive. Source and target have the
-        same hash.
+        The rows are encoded as in an archive. Source and target have the same hash.
         """
         return self._hasher.hexdigest()
 
 
 @asynccontextmanager
-async def filled_database(
+async def copy_to_database(
     folder: Path, url: str, *, progress: Progress, again: bool = False
-) -> AsyncIterator[Moved]:
+) -> AsyncIterator[MigrationSummary]:
     """Copy a store from a data folder to an empty database.
 
-    The database opens as a store after the `async with` block has ended.
+    All rows are copied when the `async with` block begins. The database opens as a store after the
+    block has ended without an error.
+
+    Args:
+        folder: the data folder.
+        url: the address of the database.
+        progress: called after each part with the number of rows copied.
+        again: copies a store that was moved elsewhere, because that place is lost.
+
+    Raises:
+        MigrationRefused: the store cannot be in a database, or was moved; or the database is in
+            use, or its rows differ after the copy.
     """
-    # a node with PostgreSQL offers no databases (SQ2)
-    if any((folder / DATABASES_FOLDER).glob("*/*.db")):
-        raise MigrationRefused(
-            "the store contains SQL databases, which a node on a database server does not offer",
-            next_step="keep the store in a data folder; or export the databases that are needed,"
-            f" then remove the folder {DATABASES_FOLDER} and run the command again",
-        )
+    _require_no_sql_databases(folder)
     async with session(url, for_migration=True) as database:
         with open_for_reading(folder, may_be_moved=True) as env:
-            _refuse_moved(moved_to(env), describe_database(url), again=again)
-            await _begin(database)
+            _require_not_moved(moved_to(env), describe_database(url), again=again)
+            await _record_start(database)
             filling = database.transaction()
             await filling.start()
-            # This deletes the row that `_begin` wrote. Other sessions see that at the commit. A
-            # second migration at the same time waits here until then, finds no row, and is refused.
-            # So it does not delete the rows of the first.
+            # This deletes the row that `_record_start` wrote. Other sessions see that at the
+            # commit. A second migration at the same time waits here until then, finds no row, and
+            # is refused. So it does not delete the rows of the first.
             if await database.execute(sql.END_MIGRATION) != "DELETE 1":
                 raise MigrationRefused(
                     "another migration or restore has already filled the database",
@@ -122,36 +127,63 @@ async def filled_database(
             # An interrupted move of an earlier version can have left rows.
             for statement in sql.CLEAR:
                 await database.execute(statement)
-            moved = Moved()
+            summary = MigrationSummary()
             with snapshot_in(env) as snapshot:
                 for part in snapshot.parts():
                     await copy_in(database, part)
-                    moved.add(part)
-                    progress(moved.rows)
-        with closing(ReplayRecords(folder, boot_id())) as replay_records:
-            claims = replay_records.rows()
-        moved.claims = len(claims)
-        stamps = [os.urandom(16) for _ in claims]
-        await database.execute(sql.COPY_REPLAY_RECORDS_IN, claims, stamps)
-        if moved.digest != await _digest_of(parts_in(database)):
+                    summary.add(part)
+                    progress(summary.rows)
+        summary.replay_records = await _copy_replay_records_in(database, folder)
+        if summary.digest != await _digest_of(parts_in(database)):
             raise MigrationRefused(
                 "the rows in the database differ from the rows in the data folder",
                 next_step="empty the database, then run the command again",
             )
         # A move marks its source as moved in the block of the caller, before this commit makes the
         # database a store (ST12).
-        yield moved
+        yield summary
         await filling.commit()
+
+
+def _require_no_sql_databases(folder: Path) -> None:
+    """Raise MigrationRefused if there are SQL databases.
+
+    A node with PostgreSQL offers none (SQ2).
+    """
+    if any((folder / DATABASES_FOLDER).glob("*/*.db")):
+        raise MigrationRefused(
+            "the store contains SQL databases, which a node on a database server does not offer",
+            next_step="keep the store in a data folder; or export the databases that are needed,"
+            f" then remove the folder {DATABASES_FOLDER} and run the command again",
+        )
+
+
+async def _copy_replay_records_in(database: Session, folder: Path) -> int:
+    """Copy the replay records of a data folder to a database, and return their number."""
+    with closing(ReplayRecords(folder, boot_id())) as replay_records:
+        rows = replay_records.rows()
+    stamps = [os.urandom(16) for _ in rows]
+    await database.execute(sql.COPY_REPLAY_RECORDS_IN, rows, stamps)
+    return len(rows)
+
+
+async def _copy_replay_records_out(database: Session, folder: Path) -> int:
+    """Copy the replay records of a database to a data folder, and return their number."""
+    records = await database.fetch(sql.COPY_REPLAY_RECORDS_OUT)
+    with closing(ReplayRecords(folder, boot_id())) as replay_records:
+        for record in records:
+            replay_records.add(record["k"])
+    return len(records)
 
 
 async def move_to_postgres(
     folder: Path, url: str, *, progress: Progress, again: bool = False
-) -> Moved:
+) -> MigrationSummary:
     """Move a store from a data folder to an empty database.
 
     The folder is marked as moved.
 
-    Args, Raises: as `filled_database`; and StoreLocked if a node runs on the folder.
+    Args, Raises: see `copy_to_database`. It also raises StoreLocked if a node runs on the folder.
     """
     if not environment_folder(folder).is_dir():
         raise MigrationRefused(
@@ -159,21 +191,21 @@ async def move_to_postgres(
             next_step="specify the folder of the store: --data DIR",
         )
     with folder_lock(folder):
-        async with filled_database(folder, url, progress=progress, again=again) as moved:
+        async with copy_to_database(folder, url, progress=progress, again=again) as summary:
             with open_environment(environment_folder(folder), may_be_moved=True) as env:
                 # ST12: before the target becomes a store, so that there are never two
                 mark_moved(env, describe_database(url))
-    return moved
+    return summary
 
 
 async def move_from_postgres(
     url: str, folder: Path, *, progress: Progress, again: bool = False
-) -> Moved:
+) -> MigrationSummary:
     """Move a store from a database to a data folder.
 
     The database is marked as moved. The data folder must not contain a store.
 
-    Args, Raises: as `move_to_postgres`, in the other direction.
+    Args, Raises: see `move_to_postgres`, in the other direction.
     """
     if environment_folder(folder).exists():
         raise MigrationRefused(
@@ -182,8 +214,8 @@ async def move_from_postgres(
             " store: --data DIR",
         )
     staging = folder / _STAGING
-    moved = Moved()
-    place = describe_folder(folder)
+    summary = MigrationSummary()
+    destination = describe_folder(folder)
     with folder_lock(folder):
         async with session(url, for_migration=True) as database:
             schema = await schema_of(database)
@@ -193,24 +225,20 @@ async def move_from_postgres(
                     next_step="first run the interrupted command again (sealspace admin"
                     " migrate-store --to postgresql, or sealspace admin restore)",
                 )
-            _refuse_moved(await _moved_to(database, schema), place, again=again)
+            _require_not_moved(await _moved_to(database, schema), destination, again=again)
             shutil.rmtree(staging, ignore_errors=True)  # remains of an interrupted move
             with new_environment(staging) as write:
                 async with read_snapshot(database) as parts:
                     async for part in parts:
                         write(part)
-                        moved.add(part)
-                        progress(moved.rows)
+                        summary.add(part)
+                        progress(summary.rows)
             # ST12: from here on, no process writes rows or replay records
-            await _mark_and_freeze(database, place)
-            claims = await database.fetch(sql.COPY_REPLAY_RECORDS_OUT)
-            moved.claims = len(claims)
-            with closing(ReplayRecords(folder, boot_id())) as replay_records:
-                for (row,) in claims:
-                    replay_records.add(_replay_record_in(row).row)
+            await _mark_and_freeze(database, destination)
+            summary.replay_records = await _copy_replay_records_out(database, folder)
             # Rows that were written before the tables were frozen may be missing in the copy.
             async with read_snapshot(database) as parts:
-                is_same = moved.digest == await _digest_of(parts)
+                is_same = summary.digest == await _digest_of(parts)
             if not is_same:
                 await _unmark_and_thaw(database)
                 raise MigrationRefused(
@@ -220,14 +248,14 @@ async def move_from_postgres(
         environment_folder(staging).rename(environment_folder(folder))  # now it is a store
         sync_folder(folder)
         shutil.rmtree(staging)
-    return moved
+    return summary
 
 
-async def _mark_and_freeze(database: Session, place: str) -> None:
-    """Record where the store in a database is moved to, and let its tables refuse new rows."""
+async def _mark_and_freeze(database: Session, destination: str) -> None:
+    """Record where the store in a database is moved to, and make its tables refuse new rows."""
     await database.execute(sql.CREATE_PLACE)
     await database.execute(sql.FORGET_PLACE)
-    await database.execute(sql.RECORD_PLACE, place)
+    await database.execute(sql.RECORD_PLACE, destination)
     await database.execute(sql.CHANGE_VERSION, MOVED_VERSION)
     # An interrupted move can have frozen the tables already, and they cannot be frozen twice.
     for statement in (*sql.THAW, *sql.FREEZE):
@@ -235,19 +263,10 @@ async def _mark_and_freeze(database: Session, place: str) -> None:
 
 
 async def _unmark_and_thaw(database: Session) -> None:
-    """Make a database a store again that was about to be moved."""
+    """Undo `_mark_and_freeze`, so that the database is a store again."""
     for statement in sql.THAW:
         await database.execute(statement)
     await database.execute(sql.CHANGE_VERSION, TABLES_VERSION)
-
-
-def _replay_record_in(row: bytes) -> ReplayRecord:
-    """Return a replay record by its row, which has its minute and the first 16 bytes of its key.
-
-    The other bytes of the key are not stored. Zeros stand for them.
-    """
-    minute = int.from_bytes(row[:4], "big")
-    return ReplayRecord(row[4:].ljust(32, b"\0"), expires_at=60 * minute)
 
 
 def describe_database(url: str) -> str:
@@ -273,25 +292,23 @@ def describe_folder(folder: Path) -> str:
     return f"the data folder {folder.resolve()} on {socket.gethostname()}"
 
 
-def _refuse_moved(recorded: str | None, destination: str, *, again: bool) -> None:
-    """Reject a store that was already migrated to another destination.
+def _require_not_moved(former_destination: str | None, destination: str, *, again: bool) -> None:
+    """Raise MigrationRefused if a store was already moved to another destination.
 
-    `recorded` is where the store was moved to, or None if it was not moved.
-
-    Raises MigrationRefused. The rows of a migrated store are out of date. A move to the same
-    destination may be run again, and any move if `again` is True.
+    The rows of a moved store are out of date. A move to the same destination may be run again, and
+    any move if `again` is True. `former_destination` is None if the store was not moved.
     """
-    if again or recorded is None or recorded == destination:
+    if again or former_destination is None or former_destination == destination:
         return
     raise MigrationRefused(
-        f"the store was moved to {recorded}",
+        f"the store was moved to {former_destination}",
         next_step="run the command on the store at that location; if that store is lost, add"
         " --again here",
     )
 
 
-async def _begin(database: Session) -> None:
-    """Record in the database that a migration has begun.
+async def _record_start(database: Session) -> None:
+    """Record in a database that a migration to it has begun.
 
     Raises MigrationRefused if the database contains a store or the remains of a moved one.
     """
@@ -321,8 +338,8 @@ async def _moved_to(database: Session, schema: dict[str, int]) -> str | None:
 
 
 async def _digest_of(parts: AsyncIterator[Part]) -> str:
-    """Return the digest of rows, computed like that of the rows that were moved."""
-    compared = Moved()
+    """Return the digest of rows, computed like `MigrationSummary.digest`."""
+    summary = MigrationSummary()
     async for part in parts:
-        compared.add(part)
-    return compared.digest
+        summary.add(part)
+    return summary.digest

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from postgres_server import needs_postgres, postgres_server
 
-from spaces.archive.migration import MigrationRefused, filled_database
+from spaces.archive.migration import MigrationRefused, copy_to_database
 from spaces.keyspace import REPLAY_FLOOR_KEY
 from spaces.space_errors import StoreUnavailable
 from spaces.store.contract import Add, Commit, Put, Refused, ReplayRecord, Store
@@ -58,7 +58,7 @@ async def test_both_engines_have_the_same_parts(tmp_path: Path, url: str) -> Non
     """The rows of a store are the same bytes, cut in the same way, on either engine."""
     parts = await filled(tmp_path)
     assert len(parts) > 4
-    async with filled_database(tmp_path, url, progress=lambda _: None):
+    async with copy_to_database(tmp_path, url, progress=lambda _: None):
         pass
     assert await parts_of(PostgresRows(url)) == parts
     async with PostgresRows(url).snapshot() as snapshot:
@@ -106,7 +106,7 @@ async def test_closed_minutes_are_closed_in_a_database(tmp_path: Path, url: str)
     store, minute = open_lmdb(tmp_path), int(time.time()) // 60 + 10
     await store.commit(Commit(puts=(Put(REPLAY_FLOOR_KEY, minute.to_bytes(4, "big")),)))
     await store.close()
-    async with filled_database(tmp_path, url, progress=lambda _: None):
+    async with copy_to_database(tmp_path, url, progress=lambda _: None):
         pass
     store, old, new = (
         open_postgres(url),
@@ -128,17 +128,17 @@ async def test_what_is_not_filled_does_not_open(tmp_path: Path, url: str) -> Non
     filled again (BK4)."""
     parts = await filled(tmp_path)
     with pytest.raises(ZeroDivisionError):
-        async with filled_database(tmp_path, url, progress=lambda _: None):
+        async with copy_to_database(tmp_path, url, progress=lambda _: None):
             raise ZeroDivisionError
     store = open_postgres(url)
     with pytest.raises(StoreUnavailable):
         await store.read((b"K0001",))
     await store.close()
-    async with filled_database(tmp_path, url, progress=lambda _: None) as moved:
+    async with copy_to_database(tmp_path, url, progress=lambda _: None) as moved:
         assert moved.rows == sum(map(len, parts))
     assert await parts_of(PostgresRows(url)) == parts
     with pytest.raises(MigrationRefused, match="already contains a store"):
-        async with filled_database(tmp_path, url, progress=lambda _: None):
+        async with copy_to_database(tmp_path, url, progress=lambda _: None):
             pass
 
 
@@ -149,10 +149,10 @@ async def test_of_two_moves_at_once_one_fills_the_database(tmp_path: Path, url: 
     await filled(tmp_path / "two")
 
     async def second() -> None:
-        async with filled_database(tmp_path / "two", url, progress=lambda _: None):
+        async with copy_to_database(tmp_path / "two", url, progress=lambda _: None):
             pass
 
-    async with filled_database(tmp_path / "one", url, progress=lambda _: None):
+    async with copy_to_database(tmp_path / "one", url, progress=lambda _: None):
         waiting = asyncio.create_task(second())
         asked = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
         while postgres_server().run("postgres", asked).strip() == "0":

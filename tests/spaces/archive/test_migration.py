@@ -86,7 +86,7 @@ async def test_move_and_return(tmp_path: Path, url: str) -> None:
     reported: list[int] = []
     moved = await move_to_postgres(tmp_path / "one", url, progress=reported.append)
     assert reported[-1] == moved.rows
-    assert moved.claims == 1
+    assert moved.replay_records == 1
     store = open_postgres(url)
     there = await everything(store)
     assert there.records == before.records
