@@ -42,7 +42,7 @@ from ..store.lmdb._replay_records import ReplayRecords, boot_id
 from ..store.lmdb.snapshots import Part, new_environment, snapshot_in
 from ..store.postgres import _statements as sql
 from ..store.postgres._schema import MIGRATING, MOVED_VERSION, TABLES_VERSION, schema_of
-from ..store.postgres.copying import Session, copy_in, parts_in, read_snapshot, session
+from ..store.postgres.copying import Session, insert_part, read_parts, read_snapshot, session
 from .backup import encode_part
 
 Progress = Callable[[int], None]
@@ -130,11 +130,11 @@ async def copy_to_database(
             summary = MigrationSummary()
             with snapshot_in(env) as snapshot:
                 for part in snapshot.parts():
-                    await copy_in(database, part)
+                    await insert_part(database, part)
                     summary.add(part)
                     progress(summary.rows)
         summary.replay_records = await _copy_replay_records_in(database, folder)
-        if summary.digest != await _digest_of(parts_in(database)):
+        if summary.digest != await _digest_of(read_parts(database)):
             raise MigrationRefused(
                 "the rows in the database differ from the rows in the data folder",
                 next_step="empty the database, then run the command again",

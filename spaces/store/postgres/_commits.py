@@ -30,12 +30,16 @@ from ._statements import ALREADY_APPLIED, REFUSED
 class QueuedCommit:
     """A commit that is waiting or running.
 
-    `before` contains the earlier commits that must finish first.
+    Attributes:
+        written_keys: of the rows that it writes.
+        condition_keys: of the rows that it relies on.
+        earlier: the conflicting commits that must finish first.
+        done: set when it has finished.
     """
 
-    written: frozenset[bytes]
-    conditions: frozenset[bytes]
-    before: "set[QueuedCommit]" = field(default_factory=set)
+    written_keys: frozenset[bytes]
+    condition_keys: frozenset[bytes]
+    earlier: "set[QueuedCommit]" = field(default_factory=set)
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -78,16 +82,16 @@ class Commits:
         parameters = parameters_of(commit, counters, now=int(self._clock.now()))
         put_keys = [put.key for put in commit.puts]
         queued = self._enter(
-            written=[
+            written_keys=[
                 parameters.outcome_key,
                 *put_keys,
                 *parameters.counter_keys,
                 *parameters.sequence_keys,
             ],
-            conditions=parameters.condition_keys,
+            condition_keys=parameters.condition_keys,
         )
         size_bytes = sum([len(put.key) + len(put.value or b"") for put in commit.puts])
-        task = asyncio.create_task(self._in_turn(parameters, queued, size_bytes))
+        task = asyncio.create_task(self._write_in_turn(parameters, queued, size_bytes))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         return await asyncio.shield(task)
@@ -103,17 +107,19 @@ class Commits:
     # caller that revokes and then writes, without waiting in between, expects them in its order.
     # Commits that would wait for each other in the database wait here instead, where they occupy no
     # connection.
-    def _enter(self, *, written: Iterable[bytes], conditions: Iterable[bytes]) -> QueuedCommit:
+    def _enter(
+        self, *, written_keys: Iterable[bytes], condition_keys: Iterable[bytes]
+    ) -> QueuedCommit:
         """Queue a commit behind all conflicting commits.
 
         Two commits conflict if one writes a key that the other writes or relies on.
         """
-        queued = QueuedCommit(frozenset(written), frozenset(conditions))
-        for key in queued.written | queued.conditions:
+        queued = QueuedCommit(frozenset(written_keys), frozenset(condition_keys))
+        for key in queued.written_keys | queued.condition_keys:
             if key in self._writers:
-                queued.before.add(self._writers[key])
-            if key in queued.written:
-                queued.before |= self._readers.pop(key, set())
+                queued.earlier.add(self._writers[key])
+            if key in queued.written_keys:
+                queued.earlier |= self._readers.pop(key, set())
                 self._writers[key] = queued
             else:
                 self._readers.setdefault(key, set()).add(queued)
@@ -125,8 +131,8 @@ class Commits:
         Commits that conflict with it can then run.
         """
         queued.done.set()
-        queued.before.clear()  # otherwise each commit would keep all earlier ones in memory
-        for key in queued.written | queued.conditions:
+        queued.earlier.clear()  # otherwise each commit would keep all earlier ones in memory
+        for key in queued.written_keys | queued.condition_keys:
             if self._writers.get(key) is queued:
                 del self._writers[key]
             readers = self._readers.get(key, set())
@@ -134,16 +140,16 @@ class Commits:
             if not readers:
                 self._readers.pop(key, None)
 
-    async def _in_turn(
+    async def _write_in_turn(
         self, parameters: CommitParameters, queued: QueuedCommit, size_bytes: int
     ) -> Committed | Refused:
         """Write a commit after all conflicting commits have ended."""
         give_up_at = asyncio.get_running_loop().time() + ANSWER_WITHIN_S
         self._waiting_bytes += size_bytes
         try:
-            for earlier in queued.before:
+            for earlier_commit in queued.earlier:
                 async with asyncio.timeout_at(give_up_at):
-                    await earlier.done.wait()
+                    await earlier_commit.done.wait()
         except TimeoutError:
             raise StoreBusy("too many commits are waiting for the same rows") from None
         else:
@@ -156,8 +162,9 @@ class Commits:
         """Run the SQL statement of a commit, with retries.
 
         Raises:
-            StoreBusy: overtaken by other commits for too long; nothing was written.
-            StoreUnavailable: no outcome, or one that cannot be trusted after a lost connection.
+            StoreBusy: other commits changed the same rows for too long; nothing was written.
+            StoreUnavailable: the database failed, or the outcome is unknown after a lost connection
+                or a timeout.
         """
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + _RETRY_WITHIN_S
@@ -183,7 +190,7 @@ class Commits:
                 elif group is ErrorGroup.REPEAT:
                     await pause()  # so that processes in conflict do not repeat at the same time
             else:
-                verdict: int = rows[0][0]  # the only row and column
+                ((verdict,),) = rows
                 return _outcome_of(verdict, was_lost=was_lost)
 
 
@@ -198,15 +205,15 @@ def _final_error(exc: Exception, *, was_lost: bool, is_late: bool) -> StoreError
     group = error_group_of(exc)
     if group in (ErrorGroup.OUT_OF_RANGE, ErrorGroup.FAILED):
         if was_lost:
-            return _unknown()  # the lost attempt may still succeed
+            return _outcome_unknown()  # the lost attempt may still succeed
         return store_error_of(exc)
     if isinstance(exc, TimeoutError):
-        return _unknown()  # the statement may still run on the server
+        return _outcome_unknown()  # the statement may still run on the server
     is_first_loss = group is ErrorGroup.LOST and not was_lost
     if is_first_loss or not is_late:
         return None
     if was_lost:
-        return _unknown()
+        return _outcome_unknown()
     return StoreBusy("the commit timed out because other commits kept changing the same rows")
 
 
@@ -220,11 +227,12 @@ def _outcome_of(verdict: int, *, was_lost: bool) -> Committed | Refused:
     if was_lost:
         # The lost statement may still be waiting for a lock, and succeed although this one was
         # refused.
-        raise _unknown()
+        raise _outcome_unknown()
     return Refused()
 
 
-def _unknown() -> StoreUnavailable:
+def _outcome_unknown() -> StoreUnavailable:
+    """Return the error for a commit that may have been written."""
     return StoreUnavailable(
         "the connection was lost or the database timed out; the outcome of the commit is unknown"
     )

@@ -36,9 +36,11 @@ _ERROR_GROUPS = {
     "40003": ErrorGroup.LOST,  # CockroachDB: the outcome is ambiguous
     "25006": ErrorGroup.LOST,  # the former leader is now a standby: connect again
 }
+# The classes of states that begin with these: connection exceptions, and interventions of the
+# operator such as a shutdown.
 _LOST_CLASSES = ("08", "57")
 _DISK_FULL = "53100"
-_TWICE = "21000"  # a statement that changes one row twice
+_ROW_CHANGED_TWICE = "21000"
 _QUERY_CANCELED = "57014"
 
 
@@ -59,7 +61,7 @@ def error_group_of(error: Exception) -> ErrorGroup:
 
 @contextmanager
 def convert_database_errors() -> Iterator[None]:
-    """Convert database errors to StoreError exceptions."""
+    """Convert the database errors of a `with` block to StoreError."""
     try:
         yield
     except CONNECTION_ERRORS as exc:
@@ -74,6 +76,6 @@ def store_error_of(error: Exception) -> StoreError:
     state = getattr(error, "sqlstate", None)
     if state == _DISK_FULL:
         return StoreFull("the database has no free space")
-    if state == _TWICE:
+    if state == _ROW_CHANGED_TWICE:
         return CommitInvalid("a commit must not write and increment the same row")
     return StoreUnavailable(f"the database failed ({state or type(error).__name__})")

@@ -11,6 +11,7 @@ from ..contract import (
     STAMP_BYTES,
     UNWRITTEN,
     Commit,
+    Expect,
     Put,
     ReplayRecord,
     sequences_of,
@@ -22,7 +23,6 @@ from ._statements import COMMIT, COMMIT_IN_SEQUENCE, EXPECT_ABSENT, EXPECT_UNWRI
 _OUTCOME_KEPT_S = 120
 _NUMBER_END = 1 << 63
 _WITHOUT_SEQUENCES = 18  # parameters of a commit without sequences
-_EXPECTATIONS = {ANY: None, ABSENT: EXPECT_ABSENT, UNWRITTEN: EXPECT_UNWRITTEN}
 
 
 class CounterChanges(NamedTuple):
@@ -129,7 +129,7 @@ def parameters_of(commit: Commit, counters: CounterChanges, *, now: int) -> Comm
         accounts.append(account)
         weights.append(0 if account is None else put.weight_bytes)
         deletion_minutes.append(now // 60 if put.value is None else None)
-        expectations.append(_EXPECTATIONS.get(put.expect, put.expect))
+        expectations.append(_expectation(put.expect))
     put_keys = dict.fromkeys([put.key for put in puts])  # in order, and quick to search
     condition_keys = [*commit.live, *[check.key for check in commit.checks]]
     return CommitParameters(
@@ -145,7 +145,7 @@ def parameters_of(commit: Commit, counters: CounterChanges, *, now: int) -> Comm
         condition_keys=condition_keys,
         condition_stamps=[
             *[None for _ in commit.live],
-            *[_EXPECTATIONS.get(check.stamp, check.stamp) for check in commit.checks],
+            *[_expectation(check.stamp) for check in commit.checks],
         ],
         counter_keys=list(counters.deltas),
         counter_deltas=list(counters.deltas.values()),
@@ -158,6 +158,17 @@ def parameters_of(commit: Commit, counters: CounterChanges, *, now: int) -> Comm
         put_sequences=[put.sequence for put in puts],
         sequence_keys=sequences_of(commit),
     )
+
+
+def _expectation(expect: Expect) -> bytes | None:
+    """Return the parameter for what a row is expected to be; None if it may be any."""
+    if expect == ANY:
+        return None
+    if expect == ABSENT:
+        return EXPECT_ABSENT
+    if expect == UNWRITTEN:
+        return EXPECT_UNWRITTEN
+    return expect
 
 
 def _new_stamps(count: int) -> list[bytes]:
@@ -195,4 +206,5 @@ def account_of(put: Put) -> bytes | None:
     The counter is given by its key. None means that the row is deleted, or is not added to a
     counter.
     """
-    return put.account if put.value is not None and put.weight_bytes > 0 else None
+    is_charged = put.value is not None and put.weight_bytes > 0
+    return put.account if is_charged else None

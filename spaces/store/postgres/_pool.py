@@ -68,17 +68,7 @@ class Connections:
         if self._closed:
             raise StoreUnavailable("the store is closed")
         if self._pool is None:
-            self._pool = asyncpg.create_pool(
-                self._url,
-                min_size=0,
-                max_size=self._size,
-                max_queries=sys.maxsize,
-                max_inactive_connection_lifetime=0,
-                connect=self._connect_within,
-                # No statement changes the session. Resetting it after each use would double the
-                # round trips.
-                reset=_keep_session,
-            )
+            self._pool = self._new_pool()
             await self._pool  # opens nothing yet
         self._running += 1
         try:
@@ -88,13 +78,8 @@ class Connections:
                 try:
                     rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
                 except BaseException as exc:
-                    # Unless the server reported the error, the statement may still run. The next
-                    # statement must not get its result.
-                    if (
-                        not isinstance(exc, asyncpg.PostgresError)
-                        or error_group_of(exc) is ErrorGroup.LOST
-                    ):
-                        connection.terminate()
+                    if _may_still_run(exc):
+                        connection.terminate()  # the next statement must not get its result
                     raise
                 return rows
         except (AttributeError, asyncpg.InterfaceError):
@@ -105,6 +90,19 @@ class Connections:
             raise StoreUnavailable("the store is closed") from None
         finally:
             self._running -= 1
+
+    def _new_pool(self) -> "asyncpg.Pool[asyncpg.Record]":
+        return asyncpg.create_pool(
+            self._url,
+            min_size=0,
+            max_size=self._size,
+            max_queries=sys.maxsize,
+            max_inactive_connection_lifetime=0,
+            connect=self._connect_with_retries,
+            # No statement changes the session. Resetting it after each use would double the round
+            # trips.
+            reset=_keep_session,
+        )
 
     def use(self) -> PoolUse:
         """Return the current usage of the pool."""
@@ -124,7 +122,7 @@ class Connections:
             self._pool.terminate()
         await asyncio.sleep(0)  # the transports close in the next iteration of the loop
 
-    async def _connect_within(
+    async def _connect_with_retries(
         self, url: str, **pool_options: object
     ) -> "asyncpg.Connection[asyncpg.Record]":
         """Connect to the database, with retries until a time limit.
@@ -132,9 +130,8 @@ class Connections:
         While the database is known to be down, try once, so that requests fail at once.
         """
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time()
-        if not self._is_down:
-            give_up_at += RECONNECT_WITHIN_S
+        retries_s = 0.0 if self._is_down else RECONNECT_WITHIN_S
+        give_up_at = loop.time() + retries_s
         delay_s = _FIRST_DELAY_S
         while not self._closed:
             try:
@@ -185,4 +182,14 @@ async def pause(longest_s: float = 0.02) -> None:
 
 
 async def _keep_session(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    pass
+    """Leave the session as it is."""
+
+
+def _may_still_run(error: BaseException) -> bool:
+    """Return whether a statement that ended with an error may still run on the server.
+
+    It does not if the server has reported the error.
+    """
+    if not isinstance(error, asyncpg.PostgresError):
+        return True
+    return error_group_of(error) is ErrorGroup.LOST

@@ -38,12 +38,25 @@ _BATCH_READS = 512
 
 
 class _PendingRead(NamedTuple):
+    """A read that waits or runs, with the arguments of `Store.read`.
+
+    Attributes:
+        idempotency_key: recognises this read's replay record if the reply gets lost.
+        answer: gets the result.
+    """
+
     keys: tuple[bytes, ...]
     replay_record: ReplayRecord | None
     ranges: tuple[Range, ...]
     follow: Follow | None
-    idempotency_key: bytes  # recognises this read's replay record if the reply gets lost
+    idempotency_key: bytes
     answer: "asyncio.Future[Snapshot]"
+
+    @property
+    def row_count(self) -> int:
+        """The most rows that it looks up by key."""
+        followed_count = 0 if self.follow is None else len(self.follow.keys)
+        return len(self.keys) + 2 * followed_count  # each followed key leads to a second row
 
 
 class Reads:
@@ -52,7 +65,7 @@ class Reads:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._queue: list[_PendingRead] = []
-        self._is_due = False  # a task was created that has not started
+        self._is_task_starting = False  # a task was created that has not begun to run
         self._running = 0  # tasks that read, each over one connection
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -79,7 +92,7 @@ class Reads:
             answer=loop.create_future(),
         )
         self._queue.append(pending)
-        self._begin(loop)
+        self._start_task(loop)
         return await pending.answer
 
     async def close(self) -> None:
@@ -92,26 +105,27 @@ class Reads:
         self._queue.clear()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start another read task if a connection is free."""
-        if self._is_due or self._running == READ_CONNECTIONS:
+    def _start_task(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start a task that reads, unless one is starting or no connection is free."""
+        if self._is_task_starting or self._running == READ_CONNECTIONS:
             return
-        self._is_due = True
+        self._is_task_starting = True
         self._running += 1
-        task = loop.create_task(self._send())
+        task = loop.create_task(self._send_batches())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _send(self) -> None:
+    async def _send_batches(self) -> None:
         """Send queued reads in batches until the queue is empty."""
-        self._is_due = False
+        self._is_task_starting = False
         try:
             while self._queue:
-                batch = self._next_batch()
+                batch = self._take_batch()
                 if self._queue:  # the other reads need not wait for this statement
-                    self._begin(asyncio.get_running_loop())
+                    self._start_task(asyncio.get_running_loop())
                 try:
-                    for pending, snapshot in _snapshots(await self._rows(batch), batch):
+                    rows = await self._run_batch(batch)
+                    for pending, snapshot in _snapshots(rows, batch):
                         if not pending.answer.done():  # otherwise the caller was cancelled
                             pending.answer.set_result(snapshot)
                 except Exception as exc:  # a bug must reach callers, who would wait for ever
@@ -120,36 +134,33 @@ class Reads:
         finally:
             self._running -= 1
 
-    def _next_batch(self) -> list[_PendingRead]:
-        """Remove the next batch of reads from the queue.
+    def _take_batch(self) -> list[_PendingRead]:
+        """Remove the next batch of reads from the queue, and return it.
 
-        A read with ranges gets its own statement. A statement follows rows under one prefix only,
-        so reads with another prefix wait for the next statement.
+        The first read is taken whatever it asks for. A read with ranges gets its own statement. A
+        statement follows rows under one prefix only, so reads with another prefix wait for the next
+        statement.
         """
-        key_count = 0
-        batch_size = 0
+        batch: list[_PendingRead] = []
+        row_count = 0
         prefix: bytes | None = None
         for pending in self._queue[:_BATCH_READS]:
+            row_count += pending.row_count
             has_other_prefix = False
-            key_count += len(pending.keys)
             if pending.follow is not None:
-                key_count += 2 * len(pending.follow.keys)  # each leads to a second row
                 prefix = prefix or pending.follow.prefix
                 has_other_prefix = pending.follow.prefix != prefix
-            # The first read is always taken, whatever it asks for.
-            is_first = batch_size == 0
-            fits = not pending.ranges and key_count <= MAX_READ_KEYS and not has_other_prefix
-            if not is_first and not fits:
+            fits = not pending.ranges and row_count <= MAX_READ_KEYS and not has_other_prefix
+            if batch and not fits:
                 break
-            batch_size += 1
+            batch.append(pending)
             if pending.ranges:
                 break
-        batch = self._queue[:batch_size]
-        self._queue = self._queue[batch_size:]
+        self._queue = self._queue[len(batch) :]
         return batch
 
-    async def _rows(self, batch: Sequence[_PendingRead]) -> "list[asyncpg.Record]":
-        """Run the SQL statement for a batch of reads, with retries.
+    async def _run_batch(self, batch: Sequence[_PendingRead]) -> "list[asyncpg.Record]":
+        """Run the SQL statement for a batch of reads, with retries, and return its rows.
 
         The statement is retried after a deadlock or a lost connection. It then has the same
         idempotency keys, so no replay record counts twice.
@@ -198,17 +209,17 @@ class _BatchContents:
     """What all reads of a batch ask for together.
 
     Attributes:
-        keys: of rows, without those of `followed`.
+        keys: of rows, without those of `followed_keys`.
         replay_records: by the row of a replay record, the idempotency key of the read that is its
             first use.
-        followed: keys of the rows whose values lead to others.
-        prefix: of the keys of those others; empty if there are none.
+        followed_keys: of the rows whose values are the ends of the keys of other rows.
+        prefix: of the keys of those other rows; empty if there are none.
         ranges: in the order of the reads.
     """
 
     keys: set[bytes] = field(default_factory=set)
     replay_records: dict[bytes, bytes] = field(default_factory=dict)
-    followed: set[bytes] = field(default_factory=set)
+    followed_keys: set[bytes] = field(default_factory=set)
     prefix: bytes = b""
     ranges: list[Range] = field(default_factory=list)
 
@@ -222,27 +233,27 @@ class _BatchContents:
             self.replay_records.setdefault(row, pending.idempotency_key)
             self.keys.update((REPLAY_FLOOR_KEY, REPLAY_PREFIX + row))
         if pending.follow is not None:
-            self.followed.update(pending.follow.keys)
+            self.followed_keys.update(pending.follow.keys)
             self.prefix = pending.follow.prefix
 
     def arguments(self) -> list[Argument]:
         """Return the arguments of the statement, in the order of `read_statement`."""
-        arguments: list[Argument] = [list(self.keys | self.followed)]
+        arguments: list[Argument] = [list(self.keys | self.followed_keys)]
         if self.replay_records:
             arguments += [list(self.replay_records.keys()), list(self.replay_records.values())]
-        if self.followed:
-            arguments += [list(self.followed), self.prefix]
+        if self.followed_keys:
+            arguments += [list(self.followed_keys), self.prefix]
         for range_ in self.ranges:
-            # One row more than wanted tells whether others follow.
             start, end = range_.bounds
+            limit = range_.limit + 1  # one row more than wanted shows whether others follow
             if range_.by_number:
                 # The page begins after a position and the key of a row. Nothing is listed under a
                 # position without a number, so the sequence itself comes before all of them.
                 after = range_.after or range_.prefix
                 position_end = len(range_.prefix) + NUMBER_BYTES
-                arguments += [after[:position_end], after[position_end:], end, range_.limit + 1]
+                arguments += [after[:position_end], after[position_end:], end, limit]
             else:
-                arguments += [start, end, range_.limit + 1]
+                arguments += [start, end, limit]
         return arguments
 
 
@@ -253,29 +264,38 @@ def _statement_for(batch: Sequence[_PendingRead]) -> tuple[str, list[Argument]]:
         contents.add(pending)
     statement = read_statement(
         with_claims=bool(contents.replay_records),
-        with_follow=bool(contents.followed),
+        with_follow=bool(contents.followed_keys),
         ranges=tuple([_kind_of(range_) for range_ in contents.ranges]),
     )
     return statement, contents.arguments()
 
 
 def _kind_of(range_: Range) -> RangeKind:
-    """Return which statement reads a range."""
+    """Return which kind of SQL reads a range."""
     if range_.by_number:
         return "by number"
     return "keys" if range_.keys_only else "rows"
 
 
+class _ExaminedRow(NamedTuple):
+    """A row of a range.
+
+    Attributes:
+        place: its place among all examined rows of the range, tombstones included, from 1.
+    """
+
+    key: bytes
+    record: Record
+    place: int
+
+
 def _snapshots(
     rows: "Iterable[asyncpg.Record]", batch: Sequence[_PendingRead]
 ) -> Iterator[tuple[_PendingRead, Snapshot]]:
-    """Assemble the results of all pending reads from the returned rows.
-
-    Yields pairs of a read and its snapshot.
-    """
+    """Yield each read of a batch with its result, from the rows of the statement."""
     records: dict[bytes, Record] = {}
     first_uses: set[bytes] = set()  # replay records that this statement wrote
-    rows_of_ranges: dict[int, list[tuple[bytes, Record, int]]] = {}
+    examined_rows: dict[int, list[_ExaminedRow]] = {}  # by the number of the range
     for part, key, stamp, value, number, place, position in rows:
         if part == CLAIMED_PART:
             first_uses.add(key)
@@ -284,27 +304,29 @@ def _snapshots(
         if part < FIRST_PAGE_PART:
             records[key] = record
         else:
-            at = part - FIRST_PAGE_PART
-            rows_of_ranges.setdefault(at, []).append((key, record, place))
+            row = _ExaminedRow(key=key, record=record, place=place)
+            examined_rows.setdefault(part - FIRST_PAGE_PART, []).append(row)
     for pending in batch:
-        followed = _followed(pending.follow, records)
-        is_first_use, is_use_unknown = _first_use_of(pending.replay_record, records, first_uses)
-        # A read with ranges is alone in its batch, so the numbers of the ranges are those of it.
+        use = _use_of(pending.replay_record, records, first_uses)
+        # A read with ranges is alone in its batch, so all ranges of the statement belong to it.
         pages = [
-            _page(range_, rows_of_ranges.get(at, [])) for at, range_ in enumerate(pending.ranges)
+            _page(range_, examined_rows.get(number, []))
+            for number, range_ in enumerate(pending.ranges)
         ]
         snapshot = Snapshot(
-            is_first_use=is_first_use,
+            is_first_use=use.is_first,
             records=tuple([records.get(key) for key in pending.keys]),
             pages=tuple(pages),
-            followed=followed,
-            is_use_unknown=is_use_unknown,
+            followed=_followed_records(pending.follow, records),
+            is_use_unknown=use.is_unknown,
         )
         yield pending, snapshot
 
 
-def _followed(follow: Follow | None, records: dict[bytes, Record]) -> tuple[Record | None, ...]:
-    """Return the records whose keys are in the values of others."""
+def _followed_records(
+    follow: Follow | None, records: dict[bytes, Record]
+) -> tuple[Record | None, ...]:
+    """Return the records whose keys end with the values of others."""
     if follow is None:
         return ()
     followed: list[Record | None] = []
@@ -317,31 +339,43 @@ def _followed(follow: Follow | None, records: dict[bytes, Record]) -> tuple[Reco
     return tuple(followed)
 
 
-def _first_use_of(
-    replay_record: ReplayRecord | None, records: dict[bytes, Record], first_uses: set[bytes]
-) -> tuple[bool | None, bool]:
-    """Determine whether a token is used for the first time.
+class _TokenUse(NamedTuple):
+    """Whether a read is the first use of its token.
 
-    Returns `is_first_use` and `is_use_unknown` for a `Snapshot`. `is_first_use` is None if no
-    replay record was requested. A first use is removed from `first_uses`.
+    Attributes:
+        is_first: None if the read has no replay record.
+        is_unknown: whether the replay records of the token's expiry minute were deleted.
+    """
+
+    is_first: bool | None
+    is_unknown: bool = False
+
+
+def _use_of(
+    replay_record: ReplayRecord | None, records: dict[bytes, Record], first_uses: set[bytes]
+) -> _TokenUse:
+    """Return whether a read is the first use of its token.
+
+    A first use is removed from `first_uses`, because the next read in the same statement with the
+    same replay record is not the first.
     """
     if replay_record is None:
-        return None, False
+        return _TokenUse(is_first=None)
     floor = records.get(REPLAY_FLOOR_KEY)
     if floor is not None and replay_record.row[:4] < (floor.value or b""):
-        return False, True
-    # An earlier read recorded the use, or a commit recorded it durably (ST4).
-    if replay_record.row not in first_uses or REPLAY_PREFIX + replay_record.row in records:
-        return False, False
-    # The next read in this statement with the same record is not the first use.
+        return _TokenUse(is_first=False, is_unknown=True)
+    was_read_before = replay_record.row not in first_uses
+    was_committed = REPLAY_PREFIX + replay_record.row in records  # durably (ST4)
+    if was_read_before or was_committed:
+        return _TokenUse(is_first=False)
     first_uses.remove(replay_record.row)
-    return True, False
+    return _TokenUse(is_first=True)
 
 
 def value_of(value: bytes | None, number: int | None) -> bytes | None:
-    """Return the value of a row.
+    """Return the value of a row from its columns `v` and `n`.
 
-    The value of a counter is encoded as 8 bytes. That of a sequence has its histories after them.
+    The number of a counter or sequence is encoded as 8 bytes. The histories of a sequence follow.
     """
     if number is None:
         return value
@@ -351,17 +385,13 @@ def value_of(value: bytes | None, number: int | None) -> bytes | None:
 _KEY_ALONE = Record(b"", b"")
 
 
-def _page(range_: Range, examined: list[tuple[bytes, Record, int]]) -> Page:
-    """Return the page of a range.
-
-    Each row of `examined` has the place that it had among all rows examined, tombstones included.
-    """
+def _page(range_: Range, examined: list[_ExaminedRow]) -> Page:
+    """Return the page of a range from the rows that the statement examined."""
+    if range_.by_number:
+        examined = [_numbered_row(row) for row in examined]
     # SQL guarantees the order inside the subquery only. The rows usually arrive sorted, so this
     # takes one pass.
-    if range_.by_number:
-        # In this order the keys of the page begin with the positions.
-        examined = [(record.position + key, _KEY_ALONE, place) for key, record, place in examined]
-    examined.sort(key=lambda row: row[0])
+    examined.sort(key=lambda row: row.key)
     rows: list[tuple[bytes, Record]] = []
     last_key: bytes | None = None
     size_bytes = 0
@@ -379,3 +409,8 @@ def _page(range_: Range, examined: list[tuple[bytes, Record, int]]) -> Page:
         if more:
             break
     return Page(rows=tuple(rows), more=more, last_key=last_key)
+
+
+def _numbered_row(row: _ExaminedRow) -> _ExaminedRow:
+    """Return a row of a sequence, under its position and key, and without its value."""
+    return _ExaminedRow(row.record.position + row.key, record=_KEY_ALONE, place=row.place)

@@ -22,9 +22,8 @@ MOVED_VERSION = TABLES_VERSION | 1 << 31
 MIGRATING = "migrating"
 POSITIONS = "positions"
 """The row that states that the tables have positions of rows."""
-# Errors of two processes that create the same tables at once. The slower one reads the version
-# again.
-_RACED = frozenset({"23505", "42P07", "42P16", "40001", "40P01", "XX000"})
+# Errors of a process that changes the tables while another process does the same. It tries again.
+_RACE_STATES = frozenset({"23505", "42P07", "42P16", "40001", "40P01", "XX000"})
 _TRIES = 20
 _LONGEST_PAUSE_S = 0.05
 
@@ -35,7 +34,18 @@ async def prepare_tables(
     may_migrate: bool = False,
     may_be_moved: bool = False,
 ) -> None:
-    """Create missing tables, and check the schema version."""
+    """Create missing tables, and check the schema version.
+
+    Args:
+        connection: to the database.
+        may_migrate: accepts tables that an unfinished migration or restore fills.
+        may_be_moved: accepts the tables of a store that was moved.
+
+    Raises:
+        StoreMoved: the store was moved.
+        SchemaMismatch: the tables are of another version.
+        StoreUnavailable: a migration or restore into these tables is not finished.
+    """
     schema = await schema_of(connection)
     if "version" not in schema:
         await _create_tables(connection)
@@ -57,24 +67,24 @@ async def _create_tables(connection: "asyncpg.Connection[asyncpg.Record]") -> No
 
     The version comes last, so a process that sees it sees all tables.
     """
-    await _run_each(connection, (*CREATE, RECORD_POSITIONS), version=TABLES_VERSION)
+    await _change_tables(connection, (*CREATE, RECORD_POSITIONS), version=TABLES_VERSION)
 
 
 async def _add_positions(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     """Add the positions of rows to tables that an earlier version created (ST25)."""
-    await _run_each(connection, (*ADD_POSITIONS, RECORD_POSITIONS))
+    await _change_tables(connection, (*ADD_POSITIONS, RECORD_POSITIONS))
 
 
-async def _run_each(
+async def _change_tables(
     connection: "asyncpg.Connection[asyncpg.Record]",
     statements: Sequence[str],
     *,
     version: int | None = None,
 ) -> None:
-    """Run statements that change the tables, again if another process runs them too.
+    """Run statements that change the tables, and then record the version of the tables if given.
 
-    Afterwards `version` is recorded as that of the tables. Each statement is independent and may be
-    repeated, because not every database can roll back the creation of a table.
+    If another process runs them at the same time, they are run again. Each statement is independent
+    and may be repeated, because not every database can roll back the creation of a table.
     """
     for tries_left in reversed(range(_TRIES)):
         try:
@@ -83,7 +93,7 @@ async def _run_each(
             if version is not None:
                 await connection.execute(RECORD_VERSION, version)
         except asyncpg.PostgresError as exc:
-            if exc.sqlstate not in _RACED or not tries_left:
+            if exc.sqlstate not in _RACE_STATES or not tries_left:
                 raise
             await pause(_LONGEST_PAUSE_S)
         else:

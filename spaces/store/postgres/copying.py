@@ -37,7 +37,9 @@ _COUNTERS_PREFIX = b"c"  # the prefix of all counters (`keyspace`)
 
 @asynccontextmanager
 async def session(url: str, *, for_migration: bool = False) -> AsyncIterator[Session]:
-    """Context manager that opens a database session.
+    """Open a database session for the time of a `with` block.
+
+    With `for_migration`, the database may contain a moved store, or an unfinished migration.
 
     Raises StoreUnavailable, and the errors of `prepare_tables`.
     """
@@ -55,7 +57,7 @@ async def session(url: str, *, for_migration: bool = False) -> AsyncIterator[Ses
             await connection.close(timeout=_CLOSE_WITHIN_S)  # this ends its transaction too
 
 
-async def parts_in(connection: Session) -> AsyncGenerator[Part, None]:
+async def read_parts(connection: Session) -> AsyncGenerator[Part, None]:
     """Yield all rows in batches.
 
     The session must have an open transaction.
@@ -63,10 +65,10 @@ async def parts_in(connection: Session) -> AsyncGenerator[Part, None]:
     for statement in (sql.COPY_ROWS_OUT, sql.COPY_TOMBSTONES_OUT):
         cursor = await connection.cursor(statement)
         while rows := await cursor.fetch(PART_ROWS):
-            yield [(row["k"], _encoded(row)) for row in rows]
+            yield [(row["k"], _encode_for_lmdb(row)) for row in rows]
 
 
-def _encoded(row: asyncpg.Record) -> bytes:
+def _encode_for_lmdb(row: asyncpg.Record) -> bytes:
     """Encode a row of the table `sealspace_map` as LMDB stores it."""
     if row["d"] is not None:
         return encode_tombstone(row["s"], row["d"])
@@ -82,15 +84,15 @@ def _encoded(row: asyncpg.Record) -> bytes:
 
 @asynccontextmanager
 async def read_snapshot(connection: Session) -> AsyncIterator[AsyncGenerator[Part, None]]:
-    """Context manager for reading all rows in a single database snapshot."""
+    """Yield a reader of all rows of one database snapshot, for the time of a `with` block."""
     transaction = connection.transaction(isolation="repeatable_read", readonly=True)
     await transaction.start()
-    async with aclosing(parts_in(connection)) as parts:
+    async with aclosing(read_parts(connection)) as parts:
         yield parts
     await transaction.commit()
 
 
-async def copy_in(connection: Session, part: Part) -> None:
+async def insert_part(connection: Session, part: Part) -> None:
     """Insert a batch of rows.
 
     The rows must not exist in the database yet.
@@ -101,7 +103,15 @@ async def copy_in(connection: Session, part: Part) -> None:
 
 
 class _TableRow(NamedTuple):
-    """A row of the table `sealspace_map`, in the order of the parameters of `COPY_IN`."""
+    """A row of the table `sealspace_map`, in the order of the parameters of `COPY_IN`.
+
+    Attributes:
+        value: null for a counter and for a tombstone.
+        account: the counter that `weight_bytes` are added to; null for none.
+        number: of a counter or sequence.
+        deletion_minute: of a tombstone.
+        position: in a sequence; null outside of all sequences.
+    """
 
     key: bytes
     stamp: bytes
@@ -118,15 +128,15 @@ def _table_row(key: bytes, row: Row) -> _TableRow:
     parsed = parse_row(row)
     value = parsed.record.value
     number: int | None = None
-    if value is not None and key.startswith(_COUNTERS_PREFIX) and len(value) == COUNTER_BYTES:
+    deletion_minute: int | None = None
+    if value is None:
+        deletion_minute = tombstone_minute(row)
+    elif key.startswith(_COUNTERS_PREFIX) and len(value) == COUNTER_BYTES:
         number = int.from_bytes(value, "big", signed=True)
         value = None
-    elif value is not None and key.startswith(SEQUENCES_PREFIX) and len(value) > NUMBER_BYTES:
+    elif key.startswith(SEQUENCES_PREFIX) and len(value) > NUMBER_BYTES:
         number = int.from_bytes(value[:NUMBER_BYTES], "big")
         value = value[NUMBER_BYTES:]
-    deletion_minute: int | None = None
-    if parsed.record.value is None:
-        deletion_minute = tombstone_minute(row)
     return _TableRow(
         key=key,
         stamp=parsed.record.stamp,
@@ -152,11 +162,11 @@ class PostgresRows:
         See `RowSource`. The lock ends with the database session.
         """
         async with session(self._url) as connection:
-            hold = connection.transaction()
-            await hold.start()
+            transaction = connection.transaction()
+            await transaction.start()
             await connection.execute(sql.HOLD_BODIES)
             yield
-            await hold.commit()  # fails if the session was lost, and the lock with it
+            await transaction.commit()  # fails if the session was lost, and the lock with it
 
     async def parts(self) -> AsyncGenerator[Part, None]:
         """Yield all rows in batches.
@@ -169,7 +179,7 @@ class PostgresRows:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[StoreSnapshot]:
-        """Copy all rows to a temporary LMDB environment.
+        """Copy all rows to a temporary LMDB environment, and yield a snapshot of it.
 
         Checks can look up single rows there.
         """

@@ -118,9 +118,9 @@ async def _lower_stuck_floor(
         now: epoch seconds of the database.
         longest_life_s: how long before its expiry a token may be used.
     """
-    noted = await connections.run(NOTE_STUCK_FLOOR, [f"floor-ahead-{floor[:4].hex()}", now])
-    since: int = noted[0]["value"]
-    if now >= since + longest_life_s:
+    rows = await connections.run(NOTE_STUCK_FLOOR, [f"floor-ahead-{floor[:4].hex()}", now])
+    first_seen: int = rows[0]["value"]
+    if now >= first_seen + longest_life_s:
         await connections.run(LOWER_FLOOR, [REPLAY_FLOOR_KEY, os.urandom(16), new_floor, floor])
         await connections.run(FORGET_STUCK_FLOORS, [])
 
@@ -257,7 +257,7 @@ class _PostgresStore:
         await asyncio.gather(self._reads.close(), self._commits.close())
 
     def _begin_use(self) -> None:
-        """Raise an error if the store is closed; start the housekeeping with the first use."""
+        """Raise StoreUnavailable if the store is closed. The first use starts the housekeeping."""
         if self._closed:
             raise StoreUnavailable("the store is closed")
         if self._housekeeping is None:
@@ -275,15 +275,18 @@ class _PostgresStore:
         await self._prepare(connection)
         if self._may_be_moved:
             return  # the store is only read
-        started: int | None = None
-        with suppress(asyncpg.PostgresError):
-            started = await connection.fetchval(START_OF_SERVER)
-        if started is None or started != await connection.fetchval(HISTORY_OF_SERVER):
+        server_start: int | None = None
+        with suppress(asyncpg.PostgresError):  # a database without this function
+            server_start = await connection.fetchval(START_OF_SERVER)
+        begins_history = True
+        if server_start is not None:
+            begins_history = server_start != await connection.fetchval(HISTORY_OF_SERVER)
+        if begins_history:
             # Without waiting for a standby: the commits that follow come after it in the log, so no
             # server has them without it. A server that takes over begins a history of its own.
             async with connection.transaction():
                 await connection.execute(DO_NOT_WAIT)
-                await connection.execute(BEGIN_HISTORY, new_history_id(), started or 0)
+                await connection.execute(BEGIN_HISTORY, new_history_id(), server_start or 0)
 
     async def _do_housekeeping(self) -> None:
         """Delete expired rows every minute.

@@ -35,10 +35,11 @@ _ANSWER_S = 3.0
 # Sessions that are kept busy. A proxy with up to this many spare sessions is detected.
 _BUSY_CONNECTIONS = 4
 _DURABLE_COMMIT = frozenset({"on", "remote_apply"})
-_WAITED_FOR = frozenset({"sync", "quorum"})
+# The states of standbys that commits wait for.
+_SYNCHRONOUS_STATES = frozenset({"sync", "quorum"})
 # Errors of a session that does not know a statement prepared in another one, and errors of several
 # proxies.
-_NOT_OURS = frozenset({"26000", "42P05", "08P01", "08003"})
+_POOLING_ERRORS = frozenset({"26000", "42P05", "08P01", "08003"})
 
 _COMMIT_ON = (
     "alter system set synchronous_commit = on; also check settings of the role and the database"
@@ -121,7 +122,7 @@ async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...
     """
     try:
         async with AsyncExitStack() as opened:
-            connection = await _connection(url, opened)
+            connection = await _connect(url, opened)
             if await _is_pooled(connection, url, opened):
                 return (POOLED,)
             settings = {
@@ -146,7 +147,8 @@ async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...
     )
 
 
-async def _connection(url: str, opened: AsyncExitStack) -> "asyncpg.Connection[asyncpg.Record]":
+async def _connect(url: str, opened: AsyncExitStack) -> "asyncpg.Connection[asyncpg.Record]":
+    """Open a connection that is closed with `opened`."""
     # No session settings on purpose: a proxy may refuse those that the engine sets.
     connection = await asyncpg.connect(
         url,
@@ -169,9 +171,9 @@ async def _is_pooled(
     try:
         session = await first.fetchval(SESSION)
         for _ in range(_BUSY_CONNECTIONS):
-            other = await _connection(url, opened)
+            other = await _connect(url, opened)
             await other.execute("begin")
-            await other.fetchval(SESSION)
+            await other.fetchval(SESSION)  # any statement, so that the transaction has a session
             try:
                 if await first.fetchval(SESSION) != session:
                     return True
@@ -182,7 +184,7 @@ async def _is_pooled(
                 # has no spare one.
                 return True
     except asyncpg.PostgresError as exc:
-        if exc.sqlstate in _NOT_OURS:
+        if exc.sqlstate in _POOLING_ERRORS:
             return True
         raise
     return False
@@ -193,12 +195,12 @@ def disk_findings(settings: Mapping[str, str]) -> list[Finding]:
 
     Settings that the server does not report are skipped.
     """
-    wrong = []
+    findings = []
     for setting in _DISK:
         if settings.get(setting.name) == "off":
             text = f"{setting.name} is off: {setting.loss}"
-            wrong.append(Finding(severity="wrong", text=text, next_step=setting.next_step))
-    return wrong or [Finding("ok", "acknowledged writes are on the server's disk")]
+            findings.append(Finding(severity="wrong", text=text, next_step=setting.next_step))
+    return findings or [Finding("ok", "acknowledged writes are on the server's disk")]
 
 
 def standby_findings(settings: Mapping[str, str], standbys: Sequence[str | None]) -> list[Finding]:
@@ -215,7 +217,13 @@ def standby_findings(settings: Mapping[str, str], standbys: Sequence[str | None]
 def _standby_finding(
     names: str, synchronous_commit: str | None, standbys: Sequence[str | None]
 ) -> Finding:
-    """Return whether commits wait for a standby, from two settings and the standbys' states."""
+    """Return the finding about whether commits wait for a standby.
+
+    Args:
+        names: the setting `synchronous_standby_names`; empty if commits wait for no standby.
+        synchronous_commit: the setting of this name.
+        standbys: the states of the standbys; None for a state that the role may not see.
+    """
     if not names and standbys:
         return Finding(
             severity="wrong",
@@ -242,7 +250,7 @@ def _standby_finding(
             ),
             next_step=_COMMIT_ON,
         )
-    if any(state in _WAITED_FOR for state in standbys):
+    if any(state in _SYNCHRONOUS_STATES for state in standbys):
         return Finding("ok", "commits wait for a standby")
     if None in standbys:
         return Finding(
@@ -264,13 +272,13 @@ def clock_findings(clocks: Clocks) -> list[Finding]:
 
     Also check whether replay records were deleted too early.
     """
-    found = []
+    findings = []
     side = "ahead of" if clocks.ahead_s > 0 else "behind"
     skew = f"this machine's clock is {abs(clocks.ahead_s):.0f} s {side} the database's"
     if clocks.is_skewed:
         text = f"{skew}: a node here does no housekeeping, and rejects tokens that others accept"
         step = "set both clocks: timedatectl set-ntp true"
-        found.append(Finding(severity="wrong", text=text, next_step=step))
+        findings.append(Finding(severity="wrong", text=text, next_step=step))
     if clocks.acceptance_delay_s > 0:
         text = (
             f"replay records were deleted up to {clocks.acceptance_delay_s:.0f} s ahead of the"
@@ -280,5 +288,5 @@ def clock_findings(clocks: Clocks) -> list[Finding]:
             "set the clocks of the database and of all nodes; housekeeping corrects this once the"
             " affected tokens have expired"
         )
-        found.append(Finding(severity="wrong", text=text, next_step=step))
-    return found or [Finding("ok", skew)]
+        findings.append(Finding(severity="wrong", text=text, next_step=step))
+    return findings or [Finding("ok", skew)]
