@@ -66,24 +66,15 @@ _ABSENT = f"'\\x{EXPECT_ABSENT.hex()}'::bytea"
 _UNWRITTEN = f"'\\x{EXPECT_UNWRITTEN.hex()}'::bytea"
 
 _KEPT_HISTORIES_BYTES = (MAX_HISTORIES - 1) * (NUMBER_BYTES + HISTORY_BYTES)
-# Parameters of a commit (`CommitParameters`)
-#   $1-$7   puts: key, value, stamp, weight, account, minute of the deletion, expectation
-#           (null: any)
-#   $8      keys of conditions that are not put, to be locked
-#   $9, $10 conditions: key, stamp (null: the row is a live mark; there may have to be no row)
-#   $11-$13 counters: key, change, bound (null: none)
-#   $14     stamp of the counters
-#   $15-$18 the row that proves the outcome: its key and its stamp; then the key of the floor of
-#           replay records, and the value that it must not exceed
-#   $19, $20 only with sequences: the sequence of each put (null: none), and their different keys
-# The present history, as 8 bytes. Each server that takes over has another (`HISTORY_OF_SERVER`).
+# The present history of sequences, as 8 bytes. Each server that takes over has another
+# (`HISTORY_OF_SERVER`).
 _HISTORY = (
     "decode(lpad(to_hex((select value from sealspace_schema where name = 'history')), 16, '0'),"
     " 'hex')"
 )
 # The rows of sequences are locked before their numbers are read, and until the commit is visible.
-# Of a sequence without a row, a number that another commit took at the same time is noticed by
-# `_IS_SEQUENCE_SOUND`.
+# A sequence without a row cannot be locked. If another commit takes its first number at the same
+# time, `_IS_SEQUENCE_SOUND` rolls this one back.
 _NUMBERED = f""", turn as (
     select k, n, v from sealspace_map where k = any($20::bytea[]) order by k for update
 ), numbers as (
@@ -105,8 +96,8 @@ _IS_SEQUENCE_SOUND = """
             where written.n <> numbers.n) then 0"""
 
 
-# The verdict on a commit: its conditions, the rows that its puts replace, and its counters.
-_JUDGED = f"""), held as (
+# The verdict on a commit, from its conditions, the rows that its puts replace, and its counters.
+_JUDGED = f""", held as (
     select k, s, v = {_LIVE} as live, d from sealspace_map
         where k = any($8::bytea[]) order by k for share
 ), old as (
@@ -146,11 +137,37 @@ _JUDGED = f"""), held as (
             where c.m is not null and coalesce(bounded.n, 0) + c.n > c.m
         ) then 0
         else 1 end as verdict
-"""  # noqa: S608  # only fixed words of ours
+)"""  # noqa: S608  # only fixed words of ours
 
 
+# Parameters of a commit (`CommitParameters`):
+#   $1-$7   puts: key, value, stamp, weight, account, minute of the deletion, expectation
+#           (null: any)
+#   $8      keys of conditions that are not put, to be locked
+#   $9, $10 conditions: key, stamp (null: the row is a live mark; there may have to be no row)
+#   $11-$13 counters: key, change, bound (null: none)
+#   $14     stamp of the counters
+#   $15-$18 the row that proves the outcome: its key and its stamp; then the key of the floor of
+#           replay records, and the value that it must not exceed
+#   $19, $20 only with sequences: the sequence of each put (null: none), and their different keys
+#
+# Its common tables, each of which can use those before it:
+#   p       the puts
+#   held    the rows of conditions that are not put, locked against writes
+#   old     the rows that the puts replace, locked
+#   seen    both of them
+#   c       counters: n the sum of the changes, m the lowest bound, b 0 if there is a bound
+#   bounded the counters with a bound, locked
+#   judged  the verdict: REFUSED, COMMITTED or ALREADY_APPLIED
+#   turn, numbers  only with sequences: their rows, locked; and their next numbers
+#   rows    all rows to be written
+#   written the rows that were written; none unless the verdict is COMMITTED
+#   sound   0 if a row or a counter appeared between the statement's snapshot and its locks, else 1
 def _commit_statement(*, in_sequence: bool) -> str:
-    """Return the SQL statement of a commit; with sequences, it takes their next numbers."""
+    """Return the SQL statement of a commit.
+
+    With `in_sequence`, it takes the next numbers of sequences.
+    """
     put_columns = "k, v, s, w, a, d, e"
     put_types = ""
     numbered = ""
@@ -170,7 +187,7 @@ with p as (
         $1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[],
         $7::bytea[]{put_types}
     ) as p ({put_columns})
-{_JUDGED}){numbered}, rows as (
+){_JUDGED}{numbered}, rows as (
     select p.k, p.s, p.v, p.w, p.a, cast(null as bigint) as n, p.d, old.s as o, {position} as q
     from p left join old on old.k = p.k
     union all select k, $14::bytea, null, 0, null, n, null, null, null from c
@@ -234,30 +251,36 @@ RangeKind = Literal["rows", "keys", "by number"]
 
 @cache
 def read_statement(*, with_claims: bool, with_follow: bool, ranges: tuple[RangeKind, ...]) -> str:
-    """Return the SQL statement for a read."""
+    """Return the SQL statement for a batch of reads.
+
+    Args:
+        with_claims: whether replay records are written too.
+        with_follow: whether the values of some rows lead to other rows.
+        ranges: the kind of each range.
+    """
     parts = [_KEYS]
-    unused = 2  # the number of the next parameter, after the keys in $1
+    next_parameter = 2  # after the keys in $1
     if with_claims:
         parts = [_CLAIM, _KEYS, _CLAIMED]
-        unused = 4
+        next_parameter = 4
     if with_follow:
-        parts.append(_FOLLOWED.format(keys=unused, prefix=unused + 1))
-        unused += 2
-    for at, kind in enumerate(ranges):
+        parts.append(_FOLLOWED.format(keys=next_parameter, prefix=next_parameter + 1))
+        next_parameter += 2
+    for number, kind in enumerate(ranges):
         if kind == "by number":
-            parts.append(_page_by_number(at, unused))
-            unused += PARAMETERS_BY_NUMBER
+            parts.append(_page_by_number(number, next_parameter))
+            next_parameter += PARAMETERS_BY_NUMBER
         else:
-            parts.append(_page(at, unused, keys_only=kind == "keys"))
-            unused += PARAMETERS_OF_A_RANGE
+            parts.append(_page(number, next_parameter, keys_only=kind == "keys"))
+            next_parameter += PARAMETERS_OF_A_RANGE
     return "".join(parts)
 
 
-def _page(at: int, first: int, *, keys_only: bool) -> str:
+def _page(range_number: int, parameter: int, *, keys_only: bool) -> str:
     """Return the SQL that reads one range of rows.
 
-    `at` is the number of the range, and `first` that of its first parameter. The parameters are the
-    start key, the end key and the number of rows.
+    `parameter` is the number of its first parameter. Its parameters are the start key, the end key
+    and the number of rows.
 
     The SQL limits the rows examined, the bytes and the live rows. The last row examined is returned
     even if it is a tombstone, so that the reader knows where to continue.
@@ -266,7 +289,7 @@ def _page(at: int, first: int, *, keys_only: bool) -> str:
     number = "null::bigint as n" if keys_only else "n"
     size = "octet_length(k)" if keys_only else "octet_length(k) + coalesce(octet_length(v), 8)"
     return f"""
-union all select {FIRST_PAGE_PART + at}, k, s, v, n, place, q from (
+union all select {FIRST_PAGE_PART + range_number}, k, s, v, n, place, q from (
     select k, s, v, n, place, q from (
         select k, s, {value} as v, {number}, d, q,
             cast(row_number() over (order by k) as int) as place,
@@ -274,28 +297,27 @@ union all select {FIRST_PAGE_PART + at}, k, s, v, n, place, q from (
                 rows between unbounded preceding and 1 preceding) as before
         from (
             select k, s, v, n, d, q from sealspace_map
-            where k >= ${first}::bytea and k < ${first + 1}::bytea
+            where k >= ${parameter}::bytea and k < ${parameter + 1}::bytea
             order by k limit {MAX_PAGE_SCAN}
         ) as looked_at
     ) as measured
     where (d is null or place = {MAX_PAGE_SCAN}) and coalesce(before, 0) < {MAX_PAGE_BYTES}
-    order by k limit ${first + 2}::bigint
-) as page{at}"""  # noqa: S608  # only numbers of ours and fixed words
+    order by k limit ${parameter + 2}::bigint
+) as page{range_number}"""  # noqa: S608  # only numbers of ours and fixed words
 
 
-def _page_by_number(at: int, first: int) -> str:
+def _page_by_number(range_number: int, parameter: int) -> str:
     """Return the SQL that reads the rows of a sequence in the order of their numbers.
 
-    `at` is the number of the range, and `first` that of its first parameter. The parameters are the
-    position and the key after which the page begins, the end of the positions and the number of
-    rows.
+    `parameter` is the number of its first parameter. Its parameters are the position and the key
+    after which the page begins, the end of the positions and the number of rows.
     """
     return f"""
-union all select {FIRST_PAGE_PART + at}, k, ''::bytea, ''::bytea, null, 0, q from (
+union all select {FIRST_PAGE_PART + range_number}, k, ''::bytea, ''::bytea, null, 0, q from (
     select k, q from sealspace_map
-    where (q, k) > (${first}::bytea, ${first + 1}::bytea) and q < ${first + 2}::bytea
-    order by q, k limit ${first + 3}::bigint
-) as page{at}"""  # noqa: S608  # only numbers of ours and fixed words
+    where (q, k) > (${parameter}::bytea, ${parameter + 1}::bytea) and q < ${parameter + 2}::bytea
+    order by q, k limit ${parameter + 3}::bigint
+) as page{range_number}"""  # noqa: S608  # only numbers of ours and fixed words
 
 
 # Numbers that readers saw may be lost when another server takes over, or one starts again with
