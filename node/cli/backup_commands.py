@@ -134,16 +134,16 @@ async def _back_up(config: Config, file: Path, passphrase: str | None) -> Backup
     Args:
         config: the settings of the command.
         file: the file to write, which must not exist.
-        passphrase: encrypts the root secret; None: the backup does not contain it.
+        passphrase: encrypts the root secret; None leaves the root secret out.
     Raises:
         SecretUnusable: the root secret cannot be exported.
         StoreMisused: the backup was not written.
     """
     async with opened_store(config, is_for_reading=True) as store:
-        # This command does not see what `serve` was given by options or variables, so the mode is
-        # the one that the last start has recorded (ST18).
+        # This command does not see the options and variables of `serve`, so the settings in the
+        # backup have the mode that the last start has recorded (ST18).
         mode = await recorded_text(store, HOSTING_MODE_KEY) or config.hosting.mode
-        served = replace(config, hosting=replace(config.hosting, mode=mode))
+        served_config = replace(config, hosting=replace(config.hosting, mode=mode))
         sealed_secret = None
         if passphrase is not None:
             sealed_secret = await _seal_own_secret(config, store, passphrase)
@@ -158,7 +158,7 @@ async def _back_up(config: Config, file: Path, passphrase: str | None) -> Backup
                     folder=config.data.resolve(),
                     is_shared=config.is_shared,
                     longest_life_s=longest_life_s(config),
-                    settings=settings_for_backup(served).encode(),
+                    settings=settings_for_backup(served_config).encode(),
                     sealed_secret=sealed_secret,
                     clock=SystemClock(),
                     progress=lambda written_bytes: show(written_bytes, None),
@@ -194,7 +194,7 @@ def _read_passphrase(file: Path | None, *, twice: bool) -> str:
     """Read the backup passphrase from a file or a prompt.
 
     Args:
-        file: its first line is the passphrase; None: ask for it.
+        file: its first line is the passphrase; None to ask for it.
         twice: whether to ask a second time, so that a typing error is noticed.
     Raises:
         SecretUnusable: the file cannot be read, or the passphrase is not allowed.
@@ -308,7 +308,7 @@ def _require_same_lifetimes(config: Config, header: Header, file: Path) -> None:
 
 
 def _nothing_restored_error(error: StoreMisused | SpaceError, file: Path) -> StoreMisused:
-    """Return the error of the command for one that ended a restore, with the next step."""
+    """Return the error that the command reports for an error that ended a restore."""
     hints_by_code = {
         BackupDamaged.code: "name the file that the backup was written to; if that is"
         f" {file}, use another copy of the backup",
@@ -366,11 +366,11 @@ class _RestoreResult(NamedTuple):
     """A finished restore.
 
     Attributes:
-        restored: the numbers of what was restored, and what was left out.
+        restored: the number of restored values and databases, and the names of missing files.
         node_did: the DID of the restored node.
         is_new: whether it is a node of its own.
-        tokens_expire_from: tokens that expire before are refused, as text.
-        hosting_mode: that of the node that was backed up.
+        tokens_expire_from: a time, as text; tokens that expire before it are refused.
+        hosting_mode: the hosting mode of the node that was backed up.
     """
 
     restored: Restored
@@ -385,19 +385,19 @@ async def _restore(
 ) -> _RestoreResult:
     """Restore a backup into the configured data folder, and a database if one is configured.
 
-    Nothing is there before all of it is complete.
+    Neither can be used before all of it is complete.
 
     Args:
         config: the settings of the command.
         backup: the opened backup.
-        secret: the root secret to restore; None: none.
+        secret: the root secret to restore, or None to restore none.
         total_bytes: size of the backup file, for the progress.
         as_new: whether the restored node gets an identity of its own.
     Raises:
         SecretUnusable: the new node's root secret is that of the original.
         SpaceError, StoreMisused: the backup is damaged, or the folder or database is not usable.
     """
-    async with AsyncExitStack() as filled:
+    async with AsyncExitStack() as database_copy:
         with restoring_into(config.data) as staging, progress(total_bytes, "restore") as show:
             if secret is not None:
                 make_file(staging / SECRET_FILE_NAME, secret)  # mode 0600, durable
@@ -424,7 +424,7 @@ async def _restore(
 
                 # The database becomes a store only when the outer block ends, after the folder is
                 # complete. An error before that leaves neither.
-                await filled.enter_async_context(
+                await database_copy.enter_async_context(
                     copy_to_database(
                         staging, config.store.url, progress=counter("rows copied", every=100_000)
                     )
@@ -440,7 +440,7 @@ async def _restore(
 
 
 def _new_node_did(config: Config, staging: Path, header: Header) -> str:
-    """Return the DID of a new node, whose root secret is made unless the settings name one (BK7).
+    """Return the DID of a new node (BK7). A root secret is made unless the settings name one.
 
     Args:
         config: the settings of the command.

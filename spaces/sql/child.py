@@ -120,12 +120,12 @@ def serve(connection: socket.socket, folder: Path | None, memory: MemoryReport) 
 
 
 class _Child:
-    """The databases that this process has open, the least recently used first."""
+    """The state of this process: the databases that it has open."""
 
     def __init__(self, connection: socket.socket, folder: Path | None) -> None:
         self._connection = connection
         self._folder = folder
-        self._open = dict[str, Connection]()  # by file
+        self._open = dict[str, Connection]()  # by file, the least recently used first
         self._uncommitted_file = ""  # its transaction waits for `_commit`; empty if there is none
 
     def answer(self, message: ToChild) -> FromChild:
@@ -149,6 +149,10 @@ class _Child:
             connection.close()
 
     def _commit(self) -> FromChild:
+        """Commit the transaction that `_run` left open.
+
+        Raises CommitInvalid if there is none, and the errors of `Connection.commit`.
+        """
         file = self._uncommitted_file
         if not file:
             raise CommitInvalid("there is no open transaction")
@@ -162,6 +166,7 @@ class _Child:
         return Committed()
 
     def _copy(self, file: str) -> FromChild:
+        """Copy a database into a new file of the same folder."""
         path = self._path_of(file)
         remove_left_copies(path.parent)
         copy = path.parent / f"{COPY_PREFIX}{secrets.token_hex(16)}"
@@ -174,6 +179,10 @@ class _Child:
         return self._folder / file
 
     def _run(self, run: Run) -> FromChild:
+        """Run statements.
+
+        If they may write to a file, their transaction is left open for `_commit`.
+        """
         connection = self._take_connection(run)
         try:
             if not run.writes:
@@ -203,16 +212,17 @@ class _Child:
         path = self._path_of(run.file)
         connection = Connection(path, creates=run.creates)
         if run.creates:
-            descriptor = os.open(path.parent, os.O_RDONLY)
-            os.fsync(descriptor)  # so that the name of the new file is durable
-            os.close(descriptor)
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)  # so that the name of the new file is durable
+            os.close(folder)
         return connection
 
     def _put_back(self, file: str, connection: Connection) -> None:
         """Keep a connection for further requests, or close it."""
-        is_in_memory = not file
-        is_idle_and_large = connection.has_large_schema and not connection.in_transaction
-        if is_in_memory or is_idle_and_large:
+        if not file:  # a database in memory
+            connection.close()
+            return
+        if connection.has_large_schema and not connection.in_transaction:
             connection.close()
             return
         self._open[file] = connection
@@ -221,6 +231,7 @@ class _Child:
             self._open.pop(least_recent).close()
 
     def _read(self, connection: Connection, run: Run) -> Ran:
+        """Run statements that may only read."""
         connection.begin(writes=False, wait_s=run.wait_s)
         guard = Guard(run.rights, run.limits)
         body = _run_work(connection, guard, run.work)

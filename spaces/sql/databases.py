@@ -253,7 +253,7 @@ class Lease:
                 raise StoreBusy("the log of an SQL database is full") from None
         if not isinstance(answer, Ran):
             raise self._wrong_answer()
-        leaves_transaction_open = run.writes and run.file
+        leaves_transaction_open = run.writes and run.file != ""
         self.is_clean = not leaves_transaction_open
         return answer
 
@@ -315,7 +315,7 @@ class Lease:
         """
         self.is_clean = False
         loop = asyncio.get_running_loop()
-        releases_until = 0.0
+        release_deadline: float | None = None
         try:
             await self._send(message, deadline, timeout_error)
             while True:
@@ -323,8 +323,8 @@ class Lease:
                 if isinstance(answer, Releasing):
                     # The statements ended in time. The release of free pages has a deadline of its
                     # own, which another message of this kind does not move.
-                    releases_until = releases_until or loop.time() + COMMIT_S
-                    deadline = releases_until
+                    release_deadline = release_deadline or loop.time() + COMMIT_S
+                    deadline = release_deadline
                     answer = self._reader.feed(b"")  # the answer may have arrived already
                 if answer is not None:
                     break
