@@ -120,7 +120,7 @@ def accounting_entries(key: bytes, row: ParsedRow, get_row: GetRow) -> Iterator[
 
 def _check_for(key: bytes) -> RowCheck | None:
     """Return the check for a row, or None if its type is unknown."""
-    if key.startswith(walk_key("")):
+    if key.startswith(walk_key("")):  # the position of a scan, under the prefix of settings
         return _accept_any
     if key[:1] == _SETTINGS_PREFIX:  # the rows of settings are known by their whole key
         return _CHECKS.get(key)

@@ -63,19 +63,17 @@ _TURN_AFTER_S = int(HOUSEKEEPING_S) - 5
 _log = logging.getLogger(__name__)
 
 
-# All of it uses the database's clock. A process whose own clock differs leaves it to the others
-# (ST9). The floor is a marker: all tokens that expire before this minute are refused. It is raised
-# a minute before the rows below it are deleted. Otherwise a statement that began before the floor
-# was raised could miss a row that is already deleted, and accept a used token as new.
-#
-# A floor ahead of the database's clock was raised by a fast clock: by an earlier version, or before
-# the database's own clock was set back. It would refuse valid tokens until the clock reaches it. It
-# is lowered once every token whose record can have been deleted early has expired: when the floor
-# was seen unchanged for the longest lifetime of a token.
 async def do_housekeeping(
     connections: Connections, clock: DatabaseClock, *, longest_life_s: int
 ) -> bool:
     """Delete expired replay records and old tombstones.
+
+    All times are of the database's clock. A process whose own clock differs leaves the housekeeping
+    to the others (ST9).
+
+    The floor of replay records is a minute: all tokens that expire before it are refused. It is
+    raised one round before the rows below it are deleted. Otherwise a statement that began before
+    the floor was raised could miss a row that is already deleted, and accept a used token as new.
 
     Returns False if this round was skipped, because another process did it, or because this
     process's clock is wrong.
@@ -109,7 +107,12 @@ async def do_housekeeping(
 async def _lower_stuck_floor(
     connections: Connections, floor: bytes, *, new_floor: bytes, now: int, longest_life_s: int
 ) -> None:
-    """Lower a floor that is ahead of the clock, once it was unchanged for long enough.
+    """Lower a floor that is ahead of the database's clock, once it was unchanged for long enough.
+
+    Such a floor was raised by a fast clock: by an earlier version, or before the database's own
+    clock was set back. It would refuse valid tokens until the clock reaches it. It is lowered when
+    it was seen unchanged for the longest lifetime of a token. Then every token has expired whose
+    record can have been deleted early.
 
     Args:
         connections: to the database.
@@ -156,7 +159,7 @@ async def _sweep(connections: Connections, statement: str, *bounds: bytes | int)
 
 
 def new_history_id() -> int:
-    """Return a random number for a history of sequences; never 0."""
+    """Return a random id for a history of sequences, from 1 to 2^63 - 1."""
     return int.from_bytes(os.urandom(8), "big") >> 1 | 1
 
 
@@ -224,8 +227,8 @@ class _PostgresStore:
     async def commit(self, commit: Commit) -> Committed | Refused:
         self._begin_use()
         if not self._is_prepared:
-            # A new connection compares the clocks (`_prepare`). So they are compared before the
-            # first row is written (ST9).
+            # Any statement opens a connection, which compares the clocks (`_prepare`). So they are
+            # compared before the first row is written (ST9).
             with convert_database_errors():
                 await ask_time(self._committing)
         return await self._commits.commit(commit)
@@ -236,7 +239,8 @@ class _PostgresStore:
     async def are_bodies_locked(self) -> bool:
         self._begin_use()
         with convert_database_errors():
-            return not await self._reading.run(ARE_BODIES_FREE, [])
+            free_rows = await self._reading.run(ARE_BODIES_FREE, [])
+        return not free_rows
 
     async def clocks(self) -> Clocks:
         self._begin_use()
