@@ -71,14 +71,13 @@ class KeeperClient:
             self._send(request)
             async with asyncio.timeout(wait_s):
                 return await connection_future
-        except TimeoutError:
-            self.end_lease(request.number, keeps_child=True)
-            raise StoreBusy("other requests use the SQL databases") from None
-        except asyncio.CancelledError:
+        except (TimeoutError, asyncio.CancelledError) as exc:
             # A child may have been lent just before. It got no statements, so it can be kept.
             if _has_result(connection_future):
                 connection_future.result().close()
             self.end_lease(request.number, keeps_child=True)
+            if isinstance(exc, TimeoutError):
+                raise StoreBusy("other requests use the SQL databases") from None
             raise
         finally:
             del self._awaited_connections[request.number]
