@@ -170,7 +170,7 @@ class ArchiveWriter:
         self._require_space = require_space
         self._made_at = int(made_at)
         self._hasher = blake3()
-        self._end_bytes = 0
+        self._member_end_bytes = 0  # the position at which the current member is complete
         self.size_bytes = 0
 
     def add(self, name: str, contents: bytes) -> None:
@@ -186,7 +186,7 @@ class ArchiveWriter:
         info.mode = 0o600
         info.mtime = self._made_at
         self.write(info.tobuf(GNU_FORMAT))
-        self._end_bytes = self.size_bytes + size_bytes
+        self._member_end_bytes = self.size_bytes + size_bytes
 
     def write(self, data: bytes | bytearray) -> None:
         """Write the next bytes of the current tar member."""
@@ -201,9 +201,9 @@ class ArchiveWriter:
 
         The tar member is padded with zeros to its declared size, rounded up to a whole block.
         """
-        padding_bytes = -self._end_bytes % BLOCKSIZE
-        end_bytes = self._end_bytes + padding_bytes
-        while (missing_bytes := end_bytes - self.size_bytes) > 0:
+        padding_bytes = -self._member_end_bytes % BLOCKSIZE
+        block_end_bytes = self._member_end_bytes + padding_bytes
+        while (missing_bytes := block_end_bytes - self.size_bytes) > 0:
             self.write(bytes(min(missing_bytes, _PIECE_BYTES)))
 
     def close(self) -> str:
@@ -226,7 +226,7 @@ class ArchiveReader:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._hasher = blake3()
-        self._left_bytes = 0
+        self._left_bytes = 0  # of the current member
         self.size_bytes = 0
 
     def members(self) -> Iterator[str]:
@@ -286,29 +286,34 @@ class ArchiveReader:
         return b"".join(self.pieces())
 
     def _read_header(self) -> TarInfo | None:
-        """Read the next tar header.
+        """Read the next tar header, and the long name that may precede it.
 
-        Returns None at the end of the archive. A preceding header with a long name is read too.
+        Returns None at the end of the archive.
         """
         block = self._read(BLOCKSIZE)
         if block == _ZEROS:
             return None
         info = _parse_tar_header(block)
         if info.type == GNUTYPE_LONGNAME:
-            if not 1 <= info.size <= _MAX_NAME_BYTES:  # a size in a tar header can be negative
-                raise BackupDamaged(
-                    "the backup was altered: a file name in the archive must have"
-                    f" 1 to {_MAX_NAME_BYTES} bytes"
-                )
-            name = self._read(info.size).rstrip(b"\0")
-            self._read_zeros(-info.size % BLOCKSIZE)
+            name = self._read_long_name(info.size)
             info = _parse_tar_header(self._read(BLOCKSIZE))
-            info.name = name.decode("ascii", "replace")
+            info.name = name
         if info.type != REGTYPE or info.size < 0:
             raise BackupDamaged(
                 "the backup was altered: an entry in the archive is not a regular file"
             )
         return info
+
+    def _read_long_name(self, size_bytes: int) -> str:
+        """Read a name that is too long for a tar header."""
+        if not 1 <= size_bytes <= _MAX_NAME_BYTES:  # a size in a tar header can be negative
+            raise BackupDamaged(
+                "the backup was altered: a file name in the archive must have"
+                f" 1 to {_MAX_NAME_BYTES} bytes"
+            )
+        name = self._read(size_bytes).rstrip(b"\0")
+        self._read_zeros(-size_bytes % BLOCKSIZE)
+        return name.decode("ascii", "replace")
 
     def _read_zeros(self, size_bytes: int) -> None:
         """Read padding, and raise BackupDamaged if a byte of it is not zero."""

@@ -56,13 +56,13 @@ from .requests import Batch
 
 READS_OF_AN_OWNER = 2
 WRITES_OF_AN_OWNER = 2
-SLOW_S = 0.02
-_SLOW_OWNER_S = 10.0
-_LEAST_CHECK_S = 0.005
+SLOW_S = 0.02  # processor time in one lease
+_SLOW_OWNER_S = 10.0  # how long an owner counts as slow afterwards
+_LEAST_CHECK_S = 0.005  # between two looks at the same child
 _IDLE_S = 60.0
 _LONGEST_READ_S = 0.5  # of those that keep a log from being emptied
 _CLOSING_S = 1.0  # for a child without a lease, to close its databases
-_EMPTYING_S = 30.0
+_EMPTYING_S = 30.0  # for a child that empties the log of a killed one
 _KEPT_BYTES = 64 * 1024 * 1024  # a child that uses as much memory is not lent again
 _BACKLOG = 64
 _DECODER: msgspec.msgpack.Decoder[ToKeeper] = msgspec.msgpack.Decoder(ToKeeper)
