@@ -82,21 +82,21 @@ class StoreSnapshot:
                 yield key, tombstone
 
     def require_positions(self) -> None:
-        """Check that each row with a position is listed under it, and nothing else is (ST24).
+        """Check that the table of positions lists each row with a position, and no other (ST24).
 
         Raises RecordDamaged.
         """
-        listed = 0
-        expected = 0
+        listed_count = 0
         if self._positions is not None:
-            listed = int(self._txn.stat(self._positions)["entries"])
-        for entry, _ in _positions_in(self._txn):
-            expected += 1
+            listed_count = int(self._txn.stat(self._positions)["entries"])
+        row_count = 0
+        for entry, _ in _position_entries(self._txn):
+            row_count += 1
             if self._positions is None or self._txn.get(entry, None, self._positions) is None:
                 raise RecordDamaged("a row is missing in the order of the changes")
-        if listed != expected:
+        if listed_count != row_count:
             raise RecordDamaged(
-                f"the order of the changes lists {listed - expected} rows that do not exist"
+                f"the order of the changes lists {listed_count - row_count} rows that do not exist"
             )
 
     def get(self, key: bytes) -> Record | None:
@@ -107,7 +107,7 @@ class StoreSnapshot:
 
 @contextmanager
 def snapshot_in(env: lmdb.Environment) -> Iterator[StoreSnapshot]:
-    """Context manager that yields a snapshot of an LMDB environment."""
+    """Yield a snapshot of an LMDB environment, for the time of a `with` block."""
     table = open_table(env)
     positions = open_positions(env)
     with env.begin() as txn:
@@ -184,10 +184,11 @@ def are_bodies_locked(folder: Path) -> bool:
 
 
 @contextmanager
-def _locked(folder: Path, how: int) -> Iterator[None]:
+def _locked(folder: Path, operation: int) -> Iterator[None]:
+    """Lock a folder during a `with` block. `operation` is that of `flock`."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, how)
+        fcntl.flock(descriptor, operation)
         yield
     finally:
         os.close(descriptor)
@@ -206,9 +207,9 @@ def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
         StoreFull: there is no disk space left.
         StoreUnavailable: the rows cannot be written.
     """
-    place = environment_folder(folder)
-    place.mkdir(mode=0o700, parents=True)
-    with open_environment(place, sync=False) as env:
+    store_folder = environment_folder(folder)
+    store_folder.mkdir(mode=0o700, parents=True)
+    with open_environment(store_folder, sync=False) as env:
 
         def write(part: Part) -> None:
             for key, row in part:
@@ -222,8 +223,9 @@ def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
                 give_format(env)
                 table = open_table(env)
             with env.begin(table, write=True) as txn, txn.cursor() as cursor:
-                _, written = cursor.putmulti(part, dupdata=False, append=True)
-                if written != len(part):
+                # A key that does not follow the one before is not written.
+                _, written_count = cursor.putmulti(part, dupdata=False, append=True)
+                if written_count != len(part):
                     raise RecordDamaged("the rows are not sorted by key")
 
         try:
@@ -235,22 +237,25 @@ def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
             if isinstance(exc, lmdb.MapFullError) or exc.code in NO_SPACE:
                 raise StoreFull(f"no disk space left for the store in {folder}") from exc
             raise StoreUnavailable(f"the rows of the store in {folder} cannot be written") from exc
-    for made_in in (place, folder):
-        sync_folder(made_in)
+    for changed_folder in (store_folder, folder):
+        sync_folder(changed_folder)
 
 
 def _list_positions(env: lmdb.Environment) -> None:
     """Fill the table of positions from the rows (ST24)."""
     table = open_positions(env)
     with env.begin() as reading:
-        entries = _positions_in(reading)
+        entries = _position_entries(reading)
         while part := list(islice(entries, _POSITIONS_AT_ONCE)):
             with env.begin(table, write=True) as txn, txn.cursor() as cursor:
                 cursor.putmulti(part)
 
 
-def _positions_in(txn: "lmdb.Transaction[bytes]") -> Iterator[tuple[bytes, bytes]]:
-    """Yield the entries of the table of positions."""
+def _position_entries(txn: "lmdb.Transaction[bytes]") -> Iterator[tuple[bytes, bytes]]:
+    """Yield the entries that the table of positions must have, from the rows.
+
+    The key of an entry is the position and the key of a row. Its value is empty.
+    """
     for key, row in txn.cursor().iternext():
         if key >= TABLE:
             return
@@ -260,16 +265,19 @@ def _positions_in(txn: "lmdb.Transaction[bytes]") -> Iterator[tuple[bytes, bytes
 
 
 def parse_row(row: Row) -> ParsedRow:
-    """Decode and validate a row or tombstone."""
+    """Decode a row or tombstone.
+
+    Raises RecordDamaged if its length is wrong.
+    """
     try:
         if is_tombstone(row):
-            is_whole = len(row) == _TOMBSTONE_BYTES
+            has_valid_length = len(row) == _TOMBSTONE_BYTES
         else:
-            is_whole = len(row) >= _LEAST_ROW_BYTES
+            has_valid_length = len(row) >= _LEAST_ROW_BYTES
         record = record_of(row)
         account, weight_bytes = charge_of(row) or (b"", 0)
     except IndexError as exc:
         raise RecordDamaged("a row is too short or too long") from exc
-    if not is_whole or len(record.value or b"") > MAX_VALUE_BYTES:
+    if not has_valid_length or len(record.value or b"") > MAX_VALUE_BYTES:
         raise RecordDamaged("a row is too short or too long")
     return ParsedRow(record=record, account=account, weight_bytes=weight_bytes)
