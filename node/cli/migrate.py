@@ -92,6 +92,7 @@ def _run(
 async def _move_store(
     config: Config, url: str, target: str, *, again: bool
 ) -> dict[str, int | str]:
+    """Move the store to or from the database, and return the printed result."""
     # Needs the extra `postgres`.
     from spaces.archive.migration import move_from_postgres, move_to_postgres
 
@@ -104,6 +105,7 @@ async def _move_store(
 
 
 async def _move_objects(config: Config, target: str) -> dict[str, int | str]:
+    """Move the large values to the bucket or to the folder, and return the printed result."""
     store = open_store(config)
     try:
         store_id = await started_id(store)
@@ -114,7 +116,7 @@ async def _move_objects(config: Config, target: str) -> dict[str, int | str]:
         rows = rows_of(config, store)
         progress = counter("bodies in place", every=100, first=1)
         if target == "bucket":
-            moved = await move_bodies(
+            summary = await move_bodies(
                 store,
                 rows,
                 folder,
@@ -124,7 +126,7 @@ async def _move_objects(config: Config, target: str) -> dict[str, int | str]:
                 progress=progress,
             )
         else:
-            moved = await move_bodies(
+            summary = await move_bodies(
                 store,
                 rows,
                 bucket,
@@ -135,4 +137,4 @@ async def _move_objects(config: Config, target: str) -> dict[str, int | str]:
             )
     finally:
         await store.close()
-    return {"bodies": moved.bodies, "bytes": moved.size_bytes, "copied": moved.copied}
+    return {"bodies": summary.bodies, "bytes": summary.size_bytes, "copied": summary.copied}

@@ -447,10 +447,10 @@ async def _identity_of_backup(store: Store) -> _IdentityOfBackup:
     identity = await recorded_identity(store)
     if identity is None:
         raise RecordDamaged("no node has used this store yet")
-    stored = await read_root_secret(store)
-    if stored is None:
+    stored_secret = await read_root_secret(store)
+    if stored_secret is None:
         return _IdentityOfBackup(identity.node_did, root_secret_number=0, root_secret_check="")
-    root_secret = stored.row
+    root_secret = stored_secret.row
     if root_secret.next is not None:
         raise RotationUnfinished(
             number=root_secret.number, begun_on=time_text(root_secret.next.begun_at)

@@ -121,12 +121,25 @@ async def move_bodies(
     The new location is recorded at the end. Digests are verified. The source is not changed. An
     interrupted move continues when it is run again, because a file gets its name in the target only
     when it is complete. Until all files are in the target, every node reads them from the source.
+
+    Args:
+        store: records the new location.
+        rows: of the store.
+        source: the former location.
+        target: the new location.
+        origin: the former location, as it is recorded.
+        to: the new location, as it is recorded.
+        progress: called after each large value with their number so far.
+
+    Raises:
+        BodiesElsewhere: another location than these two is recorded.
+        RecordDamaged: a large value is missing in the source, or damaged there.
     """
     if await recorded_location(store) not in (origin, to):
         raise BodiesElsewhere(
             "the large values of this store are neither in the old location nor in the new one"
         )
-    moved = MovedBodies()
+    result = MovedBodies()
     with tempfile.TemporaryFile() as body_list:
         async with aclosing(rows.parts()) as parts:
             async for part in parts:
@@ -136,12 +149,12 @@ async def move_bodies(
                 async with await source.open(body.name, size_bytes=body.size_bytes) as contents:
                     # `pieces` raises if the body does not match its digest
                     await store_body(target, body.name, contents.pieces())
-                moved.copied += 1
-            moved.bodies += 1
-            moved.size_bytes += body.size_bytes
-            progress(moved.bodies)
+                result.copied += 1
+            result.bodies += 1
+            result.size_bytes += body.size_bytes
+            progress(result.bodies)
     await record_move(store, to)
-    return moved
+    return result
 
 
 async def _contains(target: ObjectStore, body: ListedBody) -> bool:

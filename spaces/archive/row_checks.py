@@ -258,7 +258,7 @@ def _check_refused_minutes(key: bytes, record: Record, get_row: GetRow) -> None:
     `store.lmdb._refused_minutes`.
     """
     value = record.value or b""
-    minutes = [value[at : at + 4] for at in range(0, len(value), 4)]
+    minutes = [value[offset : offset + 4] for offset in range(0, len(value), 4)]
     has_whole_spans = len(value) % 8 == 4
     require(
         has_whole_spans and minutes == sorted(minutes),
@@ -306,8 +306,8 @@ def _check_key_places(key: bytes, record: Record, get_row: GetRow) -> None:
     places = key_places_of(record)
     if places is None or len(key) != _KEY_PLACES_KEY_BYTES:
         raise RecordDamaged(error_text)
-    for place in places.value_keys:
-        require(place[:1] in _VALUE_PREFIXES, error_text)
+    for value_row_key in places.value_keys:
+        require(value_row_key[:1] in _VALUE_PREFIXES, error_text)
 
 
 def _check_fetch(key: bytes, record: Record, get_row: GetRow) -> None:

@@ -313,8 +313,8 @@ class Connection:
         """
         is_judged = False
 
-        # SQLite calls this before it runs a statement of the text. `sql` is that statement.
         def may_run(cursor: apsw.Cursor, sql: str, _: object) -> bool:
+            """Return whether SQLite shall run `sql`, the next statement of the text."""
             nonlocal is_judged
             if is_judged:
                 return False  # only blanks and comments follow the statement: run nothing more

@@ -131,8 +131,8 @@ class _Keeper:
     def run(self, lifeline: int) -> None:
         """Handle events until the node stops."""
         woken, wakeup = socket.socketpair()
-        for end in (woken, wakeup, self._listener):
-            end.setblocking(False)
+        for own_socket in (woken, wakeup, self._listener):
+            own_socket.setblocking(False)
         signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # the signal itself writes to the socket
@@ -189,9 +189,9 @@ class _Keeper:
                 case LeaseRequest() as request:
                     self._queue_request(worker, request)
                 case EndLease(number, keeps_child):
-                    ended = worker.leases.pop(number, None)
-                    if ended is not None:
-                        self._end_lease(ended, keeps_child=keeps_child)
+                    lease = worker.leases.pop(number, None)
+                    if lease is not None:
+                        self._end_lease(lease, keeps_child=keeps_child)
                 case EndReaders(number):
                     writer = worker.leases.get(number)
                     if writer is not None:
@@ -308,6 +308,7 @@ class _Keeper:
         return None
 
     def _begin_lease(self, owner: Owner, lease: ChildLease, child: Child) -> None:
+        """Lend a child for a request that waits."""
         owner.begin(lease)
         if lease.request.owner in self._slow_until:
             _give_low_priority(child)

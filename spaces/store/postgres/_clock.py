@@ -33,6 +33,7 @@ class DatabaseClock:
 
         `query` returns the database's time. The error is at most half of the query's duration.
         """
-        began = self._clock.now()
+        began_at = self._clock.now()
         database_now = await query  # the coroutine starts here, not where it was created
-        self.ahead_s = (began + self._clock.now()) / 2 - database_now
+        middle = (began_at + self._clock.now()) / 2
+        self.ahead_s = middle - database_now

@@ -172,9 +172,10 @@ def _expectation(expect: Expect) -> bytes | None:
 
 
 def _new_stamps(count: int) -> list[bytes]:
+    """Return random stamps."""
     # One system call for all, because each costs more than slicing.
-    drawn = os.urandom(STAMP_BYTES * count)
-    return [drawn[at : at + STAMP_BYTES] for at in range(0, len(drawn), STAMP_BYTES)]
+    stamps = os.urandom(STAMP_BYTES * count)
+    return [stamps[start : start + STAMP_BYTES] for start in range(0, len(stamps), STAMP_BYTES)]
 
 
 def counter_changes(commit: Commit) -> CounterChanges | None:

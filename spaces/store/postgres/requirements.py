@@ -121,9 +121,9 @@ async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...
     Nothing is written to the database.
     """
     try:
-        async with AsyncExitStack() as opened:
-            connection = await _connect(url, opened)
-            if await _is_pooled(connection, url, opened):
+        async with AsyncExitStack() as exit_stack:
+            connection = await _connect(url, exit_stack)
+            if await _is_pooled(connection, url, exit_stack):
                 return (POOLED,)
             settings = {
                 str(row["name"]): str(row["setting"]) for row in await connection.fetch(SETTINGS)
@@ -147,8 +147,8 @@ async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...
     )
 
 
-async def _connect(url: str, opened: AsyncExitStack) -> "asyncpg.Connection[asyncpg.Record]":
-    """Open a connection that is closed with `opened`."""
+async def _connect(url: str, exit_stack: AsyncExitStack) -> "asyncpg.Connection[asyncpg.Record]":
+    """Open a connection, which is closed at the end of `exit_stack`."""
     # No session settings on purpose: a proxy may refuse those that the engine sets.
     connection = await asyncpg.connect(
         url,
@@ -157,12 +157,12 @@ async def _connect(url: str, opened: AsyncExitStack) -> "asyncpg.Connection[asyn
         statement_cache_size=0,
         target_session_attrs="read-write",
     )
-    opened.callback(connection.terminate)
+    exit_stack.callback(connection.terminate)
     return connection
 
 
 async def _is_pooled(
-    first: "asyncpg.Connection[asyncpg.Record]", url: str, opened: AsyncExitStack
+    first: "asyncpg.Connection[asyncpg.Record]", url: str, exit_stack: AsyncExitStack
 ) -> bool:
     """Return whether a proxy sends the statements of one connection to several sessions.
 
@@ -171,7 +171,7 @@ async def _is_pooled(
     try:
         session = await first.fetchval(SESSION)
         for _ in range(_BUSY_CONNECTIONS):
-            other = await _connect(url, opened)
+            other = await _connect(url, exit_stack)
             await other.execute("begin")
             await other.fetchval(SESSION)  # any statement, so that the transaction has a session
             try:
