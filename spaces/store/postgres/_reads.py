@@ -31,7 +31,7 @@ from ..contract import (
 from ..sequences import NUMBER_BYTES
 from ._errors import CONNECTION_ERRORS, ErrorGroup, error_group_of, store_error_of
 from ._pool import RECONNECT_WITHIN_S, Argument, Connections, pause
-from ._statements import CLAIMED_PART, FIRST_PAGE_PART, RangeKind, read_statement
+from ._statements import FIRST_PAGE_PART, REPLAY_RECORD_PART, RangeKind, read_statement
 
 READ_CONNECTIONS = 2
 _BATCH_READS = 512
@@ -263,7 +263,7 @@ def _statement_for(batch: Sequence[_PendingRead]) -> tuple[str, list[Argument]]:
     for pending in batch:
         contents.add(pending)
     statement = read_statement(
-        with_claims=bool(contents.replay_records),
+        with_replay_records=bool(contents.replay_records),
         with_follow=bool(contents.followed_keys),
         ranges=tuple([_kind_of(range_) for range_ in contents.ranges]),
     )
@@ -296,8 +296,9 @@ def _snapshots(
     records: dict[bytes, Record] = {}
     first_uses: set[bytes] = set()  # replay records that this statement wrote
     examined_rows: dict[int, list[_ExaminedRow]] = {}  # by the number of the range
+    # The columns of `read_statement`; the part says what the row is.
     for part, key, stamp, value, number, place, position in rows:
-        if part == CLAIMED_PART:
+        if part == REPLAY_RECORD_PART:
             first_uses.add(key)
             continue
         record = Record(value=value_of(value, number), stamp=stamp, position=position or b"")

@@ -225,22 +225,24 @@ REFUSED = 0
 COMMITTED = 1
 ALREADY_APPLIED = 2
 
-_CLAIM = """with claimed as (
+_WRITE_REPLAY_RECORDS = """with claimed as (
     insert into sealspace_claims (k, s)
     select k, s from unnest($2::bytea[], $3::bytea[]) as t (k, s) order by k
     on conflict (k) do update set s = excluded.s where sealspace_claims.s = excluded.s
     returning k
 )
 """
-# The rows that other rows lead to. The keys of the latter are among $1 too.
-_FOLLOWED = """
+# The rows whose keys end with the values of other rows. Those other rows are among $1 too.
+_FOLLOWED_ROWS = """
 union all select 0, k, s, v, n, 0, q from sealspace_map
     where k = any(array(
         select ${prefix}::bytea || v from sealspace_map where k = any(${keys}::bytea[])
     ))"""
-_KEYS = "select 0 as part, k, s, v, n, 0 as place, q from sealspace_map where k = any($1::bytea[])"
-_CLAIMED = "\nunion all select 1, k, null, null, null, 0, null from claimed"
-CLAIMED_PART = 1
+_ROWS = "select 0 as part, k, s, v, n, 0 as place, q from sealspace_map where k = any($1::bytea[])"
+_WRITTEN_REPLAY_RECORDS = "\nunion all select 1, k, null, null, null, 0, null from claimed"
+# The numbers of the parts in the answer to a read. Part 0 has the rows of keys. Each range has a
+# part of its own.
+REPLAY_RECORD_PART = 1
 FIRST_PAGE_PART = 2
 PARAMETERS_OF_A_RANGE = 3
 PARAMETERS_BY_NUMBER = 4
@@ -250,21 +252,24 @@ RangeKind = Literal["rows", "keys", "by number"]
 
 
 @cache
-def read_statement(*, with_claims: bool, with_follow: bool, ranges: tuple[RangeKind, ...]) -> str:
+def read_statement(
+    *, with_replay_records: bool, with_follow: bool, ranges: tuple[RangeKind, ...]
+) -> str:
     """Return the SQL statement for a batch of reads.
 
     Args:
-        with_claims: whether replay records are written too.
+        with_replay_records: whether replay records are written too. The statement returns those
+            that it wrote, or that a lost attempt of the same read wrote.
         with_follow: whether the values of some rows lead to other rows.
         ranges: the kind of each range.
     """
-    parts = [_KEYS]
+    parts = [_ROWS]
     next_parameter = 2  # after the keys in $1
-    if with_claims:
-        parts = [_CLAIM, _KEYS, _CLAIMED]
+    if with_replay_records:
+        parts = [_WRITE_REPLAY_RECORDS, _ROWS, _WRITTEN_REPLAY_RECORDS]
         next_parameter = 4
     if with_follow:
-        parts.append(_FOLLOWED.format(keys=next_parameter, prefix=next_parameter + 1))
+        parts.append(_FOLLOWED_ROWS.format(keys=next_parameter, prefix=next_parameter + 1))
         next_parameter += 2
     for number, kind in enumerate(ranges):
         if kind == "by number":

@@ -56,8 +56,10 @@ def statements() -> dict[str, str]:
             if isinstance(text, str) and not name.startswith("_") and _SQL.match(text):
                 found[name] = text
     found["read_statement"] = "\n".join(
-        read_statement(with_claims=claims, with_follow=claims, ranges=("rows", "keys", "by number"))
-        for claims in (False, True)
+        read_statement(
+            with_replay_records=is_full, with_follow=is_full, ranges=("rows", "keys", "by number")
+        )
+        for is_full in (False, True)
     )
     found["sweep_statement"] = sweep_statement("sealspace_map")
     return found
@@ -71,7 +73,7 @@ def test_every_statement_has_its_row() -> None:
         name: {feature for feature, look in _LOOKS.items() if re.search(look, text, re.DOTALL)}
         for name, text in statements().items()
     }
-    # The claims of a read are its only common table, and they write.
+    # The replay records of a read are its only common table, and they are written.
     shown["read_statement"] |= {"cte"}
     assert rows == shown
 
