@@ -96,7 +96,13 @@ _IS_SEQUENCE_SOUND = """
             where written.n <> numbers.n) then 0"""
 
 
-# The verdict on a commit, from its conditions, the rows that its puts replace, and its counters.
+# The verdict on a commit. Its cases, in their order:
+#   an earlier attempt has written the row that proves the outcome: ALREADY_APPLIED
+#   the replay records of the token's minute were deleted: REFUSED, like all that follow
+#   a condition fails
+#   a put does not find what it expects
+#   a counter would exceed its bound
+#   none of them: COMMITTED
 _JUDGED = f""", held as (
     select k, s, v = {_LIVE} as live, d from sealspace_map
         where k = any($8::bytea[]) order by k for share
