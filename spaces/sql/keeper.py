@@ -334,8 +334,11 @@ class _Keeper:
             if not lease.is_slow:
                 due.append(lease.next_check_at)
             if lease.waits_for_readers:
-                readers = self._running.readers_to_end(lease)
-                due += [reader.began_at + _LONGEST_READ_S for reader in readers]
+                for reader in self._running.readers_to_end(lease):
+                    # The lease of a killed child lasts until its worker ends it, which sends a
+                    # message. Nothing is due for it meanwhile.
+                    if self._is_alive(reader.child):
+                        due.append(reader.began_at + _LONGEST_READ_S)
         longest_idle = next(iter(self._idle), None)
         if longest_idle is not None:
             due.append(longest_idle.idle_since + _IDLE_S)
@@ -392,7 +395,8 @@ class _Keeper:
         They keep the log of the database from being emptied.
         """
         for reader in self._running.readers_to_end(writer):
-            if reader.child is not None and now >= reader.began_at + _LONGEST_READ_S:
+            is_long = now >= reader.began_at + _LONGEST_READ_S
+            if reader.child is not None and is_long:
                 self._kill(reader.child)  # its worker then ends the lease
         if self._running.is_alone(writer):
             writer.have_readers_ended = True
@@ -514,6 +518,12 @@ class _Keeper:
             self._ending.add(child.process)
             child.retired_at = time.monotonic()
             child.connection.close()
+
+    def _is_alive(self, child: Child | None) -> bool:
+        """Return whether a child is running, and was neither retired nor killed."""
+        if child is None or self._children.get(child.process) is not child:
+            return False
+        return child.process not in self._ending
 
     def _kill(self, child: Child) -> None:
         """End a child at once; it counts as a process until it has ended."""

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import msgspec
+from running_node import until
 from sql_processes import sql_children, sql_processes
 
 from spaces.keyspace import DATABASES_PREFIX
@@ -14,8 +15,10 @@ from spaces.sql.frames import (
     MAX_KEEPER_BYTES,
     ChildLent,
     EndLease,
+    EndReaders,
     FromKeeper,
     LeaseRequest,
+    ReadersEnded,
     Serving,
     encoded,
 )
@@ -24,13 +27,13 @@ _NEW_OWNERS = (2, 3, 4)
 _KNOWN_OWNER = 5
 
 
-def _request(number: int, owner: int) -> LeaseRequest:
+def _request(number: int, owner: int, *, writes: bool = False) -> LeaseRequest:
     name = bytes([owner]) * 16
     return LeaseRequest(
         number=number,
         owner=name,
         key=DATABASES_PREFIX + name + name,
-        writes=False,
+        writes=writes,
         has_file=False,
     )
 
@@ -69,3 +72,30 @@ def test_an_idle_child_is_lent_before_several_children_are_started(tmp_path: Pat
             os.kill(keeper, signal.SIGCONT)
         lent = [_received(worker) for _ in range(4)]
         assert lent == [ChildLent(2), ChildLent(5), ChildLent(3), ChildLent(4)]
+
+
+def _is_sleeping(process: int) -> bool:
+    stat = Path(f"/proc/{process}/stat").read_text()
+    state = stat.rpartition(")")[2].split()[0]
+    return state == "S"
+
+
+def test_SQ30_a_killed_reader_costs_no_processor_time(tmp_path: Path) -> None:
+    """SQ30: the keeper sleeps while the lease of a reader that it killed for a writer goes on."""
+    with (
+        sql_processes(tmp_path) as path,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as worker,
+    ):
+        worker.connect(str(path))
+        assert _received(worker) == Serving()
+        worker.send(encoded(_request(1, owner=_KNOWN_OWNER)))
+        assert _received(worker) == ChildLent(1)
+        (reader,) = sql_children()
+        keeper = _parent_of(reader)
+        worker.send(encoded(_request(2, owner=_KNOWN_OWNER, writes=True)))
+        assert _received(worker) == ChildLent(2)
+        worker.send(encoded(EndReaders(2)))
+        until(lambda: reader not in sql_children())
+        until(lambda: _is_sleeping(keeper))
+        worker.send(encoded(EndLease(1, keeps_child=False)))
+        assert _received(worker) == ReadersEnded(2)
