@@ -334,17 +334,25 @@ class _Keeper:
             if not lease.is_slow:
                 due.append(lease.next_check_at)
             if lease.waits_for_readers:
-                for reader in self._running.readers_to_end(lease):
-                    # The lease of a killed child lasts until its worker ends it, which sends a
-                    # message. Nothing is due for it meanwhile.
-                    if self._is_alive(reader.child):
-                        due.append(reader.began_at + _LONGEST_READ_S)
+                due += self._ends_of_reads_for(lease)
         longest_idle = next(iter(self._idle), None)
         if longest_idle is not None:
             due.append(longest_idle.idle_since + _IDLE_S)
         if not due:
             return None
         return max(min(due) - time.monotonic(), 0.0)
+
+    def _ends_of_reads_for(self, writer: ChildLease) -> list[float]:
+        """Return when the readers of a writer's database are to be ended (SQ30).
+
+        The lease of a killed child lasts until its worker ends it, which sends a message. Nothing
+        is due for it meanwhile.
+        """
+        return [
+            reader.began_at + _LONGEST_READ_S
+            for reader in self._running.readers_to_end(writer)
+            if self._is_alive(reader.child)
+        ]
 
     def _do_what_is_due(self) -> None:
         """Do everything whose time has come."""
