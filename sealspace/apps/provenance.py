@@ -277,11 +277,21 @@ def _verified(bundle: bytes, root: TrustedRoot) -> tuple[Certificate, str, bytes
         )
         kind, payload = verifier.verify_dsse(signed, _NoPolicy())
         return certificate, kind, payload
-    except Exception as exc:  # the library raises errors of many types
+    except BaseException as exc:  # the library raises errors of many types
+        if not isinstance(exc, Exception) and not _is_panic(exc):
+            raise
         reason = printable(" ".join(str(exc)[:400].split()), most=200)
         raise ProvenanceInvalid(
             f"the provenance bundle cannot be verified: {reason}", claim="signature"
         ) from exc
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Return whether a part in Rust met what it did not expect.
+
+    Such an error is no `Exception`. A certificate whose name is no UTF-8 causes one.
+    """
+    return type(error).__module__ == "pyo3_runtime"
 
 
 def _build_of(certificate: Certificate) -> Build:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from cryptography.hazmat import asn1
 from fuzz_strategies import damaged_bytes, damaged_text, json_values, large_texts
 from hypothesis import given
@@ -115,6 +116,20 @@ def test_fuzz_what_a_member_encodes(
         return b64encode(data[:start] + inserted + data[start + removed :]).decode()
 
     same_or_refused(replaced(*place, change))
+
+
+def test_PV2_a_panic_of_the_library_is_a_refusal() -> None:
+    """PV2: a trusted root with a name that is no UTF-8, at which a part of the library in Rust
+    panics, is refused like any other one."""
+    trusted = json.loads(AUTHORITY.trusted_root)
+    for certificate in trusted["timestampAuthorities"][0]["certChain"]["certificates"]:
+        der = b64decode(certificate["rawBytes"])
+        assert b"stamp root" in der
+        changed = der.replace(b"stamp root", b"\xff\xffamp root")
+        certificate["rawBytes"] = b64encode(changed).decode()
+    root = parse_trusted_root(json.dumps(trusted).encode())
+    with pytest.raises(ProvenanceInvalid):
+        verify_provenance(BUNDLES[1], PROGRAM, root)
 
 
 @fuzzed(0.2)

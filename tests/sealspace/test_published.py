@@ -144,9 +144,11 @@ def test_fuzz_documents(data: bytes) -> None:
 def test_fuzz_statements(value: Any) -> None:
     """Any JSON is parsed as a statement with printable facts, or raises the parser's error."""
     try:
-        statement = parse_statement(value)
+        parse_statement(value)
     except SealspaceError:
         return
+    # A published document has sorted members, so the order of its secrets can differ.
+    statement = parse_statement(json.loads(json.dumps(value, sort_keys=True)))
     seen = _seen(encode_published(NONCE, value, quote=QUOTE, event_log=None))
     lines = in_plain_words(seen)
     assert seen.published.statement == statement
