@@ -411,7 +411,7 @@ async def run(system: FaultySystem, plan: Plan) -> Report:
 
 def _parties(plan: Plan) -> int:
     """Return how many parties have enough spaces for a plan; callers go on during each fault."""
-    return 2 + plan.operations // _OPERATIONS_OF_A_PARTY + plan.kills // 2
+    return 2 + plan.operations // _OPERATIONS_OF_A_PARTY + 2 * plan.kills
 
 
 async def _calls_and_faults(
