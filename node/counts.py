@@ -53,9 +53,10 @@ class RequestCounter:
 
     def refused(self, error: Exception, code: str) -> None:
         """Count a refused request by error code."""
-        self.cells.get(
-            ("sealspace_refusals_total", code), self.cells["sealspace_refusals_total", OTHER]
-        ).inc()
+        cell = self.cells.get(("sealspace_refusals_total", code))
+        if cell is None:  # a code without a counter of its own
+            cell = self.cells["sealspace_refusals_total", OTHER]
+        cell.inc()
         if isinstance(error, ReleaseRefused):
             self.cells["sealspace_release_refusals_total", error.reason].inc()
 

@@ -128,8 +128,8 @@ async def sweep_evidence(services: Services) -> bool:
         SpaceError: the store does not answer.
     """
     now = services.now()
-    place = await walk_position(services.store, "evidence")
-    page = await read_page(services.store, Range(EVIDENCE_PREFIX, after=place, limit=_EVIDENCE))
+    start = await walk_position(services.store, "evidence")
+    page = await read_page(services.store, Range(EVIDENCE_PREFIX, after=start, limit=_EVIDENCE))
     puts: list[Put] = []
     for key, record in page.rows:
         try:
@@ -141,7 +141,7 @@ async def sweep_evidence(services: Services) -> bool:
         is_from_the_future = evidence.attested_at > now + CLOCK_SKEW_S
         if is_expired or is_from_the_future:
             puts += Put(key, None, expect=record.stamp), Put(evidence_inputs_key(key), None)
-    if puts or page.place != place:
+    if puts or page.place != start:
         await commit_puts(services.store, *puts, walk_put("evidence", page.place))
     is_last_page = page.place is None
     return bool(puts) and not is_last_page
@@ -160,17 +160,16 @@ async def sweep_aliases(services: Services) -> bool:
     Raises:
         SpaceError: the store does not answer.
     """
-    place = await walk_position(services.store, "aliases")
-    page = await read_page(services.store, Range(ALIASES_PREFIX, after=place, limit=_ALIASES))
-    markers = (
-        await services.store.read([marker_key(record.value or b"") for _, record in page.rows])
-    ).records
-    puts = [
-        Put(key, None, expect=record.stamp)
-        for (key, record), marker in zip(page.rows, markers, strict=True)
-        if not has_value(marker)
-    ]
-    if puts or page.place != place:
+    start = await walk_position(services.store, "aliases")
+    page = await read_page(services.store, Range(ALIASES_PREFIX, after=start, limit=_ALIASES))
+    marker_keys = [marker_key(alias.value or b"") for _, alias in page.rows]
+    markers = (await services.store.read(marker_keys)).records
+    puts: list[Put] = []
+    for (key, alias), marker in zip(page.rows, markers, strict=True):
+        is_deleted = not has_value(marker)
+        if is_deleted:
+            puts.append(Put(key, None, expect=alias.stamp))
+    if puts or page.place != start:
         await commit_puts(services.store, *puts, walk_put("aliases", page.place))
     is_last_page = page.place is None
     return bool(puts) and not is_last_page
@@ -226,14 +225,14 @@ class Job(NamedTuple):
     Attributes:
         name: Name in the log, and in the row with the start times.
         every_s: Shortest time between two starts of the job.
-        round: Does a part of the work, and returns whether work remains.
+        do_round: Does a part of the work, and returns whether work remains.
         by_age: Whether the job deletes rows by their age alone, so that it is postponed after a
             clock jump (ST11).
     """
 
     name: str
     every_s: float
-    round: Callable[[Services], Awaitable[bool]]
+    do_round: Callable[[Services], Awaitable[bool]]
     by_age: bool = False
 
 
@@ -272,48 +271,46 @@ async def _sweep_orphans(services: Services) -> bool:
 
 
 async def _sweep_delegations(services: Services) -> bool:
-    return await sweep_delegations(services) == BATCH
+    removed = await sweep_delegations(services)
+    return removed == BATCH  # after a full batch there may be more
+
+
+async def _sweep_tickets(services: Services) -> bool:
+    return await sweep_tickets(services.store, now=services.now())
+
+
+async def _sweep_exchanged(services: Services) -> bool:
+    return await sweep_exchanged(services.store, now=services.now())
+
+
+async def _sweep_versions(services: Services) -> bool:
+    return await sweep_versions(services.store, services.values, now=services.now())
+
+
+async def _sweep_deleted_paths(services: Services) -> bool:
+    return await sweep_deleted_paths(services.store, now=services.now())
 
 
 JOBS = (
-    Job(name="seal-audit", every_s=1.0, round=seal_audit.seal_recent),
-    Job(name="seal-audit-delayed", every_s=60.0, round=seal_audit.seal_delayed),
-    Job(name="seal-audit-late", every_s=3600.0, round=seal_audit.seal_audit),
-    Job(name="fetch-collateral", every_s=5.0, round=refresh_collateral.fetch_due),
-    Job(name="collect-bodies", every_s=30.0, round=_collect_bodies),
-    Job(
-        name="sweep-tickets",
-        every_s=60.0,
-        round=lambda one: sweep_tickets(one.store, now=one.now()),
-        by_age=True,
-    ),
-    Job(name="sweep-receipts", every_s=60.0, round=sweep_receipts, by_age=True),
-    Job(name="sweep-evidence", every_s=60.0, round=sweep_evidence, by_age=True),
-    Job(name="sweep-aliases", every_s=60.0, round=sweep_aliases),
+    Job(name="seal-audit", every_s=1.0, do_round=seal_audit.seal_recent),
+    Job(name="seal-audit-delayed", every_s=60.0, do_round=seal_audit.seal_delayed),
+    Job(name="seal-audit-late", every_s=3600.0, do_round=seal_audit.seal_audit),
+    Job(name="fetch-collateral", every_s=5.0, do_round=refresh_collateral.fetch_due),
+    Job(name="collect-bodies", every_s=30.0, do_round=_collect_bodies),
+    Job(name="sweep-tickets", every_s=60.0, do_round=_sweep_tickets, by_age=True),
+    Job(name="sweep-receipts", every_s=60.0, do_round=sweep_receipts, by_age=True),
+    Job(name="sweep-evidence", every_s=60.0, do_round=sweep_evidence, by_age=True),
+    Job(name="sweep-aliases", every_s=60.0, do_round=sweep_aliases),
     # By age, but not postponed: a trust that has reached its limit would be blocked for a day. What
     # is removed is only the count; the tokens and their revocation markers stay (OX9).
-    Job(
-        name="sweep-exchanged",
-        every_s=30.0,
-        round=lambda one: sweep_exchanged(one.store, now=one.now()),
-    ),
-    Job(name="watch-collateral", every_s=21_600.0, round=refresh_collateral.report_alarms),
-    Job(name="sweep-unfinished", every_s=3600.0, round=_sweep_unfinished, by_age=True),
-    Job(name="sweep-delegations", every_s=3600.0, round=_sweep_delegations, by_age=True),
-    Job(
-        name="sweep-versions",
-        every_s=3600.0,
-        round=lambda one: sweep_versions(one.store, one.values, now=one.now()),
-        by_age=True,
-    ),
-    Job(
-        name="sweep-deleted-paths",
-        every_s=3600.0,
-        round=lambda one: sweep_deleted_paths(one.store, now=one.now()),
-        by_age=True,
-    ),
-    Job(name="prune-audit", every_s=3600.0, round=prune_audit, by_age=True),
-    Job(name="sweep-orphans", every_s=86_400.0, round=_sweep_orphans, by_age=True),
+    Job(name="sweep-exchanged", every_s=30.0, do_round=_sweep_exchanged),
+    Job(name="watch-collateral", every_s=21_600.0, do_round=refresh_collateral.report_alarms),
+    Job(name="sweep-unfinished", every_s=3600.0, do_round=_sweep_unfinished, by_age=True),
+    Job(name="sweep-delegations", every_s=3600.0, do_round=_sweep_delegations, by_age=True),
+    Job(name="sweep-versions", every_s=3600.0, do_round=_sweep_versions, by_age=True),
+    Job(name="sweep-deleted-paths", every_s=3600.0, do_round=_sweep_deleted_paths, by_age=True),
+    Job(name="prune-audit", every_s=3600.0, do_round=prune_audit, by_age=True),
+    Job(name="sweep-orphans", every_s=86_400.0, do_round=_sweep_orphans, by_age=True),
 )
 
 
@@ -344,7 +341,8 @@ class Housekeeper:
         Returns:
             False if the lease was not acquired, or was lost.
         """
-        lease, store = self._lease, self._services.store
+        lease = self._lease
+        store = self._services.store
         if isinstance(store, SharedStore):
             clocks = await store.clocks()
             if clocks.is_skewed:  # too much would be deleted, or too little (ST9)
@@ -353,31 +351,37 @@ class Housekeeper:
                 return False
         if not await lease.take(now=self._now()):
             return False
-        noted = await lease.begun()
-        is_steady = await self._is_steady(lease, noted)
-        # Frequent jobs are not noted in the store; this process knows when it last began them.
-        begun = {**noted, **self._begun}
+        noted_starts = await lease.begun()
+        is_clock_steady = await self._observe_clock(lease, noted_starts)
+        # Starts of frequent jobs are not noted in the store, but in this process alone.
+        starts = {**noted_starts, **self._begun}
         for job in self._jobs:
-            if job.by_age and not is_steady:
+            if job.by_age and not is_clock_steady:
                 continue
-            begun_at = begun.get(job.name)
-            # A start time in the future means that the clock was set back; the job is due then.
-            if begun_at is not None and begun_at <= self._now() < begun_at + job.every_s:
+            if not self._is_due(job, starts.get(job.name)):
                 continue
-            if not await self._do(job, lease):
+            if not await self._run_job(job, lease):
                 return False
         return True
 
-    async def _is_steady(self, lease: Lease, noted: Mapping[str, float]) -> bool:
-        """Observe the clock, and return whether a day has passed since its last jump.
+    def _is_due(self, job: Job, begun_at: float | None) -> bool:
+        """Return whether a job may start now; `begun_at` is its last start, or None."""
+        if begun_at is None:
+            return True
+        now = self._now()
+        is_clock_set_back = begun_at > now  # the start would be in the future
+        return is_clock_set_back or now >= begun_at + job.every_s
+
+    async def _observe_clock(self, lease: Lease, noted_times: Mapping[str, float]) -> bool:
+        """Note the time in the store, and return whether a day has passed since the last jump.
 
         Age-based deletion is postponed after a clock jump (ST11). A store with start times of jobs
         but without an observation counts as one whose clock has jumped.
         """
         now = self._now()
-        seen_at = noted.get(_SEEN)
-        leapt_at = noted.get(_LEAPT)
-        if seen_at is None and not noted:
+        seen_at = noted_times.get(_SEEN)
+        leapt_at = noted_times.get(_LEAPT)
+        if seen_at is None and not noted_times:
             # The store is new and contains nothing old: no jump, and an observation is due.
             seen_at = now - _SEEN_EVERY_S
         if seen_at is None or now < seen_at - MAX_CLOCK_SKEW_S or now > seen_at + LEAP_S:
@@ -390,8 +394,8 @@ class Housekeeper:
             await lease.note(_SEEN, now=now)
         return leapt_at is None or leapt_at + STEADY_S <= now
 
-    async def _do(self, job: Job, lease: Lease) -> bool:
-        """Run one background job until nothing is left to do.
+    async def _run_job(self, job: Job, lease: Lease) -> bool:
+        """Note the start of a background job, and run it until nothing is left to do.
 
         Returns:
             False if the lease was lost.
@@ -402,7 +406,7 @@ class Housekeeper:
         elif not await lease.note(job.name, now=now):
             return False
         try:
-            while await job.round(self._services):
+            while await job.do_round(self._services):
                 if not await lease.take(now=self._now()):
                     return False
             self._failed.pop(job.name, None)

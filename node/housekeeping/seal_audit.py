@@ -31,16 +31,15 @@ async def seal_audit(services: Services, *, window_s: float | None = None) -> bo
         Whether more records remain.
     """
     chain = chain_of(services)
-    after = None
-    more = True
+    last_key = None
     for _ in range(_BATCHES):
         sealed = await seal_batch(
-            services.store, chain, now=services.now(), window_s=window_s, after=after
+            services.store, chain, now=services.now(), window_s=window_s, after=last_key
         )
-        after, more = sealed.last_key, sealed.more
-        if not more:
-            break
-    return more
+        if not sealed.more:
+            return False
+        last_key = sealed.last_key
+    return True
 
 
 seal_recent = partial(seal_audit, window_s=RECENT_S)

@@ -108,9 +108,9 @@ class Series(NamedTuple):
 
         Metrics with a `process` label get a time series for each process that writes them.
         """
-        labels = dict(self.labels)
+        values_by_label = dict(self.labels)
         if self.writers:
-            labels["process"] = [
+            values_by_label["process"] = [
                 name
                 for name in processes
                 if name.partition("-")[0] in self.writers  # `worker` for `worker-0`
@@ -121,9 +121,12 @@ class Series(NamedTuple):
             "gauge": partial(Gauge, multiprocess_mode="livesum"),
             "histogram": partial(Histogram, buckets=self.buckets),
         }[self.kind]
-        metric = make(self.name, self.help, list(labels), registry=None)
-        for chosen in product(*labels.values()):
-            yield chosen, metric.labels(*chosen) if chosen else metric
+        metric = make(self.name, self.help, list(values_by_label), registry=None)
+        if not values_by_label:
+            yield (), metric
+            return
+        for label_values in product(*values_by_label.values()):
+            yield label_values, metric.labels(*label_values)
 
 
 SERIES = (
@@ -277,7 +280,7 @@ class ProcessMetrics:
 
         A restarted process continues the counters of its predecessor.
         """
-        # The library looks for both when a metric is made, so they are set before the cells.
+        # The library reads both when a metric is made, so they are set before the cells.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]  # the library has no types here
         self.cells = {
@@ -287,7 +290,11 @@ class ProcessMetrics:
         }
         self._process = process
         self._cpu_s = 0.0
-        self.cells["sealspace_process_start_time_seconds", process].set(int(time.time()))
+        self.cell("sealspace_process_start_time_seconds", process).set(int(time.time()))
+
+    def cell(self, name: str, *labels: str) -> Any:
+        """Return the time series of a metric that has these label values, to count in."""
+        return self.cells[name, *labels]
 
     def sample(self) -> None:
         """Record the CPU time and the memory of the process.
@@ -295,11 +302,11 @@ class ProcessMetrics:
         The resident memory is left out if it cannot be read.
         """
         used_s = time.process_time()
-        self.cells["sealspace_process_cpu_seconds_total", self._process].inc(used_s - self._cpu_s)
+        self.cell("sealspace_process_cpu_seconds_total", self._process).inc(used_s - self._cpu_s)
         self._cpu_s = used_s
         with suppress(OSError):  # the process may have no free file descriptor
             _total_pages, resident_pages, *_ = Path("/proc/self/statm").read_bytes().split()
-            self.cells["sealspace_process_resident_bytes", self._process].set(
+            self.cell("sealspace_process_resident_bytes", self._process).set(
                 int(resident_pages) * _PAGE_BYTES
             )
 
@@ -310,6 +317,6 @@ class ProcessMetrics:
             due_at = time.monotonic() + SAMPLING_PERIOD_S
             await asyncio.sleep(SAMPLING_PERIOD_S)
             # An event loop may round a timer down, so the difference can be negative.
-            self.cells["sealspace_loop_lag_seconds", self._process].observe(
+            self.cell("sealspace_loop_lag_seconds", self._process).observe(
                 max(time.monotonic() - due_at, 0)
             )

@@ -9,7 +9,7 @@ from spaces.store.contract import Committed, Refused
 
 from .series import ProcessMetrics
 
-_OUTCOMES: dict[type, str] = {Committed: "committed", Refused: "refused"}
+_OUTCOME_NAMES: dict[type, str] = {Committed: "committed", Refused: "refused"}
 
 
 class StorekeeperMetrics(ProcessMetrics):
@@ -24,16 +24,17 @@ class StorekeeperMetrics(ProcessMetrics):
 
     def judged(self, outcomes: Sequence[Committed | Refused | StoreError]) -> None:
         """Count the commits of a batch by outcome."""
-        counts = Counter([_OUTCOMES.get(type(outcome), "failed") for outcome in outcomes])
+        names = [_OUTCOME_NAMES.get(type(outcome), "failed") for outcome in outcomes]
+        counts = Counter(names)
         for outcome, count in counts.items():
-            self.cells["sealspace_commits_total", outcome].inc(count)
+            self.cell("sealspace_commits_total", outcome).inc(count)
         if "committed" in counts:
-            self.cells["sealspace_batch_commits",].observe(counts["committed"])
+            self.cell("sealspace_batch_commits").observe(counts["committed"])
 
     def synced(self, took_ns: int) -> None:
         """Record how long it took to write and sync a transaction."""
-        self.cells["sealspace_sync_seconds",].observe(took_ns / 1e9)
+        self.cell("sealspace_sync_seconds").observe(took_ns / 1e9)
 
     def used(self, used_bytes: int) -> None:
         """Record the size of the store in bytes."""
-        self.cells["sealspace_store_used_bytes",].set(used_bytes)
+        self.cell("sealspace_store_used_bytes").set(used_bytes)

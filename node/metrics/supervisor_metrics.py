@@ -48,7 +48,7 @@ class SupervisorMetrics(ProcessMetrics):
         super().__init__(self.folder, SUPERVISOR, processes=(SUPERVISOR, *processes))
         self._data = config.data
         if not config.is_shared:
-            self.cells["sealspace_store_limit_bytes",].set(config.store.max_bytes)
+            self.cell("sealspace_store_limit_bytes").set(config.store.max_bytes)
 
     def start(self) -> None:
         """Start answering scrapes."""
@@ -63,13 +63,13 @@ class SupervisorMetrics(ProcessMetrics):
     def ended(self, process: str) -> None:
         """Reset an ended process's gauges, and increment its restart counter."""
         mark_process_dead(process, self.folder)  # type: ignore[no-untyped-call]  # the library has no types here
-        self.cells["sealspace_process_restarts_total", process].inc()
+        self.cell("sealspace_process_restarts_total", process).inc()
 
     def text(self) -> bytes:
         """Return the current metrics of all processes in Prometheus text format."""
         self.sample()
         with suppress(OSError):  # the data folder does not exist before the first start
-            self.cells["sealspace_disk_free_bytes",].set(shutil.disk_usage(self._data).free)
+            self.cell("sealspace_disk_free_bytes").set(shutil.disk_usage(self._data).free)
         registry = CollectorRegistry()
         MultiProcessCollector(registry, self.folder)  # type: ignore[no-untyped-call]  # the library has no types here
         for _ in range(20):

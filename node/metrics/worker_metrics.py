@@ -34,7 +34,7 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
     _networks_read_at = float("-inf")
 
     @asynccontextmanager
-    async def of(
+    async def recording(
         self, services: Services, listener: Listener, *, reads_store: bool
     ) -> AsyncIterator[None]:
         """Record the metrics of a worker during an `async with` block.
@@ -59,11 +59,11 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
         # sample adds the misses since the last one.
         misses_already_added = 0
         while True:
-            self.cells["sealspace_open_connections", self._process].set(listener.open_connections)
+            self.cell("sealspace_open_connections", self._process).set(listener.open_connections)
             self._set("sealspace_feed_waits", services.waits.taken)
             self._set("sealspace_intake_bytes", services.values.intake.held_bytes)
             self._set("sealspace_delegation_cache_bytes", delegations.memory_bytes)
-            self.cells["sealspace_delegation_cache_misses_total",].inc(
+            self.cell("sealspace_delegation_cache_misses_total").inc(
                 delegations.misses - misses_already_added
             )
             misses_already_added = delegations.misses
@@ -74,7 +74,7 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
     def _set_database_connections(self, store: SharedStore) -> None:
         for pool, connections_by_state in store.pools().items():
             for state, count in connections_by_state._asdict().items():
-                self.cells["sealspace_database_connections", pool, state].set(count)
+                self.cell("sealspace_database_connections", pool, state).set(count)
 
     async def keep_store_metrics_current(self, services: Services) -> None:
         """Record the metrics of the store periodically.
@@ -109,8 +109,8 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
         self._set("sealspace_audit_lag_seconds", 0 if unsealed_at is None else now - unsealed_at)
         if isinstance(store, SharedStore):
             clocks = await store.clocks()
-            self.cells["sealspace_clock_skew_seconds", "ahead"].set(max(clocks.ahead_s, 0))
-            self.cells["sealspace_clock_skew_seconds", "behind"].set(max(-clocks.ahead_s, 0))
+            self.cell("sealspace_clock_skew_seconds", "ahead").set(max(clocks.ahead_s, 0))
+            self.cell("sealspace_clock_skew_seconds", "behind").set(max(-clocks.ahead_s, 0))
             self._set("sealspace_claim_floor_ahead_seconds", clocks.acceptance_delay_s)
 
     async def _set_network_key_ages(self, store: Store, now: float) -> None:
@@ -121,8 +121,8 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
             self._networks_read_at = now
         self._set("sealspace_network_key_age_seconds", self._key_ages.oldest_age_s(now))
         for name, count in self._key_ages.networks_by_class(now).items():
-            self.cells["sealspace_networks", name].set(count)
+            self.cell("sealspace_networks", name).set(count)
 
     def _set(self, series: str, number: float) -> None:
         # A clock that was set back would give a negative age.
-        self.cells[series,].set(max(int(number), 0))
+        self.cell(series).set(max(int(number), 0))

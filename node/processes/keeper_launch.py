@@ -1,7 +1,7 @@
-"""The settings of the process that keeps those for SQL statements.
+"""The settings of the keeper, the process that starts the processes for SQL statements.
 
-They are apart from those of other processes, so that this one imports little: its children inherit
-all its memory.
+They are not in the module with the settings of other processes, so that the keeper imports little:
+its children inherit all its memory.
 """
 
 from capabilities.frozen_struct import FrozenStruct
@@ -17,9 +17,9 @@ class KeeperLaunch(FrozenStruct):
     """The message that the supervisor sends as one line of JSON.
 
     Attributes:
-        folder: of all databases.
-        listen_fd: the descriptor of the socket to listen on.
-        processes: the most processes for statements.
+        folder: path of the folder that contains all databases.
+        listen_fd: file descriptor of the socket to listen on.
+        processes: the largest number of processes for statements.
     """
 
     folder: str

@@ -30,9 +30,9 @@ class OpenFiles:
     """The use of one worker's files.
 
     Attributes:
-        limit: the files that a worker may have open.
-        wanted: the files that it needs for all that the settings allow.
-        connections: the most connections of each listening socket.
+        limit: how many files a worker may have open.
+        wanted: how many it needs if every limit in the settings is reached.
+        connections: the largest number of connections of each listening socket.
     """
 
     limit: int
@@ -40,8 +40,8 @@ class OpenFiles:
     connections: int
 
 
-def planned(config: Config, limit: int) -> OpenFiles:
-    """Divide a worker's files (H11).
+def plan_files(config: Config, limit: int) -> OpenFiles:
+    """Divide the files that a worker may have open among their purposes (H11).
 
     A worker has one file for each process that runs SQL statements for it. The files that such a
     process has open itself do not count.
@@ -60,9 +60,9 @@ def planned(config: Config, limit: int) -> OpenFiles:
 
 
 def own_files(config: Config) -> OpenFiles:
-    """Return the use of this process's files, by the limit that it inherited."""
+    """Return the use of this process's files, for the limit that the process inherited."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return planned(config, sys.maxsize if soft == resource.RLIM_INFINITY else soft)
+    return plan_files(config, sys.maxsize if soft == resource.RLIM_INFINITY else soft)
 
 
 def allow_open_files(config: Config) -> OpenFiles:
@@ -73,8 +73,9 @@ def allow_open_files(config: Config) -> OpenFiles:
     Raises:
         ConfigurationError: the limit is too low to run a node.
     """
-    wanted = planned(config, sys.maxsize).wanted  # it does not depend on the limit
-    files = planned(config, raise_file_limit(max(wanted, LEAST_FILES)))
+    wanted = plan_files(config, sys.maxsize).wanted  # it does not depend on the limit
+    limit = raise_file_limit(max(wanted, LEAST_FILES))
+    files = plan_files(config, limit)
     if files.limit < LEAST_FILES:
         raise ConfigurationError(
             f"the node may open only {files.limit} files: it needs {LEAST_FILES} at least, and"

@@ -141,11 +141,11 @@ def _wait_bounds(config: Config) -> WaitBounds:
 
 def _kept_versions(settings: StoreSettings) -> dict[str, int]:
     """Return how many former values are kept, by space and prefix."""
-    kept = {}
-    for text in settings.versions:
-        place, most = text.rsplit("=", 1)
-        kept[place] = int(most)
-    return kept
+    most_by_place = {}
+    for setting in settings.versions:  # PLACE=NUMBER
+        place, most = setting.rsplit("=", 1)
+        most_by_place[place] = int(most)
+    return most_by_place
 
 
 def _public_rates(public_spaces: PublicSpaces) -> Rates:
@@ -154,9 +154,10 @@ def _public_rates(public_spaces: PublicSpaces) -> Rates:
     An idle client may make the burst at once, and the requests of one more second.
     """
     per_minute = public_spaces.requests_per_minute
-    most = public_spaces.burst + per_minute / 60
+    per_second = per_minute / 60
     # With less than one token, a bucket would refuse every request.
-    return Rates(per_minute=per_minute, most=max(most, 1.0))
+    most = max(public_spaces.burst + per_second, 1.0)
+    return Rates(per_minute=per_minute, most=most)
 
 
 def _databases(config: Config) -> Databases | None:
@@ -192,8 +193,8 @@ async def _claim_rows(
             await _claim_release_record(config, store)
             # The row exists from the first start on, so that a commit can check its stamp (RC21).
             if await read_row(store, WITHDRAWALS_KEY) is None:
-                nothing = encode_withdrawals(NOTHING_WITHDRAWN)
-                await commit_puts(store, Put(WITHDRAWALS_KEY, nothing, expect=ABSENT))
+                no_withdrawals = encode_withdrawals(NOTHING_WITHDRAWN)
+                await commit_puts(store, Put(WITHDRAWALS_KEY, no_withdrawals, expect=ABSENT))
             await _record_hosting_mode(store, config.hosting.mode)
     except WrongSecret as error:
         raise StoreMisused(str(error), hint=wrong_secret_hint(config, error.recorded)) from error
@@ -259,15 +260,15 @@ async def load_collateral(services: Services) -> None:
     )
 
 
-async def report_state(services: Services) -> None:
-    """Tell the operator what does not work after this start.
+async def report_restore_wait(services: Services) -> None:
+    """Warn the operator if this node refuses some tokens because it was restored (BK5).
 
     A restored node refuses tokens that expire before a time, because they may have been used before
-    the restore (BK5).
+    the restore.
     """
-    text = await restore_wait(services.store, services.now())
-    if text:
-        tell_operator(text, level="warning")
+    warning = await restore_wait(services.store, services.now())
+    if warning:  # empty if the node was not restored, or that time has passed
+        tell_operator(warning, level="warning")
 
 
 async def _claim_release_record(config: Config, store: Store) -> None:
@@ -277,14 +278,8 @@ async def _claim_release_record(config: Config, store: Store) -> None:
     refused (RL16).
     """
     if await recorded_release(store) is None:
-        await commit_puts(
-            store,
-            Put(
-                RELEASE_RECORD_KEY,
-                encode_release_record(configured_record(config.release)),
-                expect=ABSENT,
-            ),
-        )
+        new_record = encode_release_record(configured_record(config.release))
+        await commit_puts(store, Put(RELEASE_RECORD_KEY, new_record, expect=ABSENT))
     record = await current_release(store)  # another process may have written it first
     difference = loosened(config.release, record)
     if difference is not None:

@@ -168,17 +168,17 @@ def serve(config: Config) -> int:
 
     Return the exit status.
     """
-    # Check for the client libraries here: a worker that lacks one would be restarted again and
-    # again.
-    for module, url in (("asyncpg", config.store.url), ("obstore", config.objects.url)):
-        if url is not None and find_spec(module) is None:
-            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+    # A worker that lacks a library would be restarted again and again.
+    if config.store.url is not None:
+        _require_library("asyncpg")
+    if config.objects.url is not None:
+        _require_library("obstore")
     configure_logs(config.log.level, is_json=config.log.format == "json")
     files = allow_open_files(config)  # H11; the processes inherit the limit
     with (
         bind_socket(config.http.host, config.http.port) as bound,
         nullcontext() if config.sms.listen is None else bind_socket(*config.sms.address) as sms,
-        _signals() as woken,
+        _receive_signals() as woken,
     ):
         supervisor = Supervisor(config, bound, woken, sms, open_files=files.limit)
         try:
@@ -187,6 +187,12 @@ def serve(config: Config) -> int:
         finally:
             supervisor.stop()
     return 0
+
+
+def _require_library(name: str) -> None:
+    """Raise ModuleNotFoundError if a library is not installed."""
+    if find_spec(name) is None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 class Supervisor:
@@ -246,18 +252,14 @@ class Supervisor:
         if self._config.store.url is not None:
             _refuse_pooling(self._config.store.url)
             self._storekeeper.ready = True  # a database needs no storekeeper
-        self._launch()
+        self._send_settings()
 
     def supervise(self) -> None:
         """Handle events of the child processes until a signal arrives."""
         needed_bytes = maxsize
         while True:
             needed_bytes = report_disk(self._config.data, needed_bytes)
-            waits_s = [_DISK_CHECK_S]
-            for child in self._children:
-                if not child.running and self._can_start(child):
-                    waits_s.append(child.due_at - time.monotonic())
-            for key, _ in self._selector.select(max(0.0, min(waits_s))):
+            for key, _ in self._selector.select(self._wait_s()):
                 process: NodeProcess | None = key.data  # None for the socket of signals
                 if process is not None:
                     self._read_status(process)
@@ -268,10 +270,18 @@ class Supervisor:
                     return
             self._bind_sql_socket()
             self._spawn_due()
-            self._launch()
+            self._send_settings()
+
+    def _wait_s(self) -> float:
+        """Return the time until the disk is checked or a process is started again, seconds."""
+        waits_s = [_DISK_CHECK_S]
+        for child in self._children:
+            if not child.running and self._can_start(child):
+                waits_s.append(child.due_at - time.monotonic())
+        return max(0.0, min(waits_s))
 
     def _spawn_due(self) -> None:
-        """Start the child processes that have ended and are to run again by now."""
+        """Start the child processes that are not running and whose start is due."""
         for child in self._children:
             is_due = not child.running and child.due_at <= time.monotonic()
             if is_due and self._can_start(child):
@@ -296,7 +306,8 @@ class Supervisor:
         forced = False
         for children in (self._workers, (self._storekeeper, self._sqlkeeper)):
             deadline = max(deadline, time.monotonic()) + _KILL_AFTER_DRAIN_S
-            forced |= _end(children, deadline, hurry=self._woken)
+            if _end_processes(children, deadline, hurry=self._woken):
+                forced = True
         if self._metrics is not None:
             self._metrics.stop()
         self._selector.close()
@@ -348,71 +359,83 @@ class Supervisor:
 
     def _spawn(self, child: NodeProcess) -> None:
         """Start a process with the sockets and the table that it inherits."""
-        inherited: tuple[ConnectionCounts | socket.socket | None, ...]
+        optional: tuple[ConnectionCounts | socket.socket | None, ...]
         if child is self._storekeeper:
-            inherited = ()
+            optional = ()
         elif child is self._sqlkeeper:
-            inherited = (self._sql_socket,)
+            optional = (self._sql_socket,)
         else:
-            inherited = (self._bound, self._counts, self._sms)
-        child.spawn(pass_fds=[one.fileno() for one in inherited if one is not None])
+            optional = (self._bound, self._counts, self._sms)
+        inherited = [resource for resource in optional if resource is not None]
+        child.spawn(pass_fds=[resource.fileno() for resource in inherited])
         self._selector.register(child.status_fd, selectors.EVENT_READ, child)
 
-    def _launch(self) -> None:
+    def _send_settings(self) -> None:
         """Send each waiting child process its settings.
 
         Workers get their settings once the storekeeper is ready.
         """
-        folder = "" if self._metrics is None else self._metrics.folder
         for child in self._children:
             if not child.running or child.launched:
                 continue
-            launch = Launch(config=self._child_config, process=child.name, metrics_folder=folder)
             if child is self._storekeeper:
-                child.send(launch)
+                child.send(self._base_settings(child))
             elif child is self._sqlkeeper:
-                from spaces.sql.database_rows import DATABASES_FOLDER
-
-                assert self._sql_socket is not None  # see `_can_start`
-                child.send(
-                    KeeperLaunch(
-                        folder=str(self._config.data / DATABASES_FOLDER),
-                        listen_fd=self._sql_socket.fileno(),
-                        processes=self._config.sql.processes,
-                    )
-                )
+                child.send(self._sqlkeeper_settings())
             elif self._storekeeper.ready:
-                child.send(
-                    msgspec.structs.replace(
-                        launch,
-                        secret=self._secret,
-                        listen_fd=self._bound.fileno(),
-                        counts_fd=-1 if self._counts is None else self._counts.fileno(),
-                        sms_fd=-1 if self._sms is None else self._sms.fileno(),
-                        worker=self._workers.index(child),
-                        again=self._announced,
-                    )
-                )
+                child.send(self._worker_settings(child))
+
+    def _base_settings(self, child: NodeProcess) -> Launch:
+        """Return the settings that the storekeeper and the workers have in common."""
+        folder = "" if self._metrics is None else self._metrics.folder
+        return Launch(config=self._child_config, process=child.name, metrics_folder=folder)
+
+    def _sqlkeeper_settings(self) -> KeeperLaunch:
+        from spaces.sql.database_rows import DATABASES_FOLDER  # the workers are already starting
+
+        assert self._sql_socket is not None  # see `_can_start`
+        return KeeperLaunch(
+            folder=str(self._config.data / DATABASES_FOLDER),
+            listen_fd=self._sql_socket.fileno(),
+            processes=self._config.sql.processes,
+        )
+
+    def _worker_settings(self, worker: NodeProcess) -> Launch:
+        return msgspec.structs.replace(
+            self._base_settings(worker),
+            secret=self._secret,
+            listen_fd=self._bound.fileno(),
+            counts_fd=-1 if self._counts is None else self._counts.fileno(),
+            sms_fd=-1 if self._sms is None else self._sms.fileno(),
+            worker=self._workers.index(worker),
+            again=self._announced,
+        )
 
     def _read_status(self, child: NodeProcess) -> None:
+        """Read what a child process reports: that it is ready, why it refuses to start, its end."""
         received = os.read(child.status_fd, _READ_BYTES)
         if not received:  # the process has closed its end of the pipe
-            self._ended(child)
+            self._handle_end(child)
             return
         *lines, child.unread = (child.unread + received).split(b"\n")
         for line in lines:
             if line == READY:
                 child.ready = True
                 if not self._announced and all(worker.ready for worker in self._workers):
-                    self._announced = True
-                    self._tell_address()
-                    log_event("node-ready", workers=len(self._workers), open_files=self._open_files)
-                    report_to_manager(MANAGER_READY)
+                    self._announce()
             elif line.startswith(REFUSED):
                 refusal = msgspec.json.decode(line.removeprefix(REFUSED), type=StartRefusal)
                 raise ProcessFailed(refusal.text, hint=refusal.hint, code=refusal.code)
 
-    def _tell_address(self) -> None:
+    def _announce(self) -> None:
+        """Report that the node is ready: to the operator, the log and the service manager."""
+        self._announced = True
+        self._tell_addresses()
+        log_event("node-ready", workers=len(self._workers), open_files=self._open_files)
+        report_to_manager(MANAGER_READY)
+
+    def _tell_addresses(self) -> None:
+        """Tell the operator where the node listens, and who may sign up there."""
         url = url_of(self._bound)
         http = self._config.http
         tell_operator(f"listening on {url}")
@@ -427,7 +450,12 @@ class Supervisor:
                 level="warning",
             )
 
-    def _ended(self, child: NodeProcess) -> None:
+    def _handle_end(self, child: NodeProcess) -> None:
+        """Reap a child process that has ended.
+
+        Raises:
+            ProcessFailed: it ended several times before the node was ready.
+        """
         self._selector.unregister(child.status_fd)
         status = child.reap()
         if self._counts is not None and child in self._workers:
@@ -478,8 +506,8 @@ def _refuse_pooling(url: str) -> None:
 
 
 @contextmanager
-def _signals() -> Iterator[socket.socket]:
-    """Turn SIGTERM and SIGINT into bytes on a socket.
+def _receive_signals() -> Iterator[socket.socket]:
+    """Turn SIGTERM and SIGINT into bytes on the yielded socket, until the block ends.
 
     One `select` can then wait for signals and everything else. The handlers do nothing; the signal
     itself writes to the wakeup socket.
@@ -488,13 +516,13 @@ def _signals() -> Iterator[socket.socket]:
     woken.setblocking(False)
     wakeup.setblocking(False)
     former_fd = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
-    former = {
-        number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    former_handlers = {}
+    for number in (signal.SIGTERM, signal.SIGINT):
+        former_handlers[number] = signal.signal(number, lambda *_: None)
     try:
         yield woken
     finally:
-        for number, handler in former.items():
+        for number, handler in former_handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(former_fd)
         woken.close()
@@ -533,7 +561,9 @@ def _received_signals(woken: socket.socket) -> bytes:
         return b""
 
 
-def _end(children: tuple[NodeProcess, ...], deadline: float, *, hurry: socket.socket) -> bool:
+def _end_processes(
+    children: tuple[NodeProcess, ...], deadline: float, *, hurry: socket.socket
+) -> bool:
     """End processes, and return whether one had to be killed.
 
     They are killed at the deadline, or as soon as a signal arrives at the socket `hurry`.

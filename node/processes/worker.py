@@ -25,7 +25,7 @@ from ..storage.stores import shared_store
 from .event_loop import loop_factory
 from .launch import Launch, receive_launch, report_ready, report_refusal
 from .open_files import own_files
-from .start import claim_store, load_collateral, report_state
+from .start import claim_store, load_collateral, report_restore_wait
 
 
 def main() -> int:
@@ -53,7 +53,7 @@ async def _work(launch: Launch) -> None:
         NodeError: this process cannot serve the store, or the collateral is refused.
     """
     config = launch.config
-    is_first = launch.worker == 0  # what one process of a node does, the first worker does
+    is_first = launch.worker == 0  # the first worker does what one process does for the node
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     store = shared_store(config) if config.is_shared else connect_lmdb(config.data)
@@ -75,7 +75,7 @@ async def _work(launch: Launch) -> None:
         if is_first:
             await load_collateral(services)
             if not launch.again:
-                await report_state(services)
+                await report_restore_wait(services)
         # Fewer connections than the settings allow, if the process may open only few files (H11).
         http = msgspec.structs.replace(config.http, max_connections=own_files(config).connections)
         with socket.socket(fileno=launch.listen_fd) as bound:
@@ -99,10 +99,11 @@ async def _work(launch: Launch) -> None:
                 )
             recording: AbstractAsyncContextManager[None] = nullcontext()
             if metrics is not None:
-                recording = metrics.of(services, listener, reads_store=is_first)
+                recording = metrics.recording(services, listener, reads_store=is_first)
             async with housekeeping(services), recording:
-                loop = type(asyncio.get_running_loop())  # uvloop's or asyncio's
-                log_event("worker-started", event_loop=loop.__module__.partition(".")[0])
+                loop_class = type(asyncio.get_running_loop())
+                loop_library = loop_class.__module__.partition(".")[0]  # "uvloop" or "asyncio"
+                log_event("worker-started", event_loop=loop_library)
                 report_ready()
                 await stopped.wait()
                 await asyncio.gather(*[listener.stop() for listener in listeners])

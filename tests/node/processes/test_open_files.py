@@ -13,7 +13,7 @@ from running_node import RunningNode, key_token, new_key, running_node, send
 from sql_processes import sql_children
 
 from node.config.tree import Config, Http, Sms, Sql, Store
-from node.processes.open_files import LEAST_FILES, allow_open_files, planned
+from node.processes.open_files import LEAST_FILES, allow_open_files, plan_files
 from sealspace.service.command_errors import ConfigurationError
 
 _SPACES, _DATABASES_EACH = 32, 8
@@ -21,7 +21,7 @@ _SPACES, _DATABASES_EACH = 32, 8
 
 def test_H11_the_usual_settings_need_a_stated_number() -> None:
     """With enough files, a worker has all that its settings allow."""
-    files = planned(Config(), sys.maxsize)
+    files = plan_files(Config(), sys.maxsize)
     assert files.wanted == 128 + 32 + 2 * 4096
     assert files.connections == 4096
 
@@ -30,7 +30,7 @@ def test_H11_the_usual_settings_need_a_stated_number() -> None:
 @pytest.mark.parametrize("sms", [None, "127.0.0.1:1"])
 def test_H11_connections_fit_into_the_limit(limit: int, sms: str | None) -> None:
     """The connections within any limit leave 128 files free, and one for each SQL process."""
-    files = planned(Config(sms=Sms(listen=sms)), limit)
+    files = plan_files(Config(sms=Sms(listen=sms)), limit)
     listeners = 1 if sms is None else 2
     used = 2 * files.connections * listeners
     assert files.connections >= 1
@@ -40,8 +40,8 @@ def test_H11_connections_fit_into_the_limit(limit: int, sms: str | None) -> None
 def test_H11_without_databases_connections_have_all_files() -> None:
     """A node on a database server opens no SQL databases."""
     config = Config(store=Store(url="postgresql://host/name"))
-    assert planned(config, 1024).connections == (1024 - 128) // 2
-    assert planned(Config(http=Http(max_connections=5)), 1024).connections == 5
+    assert plan_files(config, 1024).connections == (1024 - 128) // 2
+    assert plan_files(Config(http=Http(max_connections=5)), 1024).connections == 5
 
 
 @in_own_process

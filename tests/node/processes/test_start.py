@@ -9,7 +9,7 @@ from tests_support import CountingEntropy, FixedClock
 from encryption_network.keyring import Keyring
 from encryption_network.release_record import INTEL_ROOT_SHA256, ReleaseRecord
 from node.config.tree import Config, Hosting, Http, Release, Store
-from node.processes.start import claim_store, hosting_policy, report_state
+from node.processes.start import claim_store, hosting_policy, report_restore_wait
 from node.release_terms import in_force, loosened, recorded_release
 from sealspace.cli.terminal import time_text
 from sealspace.service.command_errors import ConfigurationError, ReleaseLoosened, StoreMisused
@@ -228,7 +228,7 @@ async def test_a_restored_store_says_from_when_on_it_answers(
             puts = (Put(REPLAY_FLOOR_KEY, closed), Put(RESTORED_KEY, b"/former"))
             await node.services.store.commit(Commit(puts=puts))
             capsys.readouterr()
-            await report_state(node.services)
+            await report_restore_wait(node.services)
             lines = capsys.readouterr().err.splitlines()
             assert len(lines) == (1 if said else 0)
             assert said in "".join(lines)
