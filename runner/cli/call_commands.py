@@ -83,7 +83,7 @@ _Result = TypeVar("_Result")
 )
 @click.option(
     "--input",
-    "source",
+    "input_file",
     type=FILE_OR_DASH,
     help="File with the program's input; `-` is standard input. Default: no input.",
 )
@@ -110,7 +110,7 @@ def call(
     repository: str | None,
     commit: str | None,
     target: str,
-    source: Path | None,
+    input_file: Path | None,
     secrets: str | None,
     receipt_file: Path | None,
     key_file: Path | None,
@@ -122,35 +122,41 @@ def call(
     and the DID of the owner who is logged in here. This command does not verify the runner; to
     verify it, use `sealspace backend show URL`.
     """
-    named: JsonObject = {}
+    source: JsonObject = {}
     if repository or commit:
-        named["GitHub"] = {"repo": repository, "commit": commit, "build_target": target}
-    data = None if source is None else read_named(source, most_bytes=_MAX_INPUT_BYTES)
-    # Of a longer file, `read_named` returns one byte more than the limit instead of an error.
-    if data is not None and len(data) > _MAX_INPUT_BYTES:
-        raise InvalidInput(f"the input must be at most {_MAX_INPUT_BYTES} bytes long")
+        source["GitHub"] = {"repo": repository, "commit": commit, "build_target": target}
+    data = None if input_file is None else _read_input(input_file)
     if key_file is not None:
         if receipt_file is not None:
             raise click.UsageError(
                 "--receipt does not work with --key; the receipt of a job is at URL/receipts/JOB"
             )
-        key = _key(key_file)
+        key = _read_api_key(key_file)
         project = project_of(program or "")
-        body = _api_body(data, secrets, named, limits)
+        body = _api_body(data, secrets, source, limits)
         answer = asyncio.run(call_with_key(url, key, project, body, on_wait=_tell_waiting))
     else:
-        body = _body(program, named, data, secrets, limits)
+        body = _call_body(program, source, data, secrets, limits)
         answer = with_call_right(
             lambda client: call_runner(url, client.session, body, on_wait=_tell_waiting)
         )
         if receipt_file is not None:
-            answer["start"] = _start_document(url)
-            _keep_receipt(answer, receipt_file)
+            answer["start"] = _fetch_start_document(url)
+            _write_receipt(answer, receipt_file)
         _tell_about_run(answer)
-    _show(answer, url)
+    _print_answer(answer, url)
 
 
-def _start_document(url: str) -> JsonObject:
+def _read_input(file: Path) -> bytes:
+    """Read the input of a program."""
+    data = read_named(file, most_bytes=_MAX_INPUT_BYTES)
+    # Of a longer file, `read_named` returns one byte more than the limit instead of an error.
+    if len(data) > _MAX_INPUT_BYTES:
+        raise InvalidInput(f"the input must be at most {_MAX_INPUT_BYTES} bytes long")
+    return data
+
+
+def _fetch_start_document(url: str) -> JsonObject:
     """Fetch the startup document of a runner, which is needed to verify its receipts."""
     try:
         return parse_json(asyncio.run(start_of(url)), max_bytes=MAX_PUBLISHED_BYTES)
@@ -158,10 +164,10 @@ def _start_document(url: str) -> JsonObject:
         raise BackendAnswerInvalid("the runner's startup document cannot be read") from None
 
 
-def _keep_receipt(answer: JsonObject, file: Path) -> None:
-    """Write the receipt of a call, and what is needed to verify it, to a file."""
-    kept = {name: answer[name] for name in ("receipt", "salt", "start") if name in answer}
-    replace_file(file, json.dumps(kept).encode())
+def _write_receipt(answer: JsonObject, file: Path) -> None:
+    """Write the receipt of a call to a file, with the members that are needed to verify it."""
+    receipt = {name: answer[name] for name in ("receipt", "salt", "start") if name in answer}
+    replace_file(file, json.dumps(receipt).encode())
 
 
 def _tell_about_run(answer: JsonObject) -> None:
@@ -181,7 +187,7 @@ def _tell_waiting(code: str, pause_s: float) -> None:
     tell(f"the program could not start ({code}); trying again in {pause_s:g} s")
 
 
-def _show(answer: JsonObject, url: str) -> None:
+def _print_answer(answer: JsonObject, url: str) -> None:
     """Print the output of a program call.
 
     Raises `RunFailed` if the response contains an error.
@@ -199,10 +205,10 @@ def _show(answer: JsonObject, url: str) -> None:
     if isinstance(error, dict):
         code = error.get("code")
         error = error_text(error)
-    raise RunFailed(f"{code}: {error}", hint=_hint_for(str(code), url))
+    raise RunFailed(f"{code}: {error}", hint=_next_step_after(str(code), url))
 
 
-def _hint_for(code: str, url: str) -> str:
+def _next_step_after(code: str, url: str) -> str:
     """Return the next step after a call that failed with an error code."""
     hints = {
         "secrets-not-granted": f"sealspace runner grant {url} --secret NAME --program DID/NAME"
@@ -233,9 +239,9 @@ def _hint_for(code: str, url: str) -> str:
     return hints.get(code, "look up the error code in spec/runner.md")
 
 
-def _body(
+def _call_body(
     program: str | None,
-    named: JsonObject,
+    source: JsonObject,
     data: bytes | None,
     secrets: str | None,
     limits: GrantLimits,
@@ -244,41 +250,43 @@ def _body(
     if program is not None:
         is_hash = "/" not in program and len(program) == _HASH_DIGITS
         if is_hash:
-            named = named | {"wasmSha256": checked_sha256(program, what="the program")}
+            source = source | {"wasmSha256": checked_sha256(program, what="the program")}
         else:
-            named = named | {"project": project_of(program).text}
-    body: JsonObject = {"source": named}
+            source = source | {"project": project_of(program).text}
+    body: JsonObject = {"source": source}
     if data is not None:
         try:
             body["input"] = data.decode()
         except UnicodeDecodeError:
             body["inputBase64"] = encode_standard(data)
     if secrets is not None:
-        body["secretsRef"] = _secrets(secrets, "owner")
+        body["secretsRef"] = _secrets_reference(secrets, "owner")
     if limits.stated:
         body["resourceLimits"] = limits.stated
     return body
 
 
 @at_node
-async def with_call_right(client: Client, ask: Callable[[Client], Awaitable[_Result]]) -> _Result:
+async def with_call_right(
+    client: Client, send_request: Callable[[Client], Awaitable[_Result]]
+) -> _Result:
     """Send a request, and obtain the right to call programs if necessary.
 
     If the right is missing, the wallet adds it, and the request is sent again.
     """
     # Tried first without the wallet, because the session may have the right from an earlier call.
     try:
-        return await ask(client)
+        return await send_request(client)
     except NotGranted:
         right = call_right(client.kv().space.text)
         home = owner_home()
         await client.delegations.add_right(home.wallet(), [right], ttl_s=_RIGHT_TTL_S)
         home.keep_session(client.session)
-        return await ask(client)
+        return await send_request(client)
 
 
-def _key(file: Path) -> str:
-    """Read an API key. The mode of a file is checked; standard input has none."""
+def _read_api_key(file: Path) -> str:
+    """Read an API key from a file that only its owner can read, or from standard input."""
     if str(file) == "-":
         data = read_named(file, most_bytes=_MAX_KEY_BYTES)
     else:
@@ -305,7 +313,7 @@ def _api_body(
                 hint='put text in double quotes: "TEXT"',
             ) from None
     if secrets is not None:
-        body["secrets_ref"] = _secrets(secrets, "account_id")
+        body["secrets_ref"] = _secrets_reference(secrets, "account_id")
     if source:
         body["source"] = source
     if limits.stated:
@@ -315,7 +323,7 @@ def _api_body(
     return body
 
 
-def _secrets(text: str, member: str) -> JsonObject:
+def _secrets_reference(text: str, member: str) -> JsonObject:
     """Convert `OWNER/PROFILE` to the JSON that selects a call's secrets.
 
     `me` means the logged-in owner. `member` is the name of the JSON member for the owner, which
@@ -378,7 +386,7 @@ async def create(
         raise InvalidInput("--expires is more than 90d", hint="an API key lasts 90 days at most")
     key = await client.runners.create_key(
         url,
-        projects=None if any_project else [project_of(one) for one in projects],
+        projects=None if any_project else [project_of(project) for project in projects],
         profiles=profiles,
         max_per_call=max_per_call,
         ttl_s=ttl_s,
@@ -401,19 +409,19 @@ def list_(url: str) -> None:
 
     The balance of your account is shown too. Amounts are in micro-units.
     """
-    listed = with_call_right(lambda client: client.runners.keys(url))
-    keys = listed.get("keys")
+    answer = with_call_right(lambda client: client.runners.keys(url))
+    keys = answer.get("keys")
     members = ("nonce", "expires", "maxPerCall", "projects", "profiles")
     rows = []
     for key in keys if isinstance(keys, list) else []:
         if isinstance(key, dict):
             rows.append([cell_text(key.get(member)) for member in members])
-    account = listed.get("account")
+    account = answer.get("account")
     if isinstance(account, dict):
         amounts = ("balance", "reserved", "charged")
         tell(", ".join(f"{name} {cell_text(account.get(name))}" for name in amounts))
     print_rows(
-        listed,
+        answer,
         ("nonce", "until", "most per call", "projects", "profiles"),
         rows,
         nothing=f"you have no API key at this runner; next: sealspace runner keys create {url}",

@@ -56,7 +56,7 @@ async def check(wasm: bytes, target: Target) -> None:
 async def try_python(
     program: bytes,
     base: bytes,
-    given: bytes,
+    program_input: bytes,
     manifest: ProgramManifest,
     secrets: Mapping[str, str],
     cache: Path,
@@ -64,11 +64,11 @@ async def try_python(
     """Run a Python program once, in a confined child process and under a runner's default limits.
 
     Args:
-        program: as `packed` returns it.
-        base: the component that runs it.
-        given: input of the run.
+        program: a packed Python program, as `pack_program` returns it.
+        base: WebAssembly component with the Python interpreter that runs the program.
+        program_input: bytes that the program reads as its input.
         manifest: names the hosts that the program may contact.
-        secrets: variables of the run.
+        secrets: values of the program's environment variables, by name.
         cache: folder for the compiled base.
     """
     sha256 = hashlib.sha256(base).hexdigest()
@@ -80,7 +80,7 @@ async def try_python(
         wasm_sha256=hashlib.sha256(program).hexdigest(),
         target="python",
         environment=environment_of({}, secrets),
-        input=given,
+        input=program_input,
         secrets_delivered=bool(secrets),
         hosts=frozenset(manifest.hosts),
     )

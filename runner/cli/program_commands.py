@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from hashlib import file_digest, sha256
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 from msgspec import to_builtins
@@ -183,18 +184,18 @@ async def publish(
     provenance = None
     if bundle_file is not None:
         bundle = read_named(bundle_file, most_bytes=_MOST_READ_BYTES)
-        provenance = _verified(bundle, sha256(wasm).hexdigest(), trusted_root)
+        provenance = _verify_bundle(bundle, sha256(wasm).hexdigest(), trusted_root)
         build = provenance.build
         tell(f"built from {build.words}")
         source = source or f"https://{build.repository}/tree/{build.commit}"
-    # The right first, because compiling may take a minute.
+    # Missing rights are refused first, because compiling may take a minute.
     programs = client.programs(public=not private)
-    with explained(name, private=private):
+    with with_next_steps(name, private=private):
         programs.require_right_to_publish(name)
     wallet = owner_home().wallet()
     # Before the upload: a version that does not compile would be published and never run.
     await _check_program(wasm, target)
-    with explained(name, private=private):
+    with with_next_steps(name, private=private):
         version = await programs.publish(
             name,
             wasm,
@@ -207,14 +208,14 @@ async def publish(
         )
     if private:
         tell(f"for each runner that may run the project: sealspace project share URL {name}")
-    what = "version" if no_activate else "active version"
-    tell(f"published {version.project.text}", f"{what} {version.sha256}")
-    found = _version_json(version) | {"active": not no_activate}
+    label = "version" if no_activate else "active version"
+    tell(f"published {version.project.text}", f"{label} {version.sha256}")
+    result = _version_json(version) | {"active": not no_activate}
     if is_app:
         address = await _record_address(client, wallet, "app", version.project)
-        found["address"] = address
+        result["address"] = address
         tell(f"address {address}")
-    print_result(found)
+    print_result(result)
 
 
 async def _check_program(wasm: bytes, target: Target) -> None:
@@ -247,7 +248,7 @@ async def activate(client: Client, name: str, sha256: str, private: bool) -> Non
     Runners use the version within seconds.
     """
     checked_sha256(sha256, what="the version")
-    with explained(name, private=private):
+    with with_next_steps(name, private=private):
         active = await client.programs(public=not private).activate(
             name, sha256, signer=owner_home().wallet() or client.session.signer
         )
@@ -268,19 +269,22 @@ async def list_(client: Client, developer: str | None) -> None:
     versions and the bytes of their programs.
     """
     # The name of the project does not matter, because only its developer is used.
-    project = project_of("x" if developer is None else f"{developer}/x")
-    keys = await _keys(client, project, "projects/")
-    # Such a key is projects/NAME/versions/SHA256.
-    names = dict.fromkeys(key.split("/")[1] for key in keys if "/versions/" in key)
+    any_project = project_of("x" if developer is None else f"{developer}/x")
+    names: dict[str, None] = {}  # each name once, in the order of the keys
+    for key in await _list_keys(client, any_project, "projects/"):
+        if "/versions/" in key:  # projects/NAME/versions/SHA256
+            name = key.split("/")[1]
+            names[name] = None
     projects: list[JsonObject] = []
     for name in names:
-        shown: JsonObject = {"name": name}
+        description: JsonObject = {"name": name}
         if developer is None:  # nodes limit the reads of another developer's public projects
-            active, versions = await _stated(client, replace(project, name=name))
-            shown["active"] = None if active is None else active.sha256
-            shown["versions"] = len(versions)
-            shown["bytes"] = sum(one.size_bytes for one in versions)
-        projects.append(shown)
+            published = await _read_published(client, replace(any_project, name=name))
+            active = published.active
+            description["active"] = None if active is None else active.sha256
+            description["versions"] = len(published.versions)
+            description["bytes"] = sum(version.size_bytes for version in published.versions)
+        projects.append(description)
     print_documents(
         projects,
         {name: name for name in ("name", "active", "versions", "bytes")},
@@ -305,15 +309,15 @@ async def remove(client: Client, name: str, sha256: str | None, private: bool, y
     Statements and programs are deleted. Runners stop running them by the name of the project within
     60 s.
     """
-    what = name if sha256 is None else f"the version {sha256} of {name}"
-    confirm(f"Remove {what}? Runners stop running it within 60 s.", yes=yes)
-    with explained(name, private=private):
+    target = name if sha256 is None else f"the version {sha256} of {name}"
+    confirm(f"Remove {target}? Runners stop running it within 60 s.", yes=yes)
+    with with_next_steps(name, private=private):
         was_there = await client.programs(public=not private).remove(
             name, sha256, signer=owner_home().wallet() or client.session.signer
         )
         if not was_there:
             raise NotThere(f"there is no project {name}", hint="sealspace project list")
-    tell(f"removed {what}")
+    tell(f"removed {target}")
 
 
 @click.command(epilog="Example: `sealspace project show did:pkh:eip155:1:0x…/mail-digest`.")
@@ -326,8 +330,9 @@ async def show(client: Client, project: str) -> None:
     The signatures are verified first.
     """
     project_id = project_of(project)
-    active, versions = await _stated(client, project_id)
-    if not versions:
+    published = await _read_published(client, project_id)
+    active = published.active
+    if not published.versions:
         raise NotThere(f"there is no project {project_id.text}", hint="sealspace project list")
     address = address_of("app", project_id)
     tell(project_id.text, f"address {address}")
@@ -336,10 +341,10 @@ async def show(client: Client, project: str) -> None:
             "project": project_id.text,
             "address": address,
             "active": None if active is None else _active_json(active),
-            "versions": [_version_json(one) for one in versions],
+            "versions": [_version_json(version) for version in published.versions],
         },
         ("active", "version", "published", "target", "bytes", "secrets", "hosts", "built from"),
-        [_version_cells(one, active) for one in versions],
+        [_version_cells(version, active) for version in published.versions],
         nothing="there are no versions; next: sealspace project publish NAME FILE",
     )
 
@@ -381,19 +386,22 @@ async def provenance(
     """
     project_id = project_of(project)
     version = version or await active_hash(client, project_id)
-    build, bundle = await proven(client, project_id, version, trusted_root)
+    proof = await verified_provenance(client, project_id, version, trusted_root)
     if output is not None:
-        make_file(output, bundle)
-    shown = to_builtins(build)
-    print_result(shown, facts(shown))
+        make_file(output, proof.bundle)
+    description = to_builtins(proof.build)
+    print_result(description, facts(description))
 
 
 # --- at the node ----------------------------------------------------------------------------------
 
 
 @contextmanager
-def explained(name: str, *, private: bool) -> Iterator[None]:
-    """Convert errors of the node about the project `name` to errors with the next step."""
+def with_next_steps(name: str, *, private: bool) -> Iterator[None]:
+    """Convert errors of the node about the project `name` to errors with the next step.
+
+    The errors are those of the `with` block.
+    """
     try:
         yield
     except (NotGranted, SpaceNotFound) as error:
@@ -411,7 +419,7 @@ def explained(name: str, *, private: bool) -> Iterator[None]:
         ) from None
 
 
-def _places(client: Client, project: ProjectId) -> list[Kv | PublicKv]:
+def _spaces_of(client: Client, project: ProjectId) -> list[Kv | PublicKv]:
     """Return the spaces in which a project may be stored.
 
     The user's private space comes first (RN153). The user's public space is read with the user's
@@ -424,12 +432,15 @@ def _places(client: Client, project: ProjectId) -> list[Kv | PublicKv]:
 
 
 def reader(client: Client, project: ProjectId) -> Reader:
-    """Return a function that reads what a project publishes beside its programs."""
+    """Return a function that reads a value of a project by its key, such as a statement.
+
+    It returns None if none of the project's spaces contains the key.
+    """
 
     async def read(key: str) -> bytes | None:
-        for place in _places(client, project):
+        for space in _spaces_of(client, project):
             with suppress(NotFound, NotGranted):
-                return (await place.get(key, max_bytes=_MOST_READ_BYTES)).body
+                return (await space.get(key, max_bytes=_MOST_READ_BYTES)).body
         return None
 
     return read
@@ -445,46 +456,56 @@ async def active_hash(client: Client, project: ProjectId) -> str:
     return active.sha256
 
 
-async def proven(
+async def verified_provenance(
     client: Client, project: ProjectId, version: str, trusted_root: Path | None
 ) -> Provenance:
-    """Return the verified origin of a version, with the bundle that is beside it (PV12)."""
-    bundle = await reader(client, project)(project.provenance_key(version))
+    """Read and verify the provenance bundle that is stored beside a version (PV12)."""
+    read = reader(client, project)
+    bundle = await read(project.provenance_key(version))
     if bundle is None:
         raise NotThere(
             f"the version {version} of {project.text} has no provenance bundle",
             hint=f"ask its developer: sealspace project publish {project.name} FILE --provenance"
             " BUNDLE",
         )
-    return _verified(bundle, version, trusted_root)
+    return _verify_bundle(bundle, version, trusted_root)
 
 
-def _verified(bundle: bytes, version: str, trusted_root: Path | None) -> Provenance:
+def _verify_bundle(bundle: bytes, version: str, trusted_root: Path | None) -> Provenance:
     """Verify a provenance bundle of a version (PV13)."""
     from sealspace.apps.provenance import verify_provenance  # needs the extra `provenance`
 
-    return Provenance(verify_provenance(bundle, version, load_trusted_root(trusted_root)), bundle)
+    build = verify_provenance(bundle, version, load_trusted_root(trusted_root))
+    return Provenance(build, bundle)
 
 
-async def _stated(client: Client, project: ProjectId) -> tuple[Active | None, list[Version]]:
-    """Return a project's active version and all its versions, the latest first."""
+class _Published(NamedTuple):
+    """The active version of a project, or None, and all its versions, the latest first."""
+
+    active: Active | None
+    versions: list[Version]
+
+
+async def _read_published(client: Client, project: ProjectId) -> _Published:
+    """Read and verify the statements about a project's versions."""
     read = reader(client, project)
     prefix = project.version_key("")
     versions = []
-    for key in dict.fromkeys(await _keys(client, project, prefix)):
+    for key in dict.fromkeys(await _list_keys(client, project, prefix)):
         version = await read_version(read, project, key.removeprefix(prefix))
         if version is not None:
             versions.append(version)
-    versions.sort(key=lambda one: (one.published_at, one.sha256), reverse=True)
-    return await read_active(read, project), versions
+    versions.sort(key=lambda version: (version.published_at, version.sha256), reverse=True)
+    active = await read_active(read, project)
+    return _Published(active=active, versions=versions)
 
 
-async def _keys(client: Client, project: ProjectId, prefix: str) -> list[str]:
+async def _list_keys(client: Client, project: ProjectId, prefix: str) -> list[str]:
     """List the keys with a prefix in the spaces of a project. A key may be in several spaces."""
     keys: list[str] = []
-    for place in _places(client, project):
+    for space in _spaces_of(client, project):
         with suppress(NotFound, NotGranted):
-            keys += [key async for key in place.list(prefix)]
+            keys += [key async for key in space.list(prefix)]
     return keys
 
 
@@ -493,7 +514,9 @@ def project_of(text: str) -> ProjectId:
 
     A project id has the form `<DID>/<name>`.
     """
-    return parse_project(text if "/" in text else f"{owner_home().profile().owner}/{text}")
+    if "/" in text:
+        return parse_project(text)
+    return parse_project(f"{owner_home().profile().owner}/{text}")
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -561,7 +584,7 @@ def encrypt_file(file: Path, folder: Path | None, form: str, force: bool) -> Non
         write(blob, encrypted)
     write(key_file, encode_standard(key).encode())
     summary: JsonObject = {"encrypted": str(blob), "key": str(key_file)}
-    summary |= _examined(blob)
+    summary |= _describe_encrypted(blob)
     summary["originalSizeBytes"] = file.stat().st_size
     print_result(summary, facts(summary))
 
@@ -577,21 +600,21 @@ async def publish_file(client: Client, name: str, encrypted: Path, url: str) -> 
     An earlier statement about NAME is replaced. The file itself is not uploaded.
     """
     dataset = project_of(name)
-    stated = _examined(encrypted)
+    description = _describe_encrypted(encrypted)
     wallet = owner_home().wallet()
-    stated["dataset"] = dataset.text
-    stated["url"] = url
-    stated["publishedAt"] = time_text(SystemClock.now())
-    statement = sign_statement(DATASET_TYPE, stated, wallet or client.session.signer)
+    description["dataset"] = dataset.text
+    description["url"] = url
+    description["publishedAt"] = time_text(SystemClock.now())
+    statement = sign_statement(DATASET_TYPE, description, wallet or client.session.signer)
     # Refuse now what every reader of the statement would refuse, such as a malformed address.
     try:
         parse_dataset(statement, dataset)
     except StatementInvalid as error:
         raise InvalidInput(f"cannot publish {name}: {error.message}") from None
-    with explained(name, private=False):
+    with with_next_steps(name, private=False):
         await client.kv(PUBLIC_SPACE).put(dataset.dataset_key, statement)
-    stated["address"] = await _record_address(client, wallet, "dataset", dataset)
-    print_result(stated, facts(stated))
+    description["address"] = await _record_address(client, wallet, "dataset", dataset)
+    print_result(description, facts(description))
 
 
 @click.command()
@@ -610,7 +633,7 @@ async def push_key(client: Client, name: str, keyfile: Path) -> None:
     tell(f"stored the key of {name} as the secret {secret.label}")
 
 
-def _examined(blob: Path) -> JsonObject:
+def _describe_encrypted(blob: Path) -> JsonObject:
     """Return the checksum, size and format of an encrypted file."""
     with blob.open("rb") as stream:
         checksum = file_digest(stream, sha256).hexdigest()
@@ -623,9 +646,10 @@ def _examined(blob: Path) -> JsonObject:
 async def _record_address(
     client: Client, wallet: Wallet | None, kind: AddressKind, project: ProjectId
 ) -> str:
-    """Record what is at an address in the space `secrets`, and return the address (DS8).
+    """Record an application or data set by its address, and return the address (DS8).
 
-    Services that know only the address find its owner's application or data set by this record.
+    The record is in the owner's space `secrets`. Services that know only the address read there
+    which application or data set it is.
     """
     address = address_of(kind, project)
     kv = client.kv(SECRETS_SPACE)

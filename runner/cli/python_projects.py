@@ -148,10 +148,10 @@ def read_or_pack_program(path: Path, base: str | None) -> bytes:
     """Read a compiled program, or pack a folder or a script in Python.
 
     Of a file that is longer than a program may be, `MAX_PROGRAM_BYTES` + 1 bytes are returned.
-    `base` is as for `pack_program`.
+    `base` is the SHA-256 of the Python base; None means the newest one.
 
     Raises:
-        InvalidInput: as `pack_program`.
+        InvalidInput: the folder or script cannot be packed; see `pack_program`.
     """
     is_python = path.is_dir() or path.suffix == ".py"
     if is_python:

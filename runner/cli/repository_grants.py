@@ -51,7 +51,7 @@ from sealspace.session import mint, read_grant
 from sealspace.wire.node_answers import decoded
 from sealspace.wire.portable import PortableDelegation, portable_of
 
-from .program_commands import active_hash, project_of, proven, reader
+from .program_commands import active_hash, project_of, reader, verified_provenance
 
 _HASH_DIGITS = 64
 
@@ -70,9 +70,10 @@ class WantedBuild(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is said about the build. The trusted root alone says nothing."""
-        texts = (self.repository, self.ref, self.workflow)
-        return not any(text is not None for text in texts) and not self.later
+        """Whether no requirement on the build is stated; a trusted root is not one."""
+        requirements = (self.repository, self.ref, self.workflow)
+        is_any_stated = any(requirement is not None for requirement in requirements)
+        return not is_any_stated and not self.later
 
     @property
     def suits_job(self) -> bool:
@@ -122,7 +123,9 @@ async def program_rules(
         follows: whether the grant is for all later versions of a project, too.
     """
     if wanted.is_empty:
-        return tuple([await _program(client, one, follows=follows) for one in programs])
+        return tuple(
+            [await _rule_for_program(client, program, follows=follows) for program in programs]
+        )
     # A verified build is one version of one program. Later versions are other builds.
     if wanted.repository is None or follows or len(programs) > 1:
         raise click.UsageError(
@@ -134,13 +137,16 @@ async def program_rules(
             "--later-builds requires --trusted-root FILE: the runner has to have the same file"
         )
     project = project_of(programs[0])
-    active = await _active_build(client, project, wanted)
+    active_rule = await _rule_for_active_build(client, project, wanted)
     if not wanted.later or wanted.trusted_root is None:
-        return (active,)
-    return (await _later_builds(client, project, active.wasm_sha256, wanted.trusted_root),)
+        return (active_rule,)
+    later_rule = await _rule_for_later_builds(
+        client, project, active_rule.wasm_sha256, wanted.trusted_root
+    )
+    return (later_rule,)
 
 
-async def _later_builds(
+async def _rule_for_later_builds(
     client: Client, project: ProjectId, sha256: str, trusted_root: Path
 ) -> ByBuilds:
     """Return a rule for the active build of a project and all later ones (PV17).
@@ -184,27 +190,26 @@ async def _later_builds(
     return ByBuilds(project, builds)
 
 
-async def _active_build(client: Client, project: ProjectId, wanted: WantedBuild) -> ByHash:
+async def _rule_for_active_build(client: Client, project: ProjectId, wanted: WantedBuild) -> ByHash:
     """Return a rule for a project's active version, with its verified build (PV11)."""
     from sealspace.apps.provenance import require_build  # needs the extra `provenance`
 
     sha256 = await active_hash(client, project)
-    build = (await proven(client, project, sha256, wanted.trusted_root)).build
+    provenance = await verified_provenance(client, project, sha256, wanted.trusted_root)
+    build = provenance.build
     repository = wanted.repository or build.repository
-    # Another repository may have taken the name since the last grant, but not the number. GitHub
-    # ignores capitals in names.
-    known = [
-        one.build.repository_id
-        for one in await _labelled(client)
-        if one.build.repository.lower() == repository.lower()
-    ]
+    # Another repository may have taken the name since the last grant, but not the number. The
+    # number in the grant that ends last counts. An older grant may have been revoked: the node
+    # forgets a revocation long after the end of the grant.
+    known_id: str | None = None
+    for granted in await _build_grants(client):
+        if granted.build.repository.lower() == repository.lower():  # GitHub ignores capitals
+            known_id = granted.build.repository_id
     require_build(
         build,
         repository=repository,
         ref=build.ref if wanted.ref is None else wanted.ref,
-        # The number in the grant that ends last counts. An older grant may have been revoked: the
-        # node forgets a revocation long after the end of the grant.
-        repository_id=known[-1] if known else None,
+        repository_id=known_id,
         workflow=wanted.workflow,
     )
     if wanted.ref is None:
@@ -215,7 +220,7 @@ async def _active_build(client: Client, project: ProjectId, wanted: WantedBuild)
     return ByHash(sha256, project=project, build=build)
 
 
-async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
+async def _rule_for_program(client: Client, text: str, *, follows: bool) -> ProgramRule:
     """Return a grant rule for a program.
 
     The rule is for the program's current hash, or for all versions of its project.
@@ -238,7 +243,7 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
 # --- refreshing -----------------------------------------------------------------------------------
 
 
-class _Labelled(NamedTuple):
+class _BuildGrant(NamedTuple):
     """A grant to one build of a repository."""
 
     portable: PortableDelegation
@@ -248,7 +253,7 @@ class _Labelled(NamedTuple):
     build: Build
 
 
-async def _labelled(client: Client) -> list[_Labelled]:
+async def _build_grants(client: Client) -> list[_BuildGrant]:
     """Return the owner's grants to builds that were made on this machine (PV14).
 
     Revoked grants are left out. The grant that ends first comes first. For a job, this is the job
@@ -256,14 +261,14 @@ async def _labelled(client: Client) -> list[_Labelled]:
     """
     session = client.session
     revoked = set[str]()
-    labelled = []
+    build_grants = []
     if uses_machine_token():
         # The session of a job has its job grant alone.
         portables = [portable_of(session.grants[0], owner=session.owner, host=client.url)]
     else:
         records = client.delegations.query(direction="granted", status="revoked")
-        revoked = {one.cid async for one in records}
-        portables = [one.portable for one in owner_home().grants()]
+        revoked = {record.cid async for record in records}
+        portables = [saved.portable for saved in owner_home().grants()]
     for portable in portables:
         grant = run_grant_of(portable)
         if grant is None or not same_principal(grant.owner, session.owner):
@@ -272,8 +277,8 @@ async def _labelled(client: Client) -> list[_Labelled]:
             continue
         match grant.statement.programs:
             case (ByHash(sha256, ProjectId() as project, Build() as build),):
-                labelled.append(
-                    _Labelled(
+                build_grants.append(
+                    _BuildGrant(
                         portable=portable,
                         grant=grant,
                         sha256=sha256,
@@ -281,7 +286,7 @@ async def _labelled(client: Client) -> list[_Labelled]:
                         build=build,
                     )
                 )
-    return sorted(labelled, key=lambda one: one.grant.expires_at)
+    return sorted(build_grants, key=lambda build_grant: build_grant.grant.expires_at)
 
 
 async def refresh(
@@ -297,24 +302,24 @@ async def refresh(
     """Replace the grants to former builds by grants to the active ones (PV11, PV14).
 
     Args:
-        client: of the owner.
+        client: client of the owner.
         url: address of the runner.
         runner: DID of the runner, whose code is verified.
         wanted: the repository whose grants to refresh, and the trusted root.
-        grant: grants secrets to the runner.
-        everything: refresh the grants for all repositories.
+        grant: function that grants secrets to the runner.
+        everything: whether to refresh the grants for all repositories.
         ttl_s: lifetime of a new grant if the old one does not state when it began.
     Returns:
         The exit status. A grant whose new build is refused stays as it is.
     """
-    live = [
-        one
-        for one in await _labelled(client)
-        if one.portable.delegate_did in (runner, client.session.did)
-        and one.grant.expires_at > SystemClock.now()
-        and wanted.repository in (None, one.build.repository)
-    ]
-    names = {one.build.repository for one in live}
+    live_grants = []
+    for old in await _build_grants(client):
+        is_for_runner = old.portable.delegate_did in (runner, client.session.did)
+        is_live = old.grant.expires_at > SystemClock.now()
+        is_wanted = wanted.repository in (None, old.build.repository)
+        if is_for_runner and is_live and is_wanted:
+            live_grants.append(old)
+    names = {old.build.repository for old in live_grants}
     if not names or (len(names) > 1 and not everything):
         raise InvalidInput(
             "this machine made live grants to this runner for builds of"
@@ -322,31 +327,31 @@ async def refresh(
             hint="name one repository with --repository, or refresh all with --all; to make a"
             " grant, leave out --refresh",
         )
-    found = []
+    results = []
     status = 0
-    for one in live:
-        build = one.build
+    for old in live_grants:
+        build = old.build
         same_source = WantedBuild(
             repository=build.repository,
             ref=build.ref,
             workflow=build.workflow,
             trusted_root=wanted.trusted_root,
         )
-        shown = to_builtins(build) | {"project": one.project.text}
+        result = to_builtins(build) | {"project": old.project.text}
         try:
-            active = await _active_build(client, one.project, same_source)
-            shown |= await _refreshed(client, url, one, active, grant, ttl_s)
+            active = await _rule_for_active_build(client, old.project, same_source)
+            result |= await _refresh_grant(client, url, old, active, grant, ttl_s)
         except SealspaceError as error:
             status = FAILED
-            shown["change"] = f"failed: {what_happened(error)}"
+            result["change"] = f"failed: {what_happened(error)}"
             print_error(f"{build.repository}: the old grant stays: {error.message}", error.step)
-        found.append(shown)
-    print_documents(found, {name: name for name in ("repository", "ref", "project", "change")})
+        results.append(result)
+    print_documents(results, {name: name for name in ("repository", "ref", "project", "change")})
     return status
 
 
-async def _refreshed(
-    client: Client, url: str, old: _Labelled, active: ByHash, grant: Granting, ttl_s: float
+async def _refresh_grant(
+    client: Client, url: str, old: _BuildGrant, active: ByHash, grant: Granting, ttl_s: float
 ) -> JsonObject:
     """Grant to the active build what an old grant allows, and revoke a grant to another build.
 
@@ -354,7 +359,7 @@ async def _refreshed(
     """
     terms = old.grant
     if active.build and terms.statement.refresh_for:  # a job grant
-        last_commit = await _refreshed_by_job(client, url, old, active, active.build.commit)
+        last_commit = await _refresh_by_job(client, url, old, active, active.build.commit)
         return {"change": f"{last_commit} → {active.build.commit}"}
     new_statement = terms.statement
     change = "unchanged"
@@ -363,23 +368,24 @@ async def _refreshed(
         change = f"{old.build.commit} → {active.build.commit}"
     # The grants are read again, because refreshing an older grant may have made one that serves
     # for this one, too.
-    labelled = await _labelled(client)
-    if old not in labelled:  # a revocation meanwhile must not be undone (PV16)
+    build_grants = await _build_grants(client)
+    if old not in build_grants:  # a revocation meanwhile must not be undone (PV16)
         return {"change": "revoked meanwhile"}
     # The grants that allow the active build exactly what the new grant would allow.
-    equal_grants = [
-        one
-        for one in labelled
-        if one.portable.delegate_did == old.portable.delegate_did
-        and one.grant.statement == new_statement
-        and one.grant.secrets == terms.secrets
-    ]
+    equal_grants = []
+    for candidate in build_grants:
+        is_for_same = candidate.portable.delegate_did == old.portable.delegate_did
+        is_same_statement = candidate.grant.statement == new_statement
+        if is_for_same and is_same_statement and candidate.grant.secrets == terms.secrets:
+            equal_grants.append(candidate)
     issued_at = terms.delegation.issued_at
     life_s = ttl_s if issued_at is None else terms.expires_at - issued_at
-    now = SystemClock.now()
     new_grant: JsonObject = {}
+    last_left_s = 0.0
+    if equal_grants:
+        last_left_s = equal_grants[-1].grant.expires_at - SystemClock.now()
     # A grant that has at least half of its life left is not replaced.
-    if equal_grants and 2 * (equal_grants[-1].grant.expires_at - now) >= life_s:
+    if equal_grants and 2 * last_left_s >= life_s:
         # It is sent again: an earlier attempt may have failed before the runner got it.
         await deliver(url, equal_grants[-1].portable)
     else:
@@ -397,8 +403,8 @@ _FORMER = json.Decoder(dict[str, Commit])
 first (RN247)."""
 
 
-async def _refreshed_by_job(
-    client: Client, url: str, old: _Labelled, active: ByHash, commit: str
+async def _refresh_by_job(
+    client: Client, url: str, old: _BuildGrant, active: ByHash, commit: str
 ) -> str:
     """Grant to the active build by a job grant, and revoke the former grants (RN246, RN247).
 

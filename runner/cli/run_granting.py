@@ -150,13 +150,23 @@ async def grant_runner(
     SEALSPACE_TOKEN to its token.
     """
     if refreshes:
-        texts = (secrets, programs, hosts, wanted.ref, wanted.workflow)
-        has_terms = any((*texts, follows, allow_unbound, for_job, wanted.later))
-        has_terms = has_terms or callers.condition != Owner() or limits != GrantLimits()
-        if has_terms:
+        other_options = (
+            secrets,
+            programs,
+            hosts,
+            wanted.ref,
+            wanted.workflow,
+            wanted.later,
+            follows,
+            allow_unbound,
+            for_job,
+            callers.condition != Owner(),
+            limits != GrantLimits(),
+        )
+        if any(other_options):
             raise click.UsageError("--refresh changes the build alone: leave out other terms")
         seen = await verifier.verify(url)
-        grant = partial(_grant, client, url, verifier, seen)
+        grant = partial(_confirm_and_grant, client, url, verifier, seen)
         return await refresh(
             client, url, seen.did, wanted, grant, everything=everything, ttl_s=ttl_s
         )
@@ -166,30 +176,30 @@ async def grant_runner(
         raise click.UsageError("--for-job requires --repository; leave out --later-builds")
     if not secrets or not programs:
         raise click.UsageError("name what to grant: --secret NAME and --program SHA256|DID/NAME")
-    named = [parse_secret_label(label) for label in secrets]
-    for secret in named:
+    secret_names = [parse_secret_label(label) for label in secrets]
+    for secret in secret_names:
         if is_reserved(secret.name):
             raise InvalidInput(
                 f"{secret.label} is a reserved name", hint="store the secret under another name"
             )
-    network_name(named)  # refuses secrets of two networks: one grant covers one network
+    network_name(secret_names)  # refuses secrets of two networks: one grant covers one network
     rules = await program_rules(client, programs, wanted, follows=follows)
     seen = await verifier.verify(url)
     run = RunStatement(
         callers=callers.condition,
-        hosts=tuple(map(checked_host, hosts)),
+        hosts=tuple([checked_host(host) for host in hosts]),
         limits=limits,
         programs=rules,
         allows_unbound=allow_unbound,
         refresh_for=seen.did if for_job else None,
     )
     await confirm_callers(client, callers, secrets, yes=verifier.yes)
-    made = await _grant(client, url, verifier, seen, secrets, run, ttl_s)
-    print_result(made, [str(made["token"])] if for_job else ())
+    result = await _confirm_and_grant(client, url, verifier, seen, secrets, run, ttl_s)
+    print_result(result, [str(result["token"])] if for_job else ())
     return 0
 
 
-async def _grant(
+async def _confirm_and_grant(
     client: Client,
     url: str,
     verifier: BackendVerifier,
@@ -198,7 +208,10 @@ async def _grant(
     run: RunStatement,
     ttl_s: float,
 ) -> JsonObject:
-    """Grant secrets to a verified runner or to a job, after a confirmation."""
+    """Grant secrets to a verified runner or to a job, after a confirmation.
+
+    Returns the delivered grant as JSON. The grant of a job has the member `token`.
+    """
     await require_stored(client, secrets)
     # Checked before the question: a grant that the node would refuse to judge opens nothing.
     await client.backends.require_judgeable(seen)
@@ -223,10 +236,11 @@ async def _grant(
         wallet=owner_home().wallet(),
         job=job,
     )
-    kept = await deliver(url, portable, hands_over=seed is None)
+    result = await deliver(url, portable, hands_over=seed is None)
     if seed is not None:
-        kept["token"] = token_line(seed, (await client.info()).node_id, portable.header)
-    return kept | {"run": run_statement_json(run), "seen": as_json(seen, policy)}
+        node = await client.info()
+        result["token"] = token_line(seed, node.node_id, portable.header)
+    return result | {"run": run_statement_json(run), "seen": as_json(seen, policy)}
 
 
 @click.command(
@@ -256,8 +270,8 @@ async def share(
     may call it. The program gets only secrets that were granted to it. The node lets anyone with
     the runner's key read the program; the runner's platform protects this key from other code.
     """
-    # Refuse a project without an active version before the runner is verified.
-    await active_hash(client, project_of(checked_project_name(name)))
+    project = project_of(checked_project_name(name))
+    await active_hash(client, project)  # refuses a project without an active version
     seen = await verifier.verify(url)
     verifier.confirm(seen, in_plain_words(seen, verifier.policy(seen, ttl_s=ttl_s)))
     portable = await client.runners.share_project(
@@ -296,61 +310,62 @@ async def generate(
     secrets are sealed to your network `protected`, which is made with a policy against opening in
     person; if you remove that policy, each opening leaves a receipt. Existing secrets are kept.
     """
-    wanted = _types_by_name(names)
-    # Refuse a wrong name before the quote is requested. The request itself is made below.
-    generation_body(client.session.owner, scope, wanted)
+    types_by_name = _parse_types(names)
+    # Called only for its refusals, before a quote is requested. The body of the request is made
+    # below.
+    generation_body(client.session.owner, scope, types_by_name)
     seen = await verifier.verify(url)
     policy = verifier.policy(seen, ttl_s=_GENERATE_TTL_S)
     verifier.confirm(seen, in_plain_words(seen, policy), err=True)
-    made = await client.runners.generate(
+    answer = await client.runners.generate(
         seen,
-        wanted,
+        types_by_name,
         scope=scope,
         accept=verifier.accept,
         pin=verifier.pin,
         wallet=owner_home().wallet(),
     )
-    if made.statement is None:
+    if answer.statement is None:
         raise RunFailed(
-            f"{made.code}: {made.message}", hint="look up the error code in spec/runner.md"
+            f"{answer.code}: {answer.message}", hint="look up the error code in spec/runner.md"
         )
     try:
         run = await verify_generated(
-            made.statement,
+            answer.statement,
             await start_of(url),
             verifier.inspector,
-            authorization=made.authorization,
+            authorization=answer.authorization,
         )
-        _require_made_by(run, seen, policy, made.generated)
+        _require_made_by(run, seen, policy, answer.generated)
     except (BackendError, StatementInvalid):
-        if made.generated:
+        if answer.generated:
             tell(
                 "it is not proven that the approved code generated these secrets; delete the"
-                f" secrets: {', '.join(made.generated)}"
+                f" secrets: {', '.join(answer.generated)}"
             )
         raise
-    print_result({"generated": made.generated, "existing": made.existing}, made.generated)
-    if made.code is not None:
+    print_result({"generated": answer.generated, "existing": answer.existing}, answer.generated)
+    if answer.code is not None:
         raise RunFailed(
-            f"{made.code}: {made.message}",
+            f"{answer.code}: {answer.message}",
             hint="run the command again to generate the missing secrets",
         )
-    if made.existing:
+    if answer.existing:
         raise AlreadyThere(
-            f"these secrets already exist and were kept: {', '.join(made.existing)}",
-            hint=f"sealspace secret delete {made.existing[0]}",
+            f"these secrets already exist and were kept: {', '.join(answer.existing)}",
+            hint=f"sealspace secret delete {answer.existing[0]}",
         )
 
 
-def _types_by_name(texts: Iterable[str]) -> dict[str, str]:
-    """Parse arguments of the form NAME or NAME:TYPE."""
-    wanted: dict[str, str] = {}
+def _parse_types(texts: Iterable[str]) -> dict[str, str]:
+    """Return the type of each secret by its name; each text is NAME or NAME:TYPE."""
+    types_by_name: dict[str, str] = {}
     for text in texts:
         name, _, kind = text.partition(":")
-        if name in wanted:
+        if name in types_by_name:
             raise InvalidInput(f"{name} is named twice", hint="name each secret once")
-        wanted[name] = kind or "hex32"
-    return wanted
+        types_by_name[name] = kind or "hex32"
+    return types_by_name
 
 
 def _require_made_by(
@@ -358,11 +373,13 @@ def _require_made_by(
 ) -> None:
     """Check that the secrets were generated by the verified code (RN149)."""
     require_like(startup_evidence(run), policy)
-    names = []
-    stated = run.stated["secrets"]
-    if isinstance(stated, list):
-        names = [one.get("name") for one in stated if isinstance(one, dict)]
-    if run.stated["runner"] != seen.did or names != list(generated):
+    stated_names = []
+    stated_secrets = run.stated["secrets"]
+    if isinstance(stated_secrets, list):
+        for secret in stated_secrets:
+            if isinstance(secret, dict):
+                stated_names.append(secret.get("name"))
+    if run.stated["runner"] != seen.did or stated_names != list(generated):
         raise StatementInvalid(
             "the runner's signed statement has a different DID than the runner, or lists"
             " different secrets than the response"

@@ -99,13 +99,15 @@ def _caller_terms(
 
     At most one option may be given.
     """
-    given = [bool(callers), anybody, is_owner, file is not None]
-    if given.count(True) > 1:
+    is_option_used = [bool(callers), anybody, is_owner, file is not None]
+    if is_option_used.count(True) > 1:
         raise click.UsageError("give only one of --caller, --anybody, --owner and --condition")
     if anybody:
         return CallerTerms(AllowAll())
     if callers:
-        dids = dids_named(*callers) if any(map(is_contact_name, callers)) else callers
+        dids = callers
+        if any(is_contact_name(caller) for caller in callers):
+            dids = dids_named(*callers)
         return CallerTerms(parse_condition({"Whitelist": {"accounts": list(dids)}}))
     if file is None:
         return CallerTerms(Owner())
@@ -130,7 +132,7 @@ async def confirm_callers(
     The owner and the contacts are not asked about.
 
     Args:
-        client: of the owner.
+        client: client of the owner.
         callers: the options about who may call.
         secrets: labels of the secrets that a program gets in a call.
         yes: whether the option `--yes` was given.

@@ -39,9 +39,9 @@ def credit(owner: str, amount: int, folder: Path, reference: str | None) -> None
     """
     if reference is not None and not 0 < len(reference) <= MAX_REFERENCE_CHARS:
         raise click.UsageError(f"--reference must have 1 to {MAX_REFERENCE_CHARS} characters")
-    named = reference or f"unnamed {secrets.token_hex(16)}"
+    unique_reference = reference or f"unnamed {secrets.token_hex(16)}"
     account = asyncio.run(
-        ask_operator(folder, {"owner": owner, "amount": amount, "reference": named})
+        ask_operator(folder, {"owner": owner, "amount": amount, "reference": unique_reference})
     )
     print_result(
         account,

@@ -85,36 +85,36 @@ def doctor(**options: Any) -> int:
     return print_diagnoses(_diagnoses(SimpleNamespace(**options)))
 
 
-def _diagnoses(given: SimpleNamespace) -> Iterator[Diagnosis]:
-    """Yield the result of each check; `given` has the options of the command, by their names."""
+def _diagnoses(options: SimpleNamespace) -> Iterator[Diagnosis]:
+    """Yield the result of each check; `options` has the options of the command, by their names."""
     yield diagnosed("python", python)
     yield diagnosed("clock", clock)
-    yield from all_diagnosed("settings", lambda: _settings(given), _require_node)
-    yield from disk(given.folder, _shortage)
-    if given.folder.is_dir():
-        with stopped_runner(given.folder) as is_stopped:
-            yield from _data(given, is_running=not is_stopped)
+    yield from all_diagnosed("settings", lambda: _check_settings(options), _require_node)
+    yield from disk(options.folder, _disk_shortage)
+    if options.folder.is_dir():
+        with stopped_runner(options.folder) as is_stopped:
+            yield from _check_data_folder(options, is_running=not is_stopped)
     else:
-        yield from _platform(given)
+        yield from _check_platform(options)
         yield Diagnosis(name="journal", severity="ok", text="will be created by the first start")
-        yield from _ports(given, is_running=False)
-    yield diagnosed("memory", lambda: _memory(given))
-    yield diagnosed("files", _open_files)
-    yield diagnosed("children", _children)
-    yield diagnosed("python-bases", lambda: _bases(given))
-    yield diagnosed("trusted-roots", lambda: _roots(given))
-    yield diagnosed("tasks", lambda: _tasks(given))
+        yield from _check_ports(options, is_running=False)
+    yield diagnosed("memory", lambda: _check_memory(options))
+    yield diagnosed("files", _check_open_files)
+    yield diagnosed("children", _check_children)
+    yield diagnosed("python-bases", lambda: _check_bases(options))
+    yield diagnosed("trusted-roots", lambda: _check_roots(options))
+    yield diagnosed("tasks", lambda: _check_tasks(options))
     if shared().node is not None:
         yield from asyncio.run(node_diagnoses(str(shared().node)))
-    yield diagnosed("tls", lambda: _tls(given))
-    yield diagnosed("prices", lambda: _prices(given))
+    yield diagnosed("tls", lambda: _check_tls(options))
+    yield diagnosed("prices", lambda: _describe_prices(options))
 
 
-def _data(given: SimpleNamespace, *, is_running: bool) -> Iterator[Diagnosis]:
+def _check_data_folder(options: SimpleNamespace, *, is_running: bool) -> Iterator[Diagnosis]:
     """Check the data folder of a runner, and what is in it."""
-    folder_diagnosis = diagnosed("folder", lambda: _private_folder(given.folder))
+    folder_diagnosis = diagnosed("folder", lambda: _check_folder_is_private(options.folder))
     yield folder_diagnosis
-    yield from _platform(given)
+    yield from _check_platform(options)
     if is_running:
         yield Diagnosis(name="journal", severity="ok", text="a running runner uses it")
     elif folder_diagnosis.severity != "ok":
@@ -126,14 +126,14 @@ def _data(given: SimpleNamespace, *, is_running: bool) -> Iterator[Diagnosis]:
             next_step=folder_diagnosis.next_step,
         )
     else:
-        yield diagnosed("journal", lambda: _journal(given))
-    yield diagnosed("grants", lambda: _grants(given.folder))
-    yield from _ports(given, is_running=is_running)
+        yield diagnosed("journal", lambda: _check_stopped_journal(options))
+    yield diagnosed("grants", lambda: _count_grants(options.folder))
+    yield from _check_ports(options, is_running=is_running)
 
 
-def _settings(given: SimpleNamespace) -> str:
+def _check_settings(options: SimpleNamespace) -> str:
     try:
-        require_settings(given)
+        require_settings(options)
     except click.UsageError as error:
         raise ConfigurationError(error.format_message(), hint="leave the option out") from None
     return "valid"
@@ -151,11 +151,11 @@ def _require_node() -> str:
 # --- key and evidence -----------------------------------------------------------------------------
 
 
-def _platform(given: SimpleNamespace) -> Iterator[Diagnosis]:
+def _check_platform(options: SimpleNamespace) -> Iterator[Diagnosis]:
     """Check the source of quotes and of the runner's key."""
     try:
-        with platform_errors(given.platform_folder):
-            source = platform_of(given).source
+        with platform_errors(options.platform_folder):
+            source = platform_of(options).source
     except click.UsageError as error:
         missing_option = ConfigurationError(
             error.format_message(), hint="sealspace runner serve --help"
@@ -165,18 +165,18 @@ def _platform(given: SimpleNamespace) -> Iterator[Diagnosis]:
     except SealspaceError as error:
         yield problem_diagnosis("evidence", error)
         return
-    yield diagnosed("evidence", lambda: _evidence(given, source))
-    yield diagnosed("key", lambda: _key(given, source))
+    yield diagnosed("evidence", lambda: _check_quotes(options, source))
+    yield diagnosed("key", lambda: _check_key(options, source))
 
 
-def _evidence(given: SimpleNamespace, source: EvidenceSource) -> str:
-    with platform_errors(given.platform_folder):
+def _check_quotes(options: SimpleNamespace, source: EvidenceSource) -> str:
+    with platform_errors(options.platform_folder):
         quoted = source.quote(_PROBE)
     log = "an event log" if quoted.event_log is not None else "no event log"
     return f"the platform made a quote of {len(quoted.quote):,} bytes, with {log}"
 
 
-def _key(given: SimpleNamespace, source: EvidenceSource) -> str:
+def _check_key(options: SimpleNamespace, source: EvidenceSource) -> str:
     """Check that the runner's key is available, and is that of the data folder.
 
     A missing key file is not made.
@@ -184,8 +184,8 @@ def _key(given: SimpleNamespace, source: EvidenceSource) -> str:
     Raises:
         FolderOfAnother: the data folder belongs to a runner with another key.
     """
-    keys = key_source(given.key_kind, given.folder, source)
-    folder_did = runner_of(given.folder)
+    keys = key_source(options.key_kind, options.folder, source)
+    folder_did = runner_of(options.folder)
     if isinstance(keys, KeyFile) and not keys.path.exists():
         if folder_did is not None:
             raise FolderOfAnother(
@@ -193,7 +193,7 @@ def _key(given: SimpleNamespace, source: EvidenceSource) -> str:
                 hint=f"restore the file from a copy: {keys.path}",
             )
         return f"{keys.path} will be created by the first start"
-    with platform_errors(given.platform_folder):
+    with platform_errors(options.platform_folder):
         key_did = key_session(backend_seed(keys)).did
     if folder_did not in (None, key_did):
         raise FolderOfAnother(
@@ -206,7 +206,7 @@ def _key(given: SimpleNamespace, source: EvidenceSource) -> str:
 # --- the data folder ------------------------------------------------------------------------------
 
 
-def _private_folder(folder: Path) -> str:
+def _check_folder_is_private(folder: Path) -> str:
     status = folder.stat()
     is_own = status.st_uid == os.geteuid()
     is_open_to_others = bool(status.st_mode & 0o077)
@@ -218,7 +218,7 @@ def _private_folder(folder: Path) -> str:
     return f"only this user can read {folder}"
 
 
-def _shortage(folder: Path) -> tuple[str, str]:
+def _disk_shortage(folder: Path) -> tuple[str, str]:
     """Return what is wrong with the free space of the journal's disk, and the next step.
 
     Both texts are empty if there is enough.
@@ -230,15 +230,15 @@ def _shortage(folder: Path) -> tuple[str, str]:
     return text, "free disk space"
 
 
-def _journal(given: SimpleNamespace) -> str:
+def _check_stopped_journal(options: SimpleNamespace) -> str:
     """Check that the journal of a stopped runner is whole, opens with the key, and may grow."""
-    journal = given.folder / JOURNAL_NAME
+    journal = options.folder / JOURNAL_NAME
     if not journal.exists():
         return "will be created by the first start"
     check_journal(journal)
-    key_finding = _journal_key(given, journal)
+    key_text = _check_journal_key(options, journal)
     size_bytes = file_bytes(journal)
-    free_bytes = shutil.disk_usage(given.folder).free
+    free_bytes = shutil.disk_usage(options.folder).free
     growth_bytes = max(0, MOST_DONE_BYTES - size_bytes)
     if free_bytes < growth_bytes:
         raise DoctorWarning(
@@ -246,10 +246,10 @@ def _journal(given: SimpleNamespace) -> str:
             f" {free_bytes >> 20} MiB free",
             hint="free disk space",
         )
-    return f"whole, {size_bytes:,} bytes; {key_finding}"
+    return f"whole, {size_bytes:,} bytes; {key_text}"
 
 
-def _journal_key(given: SimpleNamespace, journal: Path) -> str:
+def _check_journal_key(options: SimpleNamespace, journal: Path) -> str:
     """Check that the runner's key opens the rows of the journal, if there is a key.
 
     Returns:
@@ -258,9 +258,9 @@ def _journal_key(given: SimpleNamespace, journal: Path) -> str:
         FolderDamaged: the key does not open a row.
     """
     try:
-        with platform_errors(given.platform_folder):
-            source = platform_of(given).source
-            keys = key_source(given.key_kind, given.folder, source)
+        with platform_errors(options.platform_folder):
+            source = platform_of(options).source
+            keys = key_source(options.key_kind, options.folder, source)
             if isinstance(keys, KeyFile) and not keys.path.exists():
                 return "there is no key to open it with"
             seed = backend_seed(keys)
@@ -270,7 +270,7 @@ def _journal_key(given: SimpleNamespace, journal: Path) -> str:
     return "the runner's key opens it"
 
 
-def _grants(folder: Path) -> str:
+def _count_grants(folder: Path) -> str:
     grants_folder = folder / "grants"
     usable_count = len([*grants_folder.glob("*.json")])
     damaged_count = len([*grants_folder.glob("*.unreadable")])
@@ -283,19 +283,19 @@ def _grants(folder: Path) -> str:
     return f"{usable_count} grants; the runner fetches those that it lacks from its node"
 
 
-def _ports(given: SimpleNamespace, *, is_running: bool) -> Iterator[Diagnosis]:
+def _check_ports(options: SimpleNamespace, *, is_running: bool) -> Iterator[Diagnosis]:
     """Check that the runner can listen on its addresses."""
     if is_running:
         yield Diagnosis(name="ports", severity="ok", text="a running runner uses the data folder")
         return
-    yield diagnosed("ports", lambda: _try_ports(given))
+    yield diagnosed("ports", lambda: _try_ports(options))
 
 
-def _try_ports(given: SimpleNamespace) -> str:
+def _try_ports(options: SimpleNamespace) -> str:
     """Listen on each address of the runner for a moment."""
-    addresses = [(given.host, given.port)]
-    if given.metrics_at is not None:
-        addresses.append((given.metrics_at.host, given.metrics_at.port))
+    addresses = [(options.host, options.port)]
+    if options.metrics_at is not None:
+        addresses.append((options.metrics_at.host, options.metrics_at.port))
     names = []
     for host, port in addresses:
         listener = bind_socket(host, port, hint="stop that process, or choose another port")
@@ -311,15 +311,15 @@ def memory_needed(children: int, program_mb: int) -> int:
     """Return the bytes that a runner needs when all its children run the largest programs.
 
     Args:
-        children: the option --children, for callers with a key or an account. Half this number, at
-            least one, may run for other callers in addition.
+        children: the value of the option --children, for callers with a key or an account. Half
+            this number, at least one, may run for other callers in addition.
         program_mb: most memory of a program in MiB.
     """
     most_children = children + max(children // 2, 1)
     return RUNNER_BYTES + most_children * (CHILD_BYTES + (program_mb << 20))
 
 
-def _memory(given: SimpleNamespace) -> str:
+def _check_memory(options: SimpleNamespace) -> str:
     limit_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limited_by = "this machine"
     if _CGROUP_LIMIT.exists():
@@ -327,7 +327,7 @@ def _memory(given: SimpleNamespace) -> str:
         if cgroup_limit.isdecimal() and int(cgroup_limit) < limit_bytes:
             limit_bytes = int(cgroup_limit)
             limited_by = "the container"
-    needed_bytes = memory_needed(given.children, given.limits.max_memory_mb)
+    needed_bytes = memory_needed(options.children, options.limits.max_memory_mb)
     sizes = (
         f"{limited_by} has {limit_bytes >> 20} MiB, and the runner needs up to {needed_bytes >> 20}"
     )
@@ -339,7 +339,7 @@ def _memory(given: SimpleNamespace) -> str:
     return f"{sizes} MiB"
 
 
-def _open_files() -> str:
+def _check_open_files() -> str:
     _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = ConnectionLimits().max_connections + OTHER_FILES
     is_unlimited = hard_limit in (resource.RLIM_INFINITY, -1)
@@ -352,9 +352,10 @@ def _open_files() -> str:
     return f"up to {needed} open files"
 
 
-def _children() -> str:
+def _check_children() -> str:
     """Start a child process, which installs its filters of system calls."""
     is_root = os.geteuid() == 0
+    # As root, the runner gives each child a uid of its own, and kills it.
     if is_root and not _has_capabilities(_SETUID, _SETGID, _KILL):
         raise StoreMisused(
             "the runner is root without the capabilities to give children users of their own",
@@ -368,7 +369,9 @@ def _children() -> str:
             hint="allow the runner to install seccomp filters, and, as root, to change the uid of"
             " child processes",
         ) from error
-    return "start; " + ("each has a uid of its own" if is_root else f"{_UNPRIVILEGED} them")
+    if is_root:
+        return "start; each has a uid of its own"
+    return f"start; {_UNPRIVILEGED} them"
 
 
 async def _start_and_end_child() -> None:
@@ -386,15 +389,15 @@ def _has_capabilities(*numbers: int) -> bool:
     return True
 
 
-def _bases(given: SimpleNamespace) -> str:
-    bases = bases_of(given)
+def _check_bases(options: SimpleNamespace) -> str:
+    bases = bases_of(options)
     if not bases:
         return "none: programs in Python are refused"
     return ", ".join(f"{sha256[:16]}… of {len(data):,} bytes" for sha256, data in bases.items())
 
 
-def _roots(given: SimpleNamespace) -> str:
-    roots = roots_of(given)
+def _check_roots(options: SimpleNamespace) -> str:
+    roots = roots_of(options)
     if not roots:
         return "none: grants to later builds of a repository are refused"
     # The library takes half a second and some memory, which only a runner with roots needs.
@@ -408,15 +411,15 @@ def _roots(given: SimpleNamespace) -> str:
     return ", ".join(roots)
 
 
-def _tasks(given: SimpleNamespace) -> str:
+def _check_tasks(options: SimpleNamespace) -> str:
     """Check that tasks can be confined, and that their folder is in memory and large enough."""
-    task_folder = given.task_folder
-    if task_folder is None and given.platform_folder is not None:
+    task_folder = options.task_folder
+    if task_folder is None and options.platform_folder is not None:
         task_folder = DEFAULT_TASK_FOLDER
     if task_folder is None:
         return "off: the runner has no --task-dir"
     try:
-        require_memory(task_folder)
+        require_memory(task_folder)  # refuses a disk, and a machine with swap
     except (OSError, RuntimeError) as error:
         text, _, step = str(error).partition("; next: ")
         raise ConfigurationError(text, hint=step or "add --task-dir /dev/shm") from None
@@ -439,10 +442,10 @@ def _tasks(given: SimpleNamespace) -> str:
 # --- TLS and prices -------------------------------------------------------------------------------
 
 
-def _tls(given: SimpleNamespace) -> str:
-    if server_tls(given.tls_certificate, given.tls_key) is None:
+def _check_tls(options: SimpleNamespace) -> str:
+    if server_tls(options.tls_certificate, options.tls_key) is None:
         return "off: API keys are refused from other machines"
-    certificate = x509.load_pem_x509_certificate(given.tls_certificate.read_bytes())
+    certificate = x509.load_pem_x509_certificate(options.tls_certificate.read_bytes())
     ends_at = certificate.not_valid_after_utc.timestamp()
     names = ", ".join(_certificate_names(certificate)) or "no name"
     now = SystemClock.now()
@@ -468,12 +471,12 @@ def _certificate_names(certificate: x509.Certificate) -> list[str]:
     return [str(name.value) for name in extension.value]
 
 
-def _prices(given: SimpleNamespace) -> str:
-    has_prices = given.price_call or given.price_instructions or given.price_second
+def _describe_prices(options: SimpleNamespace) -> str:
+    has_prices = options.price_call or options.price_instructions or options.price_second
     if not has_prices:
         return "runs are free; owners with a grant can make API keys"
     return (
-        f"{given.price_call} per call, {given.price_instructions} per million instructions,"
-        f" {given.price_second} per second, in micro-units; callers need an account: sealspace"
+        f"{options.price_call} per call, {options.price_instructions} per million instructions,"
+        f" {options.price_second} per second, in micro-units; callers need an account: sealspace"
         " runner credit"
     )

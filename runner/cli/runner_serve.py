@@ -89,12 +89,11 @@ def serve(**options: Any) -> None:
     node = shared().node
     if node is None:
         raise click.UsageError("missing option --node URL: the node where owners make their grants")
-    given = SimpleNamespace(**options)
-    with platform_errors(given.platform_folder):
-        asyncio.run(_serve(node, given))
+    with platform_errors(options["platform_folder"]):
+        asyncio.run(_serve(node, SimpleNamespace(**options)))
 
 
-async def _serve(node: str, given: SimpleNamespace) -> None:
+async def _serve(node: str, options: SimpleNamespace) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -103,49 +102,49 @@ async def _serve(node: str, given: SimpleNamespace) -> None:
         # By default glibc raises this threshold when the first large answer is freed, and then
         # keeps the memory of later ones: 57 MiB of 81 in a measurement.
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-    require_settings(given)
-    tls = server_tls(given.tls_certificate, given.tls_key)
+    require_settings(options)
+    tls = server_tls(options.tls_certificate, options.tls_key)
     limits = ConnectionLimits()
     _allow_open_files(limits.max_connections + OTHER_FILES)  # before any child inherits the limit
-    async with _application(node, given) as (app, calls):
+    async with _application(node, options) as (app, calls):
         gc.freeze()  # garbage collections then skip what lives as long as the process
         bound = bind_socket(
-            given.host, given.port, command=click.get_current_context().command_path
+            options.host, options.port, command=click.get_current_context().command_path
         )
 
-        def connected(peer: str | None) -> str | None:
-            """Return the client by which a connection is counted."""
+        def counted_client(peer: str | None) -> str | None:
+            """Return the client to which a connection counts; None: it is not counted."""
             # A proxy has the connections of many clients, so they do not count as those of one.
-            if is_in_networks(peer, given.proxies):
+            if is_in_networks(peer, options.proxies):
                 return None
             return counted_address(peer)
 
         async with listening(
-            app, bound, limits, tls=tls, client_of=connected, drain_s=given.drain_s
+            app, bound, limits, tls=tls, client_of=counted_client, drain_s=options.drain_s
         ):
             url = url_of(bound)
             if tls is not None:
                 url = url.replace("http:", "https:", 1)
-            with _metrics(given, calls):
+            with _metrics(options, calls):
                 print_lines(f"listening on {url}", err=True)
                 report_to_manager(MANAGER_READY)
                 await stopped.wait()
                 report_to_manager(MANAGER_STOPPING)
-                calls.begin_drain(given.drain_s)
+                calls.begin_drain(options.drain_s)
 
 
 @contextmanager
-def _metrics(given: SimpleNamespace, calls: Calls) -> Iterator[None]:
+def _metrics(options: SimpleNamespace, calls: Calls) -> Iterator[None]:
     """Serve metrics until the `with` block ends, if the operator asks for them."""
-    if given.metrics_at is None:
+    if options.metrics_at is None:
         yield
         return
     # Imported only here: it takes memory, and most runners serve no metrics.
     from ..http.runner_metrics import RunnerMetrics, serving_metrics
 
-    host, port = given.metrics_at
+    host, port = options.metrics_at
     bound = bind_socket(host, port, hint="set --metrics to another address or port")
-    with serving_metrics(bound, host, RunnerMetrics(calls, given.folder)):
+    with serving_metrics(bound, host, RunnerMetrics(calls, options.folder)):
         print_lines(f"metrics at {url_of(bound)}/metrics", err=True)
         yield
 
@@ -162,24 +161,24 @@ def _allow_open_files(wanted: int) -> None:
         )
 
 
-def platform_of(given: SimpleNamespace) -> ProvingPlatform:
+def platform_of(options: SimpleNamespace) -> ProvingPlatform:
     """Choose the runner's source of quotes, and read the runner's compose file."""
-    compose = read_compose(given.compose_file)
-    return choose_platform(given.quotes, given.platform_folder, compose)
+    compose = read_compose(options.compose_file)
+    return choose_platform(options.quotes, options.platform_folder, compose)
 
 
 @asynccontextmanager
 async def _application(
-    node: str, given: SimpleNamespace
+    node: str, options: SimpleNamespace
 ) -> AsyncIterator[tuple[web.Application, Calls]]:
-    """Create the runner's application and what runs its calls, and close both on exit.
+    """Create the runner's web application and the object that runs its calls.
 
-    The runner's child processes are closed too.
+    Both are closed at the end of the `async with` block, with the runner's child processes.
     """
-    platform = platform_of(given)
+    platform = platform_of(options)
     source = platform.source
-    folder = given.folder
-    keys = key_source(given.key_kind, folder, source)
+    folder = options.folder
+    keys = key_source(options.key_kind, folder, source)
     async with (
         # Opened first: its lock ensures that one process uses the folder.
         Backend.open(node, source, folder=folder, keys=keys) as backend,
@@ -188,9 +187,9 @@ async def _application(
         Client(
             node, settings=TransportSettings(user_agent=f"sealspace-runner ({backend.did})")
         ) as public,
-        _executor(given) as executor,
+        _executor(options) as executor,
     ):
-        manifest = manifest_of(backend.did, given.name)
+        manifest = manifest_of(backend.did, options.name)
         try:
             identity = await begin(
                 source, did=backend.did, manifest=manifest, compose=platform.compose
@@ -208,9 +207,9 @@ async def _application(
             identity=identity,
             tags=SecretTagKey.derive(keys),
             storage_key=StorageKey.derive(keys),
-            most=given.limits,
-            tasks=_tasks(given, executor, programs),
-            roots=roots_of(given),
+            most=options.limits,
+            tasks=_tasks(options, executor, programs),
+            roots=roots_of(options),
         )
         app = web.Application()
         async with mounted(
@@ -219,13 +218,13 @@ async def _application(
             folder=folder,
             seed=await asyncio.to_thread(backend_seed, keys),
             price=Price(
-                call=given.price_call,
-                million_instructions=given.price_instructions,
-                second=given.price_second,
+                call=options.price_call,
+                million_instructions=options.price_instructions,
+                second=options.price_second,
             ),
-            workers=given.children,
-            origins=given.origins,
-            client_of=partial(_caller_of, given.proxies),
+            workers=options.children,
+            origins=options.origins,
+            client_of=partial(_caller_of, options.proxies),
         ) as calls:
             BackendSurface(
                 source,
@@ -233,7 +232,7 @@ async def _application(
                 manifest=manifest,
                 compose=platform.compose,
                 on_grant=runner.accept,
-                client_of=partial(_client_of, given.proxies),
+                client_of=partial(_client_of, options.proxies),
                 signers=lambda: backend.signers,
             ).mount(app)
             # The runner also fetches grants from its node (AT61): a delivery may be refused while
@@ -264,15 +263,15 @@ def _counted_client(
 
 
 def _tasks(
-    given: SimpleNamespace, executor: Executor, programs: PublishedPrograms
+    options: SimpleNamespace, executor: Executor, programs: PublishedPrograms
 ) -> TaskStages | None:
-    """Check the folder for tasks, and return what runs them.
+    """Check the folder for tasks, and return the object that runs tasks.
 
-    Returns None if there is no folder, or if the default folder cannot be used: then the runner
-    runs no tasks.
+    Returns None if the runner runs no tasks: there is no folder, or the default folder cannot be
+    used.
     """
-    root = given.task_folder
-    if root is None and given.platform_folder is not None:
+    root = options.task_folder
+    if root is None and options.platform_folder is not None:
         root = DEFAULT_TASK_FOLDER
     if root is None:
         return None
@@ -280,36 +279,36 @@ def _tasks(
         prepare_root(root)
         return TaskStages(root.resolve(), executor, programs)
     except (OSError, RuntimeError) as error:
-        if given.task_folder is None:
+        if options.task_folder is None:
             return None
         raise ConfigurationError(str(error), hint="add --task-dir /dev/shm") from None
 
 
-def bases_of(given: SimpleNamespace) -> dict[str, bytes]:
+def bases_of(options: SimpleNamespace) -> dict[str, bytes]:
     """Read the Python bases of a runner, and return them by their SHA-256."""
     try:
-        return read_bases(given.base_files)
+        return read_bases(options.base_files)
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"cannot read the Python bases: {error}", hint="check each --python-base FILE"
         ) from error
 
 
-def roots_of(given: SimpleNamespace) -> dict[str, bytes]:
+def roots_of(options: SimpleNamespace) -> dict[str, bytes]:
     """Read the trusted roots of a runner, and return them by their SHA-256 (PV18)."""
-    if not given.root_files:
+    if not options.root_files:
         return {}
     if find_spec("sigstore") is None:
         raise ConfigurationError(
             "--trusted-root needs the extra `provenance`",
             hint="pip install 'sealspace[runner,provenance]'",
         )
-    if len(given.root_files) > _MOST_ROOTS:
+    if len(options.root_files) > _MOST_ROOTS:
         raise ConfigurationError(
             f"at most {_MOST_ROOTS} trusted roots", hint="leave out the oldest --trusted-root FILE"
         )
     roots = {}
-    for path in given.root_files:
+    for path in options.root_files:
         try:
             root = named_root(read_named(path, most_bytes=MAX_TRUSTED_ROOT_BYTES))
         except ProvenanceInvalid as error:
@@ -318,19 +317,19 @@ def roots_of(given: SimpleNamespace) -> dict[str, bytes]:
     return roots
 
 
-def _executor(given: SimpleNamespace) -> Executor:
-    """Return what runs programs in child processes."""
-    spare = min(given.children + 1, MOST_CHILDREN)
-    bases = bases_of(given)
+def _executor(options: SimpleNamespace) -> Executor:
+    """Create the object that runs programs in child processes."""
+    spare = min(options.children + 1, MOST_CHILDREN)
+    bases = bases_of(options)
     try:
         return Executor(
-            children=given.children,
+            children=options.children,
             spare=spare,
-            outbound=Outbound(given.loopback_ca),
+            outbound=Outbound(options.loopback_ca),
             bases=bases,
         )
     except OSError as error:  # the errors of `ssl` are OSErrors too
         raise ConfigurationError(
-            f"{given.loopback_ca} does not contain a certificate",
+            f"{options.loopback_ca} does not contain a certificate",
             hint="pass a PEM file: --loopback-ca FILE",
         ) from error

@@ -68,26 +68,26 @@ def _parse_metrics_address(text: str) -> MetricsAddress:
     return MetricsAddress(host=host.removeprefix("[").removesuffix("]"), port=int(port))
 
 
-def require_settings(given: SimpleNamespace) -> None:
+def require_settings(options: SimpleNamespace) -> None:
     """Check options that exclude each other, and the library that every runner needs.
 
     Args:
-        given: the options of `serve_options`, by their parameter names.
+        options: the options of `serve_options`, by their parameter names.
     Raises:
         click.UsageError: --loopback-ca without --simulate.
         ConfigurationError: metrics at an address that is not loopback; or the library for the
             patterns in grants is missing.
     """
-    is_real_platform = given.platform_folder is None
-    if is_real_platform and given.loopback_ca is not None:
+    is_real_platform = options.platform_folder is None
+    if is_real_platform and options.loopback_ca is not None:
         # Its certificates let this machine answer in the name of any host (RN111).
         raise click.UsageError(
             "--loopback-ca is allowed only with --simulate: on a real platform, the operator could"
             " impersonate any host"
         )
-    must_be_loopback = given.metrics_at is not None and not given.metrics_off_loopback
+    must_be_loopback = options.metrics_at is not None and not options.metrics_off_loopback
     # Whoever reaches the address can read the metrics, because they have no password (RN296).
-    if must_be_loopback and not _is_loopback(given.metrics_at.host):
+    if must_be_loopback and not _is_loopback(options.metrics_at.host):
         raise ConfigurationError(
             "--metrics needs a loopback address, because metrics have no password",
             hint="use 127.0.0.1, or add --metrics-off-loopback if only your own machines reach"

@@ -50,9 +50,9 @@ _MAX_KEY_BYTES = 16 * 1024
 @click.command(
     # These are the options of `runner grant` that this command neither sets nor leaves out.
     params=[
-        one
-        for one in grant_runner.params
-        if one.name not in ("secrets", "programs", "refreshes", "everything")
+        parameter
+        for parameter in grant_runner.params
+        if parameter.name not in ("secrets", "programs", "refreshes", "everything")
     ],
     epilog="Example of a requester: `sealspace task grant https://runner.example --app DID/NAME"
     " --requester-secret my-key --result-key`. The other options are those of `sealspace"
@@ -94,7 +94,7 @@ def grant(
         secrets.append(wallet_secret(RESULT_KEY_NAME))
     context.invoke(
         grant_runner,
-        secrets=tuple(one.label for one in secrets),
+        secrets=tuple([secret.label for secret in secrets]),
         programs=(project.text,),
         **options,
     )
@@ -123,23 +123,25 @@ class _WithPairs(click.Command):
 
 
 def with_each_pair(args: Sequence[str]) -> list[str]:
-    """Write `--secret` in front of each INDEX=NAME that follows another one."""
-    written: list[str] = []
+    """Insert `--secret` in front of each INDEX=NAME that follows another one."""
+    expanded: list[str] = []
     words = iter(args)
-    in_pairs = False  # whether the word before is the value of `--secret`
+    is_after_pair = False  # whether the word before is the value of `--secret`
     for word in words:
         if word == "--":
-            written.append(word)
+            expanded.append(word)
             break  # the rest are arguments
-        if in_pairs and _PAIR.match(word):
-            written += [_PAIRS_OPTION, word]
+        if is_after_pair and _PAIR.match(word):
+            expanded += [_PAIRS_OPTION, word]
         elif word == _PAIRS_OPTION:
-            written += [word, *islice(words, 1)]
-            in_pairs = True
+            value = islice(words, 1)  # the next word, if there is one
+            expanded += [word, *value]
+            is_after_pair = True
         else:
-            written.append(word)
-            in_pairs = word.startswith(f"{_PAIRS_OPTION}=")
-    return [*written, *words]
+            expanded.append(word)
+            is_after_pair = word.startswith(f"{_PAIRS_OPTION}=")
+    remaining_words = [*words]
+    return expanded + remaining_words
 
 
 @click.command(
@@ -179,33 +181,34 @@ def run(
     The runner refuses the task at once if a secret is not granted.
     """
     project = project_of(app).text
-    mapping = {}
+    names_by_index = {}
     for text in secrets:  # of several with the same index, the last one counts
-        found = re.fullmatch("([1-9][0-9]{0,8})=(.+)", text)
-        if found is None:
+        pair = re.fullmatch("([1-9][0-9]{0,8})=(.+)", text)
+        if pair is None:
             raise InvalidInput(
                 f"cannot pass the secret {text}: it is not INDEX=NAME with an index from 1",
                 hint="--secret 1=NAME, which is IEXEC_REQUESTER_SECRET_1 in the application",
             )
-        mapping[found[1]] = found[2]
-    asked = {
+        index, name = pair.groups()
+        names_by_index[index] = name
+    request = {
         "app": project,
-        "secrets": mapping,
+        "secrets": names_by_index,
         "args": arguments,
         "dataset": dataset and project_of(dataset).text,
         "beneficiary": beneficiary,
     }
-    body = json.dumps(asked).encode()
+    body = json.dumps(request).encode()
 
-    async def made(client: Client) -> JsonObject:
+    async def make_task(client: Client) -> JsonObject:
         task = await client.runners.make_task(url, project, body)
         job = str(task["job"])
         tell(f"made the task {job}")
         if not watch:
             return task
-        return await _fetched(client, url, job, request=body, **delivery)
+        return await _download_result(client, url, job, request=body, **delivery)
 
-    print_result(with_call_right(made))
+    print_result(with_call_right(make_task))
 
 
 @click.command(epilog="Example: `sealspace task show https://runner.example ID`.")
@@ -219,9 +222,11 @@ def show(url: str, job: str) -> None:
     task = with_call_right(lambda client: client.runners.task(url, job))
     for stream in ("stdout", "stderr"):
         tell(*str(task.get(stream, "")).splitlines())
+    summary: JsonObject = {"job": job, "state": _state_words(task)}
     cause = task.get("cause")
-    shown: JsonObject = {"job": job, "state": _state_words(task)}
-    print_result(task, facts(shown | (cause if isinstance(cause, dict) else {})))
+    if isinstance(cause, dict):
+        summary |= cause
+    print_result(task, facts(summary))
 
 
 @click.command(epilog="Example: `sealspace task download https://runner.example ID`.")
@@ -231,7 +236,7 @@ def show(url: str, job: str) -> None:
 @click.argument("job", metavar="ID")
 def download(url: str, job: str, **delivery: Any) -> None:
     """Wait for the end of the task ID, download its result, and verify the receipt."""
-    print_result(with_call_right(lambda client: _fetched(client, url, job, **delivery)))
+    print_result(with_call_right(lambda client: _download_result(client, url, job, **delivery)))
 
 
 def _state_words(task: JsonObject) -> str:
@@ -242,13 +247,29 @@ def _state_words(task: JsonObject) -> str:
     return str(state) if stage is None else f"{state}: {stage}"
 
 
-class _Ended(msgspec.Struct):
+class _EndedTask(msgspec.Struct):
+    """The members of an ended task that its receipt is about."""
+
     salt: str
     receipt: dict[str, Any]
     output: dict[str, Any]
 
 
-async def _fetched(
+async def _wait_for_end(client: Client, url: str, job: str) -> JsonObject:
+    """Poll a task until it has ended, and print each of its stages."""
+    task = await client.runners.task(url, job)
+    last_stage: Json = ""
+    while task.get("status") == "pending":
+        stage = task.get("stage")
+        if stage != last_stage:
+            tell(_state_words(task))
+            last_stage = stage
+        await asyncio.sleep(_POLL_S)
+        task = await client.runners.task(url, job)
+    return task
+
+
+async def _download_result(
     client: Client,
     url: str,
     job: str,
@@ -261,29 +282,22 @@ async def _fetched(
     """Wait for the end of a task, and download, verify and decrypt its result (TK11).
 
     Args:
-        client: of the requester or the beneficiary.
+        client: client of the requester or the beneficiary.
         url: address of the runner.
         job: id of the task.
         verifier: verifies the runner's code.
-        key_file: decrypts the result; None: the result stays encrypted.
-        folder: for the result; None: a folder with the id of the task.
+        key_file: file with the private key that decrypts the result; None: the result stays
+            encrypted.
+        folder: folder for the result; None: a folder with the id of the task.
         request: body of the request that made the task, if this command made it.
     """
-    task = await client.runners.task(url, job)
-    last_stage: Json = ""
-    while task.get("status") == "pending":
-        stage = task.get("stage")
-        if stage != last_stage:
-            tell(_state_words(task))
-            last_stage = stage
-        await asyncio.sleep(_POLL_S)
-        task = await client.runners.task(url, job)
+    task = await _wait_for_end(client, url, job)
     cause = task.get("cause")
     if cause is not None:
         raise RunFailed(
             f"the task failed: {error_text(cause)}", hint=f"sealspace task show {url} {job}"
         )
-    ended = shaped(task, _Ended)
+    ended = shaped(task, _EndedTask)
     sealed = await client.runners.task_result(url, job)
     start = await start_of(url)
     document = canonical_bytes(ended.output)
@@ -302,9 +316,12 @@ async def _fetched(
     folder = folder or Path(job)
     folder.mkdir(parents=True, exist_ok=True)
     result = folder / "result.zip"
-    kept = {"receipt": ended.receipt, "salt": ended.salt}
-    kept["start"] = parse_json(start, max_bytes=MAX_PUBLISHED_BYTES)
-    replace_file(folder / "receipt.json", json.dumps(kept).encode())
+    receipt = {
+        "receipt": ended.receipt,
+        "salt": ended.salt,
+        "start": parse_json(start, max_bytes=MAX_PUBLISHED_BYTES),
+    }
+    replace_file(folder / "receipt.json", json.dumps(receipt).encode())
     replace_file(folder / "output.json", document)
     if request is not None:
         replace_file(folder / "request.json", request)
