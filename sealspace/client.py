@@ -439,10 +439,10 @@ class Client:
         The two clients' sessions are independent. Close only this client, after the last use of
         both.
         """
-        other = copy.copy(self)
-        other._caller = self._caller.acting(session)
-        other._encryption = Encryption(other._caller)
-        return other
+        client = copy.copy(self)
+        client._caller = self._caller.acting(session)
+        client._encryption = Encryption(client._caller)
+        return client
 
     def kv(self, space: str | None = None) -> Kv:
         """Return an object for reading and writing the values in a space.

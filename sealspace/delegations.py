@@ -625,7 +625,9 @@ class Delegations:
         """
         now = self._caller.clock.now()
         for grant in self._caller.session.grants:
-            if grant.is_live(now) and any(held.ability == ability for held in grant.capabilities):
+            if grant.is_live(now) and any(
+                granted.ability == ability for granted in grant.capabilities
+            ):
                 return (grant.cid,)
         return ()
 
@@ -641,9 +643,11 @@ class Delegations:
 
     async def _post_revocation(self, request: Request, *cids: str) -> None:
         answer = json_object(await self._caller.transport.require(request))
-        named = texts_of(answer, "cids") if len(cids) > 1 else (required_text(answer, "cid"),)
+        confirmed_cids = (
+            texts_of(answer, "cids") if len(cids) > 1 else (required_text(answer, "cid"),)
+        )
         # The answer has to confirm exactly the requested revocations (J10).
-        if answer.get("revoked") is not True or sorted(named) != sorted(cids):
+        if answer.get("revoked") is not True or sorted(confirmed_cids) != sorted(cids):
             raise MalformedAnswer("the node did not confirm the revocation")
 
     def _grant_by_session(

@@ -515,10 +515,10 @@ class Kv:
         if ttl_s is not None and ttl_s < 1:
             raise InvalidInput("the lifetime of a URL must be at least one second")
         wanted = self._rights(KV_GET, key)
-        what = f"a signed URL for {key}"
+        subject = f"a signed URL for {key}"
         if ttl_s is not None and not at_most:
-            _require_lifetime(what, ttl_s, MAX_URL_TTL_S)
-            _require_lifetime(what, ttl_s, self._caller.held_for_s(wanted))
+            _require_lifetime(subject, ttl_s, MAX_URL_TTL_S)
+            _require_lifetime(subject, ttl_s, self._caller.held_for_s(wanted))
         members = {"space": self._space.text, "path": key, "ttlSeconds": ttl_s, "etag": etag}
         body = msgspec.json.encode(
             {name: value for name, value in members.items() if value is not None}
@@ -527,7 +527,9 @@ class Kv:
         # lifetime; a shorter one of the URL is stated in the body alone.
         token_ttl_s = _DEFAULT_URL_TTL_S if ttl_s is None else min(ttl_s, MAX_URL_TTL_S)
         request = await self._caller.authorized(
-            replace(json_request("POST", "/signed/kv", body), asked=f"{what}, {in_words(wanted)}"),
+            replace(
+                json_request("POST", "/signed/kv", body), asked=f"{subject}, {in_words(wanted)}"
+            ),
             wanted,
             ttl_s=max(token_ttl_s, INVOCATION_TTL_S),
         )
@@ -546,7 +548,7 @@ class Kv:
                 raise MalformedAnswer(
                     "the node's response does not say when the URL expires"
                 ) from exc
-            _require_lifetime(what, ttl_s, ends_at - began + _CLOCKS_APART_S)
+            _require_lifetime(subject, ttl_s, ends_at - began + _CLOCKS_APART_S)
         return SignedUrl(self._caller.transport.url + path, expires_at)
 
     async def list_page(
@@ -715,6 +717,6 @@ class Kv:
             raise
 
 
-def _require_lifetime(what: str, asked_s: float, possible_s: float) -> None:
+def _require_lifetime(subject: str, asked_s: float, possible_s: float) -> None:
     if asked_s > possible_s:
-        raise LifetimeTooLong(what, asked_s=asked_s, possible_s=possible_s)
+        raise LifetimeTooLong(subject, asked_s=asked_s, possible_s=possible_s)

@@ -631,10 +631,10 @@ class Secrets:
         if envelope.aad or self._key:
             label = secret_label(self._space, secret)
         opened = await self._encryption.decrypt(envelope, expected_label=label, receiver=receiver)
-        found = read_payload(opened, stored.etag, place=place_of(self._space, secret.path))
-        if not found.is_bound:
+        result = read_payload(opened, stored.etag, place=place_of(self._space, secret.path))
+        if not result.is_bound:
             self._require_unbound_allowed(secret, envelope)
-        return found
+        return result
 
     def _require_unbound_allowed(self, secret: SecretName, envelope: InlineEnvelope) -> None:
         """Check that this reader may use a value that states no place (EN46)."""

@@ -87,8 +87,8 @@ def capability(resource: str, ability: str, *caveats: Mapping[str, Json]) -> Cap
             " an ability, such as tinycloud.kv/get",
         ) from exc
     network = network_of(parsed)
-    named = parsed if network is None else OpaqueResource(network.text)
-    return Capability(resource=named, ability=ability, caveats=caveats_of(caveats))
+    normalised = parsed if network is None else OpaqueResource(network.text)
+    return Capability(resource=normalised, ability=ability, caveats=caveats_of(caveats))
 
 
 def space_capability(space: SpaceId, service: str, path: str | None, ability: str) -> Capability:
@@ -532,7 +532,7 @@ def until(expires_at: float | None) -> str:
 
 
 def _is_covered(grant: Grant, wanted: Capability) -> bool:
-    return any(covers(held, wanted) for held in grant.capabilities)
+    return any(covers(granted, wanted) for granted in grant.capabilities)
 
 
 def _cids_for_each(wanted: Iterable[Capability], live: Sequence[Grant]) -> tuple[str, ...]:

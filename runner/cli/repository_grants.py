@@ -371,13 +371,7 @@ async def _refresh_grant(
     build_grants = await _build_grants(client)
     if old not in build_grants:  # a revocation meanwhile must not be undone (PV16)
         return {"change": "revoked meanwhile"}
-    # The grants that allow the active build exactly what the new grant would allow.
-    equal_grants = []
-    for candidate in build_grants:
-        is_for_same = candidate.portable.delegate_did == old.portable.delegate_did
-        is_same_statement = candidate.grant.statement == new_statement
-        if is_for_same and is_same_statement and candidate.grant.secrets == terms.secrets:
-            equal_grants.append(candidate)
+    equal_grants = _grants_that_allow_the_same(build_grants, old, new_statement)
     issued_at = terms.delegation.issued_at
     life_s = ttl_s if issued_at is None else terms.expires_at - issued_at
     new_grant: JsonObject = {}
@@ -396,6 +390,20 @@ async def _refresh_grant(
         await revoke_all(client, [old.portable.cid])
         new_grant["revoked"] = old.portable.cid
     return new_grant | {"change": change}
+
+
+def _grants_that_allow_the_same(
+    build_grants: Sequence[_BuildGrant], old: _BuildGrant, new_statement: RunStatement
+) -> list[_BuildGrant]:
+    """Return the grants that already allow exactly what a new grant in place of `old` would."""
+    equal_grants = []
+    for candidate in build_grants:
+        is_for_same_key = candidate.portable.delegate_did == old.portable.delegate_did
+        is_same_statement = candidate.grant.statement == new_statement
+        is_same_secrets = candidate.grant.secrets == old.grant.secrets
+        if is_for_same_key and is_same_statement and is_same_secrets:
+            equal_grants.append(candidate)
+    return equal_grants
 
 
 _FORMER = json.Decoder(dict[str, Commit])

@@ -126,10 +126,10 @@ class Access:
             owner=session.owner,
             secret=resource,
             network=network,
-            network_policy=await _or(
+            network_policy=await _result_or(
                 self._encryption.policy(network), None, missing, "the policy of your network"
             ),
-            terms=await _or(
+            terms=await _result_or(
                 fetch_terms(self._caller.transport, None),
                 None,
                 missing,
@@ -139,7 +139,7 @@ class Access:
             node=info.node_id,
             in_tee=info.in_tee,
             records=await self._records(missing),
-            copies=await _or(
+            copies=await _result_or(
                 self._copies(kv, secret), {}, missing, "which copies other people have"
             ),
             now=self._caller.clock.now(),
@@ -170,7 +170,7 @@ class Access:
             records, is_cut = await self._live(derived=True)
         except SealspaceError as error:
             # A node of an earlier version does not list these.
-            records, is_cut = await _or(
+            records, is_cut = await _result_or(
                 self._live(derived=False), ([], False), missing, "your grants"
             )
             missing.append(f"what recipients passed on: {error}")
@@ -178,7 +178,9 @@ class Access:
             if is_cut:
                 # A recipient who passes a right on thousands of times must not hide the grants that
                 # the owner made before.
-                own, _ = await _or(self._live(derived=False), ([], False), missing, "your grants")
+                own, _ = await _result_or(
+                    self._live(derived=False), ([], False), missing, "your grants"
+                )
                 known = {record.cid for record in own}
                 records = [*own, *[record for record in records if record.cid not in known]]
         if is_cut:
@@ -245,10 +247,10 @@ class Access:
         return reads
 
 
-async def _or(awaited: Awaitable[_T], otherwise: _T, missing: list[str], what: str) -> _T:
+async def _result_or(request: Awaitable[_T], default: _T, missing: list[str], subject: str) -> _T:
     """Return the result of a request. If it fails, note what is missing, and return a default."""
     try:
-        return await awaited
+        return await request
     except SealspaceError as error:
-        missing.append(f"{what}: {error}")
-        return otherwise
+        missing.append(f"{subject}: {error}")
+        return default

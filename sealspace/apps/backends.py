@@ -385,8 +385,8 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
             continue
         value = digest_of(text)  # a compose hash has 32 bytes, and a register has 48
         if len(value) == 32 and value != evidence.compose_hash:
-            found = "none" if evidence.compose_hash is None else evidence.compose_hash.hex()
-            raise BackendNotExpected(f"expected compose hash {text}, but the backend has {found}")
+            actual = "none" if evidence.compose_hash is None else evidence.compose_hash.hex()
+            raise BackendNotExpected(f"expected compose hash {text}, but the backend has {actual}")
         if len(value) == 48 and value not in astuple(seen.measurements):
             raise BackendNotExpected(
                 f"the backend does not have the expected measurement {text}; the backend's MRTD is"
@@ -403,10 +403,18 @@ def is_whole_code(seen: Seen, expected: Sequence[str]) -> bool:
     a provider without an id (AT53).
     """
     evidence = seen.verified.evidence
-    named = {digest_of(text) for text in expected if not is_provider_name(text)}
-    image = {evidence.mrtd, evidence.rtmr0, evidence.rtmr1, evidence.rtmr2}
-    by_compose = evidence.compose_hash in named and _is_provider_listed(evidence, expected)
-    return image <= named and (evidence.rtmr3 in named or by_compose)
+    digests = {digest_of(text) for text in expected if not is_provider_name(text)}
+    is_image_listed = {
+        evidence.mrtd,
+        evidence.rtmr0,
+        evidence.rtmr1,
+        evidence.rtmr2,
+    } <= digests
+    is_compose_listed = evidence.compose_hash in digests
+    is_application_listed = evidence.rtmr3 in digests or (
+        is_compose_listed and _is_provider_listed(evidence, expected)
+    )
+    return is_image_listed and is_application_listed
 
 
 def is_whole_policy(seen: Seen, policy: Policy) -> bool:
@@ -590,20 +598,20 @@ class Backends:
         Raises:
             InvalidInput: the backend requests no secret, or not one of these.
         """
-        wanted = {secret.label: secret.path for secret in seen.wanted}
-        asks = f"it requests {', '.join(sorted(wanted)) or 'none'}"
-        chosen = tuple(dict.fromkeys(wanted if secrets is None else secrets))
-        unknown = sorted(set(chosen) - wanted.keys())
+        paths_by_label = {secret.label: secret.path for secret in seen.wanted}
+        chosen = tuple(dict.fromkeys(paths_by_label if secrets is None else secrets))
+        unknown = sorted(set(chosen) - paths_by_label.keys())
         if unknown or not chosen:
-            what = "no secret to grant"
+            problem = "no secret to grant"
             if unknown:
-                what = f"the backend does not request {', '.join(unknown)}"
+                problem = f"the backend does not request {', '.join(unknown)}"
+            requested = ", ".join(sorted(paths_by_label)) or "none"
             raise InvalidInput(
-                f"{what}: {asks}",
+                f"{problem}: it requests {requested}",
                 hint="choose secrets that the backend's manifest lists, as `NAME` or `scope/NAME`",
             )
         space = space_of(self._caller.session.owner, SECRETS_SPACE)
-        return tuple(f"{space.text}/kv/{wanted[label]}" for label in chosen)
+        return tuple(f"{space.text}/kv/{paths_by_label[label]}" for label in chosen)
 
     async def require_judgeable(self, seen: Seen) -> None:
         """Check that the node can verify a backend's evidence.

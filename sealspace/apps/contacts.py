@@ -203,7 +203,7 @@ class Contacts:
             PreconditionFailed: other programs changed the list with each try.
             SealspaceError: as `read`, `Encryption.encrypt` and `Kv.put`.
         """
-        changed = await self._change(lambda found: found.with_contact(name, did))
+        changed = await self._change(lambda contacts: contacts.with_contact(name, did))
         return Contact(name, changed.did_of(name))
 
     async def rename(self, name: str, new_name: str) -> Contact:
@@ -213,14 +213,14 @@ class Contacts:
             NoSuchContact: there is no contact of this name.
             SealspaceError: as `add`.
         """
-        changed = await self._change(lambda found: found.renamed(name, new_name))
+        changed = await self._change(lambda contacts: contacts.renamed(name, new_name))
         return Contact(new_name, changed.did_of(new_name))
 
     async def replace(self, name: str, former: str, did: str) -> Contact:
         """Give the name of a contact to another DID.
 
         Args:
-            name: of the contact.
+            name: name of the contact.
             former: the DID that the contact has.
             did: the new DID.
         Raises:
@@ -229,10 +229,10 @@ class Contacts:
             SealspaceError: as `add`.
         """
 
-        def edit(found: ContactList) -> ContactList:
-            if not same_principal(found.did_of(name), former):
+        def edit(contacts: ContactList) -> ContactList:
+            if not same_principal(contacts.did_of(name), former):
                 raise InvalidInput(f"the contact {name} has another DID by now")
-            return found.without(name).with_contact(name, did)
+            return contacts.without(name).with_contact(name, did)
 
         changed = await self._change(edit)
         return Contact(name, changed.did_of(name))
@@ -244,7 +244,7 @@ class Contacts:
             NoSuchContact: there is no contact of this name.
             SealspaceError: as `add`.
         """
-        await self._change(lambda found: found.without(name))
+        await self._change(lambda contacts: contacts.without(name))
 
     async def _change(self, edit: Callable[[ContactList], ContactList]) -> ContactList:
         """Store an edited list, and try again if somebody else changed it meanwhile (SH12)."""
@@ -303,11 +303,11 @@ class Contacts:
         return Kv(self._caller, self._space)
 
 
-def sign_contacts(found: ContactList, session: Session, *, now: float) -> bytes:
+def sign_contacts(contacts: ContactList, session: Session, *, now: float) -> bytes:
     """Sign a list of contacts with a session's key, and return the plaintext to seal (SH9).
 
     Args:
-        found: the list.
+        contacts: the list.
         session: a sign-in of the owner, or a session of the owner's own key.
         now: epoch seconds.
     Raises:
@@ -315,7 +315,7 @@ def sign_contacts(found: ContactList, session: Session, *, now: float) -> bytes:
         InvalidInput: the plaintext would be too long.
     """
     signed = sign_statement(
-        STATEMENT_TYPE, contacts_statement(found, session.owner), session.signer
+        STATEMENT_TYPE, contacts_statement(contacts, session.owner), session.signer
     )
     record = canonical_bytes(
         {
@@ -403,10 +403,10 @@ def _is_sign_in(delegation: Delegation, owner: str) -> bool:
         space_capability(space_of(owner, CONTACTS_SPACE), "kv", CONTACTS_PATH, KV_PUT),
         capability(network_of_owner(owner).text, DECRYPT),
     )
-    return all(
-        any(covers(held, needed_right) for held in delegation.capabilities)
-        for needed_right in needed
-    )
+    for needed_right in needed:
+        if not any(covers(granted, needed_right) for granted in delegation.capabilities):
+            return False
+    return True
 
 
 def _label(space: SpaceId) -> bytes:

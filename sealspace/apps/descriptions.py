@@ -164,9 +164,9 @@ def explain(
     lines += _part(None, asked.resources, asked.expiry_ms, features, now)
     for target in asked.delegation_targets:
         lines += _part(target.did, target.resources, target.expiry_ms, features, now)
-    for left in not_served(asked.resources, features):
-        abilities = tuple(f"{left.service}/{action}" for action in left.actions)
-        lines.append(ExplainedLine("not-served", left.text, actions=abilities))
+    for unserved in not_served(asked.resources, features):
+        abilities = tuple(f"{unserved.service}/{action}" for action in unserved.actions)
+        lines.append(ExplainedLine("not-served", unserved.text, actions=abilities))
     for manifest in asked.manifests:
         if manifest.defaults != "none":
             why = "because it states no defaults"
@@ -198,9 +198,11 @@ def _part(
     if any(resource.origin == "account" for resource in served_resources):
         text = f"{subject} may keep the account's list of apps and spaces, in the space account"
         lines.append(ExplainedLine("account", text, who=who, space="account"))
-    read = [resource.space for resource in served_resources if resource.origin == "capabilities"]
-    if read and lines and who is None:  # a DID never gets it (IP2)
-        text = f"{subject} may see what was granted in {_listed(read)}"
+    readable_spaces = [
+        resource.space for resource in served_resources if resource.origin == "capabilities"
+    ]
+    if readable_spaces and lines and who is None:  # a DID never gets it (IP2)
+        text = f"{subject} may see what was granted in {_listed(readable_spaces)}"
         lines.append(ExplainedLine("capabilities", text))
     if not lines:
         return [ExplainedLine("note", f"{subject} gets nothing", who=who)]
@@ -478,8 +480,8 @@ def _code(entry: Measurements) -> str:
 
 
 def _registers(entry: Measurements) -> tuple[str, ...]:
-    named = [f"{name.upper()} {getattr(entry, name).hex()}" for name in REGISTERS[:-1]]
-    return (*named, f"RTMR3 {hex_of(entry.rtmr3) or 'as the compose file makes it'}")
+    lines = [f"{name.upper()} {getattr(entry, name).hex()}" for name in REGISTERS[:-1]]
+    return (*lines, f"RTMR3 {hex_of(entry.rtmr3) or 'as the compose file makes it'}")
 
 
 def _has_one_code(policy: Policy | None) -> TypeGuard[Policy]:

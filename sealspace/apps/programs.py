@@ -468,14 +468,12 @@ async def read_version(read: Reader, project: ProjectId, wanted: str | Active) -
     """
     sha256 = wanted if isinstance(wanted, str) else wanted.sha256
     data = await read(project.version_key(sha256))
-    version = None if data is None else parse_version(data, project, sha256)
+    if data is None:
+        return None
+    version = parse_version(data, project, sha256)
     # RN177: an older statement about the same bytes, with a wider manifest, is validly signed too.
     # Without this check, storage could replay it.
-    if (
-        version
-        and isinstance(wanted, Active)
-        and wanted.statement_sha256 != version.statement_sha256
-    ):
+    if isinstance(wanted, Active) and wanted.statement_sha256 != version.statement_sha256:
         raise StatementInvalid(
             f"{project.name}: the stored statement about its active version is not the one that its"
             " developer signed; next: the developer must run `sealspace project activate"
@@ -493,9 +491,11 @@ async def read_code(read: Reader, version: Version) -> bytes | None:
         StatementInvalid: the bytes are not those that the developer signed (RN52).
     """
     code = await read(version.project.code_key(version.sha256))
-    if code is not None and (
-        hashlib.sha256(code).hexdigest() != version.sha256 or len(code) != version.size_bytes
-    ):
+    if code is None:
+        return None
+    is_same_hash = hashlib.sha256(code).hexdigest() == version.sha256
+    is_same_size = len(code) == version.size_bytes
+    if not is_same_hash or not is_same_size:
         raise StatementInvalid("the program's bytes are not those that its developer signed")
     return code
 

@@ -171,21 +171,21 @@ def verify_origin(bundle: bytes, sha256: str, root: TrustedRoot) -> Origin:
     build = _build_of(certificate)
     uri = _claim(certificate, "run", 21)
     # PV19: a run of another repository would be counted apart from the runs of this one
-    found = re.fullmatch(
+    run_match = re.fullmatch(
         rf"https://{re.escape(build.repository)}/actions/runs/([1-9][0-9]{{0,14}})"
         r"/attempts/([1-9][0-9]{0,5})",
         uri,
         re.ASCII,
     )
-    if found is None:
+    if run_match is None:
         raise ProvenanceInvalid("the certificate states no run of the repository", claim="run")
     return Origin(
         build=build,
         issuer=_claim(certificate, "issuer", 8),
         source_workflow=_claim(certificate, "config", 18).removeprefix("https://"),
         signer=_claim(certificate, "signer", 9).removeprefix("https://"),
-        run=int(found[1]),
-        attempt=int(found[2]),
+        run=int(run_match[1]),
+        attempt=int(run_match[2]),
     )
 
 
@@ -340,10 +340,10 @@ def _build_of(certificate: Certificate) -> Build:
         ) from exc
 
 
-def _require(claim: str, found: object, wanted: object) -> None:
-    if found != wanted:
+def _require(claim: str, stated: object, wanted: object) -> None:
+    if stated != wanted:
         raise ProvenanceInvalid(
-            f"the provenance names another {claim}: {printable(str(found), most=200)} instead of"
+            f"the provenance names another {claim}: {printable(str(stated), most=200)} instead of"
             f" {wanted}",
             claim=claim,
         )

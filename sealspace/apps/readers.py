@@ -414,16 +414,16 @@ class _Judge:
     def _fetch(self, delegate: Principal) -> State:
         """Return when somebody may fetch the envelope of the secret; `envelope`: never."""
         secret = self._facts.secret
-        found: State = "envelope"
+        best_state: State = "envelope"
         for grant in self._grants.values():
             if grant.delegate == delegate and grant.gives(KV_GET, secret):
                 state = self._fetch_by(grant, secret)
                 if state == "now":
                     return state
                 # A right that the node may allow now is not hidden by one that begins later.
-                if found != "undecided":
-                    found = state
-        return found
+                if best_state != "undecided":
+                    best_state = state
+        return best_state
 
     def _fetch_by(self, grant: _Grant, resource: Resource) -> State:
         """Return when a grant that covers a value lets its recipient fetch it."""

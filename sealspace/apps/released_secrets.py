@@ -272,8 +272,8 @@ async def _fetch_former_keys(kv: Kv) -> Mapping[bytes, set[str]]:
             reads += 1 + len(former)
             if reads > MOST_FORMER_READS:
                 break
-            for kept in former:
-                _add_key(of_keys, path, (await kv.get(path, version=kept.version)).body)
+            for former_version in former:
+                _add_key(of_keys, path, (await kv.get(path, version=former_version.version)).body)
     return of_keys
 
 

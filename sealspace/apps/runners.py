@@ -287,12 +287,12 @@ class Runners:
         self._require_owner(wallet, "a run grant")
         require_recent(seen, self._caller.clock.now())
 
-    def _require_owner(self, wallet: AnyWallet | None, what: str) -> None:
+    def _require_owner(self, wallet: AnyWallet | None, document: str) -> None:
         session = self._caller.session
         signer = session.did if wallet is None else wallet_of(wallet).did
         if not same_principal(signer, session.owner):
             raise InvalidInput(
-                f"{what} must be signed by the owner", hint="sign with the owner's wallet"
+                f"{document} must be signed by the owner", hint="sign with the owner's wallet"
             )
 
     async def _ensure_protected(self, wallet: AnyWallet | None) -> None:
@@ -431,25 +431,25 @@ class Runners:
         )
 
 
-def network_name(named: Sequence[SecretName]) -> str:
+def network_name(secrets: Sequence[SecretName]) -> str:
     """Return the name of the encryption network for a grant's secrets (RN146).
 
     Raises:
         InvalidInput: the secrets belong to two networks.
     """
-    kinds = {is_protected(secret.name) for secret in named}
-    if len(kinds) > 1:
+    protected_count = [is_protected(secret.name) for secret in secrets].count(True)
+    if 0 < protected_count < len(secrets):
         raise InvalidInput(
             "one grant cannot contain both PROTECTED_ secrets and other secrets, because they are"
             " encrypted to different networks",
             hint="make two grants for the same program: a run gets the secrets of both",
         )
-    return PROTECTED_NETWORK if kinds == {True} else DEFAULT_NETWORK
+    return PROTECTED_NETWORK if protected_count else DEFAULT_NETWORK
 
 
-def _resources(session: Session, named: Sequence[SecretName]) -> list[str]:
+def _resources(session: Session, secrets: Sequence[SecretName]) -> list[str]:
     space = space_of(session.owner, SECRETS_SPACE)
-    return [f"{space.text}/kv/{secret.path}" for secret in named]
+    return [f"{space.text}/kv/{secret.path}" for secret in secrets]
 
 
 def _generation(answer: Mapping[str, Json], *, authorization: str) -> Generation:
@@ -588,8 +588,8 @@ async def _ask_signed(
         entropy: source of the token's nonce.
     """
 
-    async def asked(found: RunnerAt) -> tuple[Answer, str]:
-        runner = RunnerAt(did or found.did, found.start)
+    async def sign_and_send(answering: RunnerAt) -> tuple[Answer, str]:
+        runner = RunnerAt(did or answering.did, answering.start)
         headers = call_headers(
             session, runner=runner, program=program, body=body, now=clock.now(), entropy=entropy
         )
@@ -608,15 +608,15 @@ async def _ask_signed(
         )
         return await ask_backend(url, request, settings=settings), token
 
-    found = await runner_at(url)
-    answer, token = await asked(found)
+    runner_before = await runner_at(url)
+    answer, token = await sign_and_send(runner_before)
     match _object(answer.body) if answer.status == 409 else {}:
         case {"error": {"code": "call-start"}}:
-            again = await runner_at(url)
+            runner_now = await runner_at(url)
             # If the start is unchanged, the refusal is false: the runner may have run the program,
             # and a second token could run it again.
-            if again.start != found.start:
-                return await asked(again)
+            if runner_now.start != runner_before.start:
+                return await sign_and_send(runner_now)
     return answer, token
 
 

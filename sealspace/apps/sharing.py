@@ -213,13 +213,13 @@ class Sharing:
         await self._copy([parse_secret_label(label) for label in renewed], None)
         return renewed
 
-    async def _copy(self, named: Sequence[SecretName], only: SharedFolder | None) -> None:
+    async def _copy(self, names: Sequence[SecretName], only: SharedFolder | None) -> None:
         """Store copies of secrets in one folder, or in all of them.
 
         The values are copied again if one of them was replaced in the meantime (SH6).
         """
         copied: dict[str, str | bytes] = {}
-        while (values := await self._values_of(named)) != copied:
+        while (values := await self._values_of(names)) != copied:
             await self.put_many(values, own=False, only=only)
             copied = values
 
@@ -283,14 +283,14 @@ class Sharing:
         copies = tuple([name._replace(folder=folder.path) for name in secret_names])
         return Share(folder=folder, grant=grants[0], copies=copies)
 
-    async def _values_of(self, named: Sequence[SecretName]) -> dict[str, str | bytes]:
+    async def _values_of(self, names: Sequence[SecretName]) -> dict[str, str | bytes]:
         """Return the current values of the owner's secrets by their labels.
 
         Raises UnboundValue for a value without a place: it may be another secret's, and its copy
         would state the wrong place (EN46).
         """
         values = {}
-        for name in named:
+        for name in names:
             secret = await self._secrets().read(name.name, scope=name.scope)
             if not secret.is_bound:
                 raise unbound_value(name)
@@ -446,12 +446,12 @@ class Sharing:
             tokens=True,
             page_items=MAX_PAGE_ITEMS,
         )
-        found: dict[tuple[str, SharedFolder], None] = {}
+        folders: dict[tuple[str, SharedFolder], None] = {}
         async for record in query:
             share = read_share(record.token or "", record.delegator)
             if share is not None and share.folder.did == session.owner:
-                found[str(share.grant.delegator), share.folder] = None
-        return tuple(found)
+                folders[str(share.grant.delegator), share.folder] = None
+        return tuple(folders)
 
     async def opened(
         self,
@@ -586,14 +586,14 @@ def _needs_renewal(did: str, former: NetworkPin, newest: NetworkPin) -> NetworkK
 
 
 def _names_to_sign(
-    named: Sequence[SecretName],
+    names: Sequence[SecretName],
     folder: SharedFolder,
     signed: Mapping[SharedFolder | SecretName, Sequence[Grant]],
     ends_at: float,
 ) -> list[SecretName]:
     """Return the names of secrets in a folder that have no grant until a given time."""
     unsigned = []
-    for name in named:
+    for name in names:
         target = name._replace(folder=folder.group)
         # SH3: a name does not end before the right to read.
         if not any(of.is_live(ends_at - _ROUNDING_S) for of in signed.get(target, ())):
@@ -633,14 +633,16 @@ def _ending_with_names(
     of a team, the person's right to read ends too.
     """
     ended: set[SecretName] = set()
-    left: set[SecretName] = set()
+    remaining: set[SecretName] = set()
     for target in signed:
         if isinstance(target, SecretName):
             if target.path.startswith(prefix) and target.label in labels:
                 ended.add(target)
             else:
-                left.add(target)
-    groups_without_names = {target.folder for target in ended} - {target.folder for target in left}
+                remaining.add(target)
+    groups_without_names = {target.folder for target in ended} - {
+        target.folder for target in remaining
+    }
     ending: list[SharedFolder | SecretName] = []
     for target in signed:
         if isinstance(target, SecretName):

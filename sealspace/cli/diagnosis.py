@@ -66,13 +66,13 @@ def all_diagnosed(name: str, *checks: Callable[[], str]) -> Iterator[Diagnosis]:
 
 def print_diagnoses(diagnoses: Iterable[Diagnosis]) -> int:
     """Print results as they are made, and return the exit status: 1 if a check failed."""
-    made = []
+    results = []
     for diagnosis in diagnoses:
-        made.append(diagnosis)
+        results.append(diagnosis)
         if not shared().as_json:
             print_lines(f"{diagnosis.severity:<8} {diagnosis.name}: {diagnosis.text}")
             if diagnosis.next_step:
                 print_lines(f"         next: {diagnosis.next_step}")
     if shared().as_json:
-        print_json(made)
-    return FAILED if any(diagnosis.severity == "wrong" for diagnosis in made) else 0
+        print_json(results)
+    return FAILED if any(diagnosis.severity == "wrong" for diagnosis in results) else 0

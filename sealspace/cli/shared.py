@@ -56,8 +56,8 @@ class Shared:
 
         It comes from `--home` or SEALSPACE_HOME, and is ~/.sealspace by default.
         """
-        named = self.given_home or os.environ.get(HOME_VARIABLE)
-        return Path(named) if named else Path.home() / FOLDER_NAME
+        path = self.given_home or os.environ.get(HOME_VARIABLE)
+        return Path(path) if path else Path.home() / FOLDER_NAME
 
     @property
     def node(self) -> str | None:
@@ -76,8 +76,8 @@ def shared() -> Shared:
     context = click.get_current_context(silent=True)
     if context is None:
         return Shared()
-    found: Shared = context.meta.get(_META, Shared())
-    return found
+    options: Shared = context.meta.get(_META, Shared())
+    return options
 
 
 def team_of_project() -> tuple[str, str]:
@@ -88,8 +88,8 @@ def team_of_project() -> tuple[str, str]:
     context = click.get_current_context(silent=True)
     if context is None or _PROJECT_META not in context.meta:
         return "", ""
-    found: tuple[str, str] = context.meta[_PROJECT_META]()
-    return found
+    team_and_file: tuple[str, str] = context.meta[_PROJECT_META]()
+    return team_and_file
 
 
 def provide(

@@ -100,12 +100,12 @@ def with_home(line: str) -> str:
     assert isinstance(root.command, click.Group)  # `sealspace`
     commands = "|".join(root.command.list_commands(root))
     # `admin` and `serve` are the operator's.
-    named = rf"\bsealspace (?!admin|serve)(?=(?:{commands})\b)"
+    named_command = rf"\bsealspace (?!admin|serve)(?=(?:{commands})\b)"
     # A quoted argument stays as it is: quotes within it would end it, and the rest would be code.
     quoted = r"""(?<!\w)'[^']*'(?:"'"'[^']*')*"""
     return re.sub(
-        f"{quoted}|({named})",
-        lambda found: f"sealspace --home {shlex.quote(home)} " if found[1] else found[0],
+        f"{quoted}|({named_command})",
+        lambda match: f"sealspace --home {shlex.quote(home)} " if match[1] else match[0],
         line,
     )
 
@@ -145,13 +145,13 @@ def print_value(value: str | bytes, *, raw: bool = False) -> None:
             tell("control characters were replaced; --raw prints the value unchanged")
 
 
-def print_result(found: object, lines: Iterable[str] = ()) -> None:
+def print_result(result: object, lines: Iterable[str] = ()) -> None:
     """Print a result as JSON or as lines of text.
 
     JSON is printed with `--json`.
     """
     if shared().as_json:
-        print_json(found)
+        print_json(result)
     else:
         print_lines(*lines)
 
@@ -181,17 +181,17 @@ def print_rows(
 
 
 def print_documents(
-    found: Sequence[Mapping[str, object]], headers: Mapping[str, str], *, nothing: str = ""
+    documents: Sequence[Mapping[str, object]], headers: Mapping[str, str], *, nothing: str = ""
 ) -> None:
     """Print a list of JSON objects, or a table of some of their members.
 
     Args:
-        found: the objects.
+        documents: the objects.
         headers: name of a member -> header of its column.
         nothing: the message for an empty table.
     """
-    rows = [[cell_text(document.get(name)) for name in headers] for document in found]
-    print_rows(found, [*headers.values()], rows, nothing=nothing)
+    rows = [[cell_text(document.get(name)) for name in headers] for document in documents]
+    print_rows(documents, [*headers.values()], rows, nothing=nothing)
 
 
 def cell_text(value: object) -> str:
@@ -201,13 +201,13 @@ def cell_text(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def facts(named: Mapping[str, object]) -> list[str]:
+def facts(values_by_name: Mapping[str, object]) -> list[str]:
     """Format names and values as aligned lines.
 
     A list or tuple has a line for each of its values. Values that are None are skipped.
     """
     labelled: list[tuple[str, object]] = []
-    for name, value in named.items():
+    for name, value in values_by_name.items():
         lines = value if isinstance(value, tuple | list) else (value,)
         labelled += [(name, line) for line in lines if line is not None]
     width = max((len(name) for name, _ in labelled), default=0)
@@ -310,12 +310,12 @@ def _refusal_of_node(error: NodeRefused, own: str) -> str:
     """Describe what the node refuses, and why."""
     reason = error.text or error.reason_in_words or f"the node answers with status {error.status}"
     # `asked` is a request line, a right, or plain text.
-    asked = _REQUEST.match(error.asked)
-    if asked and asked["ability"]:
-        right = _right(asked["ability"], asked["resource"], own)
-        return f"cannot {right}{asked['more'] or ''}: {reason}"
-    what = _REQUEST.sub("", error.asked) or "the node refuses it"
-    return f"{what}: {reason}"
+    request = _REQUEST.match(error.asked)
+    if request and request["ability"]:
+        right = _right(request["ability"], request["resource"], own)
+        return f"cannot {right}{request['more'] or ''}: {reason}"
+    subject = _REQUEST.sub("", error.asked) or "the node refuses it"
+    return f"{subject}: {reason}"
 
 
 def _right(ability: str, resource: str, own: str) -> str:
@@ -394,10 +394,10 @@ def ask_text(question: str) -> str:
 
 def ask_yes_or_no(question: str) -> bool:
     """Ask a question on the terminal, and return whether the answer is yes."""
-    asked = f"{printable_line(question)} [y/N]"
+    prompt = f"{printable_line(question)} [y/N]"
     with interruptible():
         while True:
-            answer = click.prompt(asked, default="", show_default=False, err=True).strip().lower()
+            answer = click.prompt(prompt, default="", show_default=False, err=True).strip().lower()
             if answer in ("y", "yes"):
                 return True
             if answer in ("n", "no", ""):
@@ -411,7 +411,7 @@ def confirm_replacing(path: Path | None, *, yes: bool) -> None:
         confirm(f"replace the file {path}?", yes=yes)
 
 
-def counter(what: str, *, every: int, first: int = 0) -> Callable[[int], None]:
+def counter(items: str, *, every: int, first: int = 0) -> Callable[[int], None]:
     """Return a function that prints a progress count.
 
     It prints once per `every` items, beginning with the number `first`.
@@ -422,7 +422,7 @@ def counter(what: str, *, every: int, first: int = 0) -> Callable[[int], None]:
         nonlocal following
         if done >= following:
             following = done + every
-            tell(f"{done} {what}")
+            tell(f"{done} {items}")
 
     return count
 

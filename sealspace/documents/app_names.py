@@ -142,9 +142,9 @@ def _scripts_in(name: str) -> set[str]:
     return first_words & _LOOKALIKE_SCRIPTS
 
 
-def is_alike(one: AppNames, other: AppNames) -> bool:
+def is_alike(first: AppNames, second: AppNames) -> bool:
     """Return whether two names look the same but for case, accents' spelling and punctuation."""
-    return _letters_of(one.name) == _letters_of(other.name)
+    return _letters_of(first.name) == _letters_of(second.name)
 
 
 def _letters_of(name: str) -> str:

@@ -166,10 +166,10 @@ def require_trusted(origin: Origin, trusted: TrustedBuilds) -> None:
         ("config", origin.source_workflow, f"{trusted.source_workflow}@{trusted.ref}"),
         ("signer", origin.signer, trusted.signer),
     )
-    for claim, found, wanted in expected:
-        if found != wanted:
+    for claim, proven, wanted in expected:
+        if proven != wanted:
             raise ProvenanceInvalid(
-                f"the build proves another {claim}: {printable(found, most=200)} instead of"
+                f"the build proves another {claim}: {printable(proven, most=200)} instead of"
                 f" {wanted}",
                 claim=claim,
             )

@@ -249,17 +249,17 @@ def _judge_parts(logic: Logic, call: Call) -> Verdict:
 
 def listed_accounts(condition: Condition) -> tuple[Principal, ...]:
     """Return the DIDs that a condition names, in the order of their first appearance."""
-    found: dict[Principal, None] = {}
+    dids: dict[Principal, None] = {}
     parts: list[Condition] = [condition]
     while parts:
         match parts.pop(0):
             case Whitelist(accounts):
-                found |= dict.fromkeys(accounts)
+                dids |= dict.fromkeys(accounts)
             case Logic(_, conditions):
                 parts += conditions
             case Not(inner):
                 parts.append(inner)
-    return tuple(found)
+    return tuple(dids)
 
 
 def require_bounded_patterns(condition: Condition) -> None:

@@ -222,12 +222,12 @@ class _Statement(StrictRecord):
     contacts: Annotated[list[_Entry], msgspec.Meta(max_length=MOST_CONTACTS)]
 
 
-def contacts_statement(found: ContactList, owner: str) -> JsonObject:
+def contacts_statement(contacts: ContactList, owner: str) -> JsonObject:
     """Return a list as the JSON that its owner's session signs (SH9)."""
     return {
         "owner": owner,
-        "serial": found.serial,
-        "contacts": [{"name": contact.name, "did": contact.did} for contact in found.contacts],
+        "serial": contacts.serial,
+        "contacts": [{"name": contact.name, "did": contact.did} for contact in contacts.contacts],
     }
 
 

@@ -116,9 +116,9 @@ def _escaped(name: str) -> str:
     return re.sub("[^a-z0-9]", _escape, name).upper()
 
 
-def _escape(found: re.Match[str]) -> str:
+def _escape(match: re.Match[str]) -> str:
     """Return the escape of a character that is neither a lower-case letter nor a digit."""
-    character = found[0]
+    character = match[0]
     escape = _ESCAPES.get(character)
     if escape is not None:
         return escape

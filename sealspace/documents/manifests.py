@@ -366,8 +366,8 @@ class NotServed:
     @property
     def text(self) -> str:
         """A one-line message for the user."""
-        asked = f"{self.service} is not served by this node: {', '.join(self.actions)}"
-        return f"{asked} on {', '.join(self.paths)}" if self.stated else f"{asked}; left out"
+        sentence = f"{self.service} is not served by this node: {', '.join(self.actions)}"
+        return f"{sentence} on {', '.join(self.paths)}" if self.stated else f"{sentence}; left out"
 
 
 def not_served(
@@ -390,17 +390,17 @@ def not_served(
             service=service,
             actions=distinct(
                 action.removeprefix(f"{service}/")
-                for resource in asked
+                for resource in requests
                 for action in resource.actions
             ),
             paths=distinct(
                 f"{resource.space}/{resource.path}"
-                for resource in asked
+                for resource in requests
                 if resource.origin == "stated"
             ),
-            stated=any(resource.origin == "stated" for resource in asked),
+            stated=any(resource.origin == "stated" for resource in requests),
         )
-        for service, asked in by_service.items()
+        for service, requests in by_service.items()
     )
 
 

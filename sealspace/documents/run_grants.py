@@ -307,14 +307,16 @@ def run_statement_json(statement: RunStatement) -> JsonObject:
     """
     programs: list[Json] = []
     for rule in statement.programs:
-        named: JsonObject = {}
+        program: JsonObject = {}
         if isinstance(rule, ByHash):
-            named["wasmSha256"] = rule.wasm_sha256
+            program["wasmSha256"] = rule.wasm_sha256
             if rule.build is not None:
-                named["build"] = to_builtins(rule.build)
+                program["build"] = to_builtins(rule.build)
         elif isinstance(rule, ByBuilds):
-            named["builds"] = to_builtins(rule.builds)
-        programs.append(named | ({"project": rule.project.text} if rule.project else {}))
+            program["builds"] = to_builtins(rule.builds)
+        if rule.project:
+            program["project"] = rule.project.text
+        programs.append(program)
     value = {"programs": programs, "callers": condition_json(statement.callers)}
     if statement.hosts:
         value["hosts"] = list(statement.hosts)
@@ -542,30 +544,32 @@ def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
 
     The delegation must contain them exactly once.
     """
-    found = list(chain.from_iterable(map(_find_terms, delegation.facts)))
+    statements = list(chain.from_iterable(map(_find_terms, delegation.facts)))
     envelope = delegation.envelope
     resources = envelope.message.resources if isinstance(envelope, Cacao) else ()
     for resource in resources:
         if resource[: len(_URN_FAMILY)].lower() != _URN_FAMILY:
             continue
-        data = decode_url(resource.removeprefix(RUN_URN)) if resource.startswith(RUN_URN) else None
-        try:
-            value = None if data is None else parse_json(data, max_bytes=MAX_STATEMENT_BYTES)
-        except InvalidJson:
-            value = None
+        data = None
+        if resource.startswith(RUN_URN):
+            data = decode_url(resource.removeprefix(RUN_URN))
+        value = None
+        if data is not None:
+            with suppress(InvalidJson):
+                value = parse_json(data, max_bytes=MAX_STATEMENT_BYTES)
         if value is None or canonical_bytes(value) != data:
             raise InvalidPortableDelegation(
                 "the terms of the run grant have an unknown version, or are not canonical JSON in"
                 " base64url"
             )
-        found.append(value)
-    if len(found) != 1:
+        statements.append(value)
+    if len(statements) != 1:
         raise InvalidPortableDelegation(
-            f"a run grant must state its terms exactly once; this grant states them {len(found)}"
-            " times"
+            "a run grant must state its terms exactly once; this grant states them"
+            f" {len(statements)} times"
         )
     try:
-        return parse_run_statement(found[0])
+        return parse_run_statement(statements[0])
     except InvalidInput as exc:
         raise InvalidPortableDelegation(
             f"the terms of the run grant are not valid: {exc.message}"

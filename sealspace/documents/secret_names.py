@@ -169,17 +169,17 @@ def shared_folder_at(path: str) -> SharedFolder | None:
 
     Returns None for other paths, and for those in another spelling.
     """
-    found = _FOLDER.match(path)
-    if found is None:
+    match = _FOLDER.match(path)
+    if match is None:
         return None
     folder = SharedFolder(
-        team=found["team"],
-        did=principal_of(found["did"]),
-        key=decode_url(found["key"]) or b"",
-        key_version=int(found["version"] or FIRST_KEY_VERSION),
+        team=match["team"],
+        did=principal_of(match["did"]),
+        key=decode_url(match["key"]) or b"",
+        key_version=int(match["version"] or FIRST_KEY_VERSION),
     )
     # The comparison also refuses the version 1, which is not written.
-    return folder if folder.path == found[0] else None
+    return folder if folder.path == match[0] else None
 
 
 def shared_name_at(path: str) -> SecretName | None:

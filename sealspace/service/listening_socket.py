@@ -111,13 +111,13 @@ def _unusable(
     if error.errno == errno.EADDRINUSE:
         reason = f"{process_at(port) or 'another process'} is already listening there"
         # Suggest a fixed port, not port 0: clients have to know it.
-        other = port + 1 if port < _MAX_PORT else port - 1
+        other_port = port + 1 if port < _MAX_PORT else port - 1
         # Suggest the same command with its options, except `--port`. They are known only if this
         # process is the command, and not another program that called this function.
         if set(command.split()[1:]).issubset(sys.argv):
-            given = re.sub(r" --port[ =][0-9]+", "", shlex.join(sys.argv[1:]))
-            command = f"sealspace {given}"
-        step = f"stop that process, or {command} --port {other}"
+            options = re.sub(r" --port[ =][0-9]+", "", shlex.join(sys.argv[1:]))
+            command = f"sealspace {options}"
+        step = f"stop that process, or {command} --port {other_port}"
     return ConfigurationError(f"cannot listen on {host} port {port}: {reason}", hint=hint or step)
 
 
@@ -126,7 +126,7 @@ def process_at(port: int) -> str:
 
     Returns `process PID (NAME)`, or an empty string if the process is unknown.
     """
-    named: dict[int, str] = {}
+    names_by_id: dict[int, str] = {}
     with suppress(OSError):
         listening = set()
         for columns in sockets():
@@ -139,13 +139,13 @@ def process_at(port: int) -> str:
             with suppress(OSError):
                 if str(descriptor.readlink()) in listening:
                     _, _, pid, *_ = descriptor.parts  # /proc/PID/fd/NUMBER
-                    named[int(pid)] = printable(Path(f"/proc/{pid}/comm").read_text().strip())
-    others = named.keys() - {os.getpid()}
+                    names_by_id[int(pid)] = printable(Path(f"/proc/{pid}/comm").read_text().strip())
+    others = names_by_id.keys() - {os.getpid()}
     if not others:
         return ""
     # The lowest id is usually the parent; its workers inherited the socket.
     lowest = min(others)
-    return f"process {lowest} ({named[lowest]})"
+    return f"process {lowest} ({names_by_id[lowest]})"
 
 
 def sockets(tables: Iterable[Path] = SOCKET_TABLES) -> Iterator[list[str]]:

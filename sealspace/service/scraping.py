@@ -123,8 +123,8 @@ def _status_of(head: bytes, host: str) -> HTTPStatus:
     if request["method"] != b"GET":
         return HTTPStatus.NOT_IMPLEMENTED
     # DNS rebinding: a page's own name may resolve to this address, so no other name is allowed.
-    named = _NAME.fullmatch(hosts[0].decode("latin-1").strip())
-    name = "" if named is None else (named["ipv6"] or named["name"]).lower()
+    name_match = _NAME.fullmatch(hosts[0].decode("latin-1").strip())
+    name = "" if name_match is None else (name_match["ipv6"] or name_match["name"]).lower()
     if name not in ("localhost", host) and parsed_address(name) is None:
         return HTTPStatus.FORBIDDEN
     path, _, _query = request["path"].partition(b"?")

@@ -26,18 +26,18 @@ def key_providers_named(texts: Collection[str], *, where: str) -> tuple[str, ...
             be accepted.
     """
     try:
-        named = {parse_key_provider(text) for text in texts}
+        providers = {parse_key_provider(text) for text in texts}
     except PolicyError as error:
         raise ConfigurationError(
             f"{where}: {error.reason}",
             hint="use one of `kms`, `tpm`, `kms:<hex id>` and `local-sgx:<hex id>`",
         ) from None
-    if len(named) > MAX_KEY_PROVIDERS:
+    if len(providers) > MAX_KEY_PROVIDERS:
         raise ConfigurationError(
             f"{where} lists more than {MAX_KEY_PROVIDERS} providers",
             hint="list fewer providers; `kms` without an id stands for every kms",
         )
-    return tuple(sorted(named))
+    return tuple(sorted(providers))
 
 
 def read_node_policy(path: Path) -> Policy:

@@ -47,8 +47,8 @@ class Bridged:
 
         Any other value is returned unchanged.
         """
-        found = COUNTERPARTS.get(type(value))
-        return value if found is None else found(value, self._thread)
+        counterpart = COUNTERPARTS.get(type(value))
+        return value if counterpart is None else counterpart(value, self._thread)
 
 
 def _counterpart(member: Any) -> object:

@@ -64,9 +64,9 @@ class Caller:
 
         The copy uses the same connections to the node.
         """
-        other = copy.copy(self)
-        other.session = session
-        return other
+        caller = copy.copy(self)
+        caller.session = session
+        return caller
 
     async def info(self) -> NodeInfo:
         """Return the node's public information.

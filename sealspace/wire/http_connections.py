@@ -407,7 +407,7 @@ class Connections:
         host = self._url.raw_host or ""
         is_tls = self._url.scheme == "https"
         try:
-            found = await start_connection(
+            connected_socket = await start_connection(
                 await self._addresses(host, self._url.port or 443),
                 happy_eyeballs_delay=_NEXT_ADDRESS_S,
                 interleave=1,
@@ -415,7 +415,7 @@ class Connections:
             )
             _, connection = await self._loop.create_connection(
                 _Connection,
-                sock=found,
+                sock=connected_socket,
                 ssl=tls_context() if is_tls else None,
                 server_hostname=host.rstrip(".") if is_tls else None,
             )

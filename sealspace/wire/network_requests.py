@@ -18,9 +18,11 @@ async def administer(
 
     Raises NetworkNotFound if the network does not exist.
     """
-    asked = await caller.authorized(request, [capability(network.text, ability)], facts=facts)
+    signed_request = await caller.authorized(
+        request, [capability(network.text, ability)], facts=facts
+    )
     with about_network(network.text):
-        return await caller.transport.require(asked)
+        return await caller.transport.require(signed_request)
 
 
 async def request_change(

@@ -128,10 +128,10 @@ def _refusal(status: int, text: str, asked: str) -> NodeRefused:
         for unauthorized, pattern in _UNAUTHORIZED:
             match = re.search(pattern, text)
             if match is not None:
-                members = {name: found.strip() for name, found in match.groupdict().items()}
+                members = {name: value.strip() for name, value in match.groupdict().items()}
                 return unauthorized(status, text, asked=asked, **members)
-    other = NodeFailure if status >= 500 else NodeRefused
-    refused = _BY_STATUS.get(status, other)
+    default = NodeFailure if status >= 500 else NodeRefused
+    refused = _BY_STATUS.get(status, default)
     if refused is NotFound and text == "Space not found":
         refused = SpaceNotFound
     return refused(status, text, asked=asked)

@@ -141,28 +141,28 @@ class SignIn:
     statement: str | None = None
 
 
-async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Session:
+async def wallet_sign_in(caller: Caller, wallet: Wallet, sign_in: SignIn) -> Session:
     """Sign in to the node with a wallet.
 
     The wallet authorises a fresh session key, and the node registers this sign-in. Raises the same
     errors as `Client.sign_in`.
     """
-    received = [grant_of(portable, now=caller.clock.now()) for portable in asked.received]
+    received = [grant_of(portable, now=caller.clock.now()) for portable in sign_in.received]
     for grant in received:
         require_recipient(grant, wallet.did, holder="wallet")
     seed = caller.entropy.token(32)
     signer = Ed25519Signer(seed)
-    grant = await authorize_key(caller, wallet, signer.did, asked, received)
+    grant = await authorize_key(caller, wallet, signer.did, sign_in, received)
     handed_on = [
         await pass_on(
-            caller, wallet, received_grant, signer, ttl_s=asked.ttl_s, domain=asked.domain
+            caller, wallet, received_grant, signer, ttl_s=sign_in.ttl_s, domain=sign_in.domain
         )
         for received_grant in received
     ]
     return Session(
         signer=signer,
         owner=grant.delegator,
-        space=space_of(grant.delegator, _primary_space(asked)),
+        space=space_of(grant.delegator, _primary_space(sign_in)),
         grants=(grant, *handed_on),
         node_id=await caller.node_id(),
         seed=seed,
@@ -170,13 +170,13 @@ async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Sessi
 
 
 async def authorize_key(
-    caller: Caller, wallet: Wallet, did: str, asked: SignIn, received: Sequence[Grant] = ()
+    caller: Caller, wallet: Wallet, did: str, sign_in: SignIn, received: Sequence[Grant] = ()
 ) -> Grant:
     """Sign a sign-in for a key, and register it with the node.
 
-    `received` are the grants of `asked`. Raises the same errors as `Client.authorize_key`.
+    `received` are the grants of `sign_in`. Raises the same errors as `Client.authorize_key`.
     """
-    if not 0 < asked.ttl_s <= MAX_SESSION_TTL_S:
+    if not 0 < sign_in.ttl_s <= MAX_SESSION_TTL_S:
         raise InvalidInput("the lifetime of a session must be more than 0 s and at most 30 days")
     key = ed25519_public_key(did)
     if key is None or did_key(key) != did:
@@ -189,7 +189,7 @@ async def authorize_key(
         ) from exc
     info = await caller.info()
     capabilities = _own_capabilities(
-        owner, sign_in_capabilities(owner, asked, features=info.features), received
+        owner, sign_in_capabilities(owner, sign_in, features=info.features), received
     )
     for grant in received:
         await register(caller, grant)
@@ -198,9 +198,9 @@ async def authorize_key(
         wallet,
         f"{did}#{did.removeprefix('did:key:')}",  # J4: a DID URL
         capabilities,
-        ttl_s=asked.ttl_s,
-        domain=asked.domain,
-        statement=asked.statement,
+        ttl_s=sign_in.ttl_s,
+        domain=sign_in.domain,
+        statement=sign_in.statement,
     )
     skipped = await register(caller, grant)
     if skipped:
@@ -209,7 +209,9 @@ async def authorize_key(
         host, hosting = await _hosting(caller, skipped)
         await register(
             caller,
-            sign_grant(caller, wallet, host, hosting, ttl_s=_HOST_GRANT_TTL_S, domain=asked.domain),
+            sign_grant(
+                caller, wallet, host, hosting, ttl_s=_HOST_GRANT_TTL_S, domain=sign_in.domain
+            ),
         )
         skipped = await register(caller, grant)
     _require_hosted(skipped)
@@ -415,48 +417,49 @@ def _space_or_network(right: Capability) -> str:
 
 
 def sign_in_capabilities(
-    owner: Principal, asked: SignIn, *, features: Sequence[str] = ()
+    owner: Principal, sign_in: SignIn, *, features: Sequence[str] = ()
 ) -> tuple[Capability, ...]:
     """Return the capabilities requested by a sign-in.
 
-    There are no duplicates. The capabilities are those in `asked.exactly`, if it is set. Otherwise
-    they are the primary space or the manifests' resources that the node serves, the right to list
-    and revoke delegations in the primary space, the secrets, and the owner's default network.
+    There are no duplicates. The capabilities are those in `sign_in.exactly`, if it is set.
+    Otherwise they are the primary space or the manifests' resources that the node serves, the right
+    to list and revoke delegations in the primary space, the secrets, and the owner's default
+    network.
     A request without `secrets=True` brings no right on the space of secrets but those that it
     names, not even to list or revoke the delegations there.
     """
-    if asked.exactly is not None:
-        if not asked.exactly:
+    if sign_in.exactly is not None:
+        if not sign_in.exactly:
             raise InvalidInput("the sign-in requests nothing: at least one capability is needed")
-        return distinct_capabilities(asked.exactly)
-    primary = space_of(owner, _primary_space(asked))
-    if asked.request is None:
+        return distinct_capabilities(sign_in.exactly)
+    primary = space_of(owner, _primary_space(sign_in))
+    if sign_in.request is None:
         wanted = whole_space(primary, features)
     else:
-        wanted = _rights_of_request(asked.request, owner, asked, features)
+        wanted = _rights_of_request(sign_in.request, owner, sign_in, features)
         if primary != space_of(owner, SECRETS_SPACE):
             wanted += _rights(primary, _OF_DELEGATIONS)
-    for name in asked.spaces:
+    for name in sign_in.spaces:
         wanted += whole_space(space_of(owner, name), features)
-    if asked.spaces_rights:
+    if sign_in.spaces_rights:
         wanted += _rights(primary, {"space": SPACES_ABILITIES})
-    if _asks_for_all_secrets(asked):
+    if _asks_for_all_secrets(sign_in):
         secrets = space_of(owner, SECRETS_SPACE)
         wanted += [
             space_capability(secrets, "kv", "vault/secrets/", ability) for ability in KV_ABILITIES
         ]
-    abilities = _abilities_on_network(owner, asked)
+    abilities = _abilities_on_network(owner, sign_in)
     network = network_of_owner(owner)
     wanted += [capability(network.text, ability) for ability in abilities]
     return distinct_capabilities(wanted)
 
 
 def _rights_of_request(
-    request: ManifestRequest, owner: Principal, asked: SignIn, features: Sequence[str]
+    request: ManifestRequest, owner: Principal, sign_in: SignIn, features: Sequence[str]
 ) -> list[Capability]:
     """Return the capabilities for the manifests' resources that the node serves."""
-    resources = served(request.resources, features, leave_out=asked.leave_out_unserved)
-    if not _asks_for_all_secrets(asked):
+    resources = served(request.resources, features, leave_out=sign_in.leave_out_unserved)
+    if not _asks_for_all_secrets(sign_in):
         resources = _without_delegations_of_secrets(resources)
     return list(requested_capabilities(resources, space_id=lambda name: space_of(owner, name).text))
 
@@ -476,23 +479,23 @@ def _without_delegations_of_secrets(
     return tuple(remaining)
 
 
-def _asks_for_all_secrets(asked: SignIn) -> bool:
+def _asks_for_all_secrets(sign_in: SignIn) -> bool:
     """Return whether a sign-in requests all of the owner's secrets.
 
     By default, it does if it has no request of manifests.
     """
-    if asked.secrets is None:
-        return asked.request is None
-    return asked.secrets
+    if sign_in.secrets is None:
+        return sign_in.request is None
+    return sign_in.secrets
 
 
-def _abilities_on_network(owner: Principal, asked: SignIn) -> tuple[str, ...]:
+def _abilities_on_network(owner: Principal, sign_in: SignIn) -> tuple[str, ...]:
     """Return the requested abilities on the owner's default network."""
-    if asked.network_abilities is not None:
-        return asked.network_abilities
-    if asked.request is None or _asks_for_all_secrets(asked):
+    if sign_in.network_abilities is not None:
+        return sign_in.network_abilities
+    if sign_in.request is None or _asks_for_all_secrets(sign_in):
         return NETWORK_ABILITIES
-    return network_abilities(asked.request, owner)
+    return network_abilities(sign_in.request, owner)
 
 
 async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:
@@ -545,12 +548,12 @@ def _own_grant(
     )
 
 
-def _primary_space(asked: SignIn) -> str:
-    if asked.space is not None:
-        return asked.space
-    if asked.request is None:
+def _primary_space(sign_in: SignIn) -> str:
+    if sign_in.space is not None:
+        return sign_in.space
+    if sign_in.request is None:
         return "default"
-    for resource in asked.request.resources:
+    for resource in sign_in.request.resources:
         if resource.service != "tinycloud.encryption" and resource.space != ACCOUNT_SPACE:
             return resource.space
     return DEFAULT_SPACE

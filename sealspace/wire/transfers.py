@@ -126,8 +126,8 @@ async def in_order(
         except SealspaceError as exc:
             if not done:
                 raise
-            left = [key for pack in packs[number:] for key in pack]
-            raise BatchIncomplete(exc, done=tuple(done), left=tuple(left)) from exc
+            remaining = [key for pack in packs[number:] for key in pack]
+            raise BatchIncomplete(exc, done=tuple(done), left=tuple(remaining)) from exc
         done += keys
 
 
@@ -331,13 +331,13 @@ async def upload_of(source: Source, progress: Progress | None) -> Upload:
     """
     if isinstance(source, str | Path):
         path = Path(source)
-        found = await asyncio.to_thread(path.stat)
-        if not stat.S_ISREG(found.st_mode):
+        status = await asyncio.to_thread(path.stat)
+        if not stat.S_ISREG(status.st_mode):
             raise InvalidInput(
                 f"{path} is not a regular file",
                 hint="open the file yourself, and pass the file object",
             )
-        return Upload(lambda: _of_path(path), found.st_size, progress)
+        return Upload(lambda: _of_path(path), status.st_size, progress)
     refused = f"an object of type {type(source).__name__} cannot be uploaded"
     # Bytes are iterable too, but their items are numbers.
     if isinstance(source, bytes | bytearray | memoryview):

@@ -374,43 +374,43 @@ class Transport:
 
         Returns None if the request failed and may be sent again.
         """
-        what = request.subject
-        self.require_open(what)
+        subject = request.subject
+        self.require_open(subject)
         if request.mint is not None:
             await self.check_node()
         try:
             tried = await read(await self._open(request))
         except NotConnected as exc:
             if is_last or _is_without_tls(exc):
-                raise self._not_connected(what, exc) from exc
+                raise self._not_connected(subject, exc) from exc
             return None
         except (TimeoutError, ConnectionLost) as exc:
             if isinstance(request.body, Upload) and request.body.failure is not None:
                 # The source's own error says more than the one that it caused.
                 raise request.body.failure from exc
             if is_last or not request.repeatable:
-                raise self._interrupted(what, exc) from exc
+                raise self._interrupted(subject, exc) from exc
             return None
         if tried.status == 503 and not is_last and not request.serves_once:
             return None
         return tried
 
-    def _not_connected(self, what: str, error: NotConnected) -> NodeUnreachable:
+    def _not_connected(self, subject: str, error: NotConnected) -> NodeUnreachable:
         """Return the error for a node to which there is no connection."""
         if not _is_without_tls(error):
-            return NodeUnreachable(f"{what}: no connection to {self.url}")
+            return NodeUnreachable(f"{subject}: no connection to {self.url}")
         return NodeUnreachable(
-            f"{what}: {self.url} serves plain HTTP, not HTTPS",
+            f"{subject}: {self.url} serves plain HTTP, not HTTPS",
             hint=f"if the node is on this machine, use {self.url.replace('https', 'http', 1)};"
             " otherwise, use the address of its TLS proxy",
         )
 
-    def _interrupted(self, what: str, error: Exception) -> NodeTimeout | NodeUnreachable:
+    def _interrupted(self, subject: str, error: Exception) -> NodeTimeout | NodeUnreachable:
         """Return the error for a request to which no response arrived."""
         if isinstance(error, TimeoutError):
             waited = f"within {self._settings.timeout_s:g} s"
-            return NodeTimeout(f"{what}: no response from {self.url} {waited}")
-        return NodeUnreachable(f"{what}: the connection to {self.url} was cut off")
+            return NodeTimeout(f"{subject}: no response from {self.url} {waited}")
+        return NodeUnreachable(f"{subject}: the connection to {self.url} was cut off")
 
     async def _open(self, request: Request) -> "Stream":
         """Send a request and wait for the response headers.

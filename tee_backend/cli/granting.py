@@ -424,7 +424,7 @@ async def deliver(url: str, portable: PortableDelegation, *, hands_over: bool = 
     path = owner_home().keep_grant(portable, url=url)
     tell(f"granted {end_text(portable.expires_at)}: {portable.cid}")
     if hands_over:
-        await hand_over_all(url, [portable], kept=str(path))
+        await hand_over_all(url, [portable], copies=str(path))
     return {
         "granted": portable.cid,
         "file": str(path),

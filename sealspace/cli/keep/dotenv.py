@@ -66,8 +66,8 @@ class _Faults(list[BrokenEntry]):
         A name that cannot be the name of a secret is not shown: it may be part of a value. Returns
         whether the check of the file goes on: the number of errors is limited.
         """
-        named = f" ({name})" if is_secret_name(name) else ""
-        fault.message = f"{where}{named}: {fault.message}"
+        label = f" ({name})" if is_secret_name(name) else ""
+        fault.message = f"{where}{label}: {fault.message}"
         self.append(fault)
         return len(self) < _MOST_FAULTS
 
@@ -94,9 +94,9 @@ def parse_dotenv(data: bytes, *, upper: bool = False) -> dict[str, str | bytes]:
     faults = _Faults()
     at = 0
     while at < len(text):
-        nothing = _NOTHING.match(text, at)
-        if nothing is not None:
-            at = nothing.end()
+        blank = _NOTHING.match(text, at)
+        if blank is not None:
+            at = blank.end()
             continue
         start = _START.match(text, at)
         try:
@@ -109,8 +109,8 @@ def parse_dotenv(data: bytes, *, upper: bool = False) -> dict[str, str | bytes]:
             values[name], at = _value(text, start.end())
         except BrokenEntry as fault:
             number = text.count("\n", 0, at) + 1
-            named = "" if start is None else start["name"]
-            if not faults.note(fault, f"line {number}", named) or len(values) == MAX_ENTRIES:
+            stated_name = "" if start is None else start["name"]
+            if not faults.note(fault, f"line {number}", stated_name) or len(values) == MAX_ENTRIES:
                 # The limit of errors or of entries is reached. If the loop went on, it would report
                 # every later entry too.
                 break
@@ -197,13 +197,13 @@ def values_json(values: Mapping[str, str | bytes]) -> JsonObject:
 
     `parse_values` reads the values back unchanged.
     """
-    found: JsonObject = {}
+    document: JsonObject = {}
     for name, value in values.items():
         if isinstance(value, str):
-            found[name] = value
+            document[name] = value
         else:
-            found[name] = {"value": encode_standard(value), "encoding": "base64"}
-    return found
+            document[name] = {"value": encode_standard(value), "encoding": "base64"}
+    return document
 
 
 def text_of(data: bytes) -> str:
@@ -272,13 +272,13 @@ def _value(text: str, at: int) -> tuple[str, int]:
         if comment is not None:
             line = line[: comment.start()]
         return line.strip(" \t"), following
-    found = quoted.match(text, at)
-    end = None if found is None else _NOTHING.match(text, found.end())
-    if found is None or end is None:
+    match = quoted.match(text, at)
+    end = None if match is None else _NOTHING.match(text, match.end())
+    if match is None or end is None:
         raise BrokenEntry(
             "a quote is not closed, or text follows the closing quote", hint="close the quote"
         )
-    value = found["value"]
+    value = match["value"]
     if quoted is _DOUBLE:
         value = _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[0]), value)
     return value, end.end()

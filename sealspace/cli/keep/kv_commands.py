@@ -292,8 +292,8 @@ async def next_steps(
             hint="sealspace space list",
         ) from None
     except NotFound:
-        named = "" if space is None else f" --space {space}"
-        raise NotThere(missing, hint=f"sealspace {group} list{named}") from None
+        space_option = "" if space is None else f" --space {space}"
+        raise NotThere(missing, hint=f"sealspace {group} list{space_option}") from None
     except NotGranted as refusal:
         # A name without a colon is that of an owner's space, which this login did not ask for. A
         # new login adds its rights, if there is such a space.

@@ -277,13 +277,13 @@ def _add_places(listed: Iterable[JsonObject], places: Mapping[tuple[str, Json], 
         )
 
 
-async def _places(secrets: Secrets, found: Iterable[SecretName]) -> dict[tuple[str, Json], str]:
+async def _places(secrets: Secrets, names: Iterable[SecretName]) -> dict[tuple[str, Json], str]:
     """Open secrets, and return whether each value states its place, by name and scope.
 
     The result is `bound`, `unbound` or the code of the error.
     """
     places: dict[tuple[str, Json], str] = {}
-    for secret_name in found:
+    for secret_name in names:
         try:
             secret = await secrets.read(secret_name.name, scope=secret_name.scope)
         except SealspaceError as error:
@@ -307,16 +307,16 @@ async def delete(client: Client, name: str, scope: str | None, purge: bool, yes:
     For 7 days, `sealspace secret restore` can bring it back, unless you add --purge. On a terminal,
     you are asked to confirm.
     """
-    what = f"{name} and all its versions for good" if purge else name
+    target = f"{name} and all its versions for good" if purge else name
     if is_interactive():
-        confirm(f"delete the secret {what}?", yes=yes)
+        confirm(f"delete the secret {target}?", yes=yes)
     # The copies first (SH6): if the second step fails, the same command can be run again.
     with suppress(NotShared):
         await client.sharing.unshare([label_of(name, scope)])
     async with about_secret(client.secrets(), name, scope) as secrets:
         await secrets.delete(name, scope=scope, purge=purge)
     undo = "" if purge else f"; to undo this within 7 days: {_command('restore', name, scope)}"
-    tell(f"deleted {what}{undo}")
+    tell(f"deleted {target}{undo}")
 
 
 @click.command(
@@ -359,12 +359,12 @@ async def generate(
     """
     value = "".join(random.choice(ALPHABETS[alphabet]) for _ in range(length))
     await store_secret(client, name, lambda: value, scope=scope, if_absent=if_absent, yes=yes)
-    made: JsonObject = {"name": name, "scope": scope}
+    result: JsonObject = {"name": name, "scope": scope}
     line = name
     if show:
-        made["value"] = value
+        result["value"] = value
         line = value
-    print_result(made, [line])
+    print_result(result, [line])
 
 
 # --- values ---------------------------------------------------------------------------------------
@@ -388,7 +388,7 @@ def _read_value(source: Path | None, *, keep_newline: bool, is_bytes: bool) -> s
     return data
 
 
-def _bounded(data: bytes, what: str) -> bytes:
+def _bounded(data: bytes, source: str) -> bytes:
     if len(data) > MAX_SECRET_BYTES:
         raise InvalidInput(
             f"a secret must be at most {MAX_SECRET_BYTES} bytes long",
@@ -396,7 +396,7 @@ def _bounded(data: bytes, what: str) -> bytes:
             " store the encryption key as a secret",
         )
     if not data:
-        raise InvalidInput(f"{what} is empty", hint="sealspace secret put NAME < FILE")
+        raise InvalidInput(f"{source} is empty", hint="sealspace secret put NAME < FILE")
     return data
 
 

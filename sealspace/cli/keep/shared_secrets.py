@@ -41,12 +41,12 @@ async def shared_secrets(client: Client, source: str | None) -> AsyncIterator[Se
         yield client.secrets()
     elif source.startswith("did:"):
         owner, slash, team = source.partition("/")
-        found = await client.sharing.received(
+        received = await client.sharing.received(
             owner, team=team if slash else None, wallet=home.wallet
         )
         home.keep_session(client.session)
         try:
-            yield found
+            yield received
         except NotThere as error:
             error.step = (
                 f"list what is shared with you: sealspace secret list --all --from {source}"
@@ -62,11 +62,11 @@ async def shared_secrets(client: Client, source: str | None) -> AsyncIterator[Se
             raise NotShared(f"the grant in {source} does not share secrets")
         # The owner uses another node. A client refuses to use a session with the id of the own one
         # there, so the id is left out, and set again before the session is stored.
-        async with Client(portable.host, session=replace(own, node_id=None)) as other:
-            yield await other.sharing.opened(
+        async with Client(portable.host, session=replace(own, node_id=None)) as other_client:
+            yield await other_client.sharing.opened(
                 share, wallet=home.wallet, encryption=client.encryption
             )
-            home.keep_session(replace(other.session, node_id=own.node_id))
+            home.keep_session(replace(other_client.session, node_id=own.node_id))
 
 
 async def _named_source(client: Client, source: str) -> str:

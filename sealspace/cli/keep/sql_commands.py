@@ -220,10 +220,10 @@ async def export(client: Client, database: str, space: str | None, out: Path, ye
 async def list_(client: Client, space: str | None) -> None:
     """List the databases of a space and their sizes in bytes."""
     async with _next_steps(client, space):
-        found = await client.spaces().info(client.kv(space).space.text)
+        info = await client.spaces().info(client.kv(space).space.text)
     print_rows(
-        found.databases,
+        info.databases,
         ("name", "bytes"),
-        [*found.databases.items()],
+        [*info.databases.items()],
         nothing="no databases here yet; next: sealspace sql execute NAME SQL",
     )

@@ -45,12 +45,14 @@ def expires_option(
     does not show it. `--days` takes a number of days.
     """
 
-    def note_former(context: click.Context, _option: click.Parameter, given: Any) -> None:
+    def note_former(context: click.Context, _option: click.Parameter, former_value: Any) -> None:
         """Note the lifetime that the former option gives."""
-        if former == "--days" and given is not None:
-            context.meta[_FORMER] = given * 86_400.0
-        elif given is not None:
-            context.meta[_FORMER] = ttl_s_of(given, option="--ends", most_days=most_days)
+        if former_value is None:
+            return
+        if former == "--days":
+            context.meta[_FORMER] = former_value * 86_400.0
+        else:
+            context.meta[_FORMER] = ttl_s_of(former_value, option="--ends", most_days=most_days)
 
     def lifetime(context: click.Context, option: click.Parameter, text: str) -> float:
         """Return the lifetime in seconds."""

@@ -121,8 +121,8 @@ def write_grants(
 
 def make_receipt_folder(folder: Path) -> None:
     """Create the folders for key-release receipts and their documents."""
-    for made in ("receipts", "documents"):
-        (folder / made).mkdir(parents=True, exist_ok=True)
+    for name in ("receipts", "documents"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
 
 
 def keep_receipt(folder: Path, receipt: bytes, documents: Mapping[bytes, bytes]) -> None:

@@ -165,19 +165,19 @@ def naming(
 
     def decorate(command: Callable[..., Result]) -> Callable[..., Result]:
         @wraps(command)
-        def named(*arguments: object, **given: Any) -> Result:
+        def with_dids(*arguments: object, **parameters: Any) -> Result:
             for parameter in (*projects, *owners):
-                value = given[parameter]
+                value = parameters[parameter]
                 needs_slash = parameter in projects
                 if isinstance(value, tuple):
-                    given[parameter] = tuple(
+                    parameters[parameter] = tuple(
                         [_with_did(text, needs_slash=needs_slash) for text in value]
                     )
                 elif value is not None:
-                    given[parameter] = _with_did(value, needs_slash=needs_slash)
-            return command(*arguments, **given)
+                    parameters[parameter] = _with_did(value, needs_slash=needs_slash)
+            return command(*arguments, **parameters)
 
-        return named
+        return with_dids
 
     return decorate
 
@@ -262,8 +262,8 @@ async def _contact_list(client: Client) -> ContactList:
         if stored != before:
             keep_contacts(client, stored)
         meta[_META] = stored.found
-    found: ContactList = meta[_META]
-    return found
+    contact_list: ContactList = meta[_META]
+    return contact_list
 
 
 def _own_session(client: Client) -> Client:

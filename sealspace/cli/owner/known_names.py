@@ -17,9 +17,9 @@ async def known_names(client: Client, dids: Collection[str]) -> Mapping[str, str
     if not dids:
         return {}
     names = {}
-    for kept in owner_home().grants():
-        if kept.url is not None:
-            names[kept.portable.delegate_did] = f"the backend at {kept.url}"
+    for saved_grant in owner_home().grants():
+        if saved_grant.url is not None:
+            names[saved_grant.portable.delegate_did] = f"the backend at {saved_grant.url}"
     service = (await client.info()).sms_did
     if service:
         names[service] = _SERVICE

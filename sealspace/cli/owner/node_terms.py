@@ -98,16 +98,17 @@ def gathering(
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
-        def gathered(*arguments: Any, **given: Any) -> object:
-            members = signature(kind).parameters.keys() & given.keys()
-            given[name] = kind(**{member: given.pop(member) for member in members})
-            return command(*arguments, **given)
+        def with_object(*arguments: Any, **parameters: Any) -> object:
+            members = signature(kind).parameters.keys() & parameters.keys()
+            values = {member: parameters.pop(member) for member in members}
+            parameters[name] = kind(**values)
+            return command(*arguments, **parameters)
 
         # The decorator that is applied last is the first option in the help.
-        made: Callable[..., Any] = gathered
+        decorated: Callable[..., Any] = with_object
         for option in reversed(options):
-            made = option(made)
-        return made
+            decorated = option(decorated)
+        return decorated
 
     return decorate
 

@@ -480,10 +480,12 @@ class OwnerHome:
         """Reject a folder that another user can write to."""
         # Another user could replace the profile, which names the trusted root certificate.
         try:
-            found = self.folder.stat()
+            status = self.folder.stat()
         except OSError:
             return  # no folder: reading its files reports that
-        if found.st_uid not in (0, os.geteuid()) or stat.S_IMODE(found.st_mode) & 0o022:
+        is_own = status.st_uid in (0, os.geteuid())
+        is_writable_by_others = stat.S_IMODE(status.st_mode) & 0o022
+        if not is_own or is_writable_by_others:
             raise KeyFileUnusable(
                 f"other users can write to the folder {self.folder}",
                 hint=f"chmod 700 {quote(str(self.folder))}, or use another folder with --home",
@@ -573,14 +575,14 @@ def at_node(
     """
 
     @wraps(work)
-    def called(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
-        async def run() -> Result:
+    def with_client(*arguments: Parameters.args, **keywords: Parameters.kwargs) -> Result:
+        async def connect_and_work() -> Result:
             async with owner_home().client() as client:
-                return await work(client, *arguments, **named)
+                return await work(client, *arguments, **keywords)
 
-        return asyncio.run(run())
+        return asyncio.run(connect_and_work())
 
-    return called
+    return with_client
 
 
 def has_ended(session: Session) -> bool:

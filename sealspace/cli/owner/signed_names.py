@@ -33,12 +33,12 @@ def own_app_names(records: Sequence[DelegationRecord], owner: str) -> dict[str, 
     for record in records:
         if record.cid in session_cids:
             signers.add(principal_of(record.delegate))
-    found = {}
+    names_by_cid = {}
     for record in records:
         app = None if record.token is None else read_app_names(record.token)
         if app is not None and _is_signed_by(record, signers):
-            found[record.cid] = app
-    return found
+            names_by_cid[record.cid] = app
+    return names_by_cid
 
 
 def _is_signed_by(record: DelegationRecord, signers: Iterable[str]) -> bool:
@@ -48,7 +48,7 @@ def _is_signed_by(record: DelegationRecord, signers: Iterable[str]) -> bool:
     except CapabilityError:
         return False
     is_of_record = cid_text(delegation.cid) == record.cid
-    return is_of_record and any(same_principal(delegation.delegator, one) for one in signers)
+    return is_of_record and any(same_principal(delegation.delegator, signer) for signer in signers)
 
 
 def app_names_members(app: AppNames | None) -> JsonObject:

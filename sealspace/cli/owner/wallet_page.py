@@ -197,8 +197,8 @@ def _page(node: str, *, opens: bool, console: str | None = None) -> "WalletPage"
         if opens and _has_display():
             # In a thread, because `webbrowser` may wait until the browser ends.
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-    found: WalletPage = context.meta[_META]
-    return found
+    running_page: WalletPage = context.meta[_META]
+    return running_page
 
 
 def _has_display() -> bool:

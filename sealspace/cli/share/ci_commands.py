@@ -148,12 +148,12 @@ async def trust(
         # them. GitHub's numbers say nothing about repositories of another issuer (OX8).
         if "repository" in values and system == "github" and "issuer" not in values:
             async with Transport("https://api.github.com") as transport:
-                found: Any = json_object(
+                repository: Any = json_object(
                     await transport.require(Request("GET", f"/repos/{values['repository']}"))
                 )
             values |= {
-                "repository_id": str(found["id"]),
-                "owner_id": str(found["owner"]["id"]),
+                "repository_id": str(repository["id"]),
+                "owner_id": str(repository["owner"]["id"]),
             }
         issuer = values.get("issuer") or chosen.issuer.format_map(values)
         texts = [template.format_map(values) for template in (*chosen.claims, *narrowing)]
@@ -197,11 +197,11 @@ def _print_trust(client: Client, cid: str) -> None:
 
 def _values_by_claim(texts: Iterable[str]) -> dict[str, list[str | int | bool]]:
     """Return the values that each claim may have, from texts `NAME=VALUE`."""
-    found: dict[str, list[str | int | bool]] = {}
+    values_by_claim: dict[str, list[str | int | bool]] = {}
     for text in texts:
         claim, _, value = text.partition("=")
-        found.setdefault(claim, []).append(value)
-    return found
+        values_by_claim.setdefault(claim, []).append(value)
+    return values_by_claim
 
 
 @click.command(epilog='Example: `export SEALSPACE_TOKEN="$(sealspace ci login)"`.')

@@ -94,12 +94,12 @@ async def remove(client: Client, name: str) -> None:
     _print(removed, f"removed {removed.name}: {removed.did}; grants and shares stay as they are")
 
 
-def _of_name(found: ContactList, name: str) -> Contact:
-    return Contact(name, found.did_of(name))
+def _of_name(contacts: ContactList, name: str) -> Contact:
+    return Contact(name, contacts.did_of(name))
 
 
-def _of_did(found: ContactList, did: str) -> Contact:
-    name = found.name_of(did)
+def _of_did(contacts: ContactList, did: str) -> Contact:
+    name = contacts.name_of(did)
     if name is None:
         raise NoSuchContact(
             f"none of your contacts is {did}", hint=f"sealspace contact add NAME {did}"

@@ -249,7 +249,7 @@ async def warn_about_proof(client: Client, policy: Policy | None) -> None:
         )
 
 
-async def hand_over_all(url: str, portables: Sequence[PortableDelegation], *, kept: str) -> None:
+async def hand_over_all(url: str, portables: Sequence[PortableDelegation], *, copies: str) -> None:
     """Send grants to a backend.
 
     The grants remain valid even if the backend rejects them.
@@ -259,7 +259,7 @@ async def hand_over_all(url: str, portables: Sequence[PortableDelegation], *, ke
             await deliver(url, portable)
         except BackendError as refusal:
             refusal.step = (
-                f"the grant is in force all the same; send {kept} to the backend yourself, or"
+                f"the grant is in force all the same; send {copies} to the backend yourself, or"
                 f" revoke it: sealspace backend revoke {url}"
             )
             raise

@@ -84,20 +84,20 @@ async def list_(client: Client, received: bool, with_sessions: bool, secret: str
     if secret:
         await list_grants(client, secret)
         return
-    other = "by" if received else "to"
+    party = "by" if received else "to"
     direction: Direction = "received" if received else "granted"
     listed = await _list(client, direction, with_sessions=with_sessions)
-    names = await names_for(client, [row[other] for row, _ in listed])
+    names = await names_for(client, [row[party] for row, _ in listed])
     rows = []
     for row, may in listed:
-        whom = names.short(str(row[other]))
+        whom = names.short(str(row[party]))
         if row["appName"]:
             whom = f"{quoted_name(str(row['appName']), is_short=True)} {whom}"
         rows.append((row["state"], row["expiresAt"] or "-", whom, "; ".join(may), row["cid"]))
-        row["name"] = names.name(row[other])
+        row["name"] = names.name(row[party])
     print_rows(
         [row for row, _ in listed],
-        ("state", "until", other, "may", "grant"),
+        ("state", "until", party, "may", "grant"),
         rows,
         nothing=(
             "no grants to you" if received else "no grants yet; next: sealspace grant create DID"
@@ -137,9 +137,9 @@ def show(grant: str) -> int:
 async def show_by_id(client: Client, cid: str) -> str:
     """Print what a grant allows, and return its state."""
     # A grant that was made here is stored with its token, which says more than the node's list.
-    for kept in owner_home().grants():
-        if kept.portable.cid == cid:
-            verified = verified_offline(kept.portable)
+    for saved_grant in owner_home().grants():
+        if saved_grant.portable.cid == cid:
+            verified = verified_offline(saved_grant.portable)
             state = await state_at_node(client, cid)
             token = verified.token
             names = await names_for(client, [token.delegator, token.delegate])
@@ -153,7 +153,7 @@ async def show_by_id(client: Client, cid: str) -> str:
     by, to = str(row["by"]), str(row["to"])
     names = await names_for(client, [by, to])
     row |= _names_json(names, by, to)
-    named = {
+    lines = {
         "grant": row["cid"],
         "state": row["state"],
         "by": names.whole(by),
@@ -164,7 +164,7 @@ async def show_by_id(client: Client, cid: str) -> str:
         "until": row["expiresAt"],
         "revoked": row["revokedAt"],
     }
-    print_result(row, facts(named))
+    print_result(row, facts(lines))
     return str(row["state"])
 
 
@@ -581,29 +581,29 @@ def _command_to_read(right: GrantedResource) -> str | None:
         if secret.scope is not None:
             words.append(f"--scope={secret.scope}")
         words += ["--owner", parse_space_id(right.space).owner]
-        return _command(*words, named=secret.name)
+        return _command(*words, name=secret.name)
     if right.service == "sql":
-        named = right.path or "default"
-        return _command("sql", "query", "--space", right.space, named=named) + " SQL"
+        database = right.path or "default"
+        return _command("sql", "query", "--space", right.space, name=database) + " SQL"
     # No command is for a secret that may not be read, or for a service such as decryption.
     if secret is not None or right.service != "kv":
         return None
     if KV_LIST in right.actions:
-        return _command("kv", "list", "--space", right.space, named=right.path)
+        return _command("kv", "list", "--space", right.space, name=right.path)
     if KV_GET in right.actions:
-        return _command("kv", "get", "--space", right.space, named=right.path or "KEY")
+        return _command("kv", "get", "--space", right.space, name=right.path or "KEY")
     return None
 
 
-def _command(*words: str, named: str) -> str:
+def _command(*words: str, name: str) -> str:
     """Return a shell command with its arguments quoted."""
     # The granter chose the names: quoting stops shell injection, and `--` stops a name that would
     # be read as an option.
     command = ["sealspace", *words]
-    if named.startswith("-"):
+    if name.startswith("-"):
         command.append("--")
-    if named:
-        command.append(named)
+    if name:
+        command.append(name)
     return shlex.join(command)
 
 

@@ -198,30 +198,30 @@ async def grant(
     # SH14: the DID, which may come from the file, is shown whole, after the rights.
     names = await names_for(client, [target.did])
     confirm(f"grant these rights to {names.whole(target.did)}?", yes=yes)
-    made = await client.delegations.delegate_to_target(
+    portables = await client.delegations.delegate_to_target(
         target,
         policy=policy,
         unbound=unbound,
         wallet=wallet_for(rights),
         leave_out=leave_out,
     )
-    await _pass_on(made, names, out=out, url=url)
+    await _pass_on(portables, names, out=out, url=url)
 
 
 async def _pass_on(
-    made: Sequence[PortableDelegation], names: Names, *, out: Path | None, url: str | None
+    portables: Sequence[PortableDelegation], names: Names, *, out: Path | None, url: str | None
 ) -> None:
     """Save new grants, send them to the application's backend or write them to a file.
 
     With neither a backend nor a file, the grants are printed.
     """
-    for portable in made:
+    for portable in portables:
         owner_home().keep_grant(portable, url=url)
         print_granted(portable, names)
     if url is not None:
-        await hand_over_all(url, made, kept=f"the files in {owner_home().folder / 'grants'}")
+        await hand_over_all(url, portables, copies=f"the files in {owner_home().folder / 'grants'}")
     if out is not None:
-        write_grants(out, made)
+        write_grants(out, portables)
     if shared().as_json:
         print_json(
             [
@@ -231,8 +231,8 @@ async def _pass_on(
                     "name": names.name(portable.delegate_did),
                     "space": portable.space,
                 }
-                for portable in made
+                for portable in portables
             ]
         )
     elif out is None and url is None:
-        print_exactly(encode_bundle(made))
+        print_exactly(encode_bundle(portables))

@@ -74,7 +74,7 @@ async def show(client: Client, name: str) -> None:
         "policy": None if policy is None else policy_json(policy),
         "terms": None if terms is None else msgspec.to_builtins(terms),
     }
-    named = {
+    lines = {
         "network": network.text,
         "node": descriptor.node_did,
         "state": descriptor.state,
@@ -83,7 +83,7 @@ async def show(client: Client, name: str) -> None:
         "requires": describe_terms(terms),
         "policy": policy_words(policy),
     }
-    print_result(document, facts(named))
+    print_result(document, facts(lines))
     for key_version, node in signed_for.items():
         if node != descriptor.node_did:
             tell(f"version {key_version} of the key was signed for the node's former DID {node}")

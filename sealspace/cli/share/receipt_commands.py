@@ -154,14 +154,14 @@ def _print(rows: Sequence["_Row"], *, has_audit: bool, has_receipts: bool) -> No
     )
 
 
-def _tell_of_receipts(found: Sequence[NamedRelease], *, hidden: int, fetches: int) -> None:
+def _tell_of_receipts(releases: Sequence[NamedRelease], *, hidden: int, fetches: int) -> None:
     """Print how many receipts are valid, how many of them are not listed, and what has none."""
     if fetches:  # RC33: the key is one of the reader's network, and so is the receipt
         tell(f"reads of copies have no receipt of your network ({fetches}): the node reports them")
     if hidden:
         tell(f"receipts of your own reads are not listed ({hidden}); to list them, add --all")
-    if found:  # `sealspace verify --node-did` needs the DID
-        tell(f"valid receipts: {len(found)}, signed by the node {found[0].receipt.node}")
+    if releases:  # `sealspace verify --node-did` needs the DID
+        tell(f"valid receipts: {len(releases)}, signed by the node {releases[0].receipt.node}")
 
 
 class _Row(NamedTuple):
@@ -292,25 +292,27 @@ async def _require_known(
         )
 
 
-def _places_of(found: Sequence[NamedRelease], audit: BinaryIO | None) -> Mapping[bytes, int] | None:
+def _places_of(
+    releases: Sequence[NamedRelease], audit: BinaryIO | None
+) -> Mapping[bytes, int] | None:
     """Verify the audit export, and return the places of receipts in it; None without an export."""
-    if audit is None or not found:
+    if audit is None or not releases:
         return None
     # The node's DID is that in the receipts, whose signatures were verified.
-    return _places(audit, node_did=found[0].receipt.node)
+    return _places(audit, node_did=releases[0].receipt.node)
 
 
-def _contains_all(places: Mapping[bytes, int] | None, found: Iterable[NamedRelease]) -> bool:
+def _contains_all(places: Mapping[bytes, int] | None, releases: Iterable[NamedRelease]) -> bool:
     """Return whether the audit export contains every receipt; True without an export."""
-    return places is None or all(digest_of(release.receipt) in places for release in found)
+    return places is None or all(digest_of(release.receipt) in places for release in releases)
 
 
 async def _save(
-    client: Client, network: NetworkId, found: Iterable[NamedRelease], folder: Path
+    client: Client, network: NetworkId, releases: Iterable[NamedRelease], folder: Path
 ) -> None:
     """Save receipts and their documents in a folder."""
     make_receipt_folder(folder)
-    for release in found:
+    for release in releases:
         documents = await client.receipts.documents(release.receipt, network)
         keep_receipt(folder, encode_receipt(release.receipt), documents)
 

@@ -95,8 +95,8 @@ async def bind(
     if secrets.unbound:
         document |= await _tell_origin(client, list(secrets.unbound))
         count = len(secrets.unbound)
-        what = "this value to its name" if count == 1 else f"these {count} values to their names"
-        confirm(f"are they the right values? bind {what}?", yes=yes)
+        action = "this value to its name" if count == 1 else f"these {count} values to their names"
+        confirm(f"are they the right values? bind {action}?", yes=yes)
         document["bound"] = await _bind_unbound(client, secrets)
     else:
         tell("nothing to bind: no value that was read lacks its place")

@@ -211,8 +211,8 @@ def _who(reader: Reader, client: Client, names: Mapping[str, str]) -> str:
             return "the operator of the node, which does not run in a TEE"
         case "backend" | "runner":
             # The name of one without a contact is "the backend at URL".
-            named = _named(reader.did, names).removeprefix("the backend ")
-            return f"the {reader.kind} {named}"
+            name = _named(reader.did, names).removeprefix("the backend ")
+            return f"the {reader.kind} {name}"
         case _:
             return _named(reader.did, names)
 

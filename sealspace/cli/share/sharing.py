@@ -221,9 +221,9 @@ async def renew(client: Client, did: str, node: str | None) -> None:
     --out.
     """
     did = await did_named(client, did)
-    async with Client(node) if node else nullcontext(client) as other:
+    async with Client(node) if node else nullcontext(client) as person_client:
         renewed = await client.sharing.renew_for(
-            did, wallet=owner_home().wallet, encryption=other.encryption
+            did, wallet=owner_home().wallet, encryption=person_client.encryption
         )
     whom = (await names_for(client, [did])).whole(did)
     if not renewed:
@@ -346,22 +346,22 @@ async def _share(
         ttl_s: how long the person may read.
         out: a new file, or None.
     """
-    async with Client(node) if node else nullcontext(client) as other:
-        made = await client.sharing.share(
+    async with Client(node) if node else nullcontext(client) as person_client:
+        share = await client.sharing.share(
             labels,
             did,
             team=team,
             wallet=owner_home().wallet,
             ttl_s=ttl_s,
-            encryption=other.encryption,
+            encryption=person_client.encryption,
         )
-    whom = (await names_for(client, [made.folder.did])).whole(made.folder.did)
+    whom = (await names_for(client, [share.folder.did])).whole(share.folder.did)
     tell(
-        f"shared with {whom}, {end_text(made.grant.expires_at)}; fingerprint of their network:"
-        f" {made.pin.fingerprint}"
+        f"shared with {whom}, {end_text(share.grant.expires_at)}; fingerprint of their network:"
+        f" {share.pin.fingerprint}"
     )
     if out is not None:
-        write_grants(out, [made.portable(client.url)], "secret get NAME --from")
+        write_grants(out, [share.portable(client.url)], "secret get NAME --from")
 
 
 async def _unshare(

@@ -88,7 +88,7 @@ def key_options(command: Callable[..., Any]) -> Callable[..., Any]:  # Any: as i
         folder: Path | None,
         passphrase_file: Path | None,
         key_file: Path | None,
-        **named: Any,
+        **parameters: Any,
     ) -> Any:
         place = KeyPlace(
             shares=shares,
@@ -99,7 +99,7 @@ def key_options(command: Callable[..., Any]) -> Callable[..., Any]:  # Any: as i
         )
         _require_one_place(place)
         require_possible(place.shares, place.threshold)
-        return command(*arguments, place=place, **named)
+        return command(*arguments, place=place, **parameters)
 
     options_as_in_help = (
         shares_option,

@@ -443,8 +443,8 @@ async def _finish_move(
 ) -> None:
     """Take the secrets along, and use the new wallet from now on."""
     seed = _require_seed_of_successor(key_file, succession)
-    taken = await client.team_moves.take_along(succession, seed)
-    for label, reason in taken.failed:
+    values = await client.team_moves.take_along(succession, seed)
+    for label, reason in values.failed:
         tell(f"not taken along: {label}: {reason}")
     stored_move = _read_stored_move(home, succession.owner)
     ended_grants = () if stored_move is None else stored_move.grants
@@ -453,7 +453,7 @@ async def _finish_move(
     await _switch_to_successor(client, home, team, succession)
     _stored_move_path(home, succession.owner).unlink(missing_ok=True)
     tell(
-        f"took {len(taken.moved)} secrets along; {len(taken.kept)} were there already",
+        f"took {len(values.moved)} secrets along; {len(values.kept)} were there already",
         f"the other members run: sealspace team follow {team}, and compare the new DID:"
         f" {succession.successor}",
         "make again what your programs use: tokens (sealspace token create), trusts (sealspace ci"
@@ -464,9 +464,9 @@ async def _finish_move(
         {
             "team": succession.successor,
             "former": succession.owner,
-            "moved": list(taken.moved),
-            "kept": list(taken.kept),
-            "failed": [{"secret": label, "reason": reason} for label, reason in taken.failed],
+            "moved": list(values.moved),
+            "kept": list(values.kept),
+            "failed": [{"secret": label, "reason": reason} for label, reason in values.failed],
             "ended": list(ended_grants),
         }
     )

@@ -146,7 +146,7 @@ async def revoke(client: Client, token: str, yes: bool) -> None:
     Programs that use the token fail from their next request on. On a terminal, you are asked to
     confirm.
     """
-    what = "trust" if _is_about_trusts() else "machine token"
+    kind = "trust" if _is_about_trusts() else "machine token"
     readers = "jobs of this trust" if _is_about_trusts() else "programs with this token"
     live = await _live_tokens(client)
     matching = [
@@ -155,13 +155,13 @@ async def revoke(client: Client, token: str, yes: bool) -> None:
     if len(matching) != 1:
         ids = " or ".join(matching_token.grant.cid for matching_token in matching)
         raise NotThere(
-            f"{len(matching) or 'no'} {what}s in force are named {token}",
+            f"{len(matching) or 'no'} {kind}s in force are named {token}",
             hint=f"name one by its id: {ids or 'see sealspace token list, or sealspace ci list'}",
         )
     (revoked,) = matching
     consequence = f"{readers} can no longer read {revoked.labels}"
     if is_interactive():
-        confirm(f"revoke the {what} {revoked.name}? {consequence}", yes=yes)
+        confirm(f"revoke the {kind} {revoked.name}? {consequence}", yes=yes)
     await revoke_all(client, [revoked.grant.cid])
     tell(f"revoked {revoked.name}: {consequence}")
 
@@ -213,7 +213,7 @@ async def _last_uses(client: Client) -> Mapping[str, float]:
 
 
 def _json(token: MachineToken, used_at: float | None = None) -> dict[str, object]:
-    found: dict[str, object] = {
+    document: dict[str, object] = {
         "name": token.name,
         "secrets": [secret.label for secret in token.secrets],
         "expiresAt": optional_time(token.grant.expires_at),
@@ -222,5 +222,5 @@ def _json(token: MachineToken, used_at: float | None = None) -> dict[str, object
         "allowsUnbound": token.granted.unbound,
     }
     if isinstance(token.granted, OidcTrust):
-        found |= {"issuer": token.granted.issuer, "claims": token.granted.claims}
-    return found
+        document |= {"issuer": token.granted.issuer, "claims": token.granted.claims}
+    return document

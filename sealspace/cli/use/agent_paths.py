@@ -203,14 +203,16 @@ def _way_to(base: Path, path: Path) -> Iterator[Path]:
     """
     # Links are yielded too: the agent can change a link of its project that leads out of it (AG4).
     place = base
-    left = [*reversed(path.parts)]  # the next part is the last one
+    remaining_parts = [*reversed(path.parts)]  # the next part is the last one
     links = 0
-    while left and links <= _MOST_LINKS:
-        part = left.pop().replace("//", "/")  # two slashes at the start are the root folder, too
+    while remaining_parts and links <= _MOST_LINKS:
+        part = remaining_parts.pop().replace(
+            "//", "/"
+        )  # two slashes at the start are the root folder, too
         here = place.parent if part == ".." else place / part
         yield here
         if os.path.islink(here):  # noqa: PTH114  # as in `_is_folder`
             links += 1
-            left += reversed(here.readlink().parts)
+            remaining_parts += reversed(here.readlink().parts)
         else:
             place = here

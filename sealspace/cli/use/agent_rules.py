@@ -156,7 +156,7 @@ def as_rule(action: Action) -> str:
     )
     # Escaped here and not by `json.dumps`: it writes a character above U+FFFF as two surrogates,
     # which TOML does not allow.
-    escaped = re.sub("[^ -~\n]", lambda one: f"\\U{ord(one[0]):08x}", lines)
+    escaped = re.sub("[^ -~\n]", lambda match: f"\\U{ord(match[0]):08x}", lines)
     return f"[[{table}]]\n{escaped}"
 
 

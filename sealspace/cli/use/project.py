@@ -92,13 +92,13 @@ class Project(FrozenStruct):
     def confirm_login(self, client: Client) -> None:
         """Ask the user to confirm if the file names another node or owner than the login's."""
         # The file selects no node and no owner (CL4). The answer only allows the user's own login.
-        for word, named, own in (
+        for word, stated, own in (
             ("node", self.node, client.url),
             ("owner", self.owner, client.session.owner),
         ):
-            if named and not same_principal(named.rstrip("/"), own):
+            if stated and not same_principal(stated.rstrip("/"), own):
                 confirm(
-                    f"the project file {self.path} is for the {word} {printable(named)}, but you"
+                    f"the project file {self.path} is for the {word} {printable(stated)}, but you"
                     f" are logged in with {own}; pass the secrets of your login?",
                     hint=f"if you trust this {word}, log in: sealspace login URL; {_WITHOUT}",
                 )

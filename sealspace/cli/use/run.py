@@ -184,10 +184,10 @@ def run(
     )
     keep_out_of_core_dumps()
     allowed = _names(allow_override or "")
-    named = None if only is None else _names(only)
+    chosen_names = None if only is None else _names(only)
     project = None if no_project else find_project()
     reading, variables = _read_for_command(
-        named, project, allowed, is_all=is_all, scope=scope, source=source
+        chosen_names, project, allowed, is_all=is_all, scope=scope, source=source
     )
     # Usually the wrong wallet or scope: do not run the command without its keys.
     if not variables and not allow_empty:
@@ -245,7 +245,7 @@ class _Passed:
 
 
 def _read_for_command(
-    named: Sequence[str] | None,
+    chosen_names: Sequence[str] | None,
     project: Project | None,
     allowed: Collection[str],
     *,
@@ -258,11 +258,11 @@ def _read_for_command(
     Returns them, and the secret of each variable.
     """
     if is_all:
-        _require_no_names(named, project)
+        _require_no_names(chosen_names, project)
     if project is not None:
-        return _read_for_project(project, named, allowed, scope=scope, source=source)
-    if named is not None:
-        return _read_by_name(named, scope, source)
+        return _read_for_project(project, chosen_names, allowed, scope=scope, source=source)
+    if chosen_names is not None:
+        return _read_by_name(chosen_names, scope, source)
     choice = _all_of if is_all else partial(_chosen, allowed=allowed)
     return _read_by_name(choice, scope, source)
 
@@ -304,9 +304,9 @@ def _tell_of_masking() -> None:
         )
 
 
-def _require_no_names(named: Sequence[str] | None, project: Project | None) -> None:
+def _require_no_names(chosen_names: Sequence[str] | None, project: Project | None) -> None:
     """Refuse `--all` if the user or a project file names the secrets to pass."""
-    if named is not None:
+    if chosen_names is not None:
         raise click.UsageError("--all and --only cannot be combined")
     if project is not None:
         raise InvalidInput(
@@ -317,7 +317,7 @@ def _require_no_names(named: Sequence[str] | None, project: Project | None) -> N
 
 def _read_for_project(
     project: Project,
-    named: Sequence[str] | None,
+    chosen_names: Sequence[str] | None,
     allowed: Collection[str],
     *,
     scope: str | None,
@@ -329,16 +329,16 @@ def _read_for_project(
 
     Args:
         project: the project file.
-        named: the variables to read; None: all variables of the file.
+        chosen_names: the variables to read; None: all variables of the file.
         allowed: variables that may be set even if others chose the values.
         scope: the scope that the user gave.
         source: the option `--from`.
     """
-    variables, scope = project.select(named, scope)
+    variables, scope = project.select(chosen_names, scope)
     where = "" if scope is None else f", scope {scope}"
     tell(f"project file {project.path}{where}: {', '.join(project.passes)}")
     unnamed = []
-    if named is None:
+    if chosen_names is None:
         unnamed = [name for name in variables if name not in allowed]
     reading = read_secrets(
         sorted({*variables.values()}),

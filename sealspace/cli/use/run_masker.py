@@ -53,14 +53,14 @@ def patterns_of(value: bytes) -> frozenset[bytes]:
     whole = value.strip(b"\r\n")
     if len(whole) < MIN_MASKED_BYTES:
         return frozenset()
-    found = {whole, whole.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")}
+    patterns = {whole, whole.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")}
     parts: set[bytes] = set()
     if b"\n" in whole:
         parts.update(line.strip() for line in whole.splitlines())
     if len(whole) >= _MIN_PART_BYTES:
         parts.update(_encoded(whole))
-    found.update(part for part in parts if len(part) >= _MIN_PART_BYTES)
-    return frozenset(found)
+    patterns.update(part for part in parts if len(part) >= _MIN_PART_BYTES)
+    return frozenset(patterns)
 
 
 def _encoded(value: bytes) -> Iterator[bytes]:
@@ -104,8 +104,8 @@ class Masker:
     def feed(self, piece: bytes) -> bytes:
         """Mask input bytes, and return the output that is ready."""
         data = self._held + piece
-        ends = (_open_end(data, one) for one in self._patterns)
-        return self._decide(data, undecided_from=min(ends, default=len(data)))
+        open_ends = [_open_end(data, pattern) for pattern in self._patterns]
+        return self._decide(data, undecided_from=min(open_ends, default=len(data)))
 
     def end(self, *, is_cut: bool = False) -> bytes:
         """End the stream, and return the remaining output.
@@ -165,9 +165,11 @@ def _matched_ranges(data: bytes, patterns: Iterable[bytes]) -> list[tuple[int, i
 
     The (start, end) ranges are merged and sorted.
     """
-    found = sorted((start, start + len(one)) for one in patterns for start in _starts(data, one))
+    matches = sorted(
+        (start, start + len(pattern)) for pattern in patterns for start in _starts(data, pattern)
+    )
     ranges: list[tuple[int, int]] = []
-    for start, end in found:
+    for start, end in matches:
         if ranges and start <= ranges[-1][1]:
             ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
         else:

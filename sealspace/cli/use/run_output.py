@@ -208,16 +208,16 @@ class ChildStream:
             is_cut: a signal ended the child, perhaps while it wrote a value.
         """
         # At most one full pipe: a background process that inherited the pipe may write forever.
-        left = 0
+        remaining_bytes = 0
         if not self._source.closed:
-            left = READ_BYTES
+            remaining_bytes = READ_BYTES
             if sys.platform == "linux":
-                left = fcntl.fcntl(self._source, fcntl.F_GETPIPE_SZ)
-        while left > 0:
+                remaining_bytes = fcntl.fcntl(self._source, fcntl.F_GETPIPE_SZ)
+        while remaining_bytes > 0:
             count = self._read()
             if not count:
                 break
-            left -= count
+            remaining_bytes -= count
         self._source.close()
         self._target.put(self._masker.end(is_cut=is_cut))
 

@@ -87,21 +87,24 @@ async def read_secrets(
         if not callable(names):
             selected = names
         elif token is not None:
-            selected = [one.name for one in token.secrets if one.scope == scope]
+            selected = [secret.name for secret in token.secrets if secret.scope == scope]
             if by_others:
                 selected = names(selected, chosen_by_others=True)
         else:
             selected = names(await secrets.list(scope=scope), chosen_by_others=by_others)
             if source:
                 await _require_none_of_own(client, selected, scope)
-        found = await secrets.read_many(selected, scope=scope)
+        found_secrets = await secrets.read_many(selected, scope=scope)
         for name in selected:
-            if name not in found:
+            if name not in found_secrets:
                 missing = await no_secret(secrets, name, scope)
                 missing.message = places.get(name, "") + missing.message
                 raise missing
         return Reading(
-            secrets=found, scope=scope, source=source, place=place_of_secrets(client, secrets)
+            secrets=found_secrets,
+            scope=scope,
+            source=source,
+            place=place_of_secrets(client, secrets),
         )
 
 

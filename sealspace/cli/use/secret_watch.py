@@ -130,16 +130,16 @@ class SecretWatch:
         self._require_all(now)
         if now == self._known:
             return
-        found = await secrets.read_many(self._known, scope=scope)
-        self._require_all(found)
-        etags = {name: secret.etag for name, secret in found.items()}
-        replaced = tuple(name for name, etag in etags.items() if etag != self._known[name])
+        secrets_by_name = await secrets.read_many(self._known, scope=scope)
+        self._require_all(secrets_by_name)
+        etags = {name: secret.etag for name, secret in secrets_by_name.items()}
+        replaced = tuple([name for name, etag in etags.items() if etag != self._known[name]])
         self._known = etags
-        values = {name: secret.value for name, secret in found.items()}
+        values = {name: secret.value for name, secret in secrets_by_name.items()}
         self._deliver(Update(replaced=replaced, values=values))
 
-    def _require_all(self, found: Mapping[str, object]) -> None:
-        missing = [name for name in self._known if name not in found]
+    def _require_all(self, present: Mapping[str, object]) -> None:
+        missing = [name for name in self._known if name not in present]
         if missing:
             raise NotThere(
                 f"deleted secrets: {', '.join(missing):.300}",
@@ -189,9 +189,9 @@ def _text_of(error: SealspaceError | OSError) -> str:
 def _is_lost(error: BaseException) -> bool:
     """Return whether a secret was deleted, or the node no longer lets this caller read it."""
     # An error about a machine token has the node's refusal as its cause.
-    for one in (error, error.__cause__):
-        if isinstance(one, TokenOutsideWindow):  # also if a clock is wrong
+    for cause in (error, error.__cause__):
+        if isinstance(cause, TokenOutsideWindow):  # also if a clock is wrong
             return False
-        if isinstance(one, NotThere | NotFound | Unauthorized | DecryptDenied):
+        if isinstance(cause, NotThere | NotFound | Unauthorized | DecryptDenied):
             return True
     return False

@@ -97,8 +97,8 @@ def _address(node: str) -> str:
         # Another user could serve a page at the other address of `localhost`, and its key would be
         # signed in (LP8). So this command binds the port there, and nobody else can take it until
         # the command ends.
-        other = click.get_current_context().with_resource(socket.socket(socket.AF_INET6))
-        other.bind(("::1", url.port))
+        ipv6_socket = click.get_current_context().with_resource(socket.socket(socket.AF_INET6))
+        ipv6_socket.bind(("::1", url.port))
     except OSError as error:
         # Without IPv6 nobody else has that address. After any other error somebody may have it.
         if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):

@@ -105,7 +105,7 @@ class WalletOptions:
 )
 @click.argument("url", required=False)
 @gathering(
-    "named",
+    "wallet_options",
     WalletOptions,
     click.option(
         "--key-file",
@@ -149,7 +149,11 @@ class WalletOptions:
 @expires_option("7d", "How long the session lasts, at most 30d.", most_days=30, former="--days")
 @demand_options
 def login(
-    url: str | None, spaces: tuple[str, ...], ttl_s: float, named: WalletOptions, demand: Demand
+    url: str | None,
+    spaces: tuple[str, ...],
+    ttl_s: float,
+    wallet_options: WalletOptions,
+    demand: Demand,
 ) -> None:
     """Sign in to the node at URL as an owner.
 
@@ -174,8 +178,8 @@ def login(
     planned = Profile(
         node=node, owner="", trust_root=demand.trust_root, collateral=demand.collateral
     )
-    planned = _with_wallet(home, before, named, with_node_policy(before, demand, planned))
-    opened_wallet = _open_wallet(planned, before, is_new=named.is_new)
+    planned = _with_wallet(home, before, wallet_options, with_node_policy(before, demand, planned))
+    opened_wallet = _open_wallet(planned, before, is_new=wallet_options.is_new)
     wallet = opened_wallet.wallet
     new_secret = opened_wallet.new_secret
     if before.owner == wallet.did:
@@ -228,29 +232,29 @@ def sign_in_and_keep(
 
 
 def _with_wallet(
-    home: OwnerHome, before: Profile, named: WalletOptions, profile: Profile
+    home: OwnerHome, before: Profile, options: WalletOptions, profile: Profile
 ) -> Profile:
     """Set the wallet in the login settings.
 
     The default is the wallet of the last login.
     """
-    if named.in_browser:
+    if options.in_browser:
         kind = "browser"
-    elif named.phrase:
+    elif options.phrase:
         kind = "phrase"
     else:
         kind = before.kind
-    if not named.is_key and kind == "browser":
-        opens = not named.no_open and (named.in_browser or before.opens_browser)
+    if not options.is_key and kind == "browser":
+        opens = not options.no_open and (options.in_browser or before.opens_browser)
         return replace(profile, kind=kind, opens_browser=opens)
-    if named.no_open:
+    if options.no_open:
         raise click.UsageError("--no-open needs --browser")
-    if not named.is_key and kind == "phrase":
+    if not options.is_key and kind == "phrase":
         return replace(profile, kind=kind)
     # From here on, the wallet is a key: `kind` of the new settings is "key" by default.
-    if (file := named.keystore or named.key_file) is not None:
-        return replace(profile, key_file=file.absolute(), is_keystore=named.keystore is not None)
-    if named.is_new:
+    if (file := options.keystore or options.key_file) is not None:
+        return replace(profile, key_file=file.absolute(), is_keystore=options.keystore is not None)
+    if options.is_new:
         return replace(profile, key_file=home.default_key_file.absolute())
     if home.is_of_another_home(before.key_file):
         tell(
@@ -566,13 +570,13 @@ async def read_state(transport: Transport) -> str:
     answer = await transport.exchange(Request("GET", "/readyz", serves_once=True))
     if answer.status not in (200, 503):
         return "ready"  # a node without this route
-    said = json_object(answer)
-    if "ready" not in said:
+    document = json_object(answer)
+    if "ready" not in document:
         return "ready"
-    parts = [(name, state) for name, state in said.items() if isinstance(state, str)]
+    parts = [(name, state) for name, state in document.items() if isinstance(state, str)]
     text = "; ".join(f"{name}: {state}" for name, state in parts if state not in _WORKING)
-    if said.get("ready") is False:
-        refused = StoreFull if said.get("write") == "store-full" else NodeFailure
+    if document.get("ready") is False:
+        refused = StoreFull if document.get("write") == "store-full" else NodeFailure
         raise refused(503, text, asked="the node is not ready")
     return text or "ready"
 
