@@ -139,8 +139,8 @@ class Delegations:
         Args:
             did: the recipient. A fragment is dropped: a wallet's message to a key's own DID URL is
                 a sign-in, and would make the recipient the owner in person (IP2).
-            capabilities: at least one; see `allow`. The right to read capabilities makes a session,
-                so it is left out too, unless the recipient is this session's own key.
+            capabilities: one right or more; see `allow`. The right to read capabilities makes a
+                session, so it is left out too, unless the recipient is this session's own key.
             ttl_s: lifetime in seconds; None: seven days, or less if the cited grants end earlier.
             at_most: accept a shorter lifetime if the cited grants end before `ttl_s`.
             policy: code that may receive keys under this grant; None: no restriction by this grant.
@@ -149,7 +149,7 @@ class Delegations:
             unbound: also allow values without a place; needs the owner's signature (EN47).
             app: the owner's names for the approved code, without effect (CN19).
             wallet: sign with the owner's wallet instead of the session's key.
-            membership: for a team: that of the admin whose wallet signs (TM6); None: the owner.
+            membership: for a team: the membership of the admin who signs (TM6); None: the owner.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
             The portable form, for the recipient.
@@ -208,7 +208,7 @@ class Delegations:
         Args:
             target: a target of a composed request (`request.delegation_targets`).
             policy: code that may receive keys under these grants; None: no restriction.
-            unbound: as in `delegate`.
+            unbound: the same as in `delegate`.
             wallet: sign with the owner's wallet instead of the session's key, once for each
                 delegation.
             leave_out: leave out services that the node does not serve, instead of raising.
@@ -219,7 +219,7 @@ class Delegations:
             InvalidInput: the manifest requests a service that the node does not serve, or nothing
                 is left to grant.
             NotGranted: the session lacks rights; `missing` has each of them.
-            SessionExpired, NodeRefused, TransportError: as `delegate`.
+            SessionExpired, NodeRefused, TransportError: the same errors as `delegate`.
         """
         session = self._caller.session
         features = (await self._caller.info()).features
@@ -266,12 +266,12 @@ class Delegations:
         cid of its delegation to `revoke`.
 
         Args:
-            name: for lists and receipts: letters, digits, dots, dashes and underscores, at most 64.
+            name: its name in lists: letters, digits, dots, dashes and underscores, at most 64.
             secrets: names of the owner's secrets, at most 64.
             scope: the scope of all of them; None: global secrets.
             ttl_s: lifetime in seconds, from one minute to 366 days.
             unbound: let the program use secrets that state no place (EN46).
-            wallet, membership: as in `delegate`; None only if the session's key is the owner's own.
+            wallet, membership: see `delegate`; None only if the session's key is the owner's own.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
             The line for SEALSPACE_TOKEN. Protect it like a password.
@@ -625,9 +625,8 @@ class Delegations:
         """
         now = self._caller.clock.now()
         for grant in self._caller.session.grants:
-            if grant.is_live(now) and any(
-                granted.ability == ability for granted in grant.capabilities
-            ):
+            abilities = {granted.ability for granted in grant.capabilities}
+            if ability in abilities and grant.is_live(now):
                 return (grant.cid,)
         return ()
 
@@ -643,11 +642,9 @@ class Delegations:
 
     async def _post_revocation(self, request: Request, *cids: str) -> None:
         answer = json_object(await self._caller.transport.require(request))
-        confirmed_cids = (
-            texts_of(answer, "cids") if len(cids) > 1 else (required_text(answer, "cid"),)
-        )
+        confirmed = texts_of(answer, "cids") if len(cids) > 1 else (required_text(answer, "cid"),)
         # The answer has to confirm exactly the requested revocations (J10).
-        if answer.get("revoked") is not True or sorted(confirmed_cids) != sorted(cids):
+        if answer.get("revoked") is not True or sorted(confirmed) != sorted(cids):
             raise MalformedAnswer("the node did not confirm the revocation")
 
     def _grant_by_session(

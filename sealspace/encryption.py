@@ -121,7 +121,7 @@ class Withdrawals:
                 32.
             network: None: the default network of the owner for whom this session acts.
         Raises:
-            SealspaceError: as `withdraw_backend`.
+            SealspaceError: the same errors as `withdraw_backend`.
         """
         await self._withdraw({"measurement": measurement.hex()}, network)
 
@@ -150,7 +150,7 @@ class Withdrawals:
             sha256: digest of the evidence, 32 bytes, as in sessions, audit records and receipts.
             network: None: the default network of the owner for whom this session acts.
         Raises:
-            SealspaceError: as `withdraw_backend`.
+            SealspaceError: the same errors as `withdraw_backend`.
         """
         await self._withdraw({"evidence": sha256.hex()}, network)
 
@@ -367,7 +367,8 @@ class Encryption:
         Raises:
             NotGranted: the session may not create networks.
             NetworkNotActive: the network was revoked; its name cannot be used again.
-            SealspaceError: as `descriptor`, which fetches the result after the network was created.
+            SealspaceError: the same errors as `descriptor`, which fetches the result after the
+                network was created.
         """
         network = self.network(name)
         try:
@@ -484,7 +485,7 @@ class Encryption:
         Raises:
             NetworkNotActive: the network was revoked.
             InvalidResponse: the network's public key is not usable (low order).
-            SealspaceError: as `descriptor`.
+            SealspaceError: the same errors as `descriptor`.
         """
         if key is None:
             descriptor = await self.descriptor(network)
@@ -531,7 +532,7 @@ class Encryption:
             NetworkNotActive: the network was revoked.
             ResponseBindingMismatch, ResponseSignatureInvalid, InvalidResponse: the answer cannot be
                 trusted.
-            SealspaceError: as `descriptor`.
+            SealspaceError: the same errors as `descriptor`.
         """
         parsed = _parsed(envelope)
         if expected_label is not None and parsed.aad != encode_standard(expected_label):

@@ -201,7 +201,7 @@ class Kv:
         Returns:
             The value, or None if its version is `etag`.
         Raises:
-            SealspaceError: as `get`.
+            SealspaceError: the same errors as `get`.
         """
         answer = await self._caller.invoke(
             self._rights(KV_GET, key), read_request(max_bytes, etag=etag)
@@ -217,7 +217,7 @@ class Kv:
         The `body` of the result is empty.
 
         Raises:
-            SealspaceError: as `get`.
+            SealspaceError: the same errors as `get`.
         """
         return value_of(await self._invoke(KV_METADATA, key, Request(repeatable=True)))
 
@@ -230,7 +230,7 @@ class Kv:
         Raises:
             NotFound: there is no value under this key, and no version is kept.
             MalformedAnswer: the node has no versions.
-            SealspaceError: as `get`.
+            SealspaceError: the same errors as `get`.
         """
         request = Request(headers={VERSION_HEADER: "all"}, repeatable=True)
         return decoded(
@@ -245,7 +245,7 @@ class Kv:
         Returns:
             Key to metadata, in the order of the keys, without the keys that have no value.
         Raises:
-            SealspaceError: as `metadata`, except NotFound; nothing is returned then.
+            SealspaceError: the same errors as `metadata`, except NotFound; then it returns nothing.
         """
         metadata: dict[str, Value] = {}
         for pack in packed_keys(keys, MOST_READS):
@@ -258,7 +258,7 @@ class Kv:
         The value is not downloaded, but `kv/get` is required.
 
         Raises:
-            SealspaceError: as `get`.
+            SealspaceError: the same errors as `get`.
         """
         with closing(await self._opened(key, MAX_STREAM_BYTES)) as stream:
             if stream.size_bytes is None:
@@ -314,7 +314,7 @@ class Kv:
         Returns:
             Key to value, in the order of the keys, without the keys that have no value.
         Raises:
-            SealspaceError: as `get`, except NotFound; no value is returned then.
+            SealspaceError: the same errors as `get`, except NotFound; no value is returned then.
         """
         values: dict[str, Value] = {}
         for pack in packed_keys(keys, MOST_READS):
@@ -338,7 +338,7 @@ class Kv:
         Raises:
             BatchIncomplete: one commit failed after others succeeded; it lists the written keys.
             InvalidInput: a key or value is not valid; nothing was sent.
-            SealspaceError: as `put`; nothing was written.
+            SealspaceError: the same errors as `put`; nothing was written.
         """
         parts = {
             key: Part(value_bytes_of(body), stored_headers(body, content_type, None))
@@ -389,7 +389,7 @@ class Kv:
         Raises:
             TransferBroken: the value was cut off, or does not match its ETag. Discard the pieces
                 that were already yielded.
-            SealspaceError: as `get`.
+            SealspaceError: the same errors as `get`.
         """
         with closing(await self._opened(key, max_bytes)) as stream:
             async for piece in checked(stream):
@@ -419,7 +419,7 @@ class Kv:
                 is unchanged.
             OSError: the file cannot be written.
             InvalidInput: the path is not a regular file.
-            SealspaceError: as `get`.
+            SealspaceError: the same errors as `get`.
         """
         with closing(await self._opened(key, max_bytes)) as stream:
             head = value_of(stream)
@@ -445,10 +445,10 @@ class Kv:
             key: the key.
             source: a path, an open binary file (read from its current position), or a synchronous
                 or asynchronous iterable of bytes.
-            content_type: as in `put`.
-            metadata: as in `put`.
-            if_absent: as in `put`.
-            if_match: as in `put`.
+            content_type: the same as in `put`.
+            metadata: the same as in `put`.
+            if_absent: the same as in `put`.
+            if_match: the same as in `put`.
             progress: called with the bytes sent so far and the total; the total is None if the
                 source is an iterable.
         Returns:
@@ -457,7 +457,7 @@ class Kv:
             InvalidInput: the source does not yield bytes, or changed its size; nothing was stored.
             OSError: the file cannot be read; nothing was stored. Any other error of the source is
                 raised as it is.
-            SealspaceError: as `put`.
+            SealspaceError: the same errors as `put`.
         """
         # The default content type depends on the type of the value, and for bytes there is none.
         # A file is stored like bytes.
@@ -520,16 +520,14 @@ class Kv:
             _require_lifetime(subject, ttl_s, MAX_URL_TTL_S)
             _require_lifetime(subject, ttl_s, self._caller.held_for_s(wanted))
         members = {"space": self._space.text, "path": key, "ttlSeconds": ttl_s, "etag": etag}
-        body = msgspec.json.encode(
-            {name: value for name, value in members.items() if value is not None}
-        )
+        stated = {name: value for name, value in members.items() if value is not None}
+        body = msgspec.json.encode(stated)
         # The URL ends with the token that made it (wire §5.10). A token has at least its usual
         # lifetime; a shorter one of the URL is stated in the body alone.
         token_ttl_s = _DEFAULT_URL_TTL_S if ttl_s is None else min(ttl_s, MAX_URL_TTL_S)
+        unsigned = json_request("POST", "/signed/kv", body)
         request = await self._caller.authorized(
-            replace(
-                json_request("POST", "/signed/kv", body), asked=f"{subject}, {in_words(wanted)}"
-            ),
+            replace(unsigned, asked=f"{subject}, {in_words(wanted)}"),
             wanted,
             ttl_s=max(token_ttl_s, INVOCATION_TTL_S),
         )
@@ -605,7 +603,7 @@ class Kv:
 
         Raises:
             MalformedAnswer: the list does not advance or has no end.
-            SealspaceError: as `list_page`.
+            SealspaceError: the same errors as `list_page`.
         """
 
         last_key: str | None = None
@@ -647,7 +645,7 @@ class Kv:
             poll_s: seconds between requests if the node has no place to wait.
         Raises:
             InvalidInput: the prefix is empty, or the limit is out of range.
-            SealspaceError: as `list_page`. Call this again with the last cursor to continue.
+            SealspaceError: the same errors as `list_page`. To continue, pass the last cursor.
         """
         feed = Feed(
             caller=self._caller, space=self._space, prefix=prefix, limit=limit, poll_s=poll_s

@@ -59,8 +59,8 @@ class ReceiptPage:
     Attributes:
         receipts: signed by the node, for the requested network.
         after: argument for the next page; None if there are no more receipts now.
-        keys: for each receipt the SHA-256 of the wrapped key that was released, 32 bytes. It is
-            None if the node does not state it. The node's signature does not cover it.
+        keys: the digest for each receipt: the SHA-256 of the wrapped key that was released, 32
+            bytes. It is None if the node does not state it. The node's signature does not cover it.
     """
 
     receipts: tuple[Receipt, ...]
@@ -205,7 +205,7 @@ class Receipts:
 
         Raises:
             MalformedAnswer: the list does not advance or has no end.
-            SealspaceError: as `page`.
+            SealspaceError: the same errors as `page`.
         """
         async for release in self.releases(network):
             yield release.receipt
@@ -218,11 +218,11 @@ class Receipts:
         The oldest receipt comes first. The receipts are verified, and are fetched page by page.
 
         Args:
-            network: as for `page`.
+            network: the same as for `page`.
             since: epoch seconds; earlier receipts are left out.
         Raises:
             MalformedAnswer: the list does not advance or has no end.
-            SealspaceError: as `page`.
+            SealspaceError: the same errors as `page`.
         """
         first = _place_at(since)
         last: Receipt | None = None  # the last receipt of the pages before
@@ -250,7 +250,7 @@ class Receipts:
         signed: the audit chain of the node contains them.
 
         Args:
-            network: as for `page`.
+            network: the same as for `page`.
             since: epoch seconds; earlier fetches are left out.
         Raises:
             NotFound: the node has no such network, or does not record fetches.
@@ -281,7 +281,7 @@ class Receipts:
 
         Args:
             sha256: digest from a receipt, 32 bytes; see `documents_of`.
-            network: as for `page`.
+            network: the same as for `page`.
         Raises:
             NotFound: the node does not have the document, or has deleted it.
             ReceiptInvalid: the document has another digest.
@@ -306,7 +306,7 @@ class Receipts:
         Returns the documents by digest. Missing documents are left out.
 
         Raises:
-            SealspaceError: as `document`, except NotFound.
+            SealspaceError: the same errors as `document`, except NotFound.
         """
         document_by_digest = {}
         for digest in documents_of(receipt):

@@ -220,7 +220,7 @@ class Secrets:
         Returns:
             The version of the stored envelope.
         Raises:
-            SealspaceError: as `put`.
+            SealspaceError: the same errors as `put`.
         """
         with self._about(parse_secret_name(name, scope=scope)) as secret:
             sealed = await self._sealed(secret, self._payload(secret, value, generated))
@@ -236,7 +236,7 @@ class Secrets:
 
         Raises:
             BatchIncomplete: one commit failed after others succeeded; it lists the written paths.
-            SealspaceError: as `put`; nothing was written.
+            SealspaceError: the same errors as `put`; nothing was written.
         """
         await self._kv.put_many(
             await self.sealed({self._named(name, scope): value for name, value in values.items()})
@@ -248,7 +248,7 @@ class Secrets:
         Returns:
             Path to envelope, for `Kv.put_many`.
         Raises:
-            SealspaceError: as `put`; nothing is stored.
+            SealspaceError: the same errors as `put`; nothing is stored.
         """
         # All names and values are checked before the first one is encrypted, which may fetch the
         # network's key from the node.
@@ -271,7 +271,7 @@ class Secrets:
         Returns a string or bytes, depending on what was stored.
 
         Raises:
-            SealspaceError: as `read`.
+            SealspaceError: the same errors as `read`.
         """
         return (await self.read(name, scope=scope, receiver=receiver, version=version)).value
 
@@ -282,7 +282,7 @@ class Secrets:
 
         Raises:
             InvalidSecretPayload: the secret is bytes.
-            SealspaceError: as `read`.
+            SealspaceError: the same errors as `read`.
         """
         value = await self.get(name, scope=scope, receiver=receiver)
         if isinstance(value, bytes):
@@ -301,7 +301,7 @@ class Secrets:
         Returns:
             Name to value, in the order of the names, without secrets that do not exist.
         Raises:
-            SealspaceError: as `read`, except NotFound; no value is returned then.
+            SealspaceError: the same errors as `read`, except NotFound; no value is returned then.
         """
         secrets_by_name = await self.read_many(names, scope=scope, receiver=receiver)
         return {name: secret.value for name, secret in secrets_by_name.items()}
@@ -314,7 +314,7 @@ class Secrets:
         Returns:
             Name to secret, as `get_many` returns the values.
         Raises:
-            SealspaceError: as `get_many`.
+            SealspaceError: the same errors as `get_many`.
         """
         secrets = [self._named(name, scope) for name in names]
         # An error of this request is about several secrets, so it names only the machine token.
@@ -344,7 +344,7 @@ class Secrets:
         Returns:
             Name to version, without secrets that do not exist.
         Raises:
-            SealspaceError: as `version`, except NotFound.
+            SealspaceError: the same errors as `version`, except NotFound.
         """
         paths = {name: self._named(name, scope).path for name in known}
         etags = {paths[name]: etag for name, etag in known.items()}
@@ -421,7 +421,7 @@ class Secrets:
         The call needs only `kv/get` on the path.
 
         Raises:
-            SealspaceError: as `read`, except for the errors of decryption.
+            SealspaceError: the same errors as `read`, except for the errors of decryption.
         """
         with self._about(parse_secret_name(name, scope=scope)) as secret:
             return self._envelope_of(
@@ -458,7 +458,7 @@ class Secrets:
             NotFound: there is no such secret, or this version is not kept; the message then lists
                 those that are.
             PreconditionFailed: a concurrent write won.
-            SealspaceError: as `put` and `envelope`.
+            SealspaceError: the same errors as `put` and `envelope`.
         """
         with self._about(writable_name(name, scope)) as secret:
             versions = await self._kv.versions(secret.path)
@@ -487,7 +487,7 @@ class Secrets:
 
         Raises:
             PreconditionFailed: the secret is not deleted.
-            SealspaceError: as `rollback`.
+            SealspaceError: the same errors as `rollback`.
         """
         return await self.rollback(name, None, scope=scope)
 
@@ -515,7 +515,7 @@ class Secrets:
                 to another secret.
             InvalidSecretName: only runners make values of this name, and they bind them.
             PreconditionFailed: a concurrent write won.
-            SealspaceError: as `read`, `put` and `Encryption.paths_of`.
+            SealspaceError: the same errors as `read`, `put` and `Encryption.paths_of`.
         """
         with self._about(writable_name(name, scope)) as secret:
             stored = await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)

@@ -89,7 +89,7 @@ class PublicKv:
         Returns None if the version is still `etag`.
 
         Raises:
-            SealspaceError: as `get`.
+            SealspaceError: the same errors as `get`.
         """
         answer = await self._read(key, header_value(etag), max_bytes)
         return None if answer.status == 304 else self._value(key, answer)

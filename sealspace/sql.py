@@ -150,7 +150,7 @@ class Sql:
             params: the values of its parameters.
         Raises:
             QuotaExceeded: the space has no room for the change.
-            SealspaceError: as `query`.
+            SealspaceError: the same errors as `query`.
         """
         return await self._run(_CHANGES, True, action="execute", sql=sql, params=params)
 
@@ -163,7 +163,7 @@ class Sql:
             The changes of each statement, in the order of the statements.
         Raises:
             QuotaExceeded: the space has no room for the changes.
-            SealspaceError: as `query`.
+            SealspaceError: the same errors as `query`.
         """
         entries = []
         for statement in statements:
@@ -186,7 +186,7 @@ class Sql:
             params: the values of the parameters that the grant does not set.
         Raises:
             NotGranted: the session has no grant for this database.
-            SealspaceError: as `query`.
+            SealspaceError: the same errors as `query`.
         """
         return await self._run(_ROWS, False, action="executeStatement", name=name, params=params)
 
@@ -211,7 +211,7 @@ class Sql:
             TransferBroken: the copy was cut off; the file at the path is unchanged.
             OSError: the file cannot be written.
             InvalidInput: the path is not a regular file.
-            SealspaceError: as `query`.
+            SealspaceError: the same errors as `query`.
         """
         request = Request(body=b'{"action":"export"}', max_answer_bytes=max_bytes)
         invocation = await self._caller.invocation(await self._rights(changes=False), request)

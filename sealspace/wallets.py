@@ -285,7 +285,7 @@ class EthAccountWallet:
         chain_id: the EIP-155 chain that is part of the owner's DID.
     Attributes:
         address: 20 bytes.
-        chain_id: as given.
+        chain_id: the EIP-155 chain that was given.
         did: `did:pkh:eip155:<chain>:<EIP-55 address>`.
     Raises:
         InvalidInput: the account has no address of 20 bytes.

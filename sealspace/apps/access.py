@@ -102,12 +102,12 @@ class Access:
         """Return who can read and replace one of the owner's secrets.
 
         Args:
-            name: of the secret.
+            name: name of the secret.
             scope: None: a global secret.
         Raises:
             InvalidInput: the name or the scope is not valid.
             NotFound: there is no such secret.
-            SealspaceError: as `Secrets.envelope`.
+            SealspaceError: the same errors as `Secrets.envelope`.
         Does not check:
             Withdrawals of trust, which only narrow the answer. Lies of the node: it can hide grants
             from its own list.

@@ -73,7 +73,7 @@ class _History(NamedTuple):
 
     Attributes:
         contents: the content of each version, the oldest first.
-        etag: of the current version; None if there is no secret, or it was deleted.
+        etag: etag of the current version; None if there is no secret, or it was deleted.
     """
 
     contents: tuple[_Content, ...]

@@ -182,8 +182,8 @@ def new_api_key(
     Args:
         signer: the owner's key or wallet.
         runner: DID of the only runner where the key is valid.
-        projects: 1 to MAX_NAMED; None: any.
-        profiles: at most MAX_NAMED.
+        projects: 1 to MAX_NAMED projects; None: any project.
+        profiles: names of profiles, at most MAX_NAMED.
         max_per_call: most that one call may cost, micro-units.
         expires_at: epoch seconds.
         entropy: source of nonce and secret.

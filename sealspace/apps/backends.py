@@ -365,7 +365,7 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
     """Check that a backend's evidence has the expected values.
 
     Args:
-        seen: from `fetch_evidence`.
+        seen: the result of `fetch_evidence`.
         expected: all have to match. Each is a compose hash (64 hex digits), MRTD or a run-time
             register (96), or a key provider as in policies (`kms:<hex>`).
     Raises:
@@ -441,7 +441,7 @@ def require_like(seen: Seen, policy: Policy) -> None:
     The owner approved the policy earlier.
 
     Args:
-        seen: from `fetch_evidence`.
+        seen: the result of `fetch_evidence`.
         policy: lists measurements, such as the result of `policy_for` at an earlier time.
     Raises:
         InvalidInput: the policy names no code.
@@ -488,7 +488,7 @@ def policy_for(
     """Return a policy that admits only this backend's code.
 
     Args:
-        seen: from `fetch_evidence`.
+        seen: the result of `fetch_evidence`.
         paths: resources of the secrets; keys of others are not released.
         accept: terms to relax, each only as far as this backend needs.
         pin: "compose": image, compose hash, app id and key provider. "instance", and always without
@@ -593,7 +593,7 @@ class Backends:
         """Return the resource URIs of the given secrets.
 
         Args:
-            seen: from `look`.
+            seen: the result of `look`.
             secrets: labels, `NAME` or `scope/NAME`; None: all that the backend requests.
         Raises:
             InvalidInput: the backend requests no secret, or not one of these.
@@ -653,7 +653,7 @@ class Backends:
         The grant applies only to the code in the backend's evidence.
 
         Args:
-            seen: from `look`, at most LOOK_TTL_S ago.
+            seen: the result of `look`, at most LOOK_TTL_S ago.
             secrets: labels, `NAME` or `scope/NAME`; None: all that the backend requests.
             ttl_s: lifetime in seconds; None: seven days, or less if the session's grants end
                 earlier.
@@ -664,15 +664,16 @@ class Backends:
             app: the owner's names for the code; they have no effect (CN19).
             wallet: sign with the owner's wallet. A grant by the session's key ends with the
                 session.
-            membership: for a team: that of the admin whose wallet signs (TM6); None: the owner.
+            membership: for a team, the membership of the admin whose wallet signs (TM6); None: the
+                owner.
         Returns:
             The grant, registered with the node. It allows this DID with this code to read these
                 secrets, and to decrypt with the owner's network.
         Raises:
             BackendNotAcceptable: the node would reject the backend or cannot verify it, or the
                 evidence is too old (`age`).
-            InvalidInput, NotGranted, SessionExpired, NodeRefused, TransportError: as
-                `Delegations.delegate`.
+            InvalidInput, NotGranted, SessionExpired, NodeRefused, TransportError: the same errors
+                as `Delegations.delegate`.
         """
         resources = self.resources(seen, secrets)
         require_recent(seen, self._caller.clock.now())

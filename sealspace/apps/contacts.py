@@ -139,7 +139,7 @@ class Contacts:
                 one that this object has read before.
             NotGranted, Unauthorized: the session may not read the document.
             DecryptDenied: the node does not release the key.
-            SealspaceError: as `Kv.get` and `Encryption.decrypt`.
+            SealspaceError: the same errors as `Kv.get` and `Encryption.decrypt`.
         """
         known = self._known
         try:
@@ -167,7 +167,7 @@ class Contacts:
         """Return the contacts, ordered by name.
 
         Raises:
-            SealspaceError: as `read`.
+            SealspaceError: the same errors as `read`.
         """
         return (await self.read()).found.contacts
 
@@ -176,7 +176,7 @@ class Contacts:
 
         Raises:
             NoSuchContact: there is no contact of this name.
-            SealspaceError: as `read`.
+            SealspaceError: the same errors as `read`.
         """
         return (await self.read()).found.did_of(checked_name(name))
 
@@ -184,7 +184,7 @@ class Contacts:
         """Return the name of a DID, or None.
 
         Raises:
-            SealspaceError: as `read`.
+            SealspaceError: the same errors as `read`.
         """
         return (await self.read()).found.name_of(did)
 
@@ -201,7 +201,7 @@ class Contacts:
                 full.
             NotGranted: the session is not a sign-in of the owner.
             PreconditionFailed: other programs changed the list with each try.
-            SealspaceError: as `read`, `Encryption.encrypt` and `Kv.put`.
+            SealspaceError: the same errors as `read`, `Encryption.encrypt` and `Kv.put`.
         """
         changed = await self._change(lambda contacts: contacts.with_contact(name, did))
         return Contact(name, changed.did_of(name))
@@ -211,7 +211,7 @@ class Contacts:
 
         Raises:
             NoSuchContact: there is no contact of this name.
-            SealspaceError: as `add`.
+            SealspaceError: the same errors as `add`.
         """
         changed = await self._change(lambda contacts: contacts.renamed(name, new_name))
         return Contact(new_name, changed.did_of(new_name))
@@ -225,8 +225,9 @@ class Contacts:
             did: the new DID.
         Raises:
             NoSuchContact: there is no contact of this name.
-            InvalidInput: the contact has another DID than `former`, or as `add`.
-            SealspaceError: as `add`.
+            InvalidInput: the contact has another DID than `former`, or for the same reasons as in
+                `add`.
+            SealspaceError: the same errors as `add`.
         """
 
         def edit(contacts: ContactList) -> ContactList:
@@ -242,7 +243,7 @@ class Contacts:
 
         Raises:
             NoSuchContact: there is no contact of this name.
-            SealspaceError: as `add`.
+            SealspaceError: the same errors as `add`.
         """
         await self._change(lambda contacts: contacts.without(name))
 

@@ -120,12 +120,12 @@ class Inviting:
         Store the result before the next call, because the nonce must not be drawn again.
 
         Args:
-            teams: of the admin's session for the team.
+            teams: `Client.teams` of the admin's session for the team.
         Returns:
             The side after the step; this side itself if nothing has changed.
         Raises:
             InvitationInvalid: an answer was replaced, or does not fit the commitment.
-            SealspaceError: as `Kv.get` and `Kv.put`.
+            SealspaceError: the same errors as `Kv.get` and `Kv.put`.
         """
         caller = teams.caller
         kv = Kv(caller, space_of(self.invitation.team, SECRETS_SPACE))
@@ -171,11 +171,11 @@ class Inviting:
         Call it only after both people have compared the words. An interrupted call can be repeated.
 
         Args:
-            teams: of the admin's session for the team.
-            wallet: of the admin who made the invitation.
+            teams: `Client.teams` of the admin's session for the team.
+            wallet: wallet of the admin who made the invitation.
         Raises:
             InvitationInvalid: there are no words yet, or the wallet is that of another admin.
-            SealspaceError: as `Teams.admit` and `Delegations.revoke`.
+            SealspaceError: the same errors as `Teams.admit` and `Delegations.revoke`.
         """
         if self.words is None:
             raise InvitationInvalid("nobody has answered the invitation yet")
@@ -197,7 +197,7 @@ class Inviting:
         """End the invitation.
 
         Raises:
-            SealspaceError: as `Delegations.revoke`.
+            SealspaceError: the same errors as `Delegations.revoke`.
         """
         await teams.delegations.revoke(self.invitation.grant.cid)
 
@@ -227,11 +227,11 @@ class Joining:
         A program that can be interrupted calls `prepare`, stores the result, and calls `commit`.
 
         Args:
-            teams: of the session of the person who joins.
+            teams: `Client.teams` of the session of the person who joins.
             line: the line of the invitation, untrusted.
         Raises:
-            InvitationInvalid: as `prepare` and `commit`.
-            SealspaceError: as `Kv.put`.
+            InvitationInvalid: the same errors as `prepare` and `commit`.
+            SealspaceError: the same errors as `Kv.put`.
         """
         joining = await Joining.prepare(teams, line)
         await joining.commit(teams)
@@ -242,7 +242,7 @@ class Joining:
         """Read an invitation, and draw a nonce. Nothing is sent to the team.
 
         Args:
-            teams: of the session of the person who joins.
+            teams: `Client.teams` of the session of the person who joins.
             line: the line of the invitation, untrusted.
         Raises:
             InvitationInvalid: the line is not valid or has ended, or is for another node, or the
@@ -293,13 +293,13 @@ class Joining:
         person's nonce could replace the admin's nonce.
 
         Args:
-            teams: of the session of the person who joins.
+            teams: `Client.teams` of the session of the person who joins.
         Returns:
             The side after the step; this side itself if the admin has not answered, or if both
             steps are done.
         Raises:
             InvitationInvalid: an answer was replaced, or the invitation was withdrawn or has ended.
-            SealspaceError: as `Kv.get` and `Kv.put`.
+            SealspaceError: the same errors as `Kv.get` and `Kv.put`.
         """
         kv = _kv_with_invitation(self.invitation, teams.caller)
         try:
@@ -327,7 +327,7 @@ class Joining:
         """Return whether the invitation was neither used nor withdrawn, and has not ended.
 
         Raises:
-            SealspaceError: as `Kv.get`.
+            SealspaceError: the same errors as `Kv.get`.
         """
         kv = _kv_with_invitation(self.invitation, teams.caller)
         try:
@@ -353,10 +353,10 @@ class Joining:
         """Return the membership that the admin has signed.
 
         Args:
-            teams: of the session of the person who joins.
+            teams: `Client.teams` of the session of the person who joins.
         Raises:
             NotAMember: the admin has not confirmed yet, or has signed other terms.
-            SealspaceError: as `Teams.memberships`.
+            SealspaceError: the same errors as `Teams.memberships`.
         """
         for membership in await teams.memberships(self.invitation.team):
             if self._has_terms(membership):

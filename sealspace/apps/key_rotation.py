@@ -158,7 +158,7 @@ class KeyRotation:
             NetworkKeyChanged: the owner's statements do not lead from version 1 to the newest
                 version. An invalid statement is reported so too, because the owner has not signed
                 the newest key.
-            SealspaceError: as `Encryption.descriptor` and `Encryption.keys`.
+            SealspaceError: the same errors as `Encryption.descriptor` and `Encryption.keys`.
         """
         newest_pin = pin_of(await self._encryption.descriptor(network))
         listed = await self._encryption.keys(network)
@@ -199,7 +199,7 @@ class KeyRotation:
             Unauthorized: the session is not its owner in person.
             PreconditionFailed: another rotation was faster.
             ResponseSignatureInvalid: the node did not sign the candidate for the next key.
-            SealspaceError: as `Encryption.descriptor`.
+            SealspaceError: the same errors as `Encryption.descriptor`.
         """
         signer = self._require_owners_signer(network, wallet)
         descriptor = await self._encryption.descriptor(network)
@@ -286,7 +286,7 @@ class KeyRotation:
             The versions of the key.
         Raises:
             NodeRefused: the version is the newest, unknown or retired.
-            SealspaceError: as `rotate`.
+            SealspaceError: the same errors as `rotate`.
         """
         answer = await self._post_change(network, {"action": "retire", "keyVersion": key_version})
         return parse_network_keys(answer.body, network)
@@ -299,7 +299,7 @@ class KeyRotation:
 
         Raises:
             NodeRefused: the version is not retiring.
-            SealspaceError: as `retire`.
+            SealspaceError: the same errors as `retire`.
         """
         answer = await self._post_change(network, {"action": "destroy", "keyVersion": key_version})
         return parse_network_keys(answer.body, network)
@@ -319,7 +319,7 @@ class KeyRotation:
             NotGranted: the session does not have `sealspace.encryption/policy` on the network.
             Unauthorized: the session is not its owner in person.
             MalformedAnswer: the list does not advance or has no end.
-            SealspaceError: as `Encryption.keys`.
+            SealspaceError: the same errors as `Encryption.keys`.
         """
 
         async def fetch_page(after: str | None) -> UsagePage:
@@ -363,8 +363,8 @@ class KeyRotation:
         Returns:
             Numbers of values, and those that stay as they are.
         Raises:
-            SealspaceError: as `Encryption.descriptor`, `Kv.list`, `Kv.get_many` and `Kv.put`; the
-                values so far are sealed to the newest key.
+            SealspaceError: the same errors as `Encryption.descriptor`, `Kv.list`, `Kv.get_many` and
+                `Kv.put`; the values so far are sealed to the newest key.
         """
         newest_pin = pin_of(await self._encryption.descriptor(network))
         listings = [listing async for listing in self._list_spaces(spaces)]

@@ -49,9 +49,9 @@ async def sign_membership(
     """Sign a membership, check it as a node does (TM1), and register it.
 
     Args:
-        caller: with a session for the team.
-        wallet: of the admin who signs, or the team's own.
-        did: of the member's wallet.
+        caller: a caller with a session for the team.
+        wallet: wallet of the admin who signs, or the team's own.
+        did: DID of the member's wallet.
         role: `admin`, `writer` or `reader`.
         secrets: labels of the secrets, at most 64; empty: all.
         ends_at: epoch seconds.
@@ -86,7 +86,7 @@ async def sign_statement(
 
     Args:
         caller: sends the request.
-        wallet: of the admin who signs, or the team's own.
+        wallet: wallet of the admin who signs, or the team's own.
         team: DID of the team.
         statement: the content of the membership.
         parent: the signing admin's membership; None: the team's own wallet signs.

@@ -64,7 +64,7 @@ class TeamMember(NamedTuple):
         since: when it was signed, epoch seconds, as the signer stated it; None if it does not say.
         ends_at: epoch seconds.
         admitted_by: DID of the wallet that signed: the team's, or an admin's.
-        status: as the node states it; `active` is a live one.
+        status: status that the node states; that of a live membership is `active`.
         grant: the membership itself.
         parent: cid of the admin's membership that it cites; None: the team signed it.
     """
@@ -321,7 +321,7 @@ def is_admitted(cid: str, known: Mapping[str, Registered]) -> bool:
     """Return whether the team, or a chain of its admins, signed a membership (TM2).
 
     Args:
-        cid: of the membership.
+        cid: cid of the membership.
         known: verified delegations by their cids; those above the membership have to be there.
     """
     for _ in range(len(known)):  # a chain cannot be longer, unless its delegations are a circle
@@ -359,7 +359,7 @@ def wallets_above(listed: TeamMembers, cid: str | None) -> frozenset[Principal]:
 
     Args:
         listed: the team's members.
-        cid: of the member's membership; None: there is none, so the result is empty.
+        cid: cid of the member's membership; None if there is none: then the result is empty.
     """
     member_by_cid = {member.grant.cid: member for member in listed.members}
     wallets: set[Principal] = set()

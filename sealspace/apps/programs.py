@@ -73,7 +73,7 @@ class DeveloperSecrets(StrictRecord):
 
     Attributes:
         profile: `default`, or a scope in canonical form.
-        secrets: at least one name.
+        secrets: names of the secrets, at least one.
     """
 
     profile: str
@@ -303,7 +303,8 @@ class Programs:
         Raises:
             InvalidInput: the version is active.
             NotFound: there is no such version.
-            PreconditionFailed, StatementInvalid, NodeRefused, TransportError: as `activate`.
+            PreconditionFailed, StatementInvalid, NodeRefused, TransportError: the same errors as
+                `activate`.
         """
         project = self._project(name)
         active = await self.active(name)

@@ -163,7 +163,8 @@ def verify_origin(bundle: bytes, sha256: str, root: TrustedRoot) -> Origin:
         sha256: hash of the program, 64 lower-case hex digits.
         root: Sigstore's authorities and logs, trusted.
     Raises:
-        ProvenanceInvalid: as `verify_provenance`; also if the certificate states no run (PV19).
+        ProvenanceInvalid: the same errors as `verify_provenance`; also if the certificate states no
+            run (PV19).
     Does not check:
         Whether this origin is the wanted one: see `sealspace.documents.builds.require_trusted`.
     """
@@ -219,7 +220,7 @@ def require_build(
     """Check that a verified origin is the wanted one (PV11).
 
     Args:
-        build: from `verify_provenance`.
+        build: the result of `verify_provenance`.
         repository: `github.com/OWNER/NAME`.
         ref: full name of the branch or tag.
         repository_id: number of the repository, if one is known from before.

@@ -85,13 +85,14 @@ async def named_releases(
     """Yield the receipts of an encryption network with the names of secrets, oldest first.
 
     Args:
-        records: of the owner.
+        records: delegation records of the owner.
         network: the network whose keys were released.
         since: epoch seconds; earlier receipts are left out.
         grants: cid of a known grant -> labels of its secrets; the node may have forgotten grants
             that ended.
     Raises:
-        SealspaceError: as `Receipts.releases`, `Delegations.query` and `Kv.get_many`.
+        SealspaceError: the same errors as `Receipts.releases`, `Delegations.query` and
+            `Kv.get_many`.
     """
     names: _Names | None = None
     async for release in records.receipts.releases(network, since=since):
@@ -109,7 +110,8 @@ class OpenedSecrets(NamedTuple):
     """The secrets that a member of a team opened, as far as receipts name them.
 
     Attributes:
-        labels: of the secrets whose present or former values were opened, in ascending order.
+        labels: labels of the secrets whose present or former values were opened, in ascending
+            order.
         unnamed_count: the number of other releases to the member.
         is_complete: whether all receipts were read.
     """
@@ -128,12 +130,12 @@ async def opened_by_member(
     the member had passed the right on.
 
     Args:
-        records: of the team.
-        network: of the team.
+        records: delegation records of the team.
+        network: encryption network of the team.
         member: DID of the member's wallet.
         memberships: cids of all memberships of the member, also of those that have ended.
     Raises:
-        SealspaceError: as `named_releases`.
+        SealspaceError: the same errors as `named_releases`.
     """
     labels: set[str] = set()
     unnamed_count = 0
@@ -169,8 +171,8 @@ def _named(
     """Add the names of secrets to a receipt (RC37).
 
     Args:
-        release: with the receipt.
-        names: of the owner's secrets.
+        release: the release with its receipt.
+        names: names of the owner's secrets.
         secrets: the labels of those that have or had the key.
         limits: the labels of the paths in each policy.
     """

@@ -200,7 +200,7 @@ class Replica:
         Returns:
             The metadata; None if the copy has no such key.
         Raises:
-            SealspaceError: as `get`, except ReplicaIncomplete.
+            SealspaceError: the same errors as `get`, except ReplicaIncomplete.
         """
         self._require_readable()
         entry = self._file.entry(key)
@@ -214,7 +214,7 @@ class Replica:
         Args:
             prefix: whole segments: `notes` is this key and all below `notes/`; "": all keys.
         Raises:
-            SealspaceError: as `get`, except ReplicaIncomplete.
+            SealspaceError: the same errors as `get`, except ReplicaIncomplete.
         """
         self._require_readable()
         for entry in self._file.list(prefix):
@@ -235,7 +235,7 @@ class Replica:
             ReplicaCorrupt, ReplicaUnusable: the file is damaged, or the disk fails.
             ClockWentBack: the clock shows a time before the last one that was seen.
             MalformedAnswer: a page is not one of this feed.
-            SealspaceError: as `Kv.changes`; the copy is kept.
+            SealspaceError: the same errors as `Kv.changes`; the copy is kept.
         """
         async with self._turn:
             reader = self._make_reader(waits_for_change=False)
@@ -253,7 +253,7 @@ class Replica:
                 of a request (`TransportSettings`). Other errors are never retried.
         Raises:
             InvalidInput: `retry_s` is not above 0.
-            SealspaceError: as `sync`. Call this again to continue.
+            SealspaceError: the same errors as `sync`. Call this again to continue.
         """
         if retry_s is not None and retry_s <= 0:
             raise InvalidInput("the seconds until the next attempt must be above 0")
@@ -288,7 +288,7 @@ class Replica:
         delegation was revoked (RP8).
 
         Raises:
-            SealspaceError: as `sync`.
+            SealspaceError: the same errors as `sync`.
         """
         self._require_usable()
         now = self._file.note_time(self._caller.clock.now())
@@ -333,7 +333,7 @@ class Replica:
 
         Raises:
             MalformedAnswer: the node reset the feed twice.
-            SealspaceError: as `sync`.
+            SealspaceError: the same errors as `sync`.
         """
         was_reset = False
         while True:
@@ -413,7 +413,7 @@ class Replica:
 
         Raises:
             ReplicaFull: the copy would be larger than allowed.
-            SealspaceError: as `Kv.get_many`.
+            SealspaceError: the same errors as `Kv.get_many`.
         """
         most_bytes = min(_require_space(draft), MAX_VALUE_BYTES)
         try:
@@ -436,7 +436,7 @@ class Replica:
 
         Raises:
             ReplicaFull: the value has more than `left_bytes` bytes.
-            SealspaceError: as `Kv.get`.
+            SealspaceError: the same errors as `Kv.get`.
         """
         try:
             return await self._kv.get(key, max_bytes=min(left_bytes, MAX_STREAM_BYTES))

@@ -337,7 +337,7 @@ class ReplicaFile:
 
         Raises:
             SourceChanged: the file is the copy of another space or prefix than `fresh`.
-            SealspaceError: as `open`.
+            SealspaceError: the same errors as `open`.
         """
         opened = _open_connections(path, fresh)
         state = opened.state

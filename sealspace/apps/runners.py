@@ -138,7 +138,7 @@ class Runners:
         """Grant secrets to a runner for named programs and callers.
 
         Args:
-            seen: from `Backends.look`, at most LOOK_TTL_S ago.
+            seen: the result of `Backends.look`, at most LOOK_TTL_S ago.
             secrets: labels, `NAME` or `scope/NAME`, at most 32; a further secret needs a new grant.
                 Generated secrets, `PROTECTED_…`, belong to another network, so they need a grant of
                 their own.
@@ -154,7 +154,7 @@ class Runners:
             InvalidInput: a name or their number is not valid, hosts are given for a program without
                 a project, or a pattern on callers is over its limit. Also if the signer is not the
                 owner itself: runners accept no grant with a parent delegation (RN41).
-            BackendNotAcceptable, NodeRefused, TransportError: as `Backends.grant`.
+            BackendNotAcceptable, NodeRefused, TransportError: the same errors as `Backends.grant`.
         """
         session = self._caller.session
         self._require_grantable(seen, wallet)
@@ -205,7 +205,7 @@ class Runners:
         secrets, and does not replace existing ones.
 
         Args:
-            seen: from `Backends.look`, at most LOOK_TTL_S ago.
+            seen: the result of `Backends.look`, at most LOOK_TTL_S ago.
             wanted: name to type, 1 to 16; see `run_grants.checked_generation_type`.
             scope: None for global secrets.
             accept: terms to relax; see `policy_for`.
@@ -262,7 +262,7 @@ class Runners:
         """Let a runner read one of the owner's private projects (RN152), or keep its storage.
 
         Args:
-            seen: from `Backends.look`, at most LOOK_TTL_S ago.
+            seen: the result of `Backends.look`, at most LOOK_TTL_S ago.
             name: name of the project, in the space `projects`.
             folder: `projects` to read the program, `storage` to keep what it stores (RN201).
             ttl_s: lifetime in seconds.
@@ -270,7 +270,8 @@ class Runners:
         Returns:
             The grant, registered with the node; `backends.deliver` sends it to the runner.
         Raises:
-            InvalidInput, BackendNotAcceptable, NodeRefused, TransportError: as `grant`.
+            InvalidInput, BackendNotAcceptable, NodeRefused, TransportError: the same errors as
+                `grant`.
         Does not check:
             Which code reads the project: for values, the node checks only the DID.
         """

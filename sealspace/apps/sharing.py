@@ -108,7 +108,7 @@ class Sharing:
         """Return the live rights of others to read copies of the owner's secrets.
 
         Raises:
-            SealspaceError: as `Delegations.query`.
+            SealspaceError: the same errors as `Delegations.query`.
         """
         signed = await self._signed(self._caller.session.owner)
         names = [target for target in signed if isinstance(target, SecretName)]
@@ -157,8 +157,8 @@ class Sharing:
             NetworkNotFound, NetworkNotActive: the person has no network at that node.
             NetworkKeyChanged: earlier copies are sealed to another key of this person; see
                 `renew_for`.
-            SealspaceError: as `Secrets.get`, `Encryption.descriptor`, `Kv.put_many` and
-                `Delegations.delegate`.
+            SealspaceError: the same errors as `Secrets.get`, `Encryption.descriptor`, `Kv.put_many`
+                and `Delegations.delegate`.
         """
         folder = shared_folder(team, did)
         shares = await self.shares()
@@ -206,7 +206,7 @@ class Sharing:
             The labels of the secrets that were copied, in ascending order.
         Raises:
             UnboundValue: a value does not state its place; bind it first.
-            SealspaceError: as `share`.
+            SealspaceError: the same errors as `share`.
         """
         shared = {copy.label for share in await self.shares() for copy in share.copies}
         renewed = tuple(sorted(shared.intersection(labels)))
@@ -246,7 +246,7 @@ class Sharing:
             InvalidInput: the DID is not valid, or the owner's wallet is missing.
             NotShared: nothing is shared with this person.
             NetworkKeyChanged: the person did not sign that the new key replaces the former one.
-            SealspaceError: as `share`.
+            SealspaceError: the same errors as `share`.
         """
         person = shared_folder(None, did).did
         of_person = [share for share in await self.shares() if share.folder.did == person]
@@ -314,7 +314,7 @@ class Sharing:
             only: the folder whose copies are renewed; None: all copies.
         Raises:
             BatchIncomplete: one commit failed after others succeeded; store the same values again.
-            SealspaceError: as `Secrets.put_many`, `Kv.delete_many` and `shares`.
+            SealspaceError: the same errors as `Secrets.put_many`, `Kv.delete_many` and `shares`.
         """
         values_by_name = {parse_secret_label(label): value for label, value in values.items()}
         texts = await self._secrets().sealed(values_by_name) if own else {}
@@ -352,7 +352,7 @@ class Sharing:
         Raises:
             InvalidInput: a DID or team is not valid, or it is about some secrets of one member.
             NotShared: nothing of it is shared.
-            SealspaceError: as `shares`, `Delegations.revoke` and `Kv.delete_many`.
+            SealspaceError: the same errors as `shares`, `Delegations.revoke` and `Kv.delete_many`.
         """
         if labels is not None and did and team:
             raise InvalidInput("a team's secrets are for all its members; unshare with one of both")
@@ -411,7 +411,7 @@ class Sharing:
             wallet: see above; it signs once for each session and grant.
         Raises:
             NotShared: nothing is shared, or it is not clear which team is meant.
-            SealspaceError: as `Delegations.query` and `Delegations.accept`.
+            SealspaceError: the same errors as `Delegations.query` and `Delegations.accept`.
         """
         by_team: dict[str, Share] = {}
         for target, grants in (await self._signed(owner)).items():
@@ -436,7 +436,7 @@ class Sharing:
         person who shares.
 
         Raises:
-            SealspaceError: as `Delegations.query`.
+            SealspaceError: the same errors as `Delegations.query`.
         """
         session = self._caller.session
         query = Delegations(self._caller).query(
@@ -467,7 +467,7 @@ class Sharing:
             wallet: see above; it signs once for each session and grant.
             encryption: encryption service of a client of the person's node; None: this node.
         Raises:
-            SealspaceError: as `Delegations.accept`.
+            SealspaceError: the same errors as `Delegations.accept`.
         """
         session = self._caller.session
         used = [grant for grant in session.grants if _is_or_cites(grant, share.grant.cid)]
@@ -640,9 +640,8 @@ def _ending_with_names(
                 ended.add(target)
             else:
                 remaining.add(target)
-    groups_without_names = {target.folder for target in ended} - {
-        target.folder for target in remaining
-    }
+    remaining_groups = {target.folder for target in remaining}
+    groups_without_names = {target.folder for target in ended} - remaining_groups
     ending: list[SharedFolder | SecretName] = []
     for target in signed:
         if isinstance(target, SecretName):

@@ -34,7 +34,7 @@ class CreatedTeam:
 
     Attributes:
         team: DID of the team.
-        memberships: of its admins, the caller's first.
+        memberships: memberships of its admins, the caller's first.
         seed: the private key of the team's wallet, 32 bytes. Store it where no member needs it day
             by day: whoever has it can do everything that the team can (TM9).
     """

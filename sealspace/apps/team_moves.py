@@ -156,7 +156,7 @@ class TeamMoves:
         and values that a runner made are for runners.
 
         Raises:
-            SealspaceError: as `Kv.list`, or the node does not answer.
+            SealspaceError: the same errors as `Kv.list`, or the node does not answer.
         """
         secrets = Secrets(self._caller, self._encryption, self._space)
         now = self._caller.clock.now()
@@ -179,7 +179,7 @@ class TeamMoves:
         Raises:
             InvalidInput: the seed is not a key.
             SpacesNotHosted: the node does not admit the new wallet as an owner.
-            SealspaceError: as `Client.sign_in` and `Encryption.ensure_network`.
+            SealspaceError: the same errors as `Client.sign_in` and `Encryption.ensure_network`.
         """
         wallet = _wallet_from_seed(seed)
         session = await self._sign_in(wallet)
@@ -218,12 +218,12 @@ class TeamMoves:
 
         Args:
             successor: DID of the new wallet.
-            wallet: of the admin who signs.
+            wallet: wallet of the admin who signs.
         Raises:
             InvalidInput: the admin's membership ends within a day.
             NotAMember: the wallet is not that of an admin.
             NodeRefused: the membership is younger than 7 days.
-            SealspaceError: as `Teams.members`.
+            SealspaceError: the same errors as `Teams.members`.
         """
         return await self._sign_move(successor, wallet)
 
@@ -234,7 +234,7 @@ class TeamMoves:
         to sign another one.
 
         Args:
-            statement: from `name`, verified.
+            statement: the result of `name`, verified.
         Raises:
             OwnerMoved: the team has moved to another wallet.
             SealspaceError: the node does not answer.
@@ -256,7 +256,7 @@ class TeamMoves:
         Raises:
             SuccessionInvalid: the line is altered, or is for another node or team. Also if its
                 statement has ended, or its signer is not an admin of this team.
-            SealspaceError: as `Teams.members`.
+            SealspaceError: the same errors as `Teams.members`.
         """
         move_line = parse_move_line(line)
         if move_line.node_did != await self._caller.node_id():
@@ -282,7 +282,7 @@ class TeamMoves:
         Call it only after both admins compared the words.
 
         Args:
-            statement: from `examine`.
+            statement: the result of `examine`.
             wallet: the wallet of the second admin.
         Returns:
             The second statement, registered with the node.
@@ -292,7 +292,7 @@ class TeamMoves:
             NotAMember: the wallet is not that of an admin.
             NodeRefused: one of the two admins, or a third admin, is above both memberships. Also if
                 a membership is younger than 7 days, or the first statement younger than a minute.
-            SealspaceError: as `Teams.members`.
+            SealspaceError: the same errors as `Teams.members`.
         """
         if same_principal(statement.signer, wallet_of(wallet).did):
             raise InvalidInput(
@@ -340,7 +340,7 @@ class TeamMoves:
         time and repeated.
 
         Args:
-            move: from `succession`.
+            move: the result of `succession`.
             seed: the private key of the new wallet.
             progress: called after each secret with the number of secrets so far, and of all.
         Raises:
@@ -448,7 +448,7 @@ def _choose_membership(
 
     Args:
         listed: the team's members.
-        wallet: of the admin.
+        wallet: wallet of the admin.
         least_end: when the membership may end at the earliest, epoch seconds.
         first_wallets: the wallets above the first statement, which may not be above the second one
             (TM17); empty for the first statement.
@@ -561,7 +561,7 @@ class _Copied(NamedTuple):
     """How far a secret was copied.
 
     Attributes:
-        etag: of the value in the new space; None if there is none.
+        etag: version of the value in the new space; None if there is none.
         number: number of the former version of which that value is a copy; 0 if there is none.
     """
 

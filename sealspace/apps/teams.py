@@ -138,7 +138,7 @@ class Teams:
             InvalidInput: a DID is not that of a wallet, or a name or the lifetime is not valid.
                 Also if the seed is not a key, or is the key of an admin's own wallet.
             SpacesNotHosted: the node does not admit the team as an owner.
-            SealspaceError: as `Client.sign_in` and `Encryption.ensure_network`.
+            SealspaceError: the same errors as `Client.sign_in` and `Encryption.ensure_network`.
         """
         dids = (self._caller.session.owner, *admins)
         return await create_team(self._caller, dids, ttl_s=ttl_s, names=names, seed=seed)
@@ -169,7 +169,7 @@ class Teams:
             RecoveredKeyMismatch: the key is not that of this team.
             NetworkNotFound: this node does not have the team's network.
             InvalidInput: the DID is not that of a wallet, or the name or lifetime is not valid.
-            SealspaceError: as `Client.sign_in`.
+            SealspaceError: the same errors as `Client.sign_in`.
         """
         did = self._caller.session.owner if admin is None else admin
         return await recover_team(self._caller, seed, team, did, ttl_s=ttl_s, name=name)
@@ -188,7 +188,7 @@ class Teams:
         Raises:
             MalformedAnswer: there are more memberships than a client verifies. With `team`, those
                 of others do not count.
-            SealspaceError: as `Delegations.query`.
+            SealspaceError: the same errors as `Delegations.query`.
         Does not check:
             The admin's membership that a membership cites. The node checks it on each use.
         """
@@ -213,7 +213,7 @@ class Teams:
 
         Raises:
             NotAMember: there is none.
-            SealspaceError: as `memberships`.
+            SealspaceError: the same errors as `memberships`.
         """
         memberships = await self.memberships(team)
         if not memberships:
@@ -234,7 +234,7 @@ class Teams:
 
         Args:
             wallet: the member's wallet.
-            membership: of the member.
+            membership: membership of the member.
             ttl_s: lifetime in seconds, at most 30 days; shorter if the membership ends earlier.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
@@ -285,7 +285,7 @@ class Teams:
             NotAMember: there is no membership.
             InvalidInput: the member is the last admin, or the memberships that the member signed
                 would end; see `remove`.
-            SealspaceError: as `memberships` and `Delegations.revoke_by_wallet`.
+            SealspaceError: the same errors as `memberships` and `Delegations.revoke_by_wallet`.
         """
         memberships = await self.memberships(team)
         if not memberships:
@@ -313,7 +313,7 @@ class Teams:
 
         Args:
             label: `NAME` or `scope/NAME`.
-            session: for the team, of a writer or admin for all secrets.
+            session: session for the team, of a writer or admin for all secrets.
             keep: do not delete one's own secret.
         Raises:
             NotFound: there is no such secret.
@@ -322,7 +322,7 @@ class Teams:
             UnboundValue: a version does not state its place, and may be another secret's.
             PreconditionFailed: somebody wrote one of the two secrets at the same time; repeat the
                 call.
-            SealspaceError: as `Secrets.read`, `Secrets.versions` and `Kv.put`.
+            SealspaceError: the same errors as `Secrets.read`, `Secrets.versions` and `Kv.put`.
         """
         return await adopt_secret(self._caller, self._caller.acting(session), label, keep=keep)
 
@@ -339,7 +339,7 @@ class Teams:
         Raises:
             NotGranted, Unauthorized: the session is not that of an admin.
             MalformedAnswer: the node lists more memberships than a client verifies.
-            SealspaceError: as `Delegations.query`.
+            SealspaceError: the same errors as `Delegations.query`.
         """
         records = await self._fetch_records(
             direction="granted",
@@ -365,7 +365,7 @@ class Teams:
 
         Raises:
             NotAMember: the wallet is not that of an admin.
-            SealspaceError: as `members`.
+            SealspaceError: the same errors as `members`.
         """
         return admin_of(await self.members(), wallet)
 
@@ -396,7 +396,7 @@ class Teams:
         Raises:
             InvalidInput: an argument is not valid, or the membership would end after the admin's.
             NotAMember: the wallet is not that of an admin of this team.
-            SealspaceError: as `members`.
+            SealspaceError: the same errors as `members`.
         """
         admin_membership = await self.admin_membership(wallet)
         if ends_at is None:
@@ -430,15 +430,15 @@ class Teams:
 
         Args:
             team_name: a name of the team, which the person may use.
-            role: of the membership.
+            role: role of the membership.
             wallet: the wallet of the admin, which signs when the words are confirmed.
-            secrets: as in `admit`.
+            secrets: the same as in `admit`.
             ttl_s: lifetime of the invitation in seconds; shorter if the session ends earlier.
             membership_ttl_s: lifetime of the membership, from now; None: as in `admit`.
             name: how the team will call the member.
         Raises:
-            InvalidInput, NotAMember, LifetimeTooLong: as `admit`.
-            SealspaceError: as `members` and `Delegations.delegate`.
+            InvalidInput, NotAMember, LifetimeTooLong: the same errors as `admit`.
+            SealspaceError: the same errors as `members` and `Delegations.delegate`.
         """
         admin_membership = await self.admin_membership(wallet)
         labels = {parse_secret_label(label).label for label in secrets}  # in their one spelling
@@ -488,14 +488,14 @@ class Teams:
         Args:
             did: the member.
             role: the new role.
-            wallet: as in `admit`.
-            secrets: as in `admit`.
+            wallet: the same as in `admit`.
+            secrets: the same as in `admit`.
             ttl_s: lifetime of the new membership; None: until the former one ends.
-            kept: as in `remove`.
+            kept: the same as in `remove`.
         Raises:
-            InvalidInput: the member is the last admin; or as `remove`.
-            NotAMember: as `remove`.
-            SealspaceError: as `members`.
+            InvalidInput: the member is the last admin; or for the same reasons as in `remove`.
+            NotAMember: the same errors as `remove`.
+            SealspaceError: the same errors as `members`.
         """
         listed = await self.members()
         former_memberships = members_of(listed, did)
@@ -536,7 +536,7 @@ class Teams:
             did: the member.
             wallet: the wallet of the admin who is going to remove the member.
         Raises:
-            SealspaceError: as `remove`.
+            SealspaceError: the same errors as `remove`.
         """
         removal = _plan_removal(await self.members(), did, wallet)
         return removal.others
@@ -559,7 +559,7 @@ class Teams:
         Raises:
             InvalidInput: the member is the last admin, or admitted the admin who removes.
             NotAMember: the DID is not a member, or the wallet is not that of an admin.
-            SealspaceError: as `members` and `Delegations.revoke`.
+            SealspaceError: the same errors as `members` and `Delegations.revoke`.
         """
         removal = _plan_removal(await self.members(), did, wallet)
         renewed: tuple[TeamMember, ...] = ()

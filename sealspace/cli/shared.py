@@ -98,7 +98,7 @@ def provide(
     """Provide two functions to the modules of commands, which cannot import them.
 
     Args:
-        context: of the root command.
+        context: context of the root command.
         find_team: returns what `team_of_project` returns.
         for_team: see `for_team`.
     """

@@ -73,7 +73,7 @@ class AppNames:
     """What an owner called approved code.
 
     Attributes:
-        name: at most MAX_APP_NAME_CHARS characters; "" without a name.
+        name: the name, at most MAX_APP_NAME_CHARS characters; "" without a name.
         code: the names in its files: `{"name","images","osImageHash","sources"}`; None: not stated.
     """
 
@@ -85,7 +85,7 @@ def checked_app_name(text: str) -> str:
     """Return a name for approved code, in Unicode's composed form (NFC).
 
     Args:
-        text: as the owner typed it.
+        text: the name as the owner typed it.
     Raises:
         InvalidInput: the name is empty or too long, or could be mistaken for another text (CN19).
     """
@@ -231,8 +231,8 @@ def quoted_name(name: str, *, is_short: bool = False) -> str:
     """Return a signed name in quotation marks, for a person.
 
     Args:
-        name: as a grant states it, untrusted: characters that could end the quotation or that
-            change what is read are replaced.
+        name: the name that a grant states, untrusted: characters that could end the quotation or
+            that change what is read are replaced.
         is_short: whether a long name is cut, because it would hide the DID beside it.
     """
     most = _MAX_SHOWN_NAME_CHARS if is_short else MAX_APP_NAME_CHARS

@@ -67,9 +67,9 @@ class Invitation(StrictRecord, omit_defaults=True):
         team: DID of the team.
         name: how the admin calls the team, a suggestion.
         admin: DID of the admin's wallet, which signs the membership.
-        role: of the membership.
+        role: role of the membership.
         secrets: labels of its secrets, in ascending order; empty for all.
-        end: of the membership, epoch seconds.
+        end: end of the membership, epoch seconds.
         id: 16 random bytes as base64url.
         seed: secret key of the invitation, 32 bytes as base64url. It opens nothing.
         delegation: the right of this key to answer, signed by the admin's session.

@@ -96,7 +96,7 @@ def key_change(pin: NetworkPin, public_key: bytes, *, node_did: str, at: str) ->
     Args:
         pin: the newest version.
         public_key: the next version's, 32 bytes.
-        node_did: of the node that keeps the network.
+        node_did: DID of the node that keeps the network.
         at: RFC 3339 text.
     """
     return KeyChange(

@@ -215,7 +215,7 @@ def compose_manifests(
     """Combine several app manifests into one sign-in request.
 
     Args:
-        manifests: at least one.
+        manifests: one or more manifests.
         include_account_registry_permissions: also request the rights for the account's registry.
     Raises:
         ManifestInvalid: the list is empty.
@@ -293,7 +293,7 @@ def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:
     """Add decryption rights to requests for reading secrets (MF8).
 
     Args:
-        request: from `compose_manifests`.
+        request: the result of `compose_manifests`.
         network: id of the owner's network.
     Returns:
         The request, in which the session and each delegation target that read a secret may decrypt.
@@ -468,8 +468,8 @@ class TargetGrant:
 
     Attributes:
         owner: DID of the owner of everything in it.
-        capabilities: at least one; never the right to read capabilities, which makes a session
-            (IP2).
+        capabilities: the requested rights, at least one; never the right to read capabilities,
+            which makes a session (IP2).
         ttl_s: requested lifetime, seconds.
     """
 

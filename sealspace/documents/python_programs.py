@@ -69,7 +69,7 @@ def parse_python_program(data: bytes) -> PythonProgram:
     """Parse an untrusted Python program.
 
     Args:
-        data: at most `MAX_ARCHIVE_BYTES`.
+        data: bytes of an archive, at most `MAX_ARCHIVE_BYTES`.
     Raises:
         InvalidInput: a bound or a rule of the format is broken, or the data is not the canonical
             JSON of its program (PY1).

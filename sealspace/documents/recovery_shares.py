@@ -59,7 +59,7 @@ class Share:
 
     Attributes:
         set_id: 15 random bits that all shares of a set have in common.
-        number: from 1 to the number of shares of the set, at most 16.
+        number: number of the share, from 1 to the number of shares of the set, at most 16.
         threshold: how many shares give the key, 2 to 16.
         words: 33 words; secret.
     """
@@ -131,7 +131,8 @@ def join_shares(shares: Iterable[Share], *, passphrase: str = "") -> bytes:
     of the key, such as the owner's DID (RV8).
 
     Args:
-        shares: at least as many as their threshold, in any order. Surplus shares are checked too.
+        shares: shares of one set, at least as many as their threshold, in any order. Surplus shares
+            are checked too.
         passphrase: the one with which the shares were made.
     Returns:
         32 bytes.

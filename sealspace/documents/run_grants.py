@@ -160,7 +160,7 @@ class RunStatement:
     """The conditions under which a runner may use granted secrets.
 
     Attributes:
-        programs: at least one.
+        programs: rules that name the programs, at least one.
         callers: condition on the callers.
         hosts: hosts to which a program with these secrets may send anything; lower case, no IP
             addresses. They apply only to programs of named projects (RN176).
@@ -223,7 +223,7 @@ class RunGrant:
         header: the delegation as text.
         delegation: the verified delegation.
         owner: owner of the secrets, who signed it or the job grant.
-        secrets: at least one, without duplicates.
+        secrets: names of the secrets, at least one, without duplicates.
         network: the network that opens them.
         statement: its programs, callers, hosts and limits.
         policies: policies on the runner's code, at least one.

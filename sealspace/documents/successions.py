@@ -67,7 +67,7 @@ class MoveStatement(NamedTuple):
         owner: DID of the team's former wallet.
         successor: DID of its new wallet.
         signer: DID of the admin who signed.
-        cid: of the statement.
+        cid: cid of the statement.
         ends_at: epoch seconds; the successor reads nothing afterwards.
         countersigns: cid of the first statement, in the second one; None in the first one.
         token: the statement itself.

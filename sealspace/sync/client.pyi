@@ -156,12 +156,13 @@ class Client:
         Args:
             wallet: the owner's wallet, or an account of eth-account.
             did: the key, `did:key` with Ed25519.
-            asked: as in `sign_in`; received delegations are not passed on.
+            asked: the same as in `sign_in`; received delegations are not passed on.
         Returns:
             The sign-in, registered with the node. Its `header` is for the other program.
         Raises:
             InvalidInput: the key is not a did:key with Ed25519, or the lifetime is not valid.
-            SpacesNotHosted, NodeMismatch, NodeRefused, TransportError: as `sign_in`.
+            SpacesNotHosted, NodeMismatch, NodeRefused, TransportError: the same errors as
+                `sign_in`.
         """
 
     def sign_in_with_key(
@@ -228,9 +229,9 @@ class Client:
         The session needs `tinycloud.kv/sync` and `tinycloud.kv/get` on the prefix.
 
         Args:
-            folder: for this copy alone; created with mode 700 if it does not exist.
+            folder: folder for this copy alone; created with mode 700 if it does not exist.
             prefix: whole segments: `notes` is this key and all below `notes/`. Not empty.
-            space: as in `kv`.
+            space: the same as in `kv`.
             max_bytes: limit for the keys, metadata and values together.
             retention_grant: cid of a delegation of `tinycloud.kv/retain`, which allows reading the
                 copy for some time after the right to read has ended.
@@ -252,7 +253,7 @@ class Client:
 
         Args:
             database: name of the database.
-            space: as in `kv`.
+            space: the same as in `kv`.
         Raises:
             InvalidInput: the text for the space is neither a name nor an id.
             ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.

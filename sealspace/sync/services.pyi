@@ -138,7 +138,7 @@ class Kv:
         Returns:
             The value, or None if its version is `etag`.
         Raises:
-            SealspaceError: as `get`.
+            SealspaceError: the same errors as `get`.
         """
 
     def metadata(self, key: str) -> Value:
@@ -147,7 +147,7 @@ class Kv:
         The `body` of the result is empty.
 
         Raises:
-            SealspaceError: as `get`.
+            SealspaceError: the same errors as `get`.
         """
 
     def versions(self, key: str) -> tuple[KeptVersion, ...]:
@@ -159,7 +159,7 @@ class Kv:
         Raises:
             NotFound: there is no value under this key, and no version is kept.
             MalformedAnswer: the node has no versions.
-            SealspaceError: as `get`.
+            SealspaceError: the same errors as `get`.
         """
 
     def metadata_many(self, keys: Iterable[str]) -> dict[str, Value]:
@@ -170,7 +170,7 @@ class Kv:
         Returns:
             Key to metadata, in the order of the keys, without the keys that have no value.
         Raises:
-            SealspaceError: as `metadata`, except NotFound; nothing is returned then.
+            SealspaceError: the same errors as `metadata`, except NotFound; then it returns nothing.
         """
 
     def size_bytes(self, key: str) -> int:
@@ -179,7 +179,7 @@ class Kv:
         The value is not downloaded, but `kv/get` is required.
 
         Raises:
-            SealspaceError: as `get`.
+            SealspaceError: the same errors as `get`.
         """
 
     def put(
@@ -225,7 +225,7 @@ class Kv:
         Returns:
             Key to value, in the order of the keys, without the keys that have no value.
         Raises:
-            SealspaceError: as `get`, except NotFound; no value is returned then.
+            SealspaceError: the same errors as `get`, except NotFound; no value is returned then.
         """
 
     def put_many(
@@ -245,7 +245,7 @@ class Kv:
         Raises:
             BatchIncomplete: one commit failed after others succeeded; it lists the written keys.
             InvalidInput: a key or value is not valid; nothing was sent.
-            SealspaceError: as `put`; nothing was written.
+            SealspaceError: the same errors as `put`; nothing was written.
         """
 
     def delete_many(self, keys: Iterable[str]) -> None:
@@ -270,7 +270,7 @@ class Kv:
         Raises:
             TransferBroken: the value was cut off, or does not match its ETag. Discard the pieces
                 that were already yielded.
-            SealspaceError: as `get`.
+            SealspaceError: the same errors as `get`.
         """
 
     def download(
@@ -297,7 +297,7 @@ class Kv:
                 is unchanged.
             OSError: the file cannot be written.
             InvalidInput: the path is not a regular file.
-            SealspaceError: as `get`.
+            SealspaceError: the same errors as `get`.
         """
 
     def upload(
@@ -319,10 +319,10 @@ class Kv:
             key: the key.
             source: a path, an open binary file (read from its current position), or a synchronous
                 or asynchronous iterable of bytes.
-            content_type: as in `put`.
-            metadata: as in `put`.
-            if_absent: as in `put`.
-            if_match: as in `put`.
+            content_type: the same as in `put`.
+            metadata: the same as in `put`.
+            if_absent: the same as in `put`.
+            if_match: the same as in `put`.
             progress: called with the bytes sent so far and the total; the total is None if the
                 source is an iterable.
         Returns:
@@ -331,7 +331,7 @@ class Kv:
             InvalidInput: the source does not yield bytes, or changed its size; nothing was stored.
             OSError: the file cannot be read; nothing was stored. Any other error of the source is
                 raised as it is.
-            SealspaceError: as `put`.
+            SealspaceError: the same errors as `put`.
         """
 
     def delete(self, key: str, *, if_match: str | None = None, purge: bool = False) -> str | None:
@@ -402,7 +402,7 @@ class Kv:
 
         Raises:
             MalformedAnswer: the list does not advance or has no end.
-            SealspaceError: as `list_page`.
+            SealspaceError: the same errors as `list_page`.
         """
 
     def changes(
@@ -426,7 +426,7 @@ class Kv:
             poll_s: seconds between requests if the node has no place to wait.
         Raises:
             InvalidInput: the prefix is empty, or the limit is out of range.
-            SealspaceError: as `list_page`. Call this again with the last cursor to continue.
+            SealspaceError: the same errors as `list_page`. To continue, pass the last cursor.
         """
 
 class Replica:
@@ -465,7 +465,7 @@ class Replica:
         Returns:
             The metadata; None if the copy has no such key.
         Raises:
-            SealspaceError: as `get`, except ReplicaIncomplete.
+            SealspaceError: the same errors as `get`, except ReplicaIncomplete.
         """
 
     def list(self, prefix: str = "") -> Iterator[str]:
@@ -476,7 +476,7 @@ class Replica:
         Args:
             prefix: whole segments: `notes` is this key and all below `notes/`; "": all keys.
         Raises:
-            SealspaceError: as `get`, except ReplicaIncomplete.
+            SealspaceError: the same errors as `get`, except ReplicaIncomplete.
         """
 
     def sync(self) -> SyncCounts:
@@ -493,7 +493,7 @@ class Replica:
             ReplicaCorrupt, ReplicaUnusable: the file is damaged, or the disk fails.
             ClockWentBack: the clock shows a time before the last one that was seen.
             MalformedAnswer: a page is not one of this feed.
-            SealspaceError: as `Kv.changes`; the copy is kept.
+            SealspaceError: the same errors as `Kv.changes`; the copy is kept.
         """
 
     def follow(self, *, retry_s: float | None = None) -> Iterator[SyncCounts]:
@@ -508,7 +508,7 @@ class Replica:
                 of a request (`TransportSettings`). Other errors are never retried.
         Raises:
             InvalidInput: `retry_s` is not above 0.
-            SealspaceError: as `sync`. Call this again to continue.
+            SealspaceError: the same errors as `sync`. Call this again to continue.
         """
 
 class PublicKv:
@@ -542,7 +542,7 @@ class PublicKv:
         Returns None if the version is still `etag`.
 
         Raises:
-            SealspaceError: as `get`.
+            SealspaceError: the same errors as `get`.
         """
 
     def list(self, prefix: str = "", *, page_keys: int = ...) -> Iterator[str]:
@@ -627,7 +627,7 @@ class Secrets:
         Returns:
             The version of the stored envelope.
         Raises:
-            SealspaceError: as `put`.
+            SealspaceError: the same errors as `put`.
         """
 
     def put_many(self, values: Mapping[str, str | bytes], *, scope: str | None = None) -> None:
@@ -638,7 +638,7 @@ class Secrets:
 
         Raises:
             BatchIncomplete: one commit failed after others succeeded; it lists the written paths.
-            SealspaceError: as `put`; nothing was written.
+            SealspaceError: the same errors as `put`; nothing was written.
         """
 
     def sealed(self, values: Mapping[SecretName, str | bytes]) -> dict[str, bytes | str]:
@@ -647,7 +647,7 @@ class Secrets:
         Returns:
             Path to envelope, for `Kv.put_many`.
         Raises:
-            SealspaceError: as `put`; nothing is stored.
+            SealspaceError: the same errors as `put`; nothing is stored.
         """
 
     def get(
@@ -663,7 +663,7 @@ class Secrets:
         Returns a string or bytes, depending on what was stored.
 
         Raises:
-            SealspaceError: as `read`.
+            SealspaceError: the same errors as `read`.
         """
 
     def get_text(
@@ -673,7 +673,7 @@ class Secrets:
 
         Raises:
             InvalidSecretPayload: the secret is bytes.
-            SealspaceError: as `read`.
+            SealspaceError: the same errors as `read`.
         """
 
     def get_many(
@@ -686,7 +686,7 @@ class Secrets:
         Returns:
             Name to value, in the order of the names, without secrets that do not exist.
         Raises:
-            SealspaceError: as `read`, except NotFound; no value is returned then.
+            SealspaceError: the same errors as `read`, except NotFound; no value is returned then.
         """
 
     def read_many(
@@ -697,7 +697,7 @@ class Secrets:
         Returns:
             Name to secret, as `get_many` returns the values.
         Raises:
-            SealspaceError: as `get_many`.
+            SealspaceError: the same errors as `get_many`.
         """
 
     def etags(self, known: Mapping[str, str], *, scope: str | None = None) -> dict[str, str]:
@@ -712,7 +712,7 @@ class Secrets:
         Returns:
             Name to version, without secrets that do not exist.
         Raises:
-            SealspaceError: as `version`, except NotFound.
+            SealspaceError: the same errors as `version`, except NotFound.
         """
 
     def read(
@@ -764,7 +764,7 @@ class Secrets:
         The call needs only `kv/get` on the path.
 
         Raises:
-            SealspaceError: as `read`, except for the errors of decryption.
+            SealspaceError: the same errors as `read`, except for the errors of decryption.
         """
 
     def versions(self, name: str, *, scope: str | None = None) -> tuple[KeptVersion, ...]:
@@ -795,7 +795,7 @@ class Secrets:
             NotFound: there is no such secret, or this version is not kept; the message then lists
                 those that are.
             PreconditionFailed: a concurrent write won.
-            SealspaceError: as `put` and `envelope`.
+            SealspaceError: the same errors as `put` and `envelope`.
         """
 
     def restore(self, name: str, *, scope: str | None = None) -> str:
@@ -803,7 +803,7 @@ class Secrets:
 
         Raises:
             PreconditionFailed: the secret is not deleted.
-            SealspaceError: as `rollback`.
+            SealspaceError: the same errors as `rollback`.
         """
 
     def bind(self, name: str, *, scope: str | None = None, if_match: str | None = None) -> bool:
@@ -824,7 +824,7 @@ class Secrets:
                 to another secret.
             InvalidSecretName: only runners make values of this name, and they bind them.
             PreconditionFailed: a concurrent write won.
-            SealspaceError: as `read`, `put` and `Encryption.paths_of`.
+            SealspaceError: the same errors as `read`, `put` and `Encryption.paths_of`.
         """
 
     def delete(
@@ -873,7 +873,7 @@ class Sharing:
         """Return the live rights of others to read copies of the owner's secrets.
 
         Raises:
-            SealspaceError: as `Delegations.query`.
+            SealspaceError: the same errors as `Delegations.query`.
         """
 
     def share(
@@ -909,8 +909,8 @@ class Sharing:
             NetworkNotFound, NetworkNotActive: the person has no network at that node.
             NetworkKeyChanged: earlier copies are sealed to another key of this person; see
                 `renew_for`.
-            SealspaceError: as `Secrets.get`, `Encryption.descriptor`, `Kv.put_many` and
-                `Delegations.delegate`.
+            SealspaceError: the same errors as `Secrets.get`, `Encryption.descriptor`, `Kv.put_many`
+                and `Delegations.delegate`.
         """
 
     def renew(self, labels: Collection[str]) -> tuple[str, ...]:
@@ -922,7 +922,7 @@ class Sharing:
             The labels of the secrets that were copied, in ascending order.
         Raises:
             UnboundValue: a value does not state its place; bind it first.
-            SealspaceError: as `share`.
+            SealspaceError: the same errors as `share`.
         """
 
     def renew_for(
@@ -944,7 +944,7 @@ class Sharing:
             InvalidInput: the DID is not valid, or the owner's wallet is missing.
             NotShared: nothing is shared with this person.
             NetworkKeyChanged: the person did not sign that the new key replaces the former one.
-            SealspaceError: as `share`.
+            SealspaceError: the same errors as `share`.
         """
 
     def put_many(
@@ -964,7 +964,7 @@ class Sharing:
             only: the folder whose copies are renewed; None: all copies.
         Raises:
             BatchIncomplete: one commit failed after others succeeded; store the same values again.
-            SealspaceError: as `Secrets.put_many`, `Kv.delete_many` and `shares`.
+            SealspaceError: the same errors as `Secrets.put_many`, `Kv.delete_many` and `shares`.
         """
 
     def unshare(
@@ -985,7 +985,7 @@ class Sharing:
         Raises:
             InvalidInput: a DID or team is not valid, or it is about some secrets of one member.
             NotShared: nothing of it is shared.
-            SealspaceError: as `shares`, `Delegations.revoke` and `Kv.delete_many`.
+            SealspaceError: the same errors as `shares`, `Delegations.revoke` and `Kv.delete_many`.
         """
 
     def received(self, owner: str, *, team: str | None = None, wallet: _Wallet = ...) -> Secrets:
@@ -997,7 +997,7 @@ class Sharing:
             wallet: see above; it signs once for each session and grant.
         Raises:
             NotShared: nothing is shared, or it is not clear which team is meant.
-            SealspaceError: as `Delegations.query` and `Delegations.accept`.
+            SealspaceError: the same errors as `Delegations.query` and `Delegations.accept`.
         """
 
     def received_folders(self) -> tuple[tuple[str, SharedFolder], ...]:
@@ -1007,7 +1007,7 @@ class Sharing:
         person who shares.
 
         Raises:
-            SealspaceError: as `Delegations.query`.
+            SealspaceError: the same errors as `Delegations.query`.
         """
 
     def opened(
@@ -1020,7 +1020,7 @@ class Sharing:
             wallet: see above; it signs once for each session and grant.
             encryption: encryption service of a client of the person's node; None: this node.
         Raises:
-            SealspaceError: as `Delegations.accept`.
+            SealspaceError: the same errors as `Delegations.accept`.
         """
 
 class Teams:
@@ -1063,7 +1063,7 @@ class Teams:
             InvalidInput: a DID is not that of a wallet, or a name or the lifetime is not valid.
                 Also if the seed is not a key, or is the key of an admin's own wallet.
             SpacesNotHosted: the node does not admit the team as an owner.
-            SealspaceError: as `Client.sign_in` and `Encryption.ensure_network`.
+            SealspaceError: the same errors as `Client.sign_in` and `Encryption.ensure_network`.
         """
 
     def recover(
@@ -1092,7 +1092,7 @@ class Teams:
             RecoveredKeyMismatch: the key is not that of this team.
             NetworkNotFound: this node does not have the team's network.
             InvalidInput: the DID is not that of a wallet, or the name or lifetime is not valid.
-            SealspaceError: as `Client.sign_in`.
+            SealspaceError: the same errors as `Client.sign_in`.
         """
 
     def memberships(
@@ -1109,7 +1109,7 @@ class Teams:
         Raises:
             MalformedAnswer: there are more memberships than a client verifies. With `team`, those
                 of others do not count.
-            SealspaceError: as `Delegations.query`.
+            SealspaceError: the same errors as `Delegations.query`.
         Does not check:
             The admin's membership that a membership cites. The node checks it on each use.
         """
@@ -1119,7 +1119,7 @@ class Teams:
 
         Raises:
             NotAMember: there is none.
-            SealspaceError: as `memberships`.
+            SealspaceError: the same errors as `memberships`.
         """
 
     def sign_in(
@@ -1136,7 +1136,7 @@ class Teams:
 
         Args:
             wallet: the member's wallet.
-            membership: of the member.
+            membership: membership of the member.
             ttl_s: lifetime in seconds, at most 30 days; shorter if the membership ends earlier.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
@@ -1159,7 +1159,7 @@ class Teams:
             NotAMember: there is no membership.
             InvalidInput: the member is the last admin, or the memberships that the member signed
                 would end; see `remove`.
-            SealspaceError: as `memberships` and `Delegations.revoke_by_wallet`.
+            SealspaceError: the same errors as `memberships` and `Delegations.revoke_by_wallet`.
         """
 
     def adopt(self, label: str, session: Session, *, keep: bool = False) -> Adopted:
@@ -1172,7 +1172,7 @@ class Teams:
 
         Args:
             label: `NAME` or `scope/NAME`.
-            session: for the team, of a writer or admin for all secrets.
+            session: session for the team, of a writer or admin for all secrets.
             keep: do not delete one's own secret.
         Raises:
             NotFound: there is no such secret.
@@ -1181,7 +1181,7 @@ class Teams:
             UnboundValue: a version does not state its place, and may be another secret's.
             PreconditionFailed: somebody wrote one of the two secrets at the same time; repeat the
                 call.
-            SealspaceError: as `Secrets.read`, `Secrets.versions` and `Kv.put`.
+            SealspaceError: the same errors as `Secrets.read`, `Secrets.versions` and `Kv.put`.
         """
 
     def members(self, *, ended: bool = False) -> TeamMembers:
@@ -1195,7 +1195,7 @@ class Teams:
         Raises:
             NotGranted, Unauthorized: the session is not that of an admin.
             MalformedAnswer: the node lists more memberships than a client verifies.
-            SealspaceError: as `Delegations.query`.
+            SealspaceError: the same errors as `Delegations.query`.
         """
 
     def admin_membership(self, wallet: AnyWallet) -> TeamMember:
@@ -1205,7 +1205,7 @@ class Teams:
 
         Raises:
             NotAMember: the wallet is not that of an admin.
-            SealspaceError: as `members`.
+            SealspaceError: the same errors as `members`.
         """
 
     def admit(
@@ -1235,7 +1235,7 @@ class Teams:
         Raises:
             InvalidInput: an argument is not valid, or the membership would end after the admin's.
             NotAMember: the wallet is not that of an admin of this team.
-            SealspaceError: as `members`.
+            SealspaceError: the same errors as `members`.
         """
 
     def invite(
@@ -1256,15 +1256,15 @@ class Teams:
 
         Args:
             team_name: a name of the team, which the person may use.
-            role: of the membership.
+            role: role of the membership.
             wallet: the wallet of the admin, which signs when the words are confirmed.
-            secrets: as in `admit`.
+            secrets: the same as in `admit`.
             ttl_s: lifetime of the invitation in seconds; shorter if the session ends earlier.
             membership_ttl_s: lifetime of the membership, from now; None: as in `admit`.
             name: how the team will call the member.
         Raises:
-            InvalidInput, NotAMember, LifetimeTooLong: as `admit`.
-            SealspaceError: as `members` and `Delegations.delegate`.
+            InvalidInput, NotAMember, LifetimeTooLong: the same errors as `admit`.
+            SealspaceError: the same errors as `members` and `Delegations.delegate`.
         """
 
     def change_role(
@@ -1286,14 +1286,14 @@ class Teams:
         Args:
             did: the member.
             role: the new role.
-            wallet: as in `admit`.
-            secrets: as in `admit`.
+            wallet: the same as in `admit`.
+            secrets: the same as in `admit`.
             ttl_s: lifetime of the new membership; None: until the former one ends.
-            kept: as in `remove`.
+            kept: the same as in `remove`.
         Raises:
-            InvalidInput: the member is the last admin; or as `remove`.
-            NotAMember: as `remove`.
-            SealspaceError: as `members`.
+            InvalidInput: the member is the last admin; or for the same reasons as in `remove`.
+            NotAMember: the same errors as `remove`.
+            SealspaceError: the same errors as `members`.
         """
 
     def admitted_by(self, did: str, *, wallet: AnyWallet) -> tuple[TeamMember, ...]:
@@ -1307,7 +1307,7 @@ class Teams:
             did: the member.
             wallet: the wallet of the admin who is going to remove the member.
         Raises:
-            SealspaceError: as `remove`.
+            SealspaceError: the same errors as `remove`.
         """
 
     def remove(
@@ -1328,7 +1328,7 @@ class Teams:
         Raises:
             InvalidInput: the member is the last admin, or admitted the admin who removes.
             NotAMember: the DID is not a member, or the wallet is not that of an admin.
-            SealspaceError: as `members` and `Delegations.revoke`.
+            SealspaceError: the same errors as `members` and `Delegations.revoke`.
         """
 
 class TeamMoves:
@@ -1344,7 +1344,7 @@ class TeamMoves:
         and values that a runner made are for runners.
 
         Raises:
-            SealspaceError: as `Kv.list`, or the node does not answer.
+            SealspaceError: the same errors as `Kv.list`, or the node does not answer.
         """
 
     def prepare(self, seed: bytes, members: Sequence[TeamMember]) -> PreparedTeam:
@@ -1359,7 +1359,7 @@ class TeamMoves:
         Raises:
             InvalidInput: the seed is not a key.
             SpacesNotHosted: the node does not admit the new wallet as an owner.
-            SealspaceError: as `Client.sign_in` and `Encryption.ensure_network`.
+            SealspaceError: the same errors as `Client.sign_in` and `Encryption.ensure_network`.
         """
 
     def name(self, successor: str, *, wallet: AnyWallet) -> Grant:
@@ -1369,12 +1369,12 @@ class TeamMoves:
 
         Args:
             successor: DID of the new wallet.
-            wallet: of the admin who signs.
+            wallet: wallet of the admin who signs.
         Raises:
             InvalidInput: the admin's membership ends within a day.
             NotAMember: the wallet is not that of an admin.
             NodeRefused: the membership is younger than 7 days.
-            SealspaceError: as `Teams.members`.
+            SealspaceError: the same errors as `Teams.members`.
         """
 
     def is_live(self, statement: MoveStatement) -> bool:
@@ -1384,7 +1384,7 @@ class TeamMoves:
         to sign another one.
 
         Args:
-            statement: from `name`, verified.
+            statement: the result of `name`, verified.
         Raises:
             OwnerMoved: the team has moved to another wallet.
             SealspaceError: the node does not answer.
@@ -1401,7 +1401,7 @@ class TeamMoves:
         Raises:
             SuccessionInvalid: the line is altered, or is for another node or team. Also if its
                 statement has ended, or its signer is not an admin of this team.
-            SealspaceError: as `Teams.members`.
+            SealspaceError: the same errors as `Teams.members`.
         """
 
     def countersign(self, statement: MoveStatement, *, wallet: AnyWallet) -> Grant:
@@ -1410,7 +1410,7 @@ class TeamMoves:
         Call it only after both admins compared the words.
 
         Args:
-            statement: from `examine`.
+            statement: the result of `examine`.
             wallet: the wallet of the second admin.
         Returns:
             The second statement, registered with the node.
@@ -1420,7 +1420,7 @@ class TeamMoves:
             NotAMember: the wallet is not that of an admin.
             NodeRefused: one of the two admins, or a third admin, is above both memberships. Also if
                 a membership is younger than 7 days, or the first statement younger than a minute.
-            SealspaceError: as `Teams.members`.
+            SealspaceError: the same errors as `Teams.members`.
         """
 
     def succession(self, owner: str) -> ProvenMove | None:
@@ -1446,7 +1446,7 @@ class TeamMoves:
         time and repeated.
 
         Args:
-            move: from `succession`.
+            move: the result of `succession`.
             seed: the private key of the new wallet.
             progress: called after each secret with the number of secrets so far, and of all.
         Raises:
@@ -1464,12 +1464,12 @@ class Access:
         """Return who can read and replace one of the owner's secrets.
 
         Args:
-            name: of the secret.
+            name: name of the secret.
             scope: None: a global secret.
         Raises:
             InvalidInput: the name or the scope is not valid.
             NotFound: there is no such secret.
-            SealspaceError: as `Secrets.envelope`.
+            SealspaceError: the same errors as `Secrets.envelope`.
         Does not check:
             Withdrawals of trust, which only narrow the answer. Lies of the node: it can hide grants
             from its own list.
@@ -1495,7 +1495,7 @@ class KeyRotation:
             NetworkKeyChanged: the owner's statements do not lead from version 1 to the newest
                 version. An invalid statement is reported so too, because the owner has not signed
                 the newest key.
-            SealspaceError: as `Encryption.descriptor` and `Encryption.keys`.
+            SealspaceError: the same errors as `Encryption.descriptor` and `Encryption.keys`.
         """
 
     def rotate(self, network: NetworkId, *, wallet: WalletSource = ...) -> NetworkPin:
@@ -1516,7 +1516,7 @@ class KeyRotation:
             Unauthorized: the session is not its owner in person.
             PreconditionFailed: another rotation was faster.
             ResponseSignatureInvalid: the node did not sign the candidate for the next key.
-            SealspaceError: as `Encryption.descriptor`.
+            SealspaceError: the same errors as `Encryption.descriptor`.
         """
 
     def retire(self, network: NetworkId, key_version: int) -> NetworkKeys:
@@ -1531,7 +1531,7 @@ class KeyRotation:
             The versions of the key.
         Raises:
             NodeRefused: the version is the newest, unknown or retired.
-            SealspaceError: as `rotate`.
+            SealspaceError: the same errors as `rotate`.
         """
 
     def destroy(self, network: NetworkId, key_version: int) -> NetworkKeys:
@@ -1542,7 +1542,7 @@ class KeyRotation:
 
         Raises:
             NodeRefused: the version is not retiring.
-            SealspaceError: as `retire`.
+            SealspaceError: the same errors as `retire`.
         """
 
     def usage(self, network: NetworkId, key_version: int) -> tuple[NeedingValue, ...]:
@@ -1560,7 +1560,7 @@ class KeyRotation:
             NotGranted: the session does not have `sealspace.encryption/policy` on the network.
             Unauthorized: the session is not its owner in person.
             MalformedAnswer: the list does not advance or has no end.
-            SealspaceError: as `Encryption.keys`.
+            SealspaceError: the same errors as `Encryption.keys`.
         """
 
     def reencrypt(
@@ -1584,8 +1584,8 @@ class KeyRotation:
         Returns:
             Numbers of values, and those that stay as they are.
         Raises:
-            SealspaceError: as `Encryption.descriptor`, `Kv.list`, `Kv.get_many` and `Kv.put`; the
-                values so far are sealed to the newest key.
+            SealspaceError: the same errors as `Encryption.descriptor`, `Kv.list`, `Kv.get_many` and
+                `Kv.put`; the values so far are sealed to the newest key.
         """
 
 class Contacts:
@@ -1612,14 +1612,14 @@ class Contacts:
                 one that this object has read before.
             NotGranted, Unauthorized: the session may not read the document.
             DecryptDenied: the node does not release the key.
-            SealspaceError: as `Kv.get` and `Encryption.decrypt`.
+            SealspaceError: the same errors as `Kv.get` and `Encryption.decrypt`.
         """
 
     def list(self) -> tuple[Contact, ...]:
         """Return the contacts, ordered by name.
 
         Raises:
-            SealspaceError: as `read`.
+            SealspaceError: the same errors as `read`.
         """
 
     def did(self, name: str) -> Principal:
@@ -1627,14 +1627,14 @@ class Contacts:
 
         Raises:
             NoSuchContact: there is no contact of this name.
-            SealspaceError: as `read`.
+            SealspaceError: the same errors as `read`.
         """
 
     def name(self, did: str) -> str | None:
         """Return the name of a DID, or None.
 
         Raises:
-            SealspaceError: as `read`.
+            SealspaceError: the same errors as `read`.
         """
 
     def add(self, name: str, did: str) -> Contact:
@@ -1650,7 +1650,7 @@ class Contacts:
                 full.
             NotGranted: the session is not a sign-in of the owner.
             PreconditionFailed: other programs changed the list with each try.
-            SealspaceError: as `read`, `Encryption.encrypt` and `Kv.put`.
+            SealspaceError: the same errors as `read`, `Encryption.encrypt` and `Kv.put`.
         """
 
     def rename(self, name: str, new_name: str) -> Contact:
@@ -1658,20 +1658,21 @@ class Contacts:
 
         Raises:
             NoSuchContact: there is no contact of this name.
-            SealspaceError: as `add`.
+            SealspaceError: the same errors as `add`.
         """
 
     def replace(self, name: str, former: str, did: str) -> Contact:
         """Give the name of a contact to another DID.
 
         Args:
-            name: of the contact.
+            name: name of the contact.
             former: the DID that the contact has.
             did: the new DID.
         Raises:
             NoSuchContact: there is no contact of this name.
-            InvalidInput: the contact has another DID than `former`, or as `add`.
-            SealspaceError: as `add`.
+            InvalidInput: the contact has another DID than `former`, or for the same reasons as in
+                `add`.
+            SealspaceError: the same errors as `add`.
         """
 
     def remove(self, name: str) -> None:
@@ -1679,7 +1680,7 @@ class Contacts:
 
         Raises:
             NoSuchContact: there is no contact of this name.
-            SealspaceError: as `add`.
+            SealspaceError: the same errors as `add`.
         """
 
 class Sql:
@@ -1717,7 +1718,7 @@ class Sql:
             params: the values of its parameters.
         Raises:
             QuotaExceeded: the space has no room for the change.
-            SealspaceError: as `query`.
+            SealspaceError: the same errors as `query`.
         """
 
     def batch(self, statements: Sequence[Statement]) -> tuple[Changes, ...]:
@@ -1729,7 +1730,7 @@ class Sql:
             The changes of each statement, in the order of the statements.
         Raises:
             QuotaExceeded: the space has no room for the changes.
-            SealspaceError: as `query`.
+            SealspaceError: the same errors as `query`.
         """
 
     def execute_statement(self, name: str, params: Sequence[SqlValue] = ...) -> Rows:
@@ -1742,7 +1743,7 @@ class Sql:
             params: the values of the parameters that the grant does not set.
         Raises:
             NotGranted: the session has no grant for this database.
-            SealspaceError: as `query`.
+            SealspaceError: the same errors as `query`.
         """
 
     def export(
@@ -1762,7 +1763,7 @@ class Sql:
             TransferBroken: the copy was cut off; the file at the path is unchanged.
             OSError: the file cannot be written.
             InvalidInput: the path is not a regular file.
-            SealspaceError: as `query`.
+            SealspaceError: the same errors as `query`.
         """
 
 class Spaces:
@@ -1899,7 +1900,8 @@ class Encryption:
         Raises:
             NotGranted: the session may not create networks.
             NetworkNotActive: the network was revoked; its name cannot be used again.
-            SealspaceError: as `descriptor`, which fetches the result after the network was created.
+            SealspaceError: the same errors as `descriptor`, which fetches the result after the
+                network was created.
         """
 
     def revoke_network(self, network: NetworkId) -> None:
@@ -1961,7 +1963,7 @@ class Encryption:
         Raises:
             NetworkNotActive: the network was revoked.
             InvalidResponse: the network's public key is not usable (low order).
-            SealspaceError: as `descriptor`.
+            SealspaceError: the same errors as `descriptor`.
         """
 
     def decrypt(
@@ -1990,7 +1992,7 @@ class Encryption:
             NetworkNotActive: the network was revoked.
             ResponseBindingMismatch, ResponseSignatureInvalid, InvalidResponse: the answer cannot be
                 trusted.
-            SealspaceError: as `descriptor`.
+            SealspaceError: the same errors as `descriptor`.
         """
 
     def paths_of(self, envelope: InlineEnvelope | bytes) -> tuple[str | None, ...]:
@@ -2041,8 +2043,8 @@ class Delegations:
         Args:
             did: the recipient. A fragment is dropped: a wallet's message to a key's own DID URL is
                 a sign-in, and would make the recipient the owner in person (IP2).
-            capabilities: at least one; see `allow`. The right to read capabilities makes a session,
-                so it is left out too, unless the recipient is this session's own key.
+            capabilities: one right or more; see `allow`. The right to read capabilities makes a
+                session, so it is left out too, unless the recipient is this session's own key.
             ttl_s: lifetime in seconds; None: seven days, or less if the cited grants end earlier.
             at_most: accept a shorter lifetime if the cited grants end before `ttl_s`.
             policy: code that may receive keys under this grant; None: no restriction by this grant.
@@ -2051,7 +2053,7 @@ class Delegations:
             unbound: also allow values without a place; needs the owner's signature (EN47).
             app: the owner's names for the approved code, without effect (CN19).
             wallet: sign with the owner's wallet instead of the session's key.
-            membership: for a team: that of the admin whose wallet signs (TM6); None: the owner.
+            membership: for a team: the membership of the admin who signs (TM6); None: the owner.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
             The portable form, for the recipient.
@@ -2081,7 +2083,7 @@ class Delegations:
         Args:
             target: a target of a composed request (`request.delegation_targets`).
             policy: code that may receive keys under these grants; None: no restriction.
-            unbound: as in `delegate`.
+            unbound: the same as in `delegate`.
             wallet: sign with the owner's wallet instead of the session's key, once for each
                 delegation.
             leave_out: leave out services that the node does not serve, instead of raising.
@@ -2092,7 +2094,7 @@ class Delegations:
             InvalidInput: the manifest requests a service that the node does not serve, or nothing
                 is left to grant.
             NotGranted: the session lacks rights; `missing` has each of them.
-            SessionExpired, NodeRefused, TransportError: as `delegate`.
+            SessionExpired, NodeRefused, TransportError: the same errors as `delegate`.
         """
 
     def create_token(
@@ -2113,12 +2115,12 @@ class Delegations:
         cid of its delegation to `revoke`.
 
         Args:
-            name: for lists and receipts: letters, digits, dots, dashes and underscores, at most 64.
+            name: its name in lists: letters, digits, dots, dashes and underscores, at most 64.
             secrets: names of the owner's secrets, at most 64.
             scope: the scope of all of them; None: global secrets.
             ttl_s: lifetime in seconds, from one minute to 366 days.
             unbound: let the program use secrets that state no place (EN46).
-            wallet, membership: as in `delegate`; None only if the session's key is the owner's own.
+            wallet, membership: see `delegate`; None only if the session's key is the owner's own.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
             The line for SEALSPACE_TOKEN. Protect it like a password.
@@ -2359,7 +2361,7 @@ class Backends:
         """Return the resource URIs of the given secrets.
 
         Args:
-            seen: from `look`.
+            seen: the result of `look`.
             secrets: labels, `NAME` or `scope/NAME`; None: all that the backend requests.
         Raises:
             InvalidInput: the backend requests no secret, or not one of these.
@@ -2397,7 +2399,7 @@ class Backends:
         The grant applies only to the code in the backend's evidence.
 
         Args:
-            seen: from `look`, at most LOOK_TTL_S ago.
+            seen: the result of `look`, at most LOOK_TTL_S ago.
             secrets: labels, `NAME` or `scope/NAME`; None: all that the backend requests.
             ttl_s: lifetime in seconds; None: seven days, or less if the session's grants end
                 earlier.
@@ -2408,15 +2410,16 @@ class Backends:
             app: the owner's names for the code; they have no effect (CN19).
             wallet: sign with the owner's wallet. A grant by the session's key ends with the
                 session.
-            membership: for a team: that of the admin whose wallet signs (TM6); None: the owner.
+            membership: for a team, the membership of the admin whose wallet signs (TM6); None: the
+                owner.
         Returns:
             The grant, registered with the node. It allows this DID with this code to read these
                 secrets, and to decrypt with the owner's network.
         Raises:
             BackendNotAcceptable: the node would reject the backend or cannot verify it, or the
                 evidence is too old (`age`).
-            InvalidInput, NotGranted, SessionExpired, NodeRefused, TransportError: as
-                `Delegations.delegate`.
+            InvalidInput, NotGranted, SessionExpired, NodeRefused, TransportError: the same errors
+                as `Delegations.delegate`.
         """
 
 class Programs:
@@ -2508,7 +2511,8 @@ class Programs:
         Raises:
             InvalidInput: the version is active.
             NotFound: there is no such version.
-            PreconditionFailed, StatementInvalid, NodeRefused, TransportError: as `activate`.
+            PreconditionFailed, StatementInvalid, NodeRefused, TransportError: the same errors as
+                `activate`.
         """
 
     def names(self) -> Iterator[str]:
@@ -2560,7 +2564,7 @@ class Runners:
         """Grant secrets to a runner for named programs and callers.
 
         Args:
-            seen: from `Backends.look`, at most LOOK_TTL_S ago.
+            seen: the result of `Backends.look`, at most LOOK_TTL_S ago.
             secrets: labels, `NAME` or `scope/NAME`, at most 32; a further secret needs a new grant.
                 Generated secrets, `PROTECTED_…`, belong to another network, so they need a grant of
                 their own.
@@ -2576,7 +2580,7 @@ class Runners:
             InvalidInput: a name or their number is not valid, hosts are given for a program without
                 a project, or a pattern on callers is over its limit. Also if the signer is not the
                 owner itself: runners accept no grant with a parent delegation (RN41).
-            BackendNotAcceptable, NodeRefused, TransportError: as `Backends.grant`.
+            BackendNotAcceptable, NodeRefused, TransportError: the same errors as `Backends.grant`.
         """
 
     def generate(
@@ -2596,7 +2600,7 @@ class Runners:
         secrets, and does not replace existing ones.
 
         Args:
-            seen: from `Backends.look`, at most LOOK_TTL_S ago.
+            seen: the result of `Backends.look`, at most LOOK_TTL_S ago.
             wanted: name to type, 1 to 16; see `run_grants.checked_generation_type`.
             scope: None for global secrets.
             accept: terms to relax; see `policy_for`.
@@ -2628,7 +2632,7 @@ class Runners:
         """Let a runner read one of the owner's private projects (RN152), or keep its storage.
 
         Args:
-            seen: from `Backends.look`, at most LOOK_TTL_S ago.
+            seen: the result of `Backends.look`, at most LOOK_TTL_S ago.
             name: name of the project, in the space `projects`.
             folder: `projects` to read the program, `storage` to keep what it stores (RN201).
             ttl_s: lifetime in seconds.
@@ -2636,7 +2640,8 @@ class Runners:
         Returns:
             The grant, registered with the node; `backends.deliver` sends it to the runner.
         Raises:
-            InvalidInput, BackendNotAcceptable, NodeRefused, TransportError: as `grant`.
+            InvalidInput, BackendNotAcceptable, NodeRefused, TransportError: the same errors as
+                `grant`.
         Does not check:
             Which code reads the project: for values, the node checks only the DID.
         """
@@ -2744,7 +2749,7 @@ class Receipts:
 
         Raises:
             MalformedAnswer: the list does not advance or has no end.
-            SealspaceError: as `page`.
+            SealspaceError: the same errors as `page`.
         """
 
     def releases(
@@ -2755,11 +2760,11 @@ class Receipts:
         The oldest receipt comes first. The receipts are verified, and are fetched page by page.
 
         Args:
-            network: as for `page`.
+            network: the same as for `page`.
             since: epoch seconds; earlier receipts are left out.
         Raises:
             MalformedAnswer: the list does not advance or has no end.
-            SealspaceError: as `page`.
+            SealspaceError: the same errors as `page`.
         """
 
     def fetches(
@@ -2772,7 +2777,7 @@ class Receipts:
         signed: the audit chain of the node contains them.
 
         Args:
-            network: as for `page`.
+            network: the same as for `page`.
             since: epoch seconds; earlier fetches are left out.
         Raises:
             NotFound: the node has no such network, or does not record fetches.
@@ -2787,7 +2792,7 @@ class Receipts:
 
         Args:
             sha256: digest from a receipt, 32 bytes; see `documents_of`.
-            network: as for `page`.
+            network: the same as for `page`.
         Raises:
             NotFound: the node does not have the document, or has deleted it.
             ReceiptInvalid: the document has another digest.
@@ -2800,7 +2805,7 @@ class Receipts:
         Returns the documents by digest. Missing documents are left out.
 
         Raises:
-            SealspaceError: as `document`, except NotFound.
+            SealspaceError: the same errors as `document`, except NotFound.
         """
 
 class Withdrawals:
@@ -2817,7 +2822,7 @@ class Withdrawals:
                 32.
             network: None: the default network of the owner for whom this session acts.
         Raises:
-            SealspaceError: as `withdraw_backend`.
+            SealspaceError: the same errors as `withdraw_backend`.
         """
 
     def withdraw_backend(self, did: str, network: NetworkId | None = None) -> None:
@@ -2844,5 +2849,5 @@ class Withdrawals:
             sha256: digest of the evidence, 32 bytes, as in sessions, audit records and receipts.
             network: None: the default network of the owner for whom this session acts.
         Raises:
-            SealspaceError: as `withdraw_backend`.
+            SealspaceError: the same errors as `withdraw_backend`.
         """

@@ -153,7 +153,7 @@ async def follow_changes(
     Raises:
         InvalidInput: the prefix is empty, or the limit is out of range.
         MalformedAnswer: the answer is not a page of this feed, or the pages do not advance.
-        SealspaceError: as `Kv.list_page`.
+        SealspaceError: the same errors as `Kv.list_page`.
     """
     require_feed(feed)
     reader = FeedReader(feed, cursor)

@@ -331,7 +331,7 @@ class Transport:
 
         Raises:
             NodeRefused: the answer is an error; the class depends on status and text (J8).
-            TransportError: as `exchange`.
+            TransportError: the same errors as `exchange`.
         """
         return (await self.exchange(request)).require()
 

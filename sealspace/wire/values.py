@@ -31,8 +31,8 @@ class Value:
 
     Attributes:
         body: the bytes; empty if only the metadata was read.
-        etag: version of the value, as in `if_match`.
-        content_type: as stored; None if it was not given.
+        etag: version of the value, as `if_match` takes it.
+        content_type: the media type that is stored; None if it was not given.
         metadata: names in lower case, to texts.
         stored_at: when the node stored the value, epoch seconds, as the node says; None if it does
             not say. Only `metadata` and `metadata_many` give it.
@@ -55,7 +55,7 @@ class KeptVersion(FrozenStruct, rename="camel"):
 
     Attributes:
         version: number, counted from 1 for each key.
-        etag: of the value, as in `if_match`.
+        etag: version of the value, as `if_match` takes it.
         size_bytes: size of the value.
         stored_at: when the node stored the value, epoch seconds, as the node says; None if it does
             not say.

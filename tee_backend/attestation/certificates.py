@@ -128,7 +128,7 @@ def parse_certificate(der: bytes) -> Certificate:
     """Parse one certificate in DER.
 
     Args:
-        der: at most MAX_CERTIFICATE_BYTES; untrusted.
+        der: untrusted bytes, at most MAX_CERTIFICATE_BYTES.
     Raises:
         MalformedCertificate: not exactly one certificate with exactly one CN in its subject.
     Does not check:

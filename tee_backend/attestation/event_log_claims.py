@@ -86,7 +86,7 @@ def check_key_provider(provider: KeyProvider | None, accepted: Collection[str]) 
     """Check an application's key provider against the accepted providers.
 
     Args:
-        provider: from a verified log; None: no log names a provider.
+        provider: the key provider that a verified log names; None: no log names one.
         accepted: providers that the operator or owner accepts, entries of
             `encryption_network.key_providers`.
     Raises:

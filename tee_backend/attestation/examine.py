@@ -271,8 +271,9 @@ def examine(
     """Verify a quote using collateral, and return the resulting evidence.
 
     Args:
-        bound: from `bind_quote`; untrusted.
-        collateral: of its platform family, chosen by the verifier, never by the prover (AT16).
+        bound: the untrusted result of `bind_quote`.
+        collateral: collateral of its platform family, chosen by the verifier, never by the prover
+            (AT16).
         root: the configured anchor. A root inside the quote or the collateral is compared with it,
             never used.
         now: epoch seconds, one value for the whole request; the evidence begins then.
@@ -358,7 +359,8 @@ async def examine_with(
         The evidence, and the collateral that was used. Its revocation lists are the newest that the
         provider has.
     Raises:
-        AttestationError: as `examine`; CollateralUnusable also if the provider has no document.
+        AttestationError: the same errors as `examine`; CollateralUnusable also if the provider has
+            no document.
     """
     offered = await provider.collateral(*bound.family)
     # an older list may lack what was revoked since (AT19)

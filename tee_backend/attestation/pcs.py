@@ -142,7 +142,7 @@ class CollateralService:
         """Fetch Intel's list of TCB evaluation numbers.
 
         Raises:
-            CollateralUnusable: as `collateral`.
+            CollateralUnusable: the same errors as `collateral`.
         Does not check:
             Signature and validity: see `evaluation_numbers.verify_evaluation_numbers`.
         """

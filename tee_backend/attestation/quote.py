@@ -150,7 +150,7 @@ def parse_quote(data: bytes) -> Quote:
     """Parse a TDX quote of version 4 or 5.
 
     Args:
-        data: at most MAX_QUOTE_BYTES; untrusted.
+        data: untrusted bytes, at most MAX_QUOTE_BYTES.
     Returns:
         The quote. Every length fits, and only zero bytes followed.
     Raises:

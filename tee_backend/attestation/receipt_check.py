@@ -128,9 +128,9 @@ def judge_with(
     The policies are those that allowed the release.
 
     Args:
-        release: from `verify_release`, with evidence.
-        collateral: of the quote's platform family; untrusted except for its signatures.
-        root: as before.
+        release: the result of `verify_release`, with evidence.
+        collateral: collateral of the quote's platform family; untrusted except for its signatures.
+        root: the trust anchor; see `verify_release`.
         now: epoch seconds.
     Returns:
         For each policy, by its SHA-256 in hex: None if the code would satisfy it, else the name of

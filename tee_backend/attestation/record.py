@@ -100,8 +100,8 @@ class Recorded:
     """A quote and what belongs to it, before it is written to a folder.
 
     Attributes:
-        quote: as the platform made it.
-        collateral: as the verifier chose it.
+        quote: the quote as the platform made it.
+        collateral: the collateral that the verifier chose.
         event_log: the whole log, or None.
         report_data: 64 bytes that the recorder asked for; None: as the quote states them.
         at: epoch seconds.

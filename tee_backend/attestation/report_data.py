@@ -109,7 +109,7 @@ def node_binding(nonce: str, statement: NodeStatement) -> Binding:
 
     Raises:
         InvalidIdentifier: the node's DID is malformed.
-        UnicodeEncodeError: as `node_report_data`.
+        UnicodeEncodeError: the same errors as `node_report_data`.
     """
     node_did = parse_principal(statement.node_did)
     return Binding(

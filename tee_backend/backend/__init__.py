@@ -271,9 +271,9 @@ class Backend:
                 passed.
             GrantsFull: the limit on grants is reached, and all of them are in use.
             FolderUnusable: the grants cannot be stored.
-            NotGranted, AttestationRefused, NodeRefused, TransportError: as `attest`. The grants
-                stay accepted after AttestationRefused, and if the node failed to judge the
-                evidence.
+            NotGranted, AttestationRefused, NodeRefused, TransportError: the same errors as
+                `attest`. The grants stay accepted after AttestationRefused, and if the node failed
+                to judge the evidence.
         """
         networks = await self._grants.accept(portables, is_opening=True)
         evidence = self._attester.young_evidence()
@@ -289,8 +289,8 @@ class Backend:
         Args:
             portables: one grant or several; all of them are accepted, or none.
         Raises:
-            InvalidPortableDelegation, GrantsFull, FolderUnusable, NodeRefused, TransportError: as
-                `accept`.
+            InvalidPortableDelegation, GrantsFull, FolderUnusable, NodeRefused, TransportError: the
+                same errors as `accept`.
         """
         await self._grants.accept(portables, is_opening=False)
 
@@ -458,7 +458,7 @@ class Backend:
         Returns:
             The version of the stored value.
         Raises:
-            SealspaceError: as `Secrets.put_generated`.
+            SealspaceError: the same errors as `Secrets.put_generated`.
         """
         client = self._grants.client_citing(by)
         secrets = client.secrets(owner, network=PROTECTED_NETWORK)

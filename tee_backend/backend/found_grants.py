@@ -55,7 +55,7 @@ class _Selection(NamedTuple):
     Attributes:
         wanted: owners whose grants a read or a call needs.
         known: owners of the current grants.
-        is_periodic: as for `GrantFinder._keep_new`.
+        is_periodic: whether the fetch was due by time; see `GrantFinder._keep_new`.
     """
 
     wanted: set[Principal]

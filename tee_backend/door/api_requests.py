@@ -49,7 +49,7 @@ class ApiRequest:
 
     Attributes:
         operation: what is asked for.
-        path: below `/v1/`, without a slash at its end.
+        path: path below `/v1/`, without a slash at its end.
         parameters: those of the query.
         token: the door token; None if there is none. Hidden when this object is printed.
         source: the HTTP request, for its body.

@@ -8,7 +8,7 @@ class Kind:
     """What grants of one kind may do.
 
     Attributes:
-        name: for answers and messages.
+        name: the name of the kind in answers and messages.
         lists_all: whether the node lists names for it; otherwise the door lists the names in
             its token or its grants.
         has_versions: whether it reads earlier values.

@@ -126,7 +126,7 @@ def parse_compose(data: bytes, *, file: str) -> ComposeFile:
     """Parse a compose file, and require that it names its code.
 
     Args:
-        data: at most MAX_COMPOSE_BYTES; untrusted.
+        data: untrusted bytes, at most MAX_COMPOSE_BYTES.
         file: name of the file, for messages.
     Raises:
         MeasurementRefused: `compose-malformed`, another kind of file; `compose-unpinned`, a service

@@ -75,7 +75,7 @@ def firmware_mrtd(data: bytes) -> FirmwareMrtd:
     """Compute MRTD from a firmware file.
 
     Args:
-        data: at most MAX_FIRMWARE_BYTES; untrusted.
+        data: untrusted bytes, at most MAX_FIRMWARE_BYTES.
     Raises:
         MeasurementRefused: `firmware-unsupported`, the file is too long, or has no TDX metadata of
             version 1, or its metadata is contradictory.

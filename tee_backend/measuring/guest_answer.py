@@ -83,7 +83,7 @@ def parse_guest_answer(data: bytes) -> GuestAnswer:
     """Parse the answer of a guest agent to a request for a quote.
 
     Args:
-        data: at most `MAX_ANSWER_BYTES`; untrusted.
+        data: untrusted bytes, at most `MAX_ANSWER_BYTES`.
     Raises:
         MeasurementRefused: `answer-malformed`, `image-malformed`.
     Does not check:

@@ -60,7 +60,7 @@ class Value:
     """A value that a quote or its event log has to show.
 
     Attributes:
-        name: as in `LABELS`.
+        name: a key of `LABELS`.
         texts: the value in hex, or the key provider; two of MRTD if the host's order of work is not
             known; none if the value is not computed.
         source: where it comes from.
@@ -98,9 +98,9 @@ class Inputs:
         compose_file: its name, for messages.
         answer: a kept answer of a guest agent.
         answer_file: its name.
-        mrtd: of the firmware's file.
+        mrtd: MRTD of the firmware's file.
         firmware_file: its name.
-        image: of the image's files; otherwise that of the answer is used.
+        image: description from the image's files; None: the one in the answer is used.
         app_id: 20 bytes, if a key service set it; None: it follows from the compose file.
         key_provider: the provider that the owner expects.
         instance_id: 20 bytes or empty; None: not known.
@@ -126,7 +126,7 @@ class Measured:
 
     Attributes:
         compose: the compose file.
-        values: in the order of `LABELS`.
+        values: reference values, in the order of `LABELS`.
         events: entries of RTMR3; empty if they are not known.
         policy: what to approve; None if a part of the code is not known. If `missing` names values
             that are only quoted, the policy contains them.

@@ -463,7 +463,7 @@ async def _put_instead_of(
     """Store a secret, but only if the stored version is the earlier one.
 
     Args:
-        client: of the owner.
+        client: a client with the owner's session.
         secret: name of the secret.
         value: the new value.
         earlier: the version to replace; None: nothing may be stored.

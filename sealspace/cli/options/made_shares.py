@@ -58,7 +58,7 @@ class WrittenShares:
     Attributes:
         sheets: the content of the files.
         texts: the texts of the files, which are secret.
-        paths: of the files.
+        paths: paths of the files.
     """
 
     sheets: tuple[RecoverySheet, ...]

@@ -152,7 +152,7 @@ async def for_chosen_team(home: OwnerHome, client: Client) -> AsyncIterator[Clie
 
     Raises:
         DelegationRevoked, NotGranted: as in the command, with the next step for a member.
-        SealspaceError: as `_client_for_chosen_team`.
+        SealspaceError: the same errors as `_client_for_chosen_team`.
     """
     acting = await _client_for_chosen_team(home, client)
     try:
@@ -181,7 +181,7 @@ async def _client_for_chosen_team(home: OwnerHome, client: Client) -> Client:
     Raises:
         InvalidInput: the command cannot be used for a team.
         NoSuchContact, NotAMember: there is no such team, or the owner is not a member.
-        SealspaceError: as `Teams.sign_in`.
+        SealspaceError: the same errors as `Teams.sign_in`.
     """
     context = click.get_current_context(silent=True)
     if context is None:
@@ -252,14 +252,14 @@ async def team_session(
 
     Args:
         home: the owner's folder.
-        client: with the owner's own session.
+        client: a client with the owner's own session.
         team: DID.
         anew: sign in even if the stored session is usable.
         ttl_s: lifetime of a new session, seconds; None: the default of a login.
     Raises:
         InvalidInput: the owner has no wallet.
         NotAMember: the owner is not a member of this team.
-        SealspaceError: as `Teams.sign_in`.
+        SealspaceError: the same errors as `Teams.sign_in`.
     """
     path = session_path(home, team)
     if not anew:
@@ -306,14 +306,14 @@ async def signing_membership(client: Client, *, unbound: bool = False) -> Grant 
     The owner's wallet signs such a grant, as an admin of the team.
 
     Args:
-        client: of the command.
+        client: the client of the command.
         unbound: whether the grant allows values without a place.
     Returns:
         None for a client that acts for the owner, whose grants cite no membership.
     Raises:
         InvalidInput: no admin may allow such values.
         NotAMember: the owner is not an admin of the team.
-        SealspaceError: as `Teams.admin_membership`.
+        SealspaceError: the same errors as `Teams.admin_membership`.
     """
     if member_of_session(client.session) is None:
         return None

@@ -117,7 +117,7 @@ async def did_named(client: Client, text: str) -> str:
     Raises:
         InvalidInput: the text is neither a DID nor a possible name, or a DID with a typing error.
         NoSuchContact: there is no contact of this name.
-        SealspaceError: as `Contacts.read`.
+        SealspaceError: the same errors as `Contacts.read`.
     """
     if text.startswith("did:"):
         require_no_typo(text)
@@ -135,7 +135,7 @@ async def target_named(client: Client, text: str) -> str:
     """Return the DID of a contact's name. A DID or an address is returned as it was typed.
 
     Raises:
-        SealspaceError: as `did_named`.
+        SealspaceError: the same errors as `did_named`.
     """
     return await did_named(client, text) if is_contact_name(text) else text
 
@@ -145,7 +145,7 @@ async def dids_named(client: Client, *texts: str) -> tuple[str, ...]:
     """Return the DIDs of names, for options that are parsed before the command begins.
 
     Raises:
-        SealspaceError: as `did_named`.
+        SealspaceError: the same errors as `did_named`.
     """
     return tuple([await did_named(client, text) for text in texts])
 

@@ -34,14 +34,14 @@ async def choose_memberships_to_renew(
     could be a second wallet of the removed person, so such an admin stays only after a yes.
 
     Args:
-        team_client: with the session for the team.
-        client: with the owner's own session.
+        team_client: a client with the session for the team.
+        client: a client with the owner's own session.
         did: the admin who is removed, or gets another role.
         admitted: an answer for all; None: ask.
         wallet: the owner's.
     Raises:
         InvalidInput: the owner has to be asked, and there is no terminal.
-        SealspaceError: as `Teams.admitted_by`.
+        SealspaceError: the same errors as `Teams.admitted_by`.
     """
     members = await team_client.teams.admitted_by(did, wallet=wallet)
     if not members:

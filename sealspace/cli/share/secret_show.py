@@ -95,7 +95,7 @@ async def other_readers(client: Client, label: str) -> list[str]:
     A last line says what is missing, if the answer is incomplete.
 
     Raises:
-        SealspaceError: as `Access.of`.
+        SealspaceError: the same errors as `Access.of`.
     """
     secret = parse_secret_label(label)
     access = await client.access.of(secret.name, scope=secret.scope)
@@ -111,7 +111,7 @@ async def granted_readers(client: Client, label: str) -> list[str]:
     """Return in words who can read a secret of a team without being a member, a line each.
 
     Raises:
-        SealspaceError: as `Access.of`.
+        SealspaceError: the same errors as `Access.of`.
     """
     secret = parse_secret_label(label)
     access = await client.access.of(secret.name, scope=secret.scope)

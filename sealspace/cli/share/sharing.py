@@ -338,7 +338,7 @@ async def _share(
     """Share secrets with a person, and write the person's grant to the file `out`.
 
     Args:
-        client: of the owner.
+        client: a client with the owner's session.
         labels: the secrets to share; empty to add a member to a team.
         did: the person.
         team: the team in which the person gets them; None: none.

@@ -100,9 +100,9 @@ async def _move_secrets(
     """Move secrets one after the other, and print the result of each.
 
     Args:
-        client: with the owner's own session.
-        acting: with the session for the team.
-        labels: of the secrets.
+        client: a client with the owner's own session.
+        acting: a client with the session for the team.
+        labels: labels of the secrets.
         keep: whether the owner's own secrets are left.
     """
     for label in labels:

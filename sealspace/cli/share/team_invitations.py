@@ -237,8 +237,8 @@ async def _admit(acting: Client, client: Client, inviting: Inviting, *, no_wait:
     """Wait for the person, show the words, and sign the membership after a confirmation.
 
     Args:
-        acting: with the admin's session for the team.
-        client: with the admin's own session.
+        acting: a client with the admin's session for the team.
+        client: a client with the admin's own session.
         inviting: the admin's side.
         no_wait: whether to return at once if the person has not answered.
     Raises:

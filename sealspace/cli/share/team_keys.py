@@ -58,9 +58,9 @@ class KeyPlace:
     Attributes:
         shares: how many shares are made.
         threshold: how many of them give the key.
-        folder: for the shares, or None.
-        passphrase_file: with the passphrase of the shares, or None.
-        key_file: for the whole key, or None.
+        folder: folder for the shares, or None.
+        passphrase_file: file with the passphrase of the shares, or None.
+        key_file: file for the whole key, or None.
     """
 
     shares: int
@@ -176,10 +176,10 @@ async def make_team(
     """Create a team, or complete an interrupted creation, and say where its key is.
 
     Args:
-        client: of the owner.
-        name: of the new contact.
+        client: a client with the owner's session.
+        name: name of the new contact.
         admins: further admins, DIDs or names.
-        place: for the team's key.
+        place: place for the team's key.
         ttl_s: lifetime of the admins' memberships, seconds.
         replaces_copies: whether a team of copies may have the same name.
     """

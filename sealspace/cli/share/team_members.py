@@ -190,7 +190,7 @@ async def did_of_member(client: Client, person: str) -> str:
     Raises:
         NoSuchContact: there is no contact of this name. The name by which the team calls a member
             is not used: an admin chose it, and two members can have the same one.
-        SealspaceError: as `did_named`.
+        SealspaceError: the same errors as `did_named`.
     """
     try:
         return await did_named(client, person)
@@ -241,11 +241,11 @@ async def admit(
     """Make a person a member of a team with members.
 
     Args:
-        client: with the owner's own session.
+        client: a client with the owner's own session.
         team: DID of the team.
         did: DID of the person.
         name: the person's DID, or the name that the team uses from now on.
-        role: of the member; None is refused, because there is no default.
+        role: role of the member; None is refused, because there is no default.
         secrets: the option --secrets.
         ttl_s: life of the membership, seconds; None: until the owner's own ends, at most a year.
     """

@@ -74,8 +74,8 @@ class _StoredMove(StrictRecord):
     Attributes:
         successor: DID of the new wallet.
         statement: token of the first statement.
-        grants: in words, who read the team's secrets by a token, a trust or another grant when the
-            statement was signed. The node does not list them after the move.
+        grants: descriptions of who read the team's secrets by a token, a trust or another grant
+            when the statement was signed. The node does not list them after the move.
     """
 
     successor: str

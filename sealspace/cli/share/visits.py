@@ -84,7 +84,7 @@ def keep_visit(client: Client, *, earliest: float, times: Sequence[float]) -> No
     """Note that the owner has seen all reads until now.
 
     Args:
-        client: of the owner.
+        client: a client with the owner's session.
         earliest: start of the list, epoch seconds. After a list of the newest reads only, the
             former visit counts.
         times: the times of all reads that were listed, epoch seconds.
