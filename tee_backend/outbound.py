@@ -299,8 +299,8 @@ class Outbound:
             for name, value in response.raw_headers:
                 head += [name.lower(), value]
             body = bytearray()
-            left = MAX_MESSAGE_BYTES - len(pack_parts([*head, b""]))
-            while len(body) <= left:
+            most_bytes = MAX_MESSAGE_BYTES - len(pack_parts([*head, b""]))
+            while len(body) <= most_bytes:
                 piece = await response.content.readany()
                 if not piece:  # the body has ended
                     return pack_parts([*head, bytes(body)])

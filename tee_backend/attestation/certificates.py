@@ -171,13 +171,13 @@ def load_crl(der: bytes) -> x509.CertificateRevocationList:
     return _loaded(der, x509.load_der_x509_crl, "revocation list", max_bytes=MAX_CRL_BYTES)
 
 
-def _loaded(der: bytes, load: Callable[[bytes], Loaded], what: str, *, max_bytes: int) -> Loaded:
+def _loaded(der: bytes, load: Callable[[bytes], Loaded], kind: str, *, max_bytes: int) -> Loaded:
     if len(der) > max_bytes:
-        raise MalformedCertificate(f"the {what} has {len(der)} bytes; the maximum is {max_bytes}")
+        raise MalformedCertificate(f"the {kind} has {len(der)} bytes; the maximum is {max_bytes}")
     try:
         return load(der)
     except READER_ERRORS as exc:
-        raise MalformedCertificate(f"not a {what}: {exc}") from exc
+        raise MalformedCertificate(f"not a {kind}: {exc}") from exc
 
 
 def common_name_of(name: x509.Name) -> str:
@@ -185,10 +185,10 @@ def common_name_of(name: x509.Name) -> str:
 
     Raises MalformedCertificate unless there is exactly one CN.
     """
-    found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
-    if len(found) != 1 or not isinstance(found[0].value, str):
+    common_names = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if len(common_names) != 1 or not isinstance(common_names[0].value, str):
         raise MalformedCertificate("a subject or issuer must have exactly one common name")
-    return found[0].value
+    return common_names[0].value
 
 
 @lru_cache(_REMEMBERED)

@@ -373,7 +373,7 @@ class CollateralProvider(Protocol):
         """
 
 
-def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool = True) -> None:
+def check_not_older(offered: Collateral, stored: Collateral, *, with_pck_crl: bool = True) -> None:
     """Refuse collateral that is older than the stored collateral.
 
     Both documents are for the same platform family. For about a month, two documents with different
@@ -382,7 +382,7 @@ def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool
     # Evaluation numbers are compared, and not dates: Intel reissues TCB levels with old numbers for
     # a year.
     for number, stored_number in zip(
-        _evaluation_numbers(offered), _evaluation_numbers(held), strict=True
+        _evaluation_numbers(offered), _evaluation_numbers(stored), strict=True
     ):
         if number < stored_number:
             raise CollateralUnusable(
@@ -393,7 +393,7 @@ def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool
     # certificates follow; they are not compared.
     window_count = 4 if with_pck_crl else 3
     for (name, newer), (_, older) in zip(
-        offered.windows[:window_count], held.windows, strict=False
+        offered.windows[:window_count], stored.windows, strict=False
     ):
         if newer.starts_at < older.starts_at:
             raise CollateralUnusable("collateral-rollback", f"{name} is older than the stored one")

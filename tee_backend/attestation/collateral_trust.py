@@ -136,7 +136,7 @@ def verify_collateral(collateral: Collateral, *, root: TrustRoot, now: float) ->
         _check_crl_signature(collateral.pck_crl, issuer=authority)
 
 
-def check_replaces(offered: Collateral, held: Collateral) -> None:
+def check_replaces(offered: Collateral, stored: Collateral) -> None:
     """Check that a new collateral document may replace the stored one (AT55).
 
     The PCK list of a document that does not contain the list's authority is unverified. The
@@ -144,24 +144,26 @@ def check_replaces(offered: Collateral, held: Collateral) -> None:
 
     Args:
         offered: the new document, verified with `verify_collateral`.
-        held: the stored document, verified when it was stored.
+        stored: the stored document, verified when it was stored.
     Raises:
         CollateralUnusable: `collateral-signature`, the authority in the stored document did not
             sign the new list.
         CollateralUnusable: `collateral-rollback`, as `check_not_older`. A stored list that the new
             document's authority did not sign is ignored.
     """
-    is_held_list_forged = False
+    is_stored_list_forged = False
     # Compared as text, because one name may have several encodings.
-    is_same_issuer = offered.pck_crl.issuer_name == held.pck_crl.issuer_name
+    is_same_issuer = offered.pck_crl.issuer_name == stored.pck_crl.issuer_name
     # If both documents contain the authority, both lists were verified with their documents. If
     # neither does, no key is here to verify a list.
-    if is_same_issuer and offered.carries_authority != held.carries_authority:
-        if held.carries_authority:
-            _check_crl_signature(offered.pck_crl, issuer=held.pck_crl_issuer_chain.signer)
+    if is_same_issuer and offered.carries_authority != stored.carries_authority:
+        if stored.carries_authority:
+            _check_crl_signature(offered.pck_crl, issuer=stored.pck_crl_issuer_chain.signer)
         else:
-            is_held_list_forged = not _is_signed(held.pck_crl, offered.pck_crl_issuer_chain.signer)
-    check_not_older(offered, held, with_pck_crl=not is_held_list_forged)
+            is_stored_list_forged = not _is_signed(
+                stored.pck_crl, offered.pck_crl_issuer_chain.signer
+            )
+    check_not_older(offered, stored, with_pck_crl=not is_stored_list_forged)
 
 
 def with_newest_lists(

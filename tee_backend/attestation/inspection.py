@@ -82,7 +82,7 @@ class CollateralFolder:
         """Return the newest collateral document for a platform family."""
         documents = await asyncio.to_thread(self._read)
         try:
-            held = HeldCollateral(documents)
+            provider = HeldCollateral(documents)
         except CollateralUnusable as error:
             raise CollateralNeeded(
                 f"the collateral in {self._folder} was refused: {error.code}: {error.detail}",
@@ -90,7 +90,7 @@ class CollateralFolder:
                 hint=f"check the files in {self._folder}",
             ) from error
         try:
-            return await held.collateral(fmspc, ca)
+            return await provider.collateral(fmspc, ca)
         except CollateralUnusable as error:
             raise CollateralNeeded(
                 f"no collateral for platform family {fmspc.hex()} ({ca}) in {self._folder}",

@@ -118,10 +118,10 @@ class TdxNodeVerifier:
                 " also accepts code that the owner did not approve",
             )
         if not are_accepted(statement.key_providers, policy.release_key_providers):
-            named = ", ".join(statement.key_providers)[:200]
+            providers = ", ".join(statement.key_providers)[:200]
             raise NodeEvidenceRefused(
                 "key-providers",
-                f"the node accepts more key providers than the policy does: {named}",
+                f"the node accepts more key providers than the policy does: {providers}",
             )
 
 
@@ -134,14 +134,13 @@ def _check_key_provider(facts: Evidence, statement: NodeStatement, policy: NodeP
         # The provider knows this secret. A node can omit the event log, and any party can run a
         # key service. So the right provider is proven only by its name in the policy, or by RTMR3,
         # which covers the provider.
-        if not policy.code.key_providers and any(
-            entry.rtmr3 is None for entry in policy.code.measurements
-        ):
+        is_rtmr3_always_named = all(entry.rtmr3 is not None for entry in policy.code.measurements)
+        if not policy.code.key_providers and not is_rtmr3_always_named:
             providers = ()  # the policy proves no provider, so none is accepted
     elif provider is None:
         return  # only a secret of the platform requires a log that names the provider
     if not is_accepted(provider, providers):
-        named = "unknown" if provider is None else provider[:80]
+        provider_name = "unknown" if provider is None else provider[:80]
         raise NodeEvidenceRefused(
-            "key-provider", f"the policy does not accept the node's key provider: {named}"
+            "key-provider", f"the policy does not accept the node's key provider: {provider_name}"
         )

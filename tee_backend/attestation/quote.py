@@ -135,7 +135,7 @@ class _Reader:
     def take(self, fields: str) -> tuple[Any, ...]:
         """Unpack the next little-endian fields in the given `struct` format."""
         try:
-            taken = struct.unpack_from(f"<{fields}", self._data, self.offset)
+            values = struct.unpack_from(f"<{fields}", self._data, self.offset)
         except struct.error as exc:
             raise QuoteRefused(
                 "malformed",
@@ -143,7 +143,7 @@ class _Reader:
                 f" {self.offset}",
             ) from exc
         self.offset += struct.calcsize(f"<{fields}")
-        return taken
+        return values
 
 
 def parse_quote(data: bytes) -> Quote:
@@ -288,11 +288,11 @@ def _read_report(reader: _Reader, kind: BodyKind) -> TdReport:
 
 def _read_certification_head(reader: _Reader, expected_type: int) -> int:
     """Check the header of certification data and return the size."""
-    found, size_bytes = reader.take("HI")
-    if found != expected_type:
+    actual_type, size_bytes = reader.take("HI")
+    if actual_type != expected_type:
         raise QuoteRefused(
             "unsupported",
-            f"the certification data must have type {expected_type}, but has type {found}",
+            f"the certification data must have type {expected_type}, but has type {actual_type}",
         )
     return int(size_bytes)
 

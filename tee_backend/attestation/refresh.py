@@ -76,17 +76,16 @@ def alarms_of(
 ) -> Iterator[Alarm]:
     """Yield an alarm for each problem with a collateral document."""
     # The collateral ends with the first of its parts.
-    part, window = min(collateral.windows, key=lambda named: named[1].ends_at)
+    part, window = min(collateral.windows, key=lambda part_window: part_window[1].ends_at)
     if now >= window.ends_at:
         yield Alarm(kind="ended", part=part, at=window.ends_at)
     elif now >= window.ends_at - rules.warn_s:
         yield Alarm(kind="ends-soon", part=part, at=window.ends_at)
     if tried_at > refreshed_at and now >= refreshed_at + rules.alarm_after_s:
         yield Alarm(kind="refresh-failing", part=part, at=refreshed_at)
-    part, issued_at = min(
-        ("TCB info", collateral.tcb_info.window.starts_at),
-        ("QE identity", collateral.qe_identity.window.starts_at),
-        key=lambda named: named[1],
-    )
+    # The older one of TCB info and QE identity counts.
+    part, issued_at = "TCB info", collateral.tcb_info.window.starts_at
+    if collateral.qe_identity.window.starts_at < issued_at:
+        part, issued_at = "QE identity", collateral.qe_identity.window.starts_at
     if rules.stale_s is not None and now >= issued_at + rules.stale_s:
         yield Alarm(kind="stale", part=part, at=issued_at + rules.stale_s)

@@ -160,7 +160,7 @@ def _hashed(*fields: bytes | str) -> bytes:
     return hashlib.sha512(joined(*fields)).digest()
 
 
-def check_report_data(found: bytes, expected: bytes) -> None:
+def check_report_data(actual: bytes, expected: bytes) -> None:
     """Check that a quote's report data has the expected value.
 
     The comparison takes constant time.
@@ -168,7 +168,7 @@ def check_report_data(found: bytes, expected: bytes) -> None:
     Raises:
         QuoteRefused: `report-data`, they differ.
     """
-    if len(found) != REPORT_DATA_BYTES or not hmac.compare_digest(found, expected):
+    if len(actual) != REPORT_DATA_BYTES or not hmac.compare_digest(actual, expected):
         raise QuoteRefused(
             "report-data",
             "the report data does not match the expected nonce, audience, holder, mode and key",

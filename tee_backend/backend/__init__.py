@@ -90,7 +90,7 @@ _NEEDS_NEW_EVIDENCE = frozenset({"not_attested", "evidence_expired", "age"})
 
 
 @dataclass
-class _Read:
+class _ReadAttempts:
     """One read of a secret, and what was tried for it.
 
     Attributes:
@@ -363,36 +363,36 @@ class Backend:
         client = self._client if by is None else self._grants.client_citing(by)
         secrets = client.secrets(owner)
         network = self._grants.network_in(by, owner)
-        read = _Read(
+        attempts = _ReadAttempts(
             get=allow(secrets.resource(name, scope=scope), KV_GET),
             decrypt=allow(network.text, DECRYPT),
             network=network,
             by=by,
         )
         if by is None:  # otherwise a fetched grant could not be cited
-            await self._finder.require((read.get, read.decrypt))
-        read.evidence = await self._evidence_for(network, refused=None)
+            await self._finder.require((attempts.get, attempts.decrypt))
+        attempts.evidence = await self._evidence_for(network, refused=None)
         while True:
-            by_get = self._grants.cited(client, read.get)
-            by_decrypt = self._grants.cited(client, read.decrypt)
-            receiver = None if read.evidence is None else read.evidence.receiver
+            by_get = self._grants.cited(client, attempts.get)
+            by_decrypt = self._grants.cited(client, attempts.decrypt)
+            receiver = None if attempts.evidence is None else attempts.evidence.receiver
             try:
                 secret = await secrets.read(name, scope=scope, receiver=receiver)
             except DecryptDenied as denial:
-                await self._prepare_after_denial(read, by_decrypt, denial)
+                await self._prepare_after_denial(attempts, by_decrypt, denial)
             except Unauthorized as refusal:
-                if not await self._has_other_grant(read, read.get, by_get, refusal):
+                if not await self._has_other_grant(attempts, attempts.get, by_get, refusal):
                     raise
             except UnboundValue as unbound:
-                other = self._grant_allowing(read, owner, unbound)
-                return await self.open_secret(owner, name, scope=scope, by=other)
+                other_grant = self._grant_allowing(attempts, owner, unbound)
+                return await self.open_secret(owner, name, scope=scope, by=other_grant)
             else:
                 self._grants.copy_pins(client)
                 await self._grants.note_read((*by_get, *by_decrypt))
                 return secret
 
     async def _prepare_after_denial(
-        self, read: _Read, cited: tuple[str, ...], denial: DecryptDenied
+        self, attempts: _ReadAttempts, cited: tuple[str, ...], denial: DecryptDenied
     ) -> None:
         """Prepare another attempt after the node has not released a key.
 
@@ -400,36 +400,42 @@ class Backend:
             DecryptDenied, DelegationRevoked: another attempt would not succeed.
         """
         refusal = denial.refusal
-        if not read.has_new_evidence and self._needs_new_evidence(read.evidence, refusal):
-            read.evidence = await self._evidence_for(read.network, refused=read.evidence)
-            read.has_new_evidence = True
+        if not attempts.has_new_evidence and self._needs_new_evidence(attempts.evidence, refusal):
+            attempts.evidence = await self._evidence_for(
+                attempts.network, refused=attempts.evidence
+            )
+            attempts.has_new_evidence = True
             return
-        if await self._has_other_grant(read, read.decrypt, cited, refusal):
+        if await self._has_other_grant(attempts, attempts.decrypt, cited, refusal):
             return
         if isinstance(refusal, DelegationRevoked):
             raise refusal from denial
         raise denial
 
-    def _grant_allowing(self, read: _Read, owner: str, unbound: UnboundValue) -> Grant:
+    def _grant_allowing(self, attempts: _ReadAttempts, owner: str, unbound: UnboundValue) -> Grant:
         """Return another grant, which allows values without a place (EN47).
 
         Raises:
             UnboundValue: there is none, or the read names its grant.
         """
-        other = None
-        if read.by is None:
-            other = self._grants.allowing_unbound(owner, (read.get, read.decrypt))
-        if other is None:
+        other_grant = None
+        if attempts.by is None:
+            other_grant = self._grants.allowing_unbound(owner, (attempts.get, attempts.decrypt))
+        if other_grant is None:
             raise unbound
-        return other
+        return other_grant
 
     async def _has_other_grant(
-        self, read: _Read, wanted: Capability, cited: tuple[str, ...], refusal: Unauthorized
+        self,
+        attempts: _ReadAttempts,
+        wanted: Capability,
+        cited: tuple[str, ...],
+        refusal: Unauthorized,
     ) -> bool:
         """Demote the grants that the node refused, and return whether to try another one."""
-        has_other = await self._grants.demote(wanted, cited, refusal, read.passed)
+        has_other = await self._grants.demote(wanted, cited, refusal, attempts.passed)
         # A read that names its grant tries no other one.
-        return has_other and read.by is None
+        return has_other and attempts.by is None
 
     def _needs_new_evidence(self, used: Attestation | None, refusal: Unauthorized) -> bool:
         """Return whether a read that was refused may succeed with other evidence."""

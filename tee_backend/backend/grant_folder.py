@@ -141,7 +141,12 @@ class GrantFolder:
 
         The newest grants come first, and revoked grants last.
         """
-        rows = sorted(self._rows.items(), key=lambda kept: (kept[1].was_revoked, -kept[1].number))
+
+        def revoked_last_then_newest(item: tuple[str, _Row]) -> tuple[bool, int]:
+            _, row = item
+            return row.was_revoked, -row.number
+
+        rows = sorted(self._rows.items(), key=revoked_last_then_newest)
         return GrantSnapshot(
             grants=tuple(read_grant(row.grant) for _, row in rows),
             pins=self.pins,

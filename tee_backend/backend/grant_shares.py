@@ -111,13 +111,13 @@ class SharedRates:
 
     def _drain(self, now: float) -> None:
         """Drain the bucket of all clients, and with it all shares."""
-        left = self._used - max(now - self._used_at, 0.0) * self._most / _MINUTE_S
-        if left > 0:
-            self._drained += math.log(self._used / left)
+        remaining = self._used - max(now - self._used_at, 0.0) * self._most / _MINUTE_S
+        if remaining > 0:
+            self._drained += math.log(self._used / remaining)
         else:
-            left = 0.0
+            remaining = 0.0
             self._drained += _DRAINED
-        self._used, self._used_at = left, now
+        self._used, self._used_at = remaining, now
 
     def _share_of(self, client: Hashable) -> float:
         share = self._shares.get(client)

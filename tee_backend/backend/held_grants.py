@@ -59,28 +59,34 @@ class HeldGrants:
         self.read: frozenset[str] = frozenset(read)
         self.revoked: frozenset[str] = frozenset(revoked)
 
-    def with_new(self, grant: Grant, held: Sequence[Grant], *, now: float) -> tuple[Grant, ...]:
+    def with_new(
+        self, grant: Grant, current_grants: Sequence[Grant], *, now: float
+    ) -> tuple[Grant, ...]:
         """Return a new grant, followed by the current grants that can stay.
 
         If a limit is reached, the oldest revoked or unused grant is left out.
 
         Args:
             grant: the new grant.
-            held: the current grants, newest first.
+            current_grants: the current grants, newest first.
             now: epoch seconds; grants that have expired are left out.
         Returns:
             The new grant and those that stay.
         Raises:
             GrantsFull: the limit is reached, and no grant may be dropped.
         """
-        kept = [current for current in held if current.cid != grant.cid and current.is_live(now)]
+        staying = [
+            current
+            for current in current_grants
+            if current.cid != grant.cid and current.is_live(now)
+        ]
         for owner in (*owners_of(grant), None):  # None: the limit of all owners together
-            self._evict(grant, kept, owner)
-        return (grant, *kept)
+            self._evict(grant, staying, owner)
+        return (grant, *staying)
 
     def replace(self, grants: Iterable[Grant]) -> None:
         """Set the current grants and forget all others."""
-        self.cids = frozenset(one.cid for one in grants)
+        self.cids = frozenset(grant.cid for grant in grants)
         self.read &= self.cids
         self.revoked &= self.cids
 
@@ -103,45 +109,47 @@ class HeldGrants:
             return HeldGrant(grant, "revoked")
         return HeldGrant(grant, "live")
 
-    def _evict(self, new: Grant, kept: list[Grant], owner: Principal | None) -> None:
+    def _evict(self, new: Grant, staying: list[Grant], owner: Principal | None) -> None:
         """Drop a grant if the limit of an owner is reached.
 
         If `owner` is None, the limit on all grants together counts instead.
         """
         most = self._most if owner is None else self._most_of_an_owner
-        counted = [grant for grant in kept if owner is None or owner in owners_of(grant)]
+        counted = staying
+        if owner is not None:
+            counted = [grant for grant in staying if owner in owners_of(grant)]
         if len(counted) < most:
             return
         replaced = _replaced(new, counted)
         # TK4: a revoked grant that newer ones do not replace is kept. Without it, its secret would
         # count as never granted.
-        revoked = [
-            grant for grant in counted if grant.cid in self.revoked and grant.cid in replaced
-        ]
-        unread = [
-            grant
-            for grant in counted
-            if grant.cid not in self.revoked
-            and grant.cid not in self.read
-            and (grant.cid in replaced or owner is None)
-        ]
-        if not revoked and not unread:
+        revoked = []
+        unread = []
+        for grant in counted:
+            is_replaced = grant.cid in replaced
+            if grant.cid in self.revoked:
+                if is_replaced:
+                    revoked.append(grant)
+            elif grant.cid not in self.read and (is_replaced or owner is None):
+                unread.append(grant)
+        droppable = revoked or unread
+        if not droppable:
             raise GrantsFull(f"the limit of {most} grants is reached, and none may be dropped")
-        kept.remove((revoked or unread)[-1])  # newest first, so the last one is the oldest
+        staying.remove(droppable[-1])  # newest first, so the last one is the oldest
 
 
-def _replaced(new: Grant, held: Iterable[Grant]) -> set[str]:
+def _replaced(new: Grant, current_grants: Iterable[Grant]) -> set[str]:
     """Return the ids of the grants that lose nothing when they are dropped.
 
     Newer grants that the owner signed cover such a grant, or the owner did not sign it itself.
 
     Args:
         new: the new grant.
-        held: the current grants, newest first.
+        current_grants: the current grants, newest first.
     """
     replaced = set[str]()
     newer_rights = set[tuple[str, str]]()
-    for grant in (new, *held):
+    for grant in (new, *current_grants):
         rights = {
             (capability.resource.text, capability.ability) for capability in grant.capabilities
         }
@@ -155,6 +163,9 @@ def _replaced(new: Grant, held: Iterable[Grant]) -> set[str]:
 
 def owners_of(grant: Grant) -> frozenset[Principal]:
     """Return the owners of the resources in a grant."""
-    return frozenset(
-        root for one in grant.capabilities if (root := root_of(one.resource)) is not None
-    )
+    owners = set[Principal]()
+    for capability in grant.capabilities:
+        owner = root_of(capability.resource)
+        if owner is not None:
+            owners.add(owner)
+    return frozenset(owners)

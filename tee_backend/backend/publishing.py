@@ -111,7 +111,10 @@ class SurfaceRequest:
 
         Case is ignored.
         """
-        return next((value for given, value in self.headers if given == name.lower()), None)
+        for header_name, value in self.headers:
+            if header_name == name.lower():
+                return value
+        return None
 
 
 @frozen(kw_only=True)
@@ -392,7 +395,9 @@ class BackendSurface:
         try:
             portables = decode_bundle(body)
             # Only the token has authority: its audience counts, not the unsigned member beside it.
-            is_ours = all(read_grant(one.header).delegate == self._parsed.did for one in portables)
+            is_ours = all(
+                read_grant(portable.header).delegate == self._parsed.did for portable in portables
+            )
         except InvalidPortableDelegation as exc:
             return _problem(400, exc.code, exc.message)
         if not is_ours:

@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from capabilities.abilities import DECRYPT
 from capabilities.clock_and_entropy import Clock
-from capabilities.principals import same_principal
+from capabilities.principals import Principal, same_principal
 from capabilities.resources import NetworkId, network_of, parse_network_id
 from capabilities.tokens import Capability
 from sealspace.client import Client
@@ -59,9 +59,9 @@ class SessionGrants:
         self._by_grant: dict[str, Client] = {}
         self.held = HeldGrants()
         if folder is not None:
-            kept = folder.stored
-            self.held = HeldGrants(read=kept.read, revoked=kept.revoked)
-            client.use(replace(client.session, grants=tuple(kept.grants), pins=kept.pins))
+            snapshot = folder.stored
+            self.held = HeldGrants(read=snapshot.read, revoked=snapshot.revoked)
+            client.use(replace(client.session, grants=tuple(snapshot.grants), pins=snapshot.pins))
             self.held.replace(client.session.grants)
 
     def with_states(self) -> tuple[HeldGrant, ...]:
@@ -126,13 +126,13 @@ class SessionGrants:
     def _undo(self, new: Sequence[Grant], before: Sequence[Grant]) -> None:
         """Undo a call that failed. Changes made by other calls are kept."""
         session = self._client.session
-        known = {one.cid for one in before}
+        known = {grant.cid for grant in before}
         # The new grants go, except those that were here before the call.
-        held = [one for one in session.grants if one.cid in known or one not in new]
+        grants = [grant for grant in session.grants if grant.cid in known or grant not in new]
         # Grants that were dropped for the new ones come back.
-        held += [one for one in before if one not in held]
-        self._client.use(replace(session, grants=tuple(held)))
-        self.held.replace(held)
+        grants += [grant for grant in before if grant not in grants]
+        self._client.use(replace(session, grants=tuple(grants)))
+        self.held.replace(grants)
 
     def _with_new(self, new: Sequence[Grant]) -> tuple[Grant, ...]:
         """Return new grants, followed by the current grants that can stay.
@@ -148,13 +148,15 @@ class SessionGrants:
     def _hold(self, new: Sequence[Grant]) -> None:
         """Start using new grants, and drop expired or surplus ones."""
         session = self._client.session
-        held = self._with_new(new)
-        self.held.replace(held)
+        grants = self._with_new(new)
+        self.held.replace(grants)
         # Drop the pinned keys of owners without a grant. Any client may send grants, so otherwise
         # pins would accumulate for ever.
-        owners = frozenset(owner for one in held for owner in owners_of(one))
-        pins = tuple(pin for pin in session.pins if parse_network_id(pin.network).owner in owners)
-        self._client.use(replace(session, grants=held, pins=pins))
+        owners = set[Principal]()
+        for grant in grants:
+            owners |= owners_of(grant)
+        pins = tuple([pin for pin in session.pins if parse_network_id(pin.network).owner in owners])
+        self._client.use(replace(session, grants=grants, pins=pins))
         self._by_grant = {
             cid: client for cid, client in self._by_grant.items() if cid in self.held.cids
         }
@@ -195,10 +197,10 @@ class SessionGrants:
         network.
         """
         granted = () if grant is None else grant.capabilities
-        for one in granted:
-            if one.ability != DECRYPT:
+        for capability in granted:
+            if capability.ability != DECRYPT:
                 continue
-            opened = network_of(one.resource)
+            opened = network_of(capability.resource)
             if opened is not None and same_principal(opened.owner, owner):
                 return opened
         return self._client.encryption.network(owner=owner)
@@ -265,7 +267,7 @@ class SessionGrants:
         cids = self.held.cids
         return GrantSnapshot(
             # Grants that `accept` has sent to the node but not yet confirmed are left out.
-            grants=[one for one in session.grants if one.cid in cids],
+            grants=[grant for grant in session.grants if grant.cid in cids],
             pins=session.pins,
             read=self.held.read,
             revoked=self.held.revoked,

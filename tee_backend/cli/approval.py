@@ -118,8 +118,8 @@ def name_lines(app: AppNames | None, seen: Seen) -> Iterator[str]:
     namesakes = []
     for kept_grant in owner_home().grants():
         portable = kept_grant.portable
-        other = read_app_names(portable.header)
-        if portable.delegate_did != seen.did and other is not None and is_alike(other, app):
+        other_app = read_app_names(portable.header)
+        if portable.delegate_did != seen.did and other_app is not None and is_alike(other_app, app):
             namesakes.append(portable)
     for portable in namesakes[-_MOST_SHOWN_NAMESAKES:]:
         short_cid = portable.cid[:_SHORT_HEX]

@@ -187,40 +187,40 @@ def door(**options: Any) -> None:
     With --data, the door is a backend in a trust domain: it publishes its evidence at its address.
     Owners run `sealspace backend grant URL`, and --token-file gets a token for their grants.
     """
-    given = SimpleNamespace(**options)
-    mounts = mounts_of(given.mounts or [DEFAULT_MOUNT])
-    given.tls = server_tls(given.tls_certificate, given.tls_key)
-    _require_private_address(given)
+    named_options = SimpleNamespace(**options)
+    mounts = mounts_of(named_options.mounts or [DEFAULT_MOUNT])
+    named_options.tls = server_tls(named_options.tls_certificate, named_options.tls_key)
+    _require_private_address(named_options)
     keep_out_of_core_dumps()
-    if given.folder is not None:
-        require_owners(mounts, is_writable=given.is_writable)
-    with platform_errors(given.platform_folder):
-        _run(given, mounts)
+    if named_options.folder is not None:
+        require_owners(mounts, is_writable=named_options.is_writable)
+    with platform_errors(named_options.platform_folder):
+        _run(named_options, mounts)
 
 
-def _run(given: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
-    if given.render_folder is not None:
-        require_in_memory(given.render_folder)
-        asyncio.run(_render(given, mounts))
+def _run(options: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
+    if options.render_folder is not None:
+        require_in_memory(options.render_folder)
+        asyncio.run(_render(options, mounts))
         return
     if not lock_memory():
         tell(
             "the memory of the door is not locked, so values may be written to a swap device; next:"
             " turn swap off, or raise the limit: ulimit -l unlimited"
         )
-    asyncio.run(_serve(given, mounts))
+    asyncio.run(_serve(options, mounts))
 
 
-async def _render(given: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
+async def _render(options: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
     """Write the secrets of the mounts to files."""
-    folder: Path = given.render_folder
+    folder: Path = options.render_folder
     async with AsyncExitStack() as stack:
-        if given.folder is None:
+        if options.folder is None:
             client = await stack.enter_async_context(owner_home().client())
             files = await read_all(client, mounts)
         else:
-            client = await stack.enter_async_context(_client(given))
-            own = await stack.enter_async_context(open_own_backend(_node(), given))
+            client = await stack.enter_async_context(_client(options))
+            own = await stack.enter_async_context(open_own_backend(_node(), options))
             files = await read_all(client, mounts, backend=own.backend)
     try:
         write_files(folder, files)
@@ -232,31 +232,31 @@ async def _render(given: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
     tell(f"wrote {len(files)} secrets below {folder}")
 
 
-async def _serve(given: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
+async def _serve(options: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     clock = SystemClock()
-    cache = Cache(fresh_s=given.cache_s, stale_s=given.stale_s, clock=clock)
-    async with _client(given) as client, AsyncExitStack() as stack:
+    cache = Cache(fresh_s=options.cache_s, stale_s=options.stale_s, clock=clock)
+    async with _client(options) as client, AsyncExitStack() as stack:
         await client.info()  # a wrong address, or another node than the session's, is an error now
         own = None
-        if given.folder is not None:
-            own = await stack.enter_async_context(open_own_backend(_node(), given))
+        if options.folder is not None:
+            own = await stack.enter_async_context(open_own_backend(_node(), options))
             own.backend.watch()
         door_ = Door(
             client,
             mounts,
             cache=cache,
-            roles=given.roles,
+            roles=options.roles,
             clock=clock,
             entropy=SystemEntropy(),
-            is_writable=given.is_writable,
+            is_writable=options.is_writable,
             backend=None if own is None else own.backend,
         )
         with (
-            _listening_socket(given) as (listener, address),
-            _token_file(given.token_file, door_),
+            _listening_socket(options) as (listener, address),
+            _token_file(options.token_file, door_),
         ):
             limits = ConnectionLimits(
                 max_connections=_MAX_CONNECTIONS, connections_per_client=_PER_CLIENT
@@ -264,7 +264,7 @@ async def _serve(given: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
             app = door_.application(
                 list_method=LIST_METHOD, surface=None if own is None else own.surface
             )
-            async with listening(app, listener, limits, tls=given.tls, reads_list=True):
+            async with listening(app, listener, limits, tls=options.tls, reads_list=True):
                 print_lines(f"listening on {address}", err=True)
                 tell(
                     f"after its right is revoked, a value is served for at most"
@@ -282,16 +282,16 @@ def _node() -> str:
 
 
 @asynccontextmanager
-async def _client(given: SimpleNamespace) -> AsyncIterator[Client]:
+async def _client(options: SimpleNamespace) -> AsyncIterator[Client]:
     """Yield a client of the node, with the session that the options ask for."""
     home = owner_home()
     # A backend has a session of its own, so this client has none.
-    if given.folder is not None:
+    if options.folder is not None:
         async with Client(_node()) as client:
             yield client
         return
     # The token in the file stands for the user's session.
-    if given.token_file is not None:
+    if options.token_file is not None:
         async with home.client() as client:
             yield client
         return
@@ -327,35 +327,37 @@ def _token_file(path: Path | None, door_: Door) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def _require_private_address(given: SimpleNamespace) -> None:
+def _require_private_address(options: SimpleNamespace) -> None:
     """Refuse to send tokens and values beyond this machine in clear (DR2)."""
-    if given.socket_path is not None or given.tls is not None:
+    if options.socket_path is not None or options.tls is not None:
         return
     try:
-        is_loopback = ipaddress.ip_address(given.host).is_loopback
+        is_loopback = ipaddress.ip_address(options.host).is_loopback
     except ValueError:
-        is_loopback = given.host == "localhost"
+        is_loopback = options.host == "localhost"
     if not is_loopback:
         raise InvalidInput(
-            f"the address {given.host} is not on this machine, and values would travel in clear",
+            f"the address {options.host} is not on this machine, and values would travel in clear",
             hint="add --tls-certificate FILE --tls-key FILE, or use --host 127.0.0.1",
         )
 
 
 @contextmanager
-def _listening_socket(given: SimpleNamespace) -> Iterator[tuple[socket.socket, str]]:
+def _listening_socket(options: SimpleNamespace) -> Iterator[tuple[socket.socket, str]]:
     """Yield the listening socket, and its address for messages.
 
     A Unix socket is removed at the end.
     """
-    if given.socket_path is None:
+    if options.socket_path is None:
         listener = bind_socket(
-            given.host, given.port, command=click.get_current_context().command_path
+            options.host, options.port, command=click.get_current_context().command_path
         )
         url = url_of(listener)
-        yield listener, url.replace("http:", "https:", 1) if given.tls else url
+        if options.tls:
+            url = url.replace("http:", "https:", 1)
+        yield listener, url
         return
-    path: Path = given.socket_path
+    path: Path = options.socket_path
     listener = _bind_unix_socket(path)
     try:
         yield listener, f"unix://{path.absolute()}"

@@ -54,30 +54,30 @@ def require_owners(mounts: Mapping[str, Mount], *, is_writable: bool) -> None:
 
 
 @asynccontextmanager
-async def open_own_backend(node: str, given: SimpleNamespace) -> AsyncIterator[OwnBackend]:
+async def open_own_backend(node: str, options: SimpleNamespace) -> AsyncIterator[OwnBackend]:
     """Open the backend of a door, and close it on exit.
 
     Args:
         node: address of the node.
-        given: the options of `sealspace door`, by their parameter names.
+        options: the options of `sealspace door`, by their parameter names.
     Raises:
         EvidenceSourceError: the platform makes no quotes.
         ConfigurationError: the options cannot be published.
         KeepingError: the key or the folder cannot be used.
     """
-    compose = read_compose(given.compose_file)
-    platform = choose_platform(given.quotes, given.platform_folder, compose)
-    keys = key_source(given.key_kind, given.folder, platform.source)
+    compose = read_compose(options.compose_file)
+    platform = choose_platform(options.quotes, options.platform_folder, compose)
+    keys = key_source(options.key_kind, options.folder, platform.source)
     # In a thread: the key service may block.
     seed = await asyncio.to_thread(backend_seed, keys)
     client = Client(node, session=key_session(seed))
-    folder = GrantFolder(given.folder, client.session.did)
+    folder = GrantFolder(options.folder, client.session.did)
     async with Backend(client, platform.source, folder=folder, patience_s=_PATIENCE_S) as backend:
         try:
             surface = BackendSurface(
                 platform.source,
                 did=backend.did,
-                manifest=_manifest(given.name, given.secrets),
+                manifest=_manifest(options.name, options.secrets),
                 compose=platform.compose,
                 on_grant=backend.accept,
                 signers=lambda: backend.signers,

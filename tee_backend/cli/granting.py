@@ -363,7 +363,7 @@ async def grant(
     grant, and the backend receives it.
     """
     seen = await verifier.verify(url)
-    asked_for = [one.label for one in seen.wanted]
+    asked_for = [secret.label for secret in seen.wanted]
     resources = client.backends.resources(seen, secrets or None)
     await require_stored(client, secrets or asked_for)
     # Checked before the question: a grant that the node would refuse to judge opens nothing.
@@ -386,8 +386,8 @@ async def grant(
         wallet=owner_home().wallet(),
         membership=await signing_membership(client, unbound=unbound),
     )
-    kept = await deliver(url, portable, hands_over=not no_hand_over)
-    document = kept | {"handedOver": not no_hand_over, "seen": as_json(seen, policy)}
+    result = await deliver(url, portable, hands_over=not no_hand_over)
+    document = result | {"handedOver": not no_hand_over, "seen": as_json(seen, policy)}
     if app is not None:
         document["appName"] = app.name
     print_result(document)
@@ -406,14 +406,14 @@ async def require_stored(client: Client, labels: Sequence[str]) -> None:
 
 def _not_stored(secret: SecretName) -> InvalidInput:
     """Return the error for a missing secret. Its hint says how to make the secret."""
-    named = secret.name
+    arguments = secret.name
     if secret.scope is not None:
-        named += f" --scope {secret.scope}"
+        arguments += f" --scope {secret.scope}"
     if is_protected(secret.name):
-        hint = f"sealspace runner generate URL {named}"
+        hint = f"sealspace runner generate URL {arguments}"
     else:
-        hint = SCOPES.get(secret.scope, f"sealspace secret put {named} < FILE")
-    return InvalidInput(f"there is no secret {named}", hint=hint)
+        hint = SCOPES.get(secret.scope, f"sealspace secret put {arguments} < FILE")
+    return InvalidInput(f"there is no secret {arguments}", hint=hint)
 
 
 async def deliver(url: str, portable: PortableDelegation, *, hands_over: bool = True) -> JsonObject:

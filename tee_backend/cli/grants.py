@@ -46,7 +46,7 @@ async def list_(client: Client) -> None:
     for kept_grant in owner_home().grants():
         if kept_grant.url is not None:
             listings.append(await listing_of(client, kept_grant))
-    names = await names_for(client, [one.description["did"] for one in listings])
+    names = await names_for(client, [listing.description["did"] for listing in listings])
     descriptions = []
     rows = []
     for listing in listings:
@@ -127,9 +127,9 @@ def deliver(file: Path, url: str | None) -> None:
 
 def _known_address(did: str) -> str | None:
     """Return the address to which this machine sent a grant for a backend, or None."""
-    for one in owner_home().grants_to(did):
-        if one.url:
-            return one.url
+    for kept_grant in owner_home().grants_to(did):
+        if kept_grant.url:
+            return kept_grant.url
     return None
 
 

@@ -44,8 +44,8 @@ def node_verifier(*, trust_root: Path | None, collateral: Path | None) -> TdxNod
     if not collateral.is_dir():
         raise CollateralRefused(f"there is no folder {collateral}", hint=f"ls -ld {collateral}")
     try:
-        held = [read_collateral_file(path) for path in sorted(collateral.glob("*.json"))]
-        return TdxNodeVerifier(root, HeldCollateral(held))
+        documents = [read_collateral_file(path) for path in sorted(collateral.glob("*.json"))]
+        return TdxNodeVerifier(root, HeldCollateral(documents))
     except CollateralUnusable as error:
         raise CollateralRefused(
             f"the collateral in {collateral} was refused: {error.code}: {error.detail}",

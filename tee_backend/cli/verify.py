@@ -86,7 +86,7 @@ class _Options(NamedTuple):
 
 
 _options = gathering(
-    "given",
+    "options",
     _Options,
     click.option(
         "--node-did",
@@ -144,7 +144,7 @@ _options = gathering(
 )
 @_options
 @click.argument("source", metavar="FILE|URL")
-def verify(source: str, given: _Options) -> int:
+def verify(source: str, options: _Options) -> int:
     """Verify the document in FILE, or the code of the node at URL.
 
     All checks run on this machine. FILE is a receipt, the receipt of a run, an export of the audit
@@ -155,26 +155,26 @@ def verify(source: str, given: _Options) -> int:
     """
     if "://" in source:
         _require_fitting("node", _NODE - {"nonce"})
-        client = Client(source, settings=TransportSettings(allow_plain_http=given.plain_http))
-        return asyncio.run(_verify_node(client, given))
+        client = Client(source, settings=TransportSettings(allow_plain_http=options.plain_http))
+        return asyncio.run(_verify_node(client, options))
     path = FILE_OR_DASH.convert(source, None, None)
     with click.open_file(source, "rb") as stream:
         first = stream.readline(_MAX_DOCUMENT_BYTES + 1)
         # An export has many lines and may be long, so it is not read whole.
         if _members(first).get("type") == EXPORT_TYPE:
             _require_fitting("export of the audit chain", {"node_did"})
-            return _verify_audit_export(first, stream, given)
+            return _verify_audit_export(first, stream, options)
         data = first + stream.read(_MAX_DOCUMENT_BYTES + 1 - len(first))
     members = _members(data)
     if members.get("type") == RECEIPT_TYPE:
         _require_fitting("receipt", {"node_did", "evidence", "trust_root", "collateral"})
-        return _verify_receipt(data, path, given)
+        return _verify_receipt(data, path, options)
     if "receipt" in members or members.get("type") == run_receipts().RECEIPT_TYPE:
         _require_fitting("receipt of a run", _RUN)
-        return _verify_program_run(members, path, given)
+        return _verify_program_run(members, path, options)
     if "report_data_label" in members or members.get("mode") == "classic":
         _require_fitting("node's evidence", _NODE - {"plain_http"})
-        return asyncio.run(_verify_node(data, given))
+        return asyncio.run(_verify_node(data, options))
     raise StatementInvalid(
         f"{path} is not a receipt, an export of the audit chain, or evidence of a node",
         hint="sealspace verify --help lists what can be verified",
@@ -220,14 +220,14 @@ def _require_fitting(kind: str, names: set[str]) -> None:
 # --- the audit chain ------------------------------------------------------------------------------
 
 
-def _verify_audit_export(first: bytes, stream: IO[bytes], given: _Options) -> int:
+def _verify_audit_export(first: bytes, stream: IO[bytes], options: _Options) -> int:
     """Verify an export of the audit chain, whose first line was read from the stream already."""
     # A line is read with its line break and one byte more, so that a longer entry is refused by its
     # size.
     following = iter(lambda: stream.readline(MAX_ENTRY_BYTES + 2), b"")
     lines = chain([first], following)
     try:
-        verified = verify_export(lines, node_did=given.require_node_did())
+        verified = verify_export(lines, node_did=options.require_node_did())
     except AuditChainBroken as error:
         raise AuditRefuted(
             f"the audit chain is not valid: {error}", hint="export it again"
@@ -248,17 +248,17 @@ def _verify_audit_export(first: bytes, stream: IO[bytes], given: _Options) -> in
 # --- receipts -------------------------------------------------------------------------------------
 
 
-def _verify_receipt(data: bytes, path: Path, given: _Options) -> int:
+def _verify_receipt(data: bytes, path: Path, options: _Options) -> int:
     """Verify a key-release receipt and the documents named in it.
 
     Everything must be valid at the time in the receipt.
     """
-    node_did = given.require_node_did()
-    root = read_trust_root(given.trust_root)
+    node_did = options.require_node_did()
+    root = read_trust_root(options.trust_root)
     # `receipts list --out` saves receipts and documents in two folders, side by side.
-    folder = given.evidence or path.absolute().parent.parent / "documents"
-    if given.collateral is not None:
-        require_readable(given.collateral)
+    folder = options.evidence or path.absolute().parent.parent / "documents"
+    if options.collateral is not None:
+        require_readable(options.collateral)
     release = verify_release(data, documents_in(folder), root=root, node_did=node_did)
     receipt = release.receipt
     number = len(release.policies)
@@ -273,9 +273,9 @@ def _verify_receipt(data: bytes, path: Path, given: _Options) -> int:
         "policies": number,
     }
     refusals_today: dict[str, str | None] = {}
-    if given.collateral is not None:
+    if options.collateral is not None:
         refusals_today = judge_with(
-            release, read_collateral_file(given.collateral), root=root, now=SystemClock.now()
+            release, read_collateral_file(options.collateral), root=root, now=SystemClock.now()
         )
         result["today"] = refusals_today
     text_by_label = {
@@ -298,29 +298,29 @@ def _verify_receipt(data: bytes, path: Path, given: _Options) -> int:
 # --- runs -----------------------------------------------------------------------------------------
 
 
-def _verify_program_run(kept: JsonObject, path: Path, given: _Options) -> int:
+def _verify_program_run(document: JsonObject, path: Path, options: _Options) -> int:
     """Verify the receipt of a program run.
 
     Everything must be valid at the time in the receipt. The receipt of unknown code proves nothing.
     So the status is 1 unless --like or --expect names all the code. Without input and output, a
     valid receipt says nothing about the data at hand, so the status is then 17 (RN74).
     """
-    if (given.input_file is None) != (given.output_file is None):
+    if (options.input_file is None) != (options.output_file is None):
         raise click.UsageError("--input and --output must be given together")
     verifier = BackendVerifier(
-        expect=given.expect,
-        like=given.like,
-        trust_root=given.trust_root,
-        collateral=_folder(given.collateral),
+        expect=options.expect,
+        like=options.like,
+        trust_root=options.trust_root,
+        collateral=_folder(options.collateral),
     )
     receipts = run_receipts()
-    receipt = _canonical(kept.get("receipt", kept))
-    start = _start(kept, given)
+    receipt = _canonical(document.get("receipt", document))
+    start = _start(document, options)
     run = asyncio.run(receipts.verify_run(receipt, start, verifier.inspector))
     seen = startup_evidence(run)
     verifier.require(seen)
     is_approved = verifier.names_all_code(seen)
-    is_about = _is_about_given(run, kept, path, given)
+    is_about = _is_about_given(run, document, path, options)
     result = {
         **run.stated,
         "codeApproved": is_approved,
@@ -339,11 +339,13 @@ def _verify_program_run(kept: JsonObject, path: Path, given: _Options) -> int:
     return 0
 
 
-def _is_about_given(run: VerifiedRun, kept: JsonObject, path: Path, given: _Options) -> bool | None:
+def _is_about_given(
+    run: VerifiedRun, document: JsonObject, path: Path, options: _Options
+) -> bool | None:
     """Return whether a run was about the given input and output; None: none were given."""
-    if given.input_file is None or given.output_file is None:
+    if options.input_file is None or options.output_file is None:
         return None
-    salt = decode_url(kept.get("salt"))
+    salt = decode_url(document.get("salt"))
     if salt is None or len(salt) != run_receipts().SALT_BYTES:
         raise InvalidInput(
             f"cannot compare the input and output with the receipt: {path} contains no salt",
@@ -351,8 +353,8 @@ def _is_about_given(run: VerifiedRun, kept: JsonObject, path: Path, given: _Opti
         )
     return run.is_about(
         salt=salt,
-        input=read_named(given.input_file, most_bytes=_MAX_DATA_BYTES),
-        output=read_named(given.output_file, most_bytes=_MAX_DATA_BYTES),
+        input=read_named(options.input_file, most_bytes=_MAX_DATA_BYTES),
+        output=read_named(options.output_file, most_bytes=_MAX_DATA_BYTES),
     )
 
 
@@ -400,14 +402,14 @@ def _data_words(is_about: bool | None) -> str | None:
     return "different input and output"
 
 
-def _start(kept: JsonObject, given: _Options) -> bytes:
+def _start(receipt: JsonObject, options: _Options) -> bytes:
     """Return the runner's startup document, from the option `--start` or beside the receipt."""
-    if given.start is None:
-        document = _canonical(kept["start"]) if "start" in kept else b""
-    elif "://" in given.start:
-        document = asyncio.run(start_of(given.start))
+    if options.start is None:
+        document = _canonical(receipt["start"]) if "start" in receipt else b""
+    elif "://" in options.start:
+        document = asyncio.run(start_of(options.start))
     else:
-        document = read_named(Path(given.start), most_bytes=MAX_PUBLISHED_BYTES)
+        document = read_named(Path(options.start), most_bytes=MAX_PUBLISHED_BYTES)
     if not document:
         raise InvalidInput(
             "the runner's startup document is missing",
@@ -428,27 +430,27 @@ def _canonical(value: Json) -> bytes:
 # --- nodes ----------------------------------------------------------------------------------------
 
 
-async def _verify_node(source: Client | bytes, given: _Options) -> int:
+async def _verify_node(source: Client | bytes, options: _Options) -> int:
     """Verify a node's live or saved evidence.
 
     Args:
         source: a client of the node, or the node's answer to an earlier request.
-        given: the options of the command.
+        options: the options of the command.
     Returns:
         Exit status 0 for approved code, else 1.
     """
-    approved_code = None if given.policy is None else read_node_policy(given.policy)
-    if isinstance(source, bytes) and given.nonce is None:
+    approved_code = None if options.policy is None else read_node_policy(options.policy)
+    if isinstance(source, bytes) and options.nonce is None:
         raise click.UsageError(
             "missing option --nonce TEXT: the nonce that was sent in the request"
         )
     lines: list[str] = []
     reason = None
     description: JsonObject = {}
-    verifier = node_verifier(trust_root=given.trust_root, collateral=_folder(given.collateral))
+    verifier = node_verifier(trust_root=options.trust_root, collateral=_folder(options.collateral))
     try:
         if isinstance(source, bytes):
-            attestation = parse_node_attestation(source, nonce=str(given.nonce))
+            attestation = parse_node_attestation(source, nonce=str(options.nonce))
         else:
             async with source:
                 attestation = await ask_node(source)
@@ -461,7 +463,7 @@ async def _verify_node(source: Client | bytes, given: _Options) -> int:
             raise NodeEvidenceRefused(
                 "measurement", "no approved code was specified", hint="add --policy FILE"
             )
-        await verifier.verify(attestation, given.accepted.policy(approved_code), now=now)
+        await verifier.verify(attestation, options.accepted.policy(approved_code), now=now)
         lines.append("ok       verdict: the node runs approved code")
     except NodeEvidenceRefused as refused:
         reason = refused.reason

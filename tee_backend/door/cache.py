@@ -59,22 +59,22 @@ class Cache:
         """Return a value that may be an answer while the node is away; None without one."""
         return self._younger_than(self.stale_s, grant_id, key)
 
-    def keep(self, grant_id: str, key: object, kept: Kept) -> None:
+    def keep(self, grant_id: str, key: object, entry: Kept) -> None:
         """Store a value, and remove the values that were used the longest time ago."""
         self.drop(grant_id, key)
         if self.longest_s <= 0:
             return
-        self._kept[grant_id, key] = kept
-        self._size_bytes += kept.size_bytes + _ENTRY_BYTES
+        self._kept[grant_id, key] = entry
+        self._size_bytes += entry.size_bytes + _ENTRY_BYTES
         while self._size_bytes > MAX_CACHE_BYTES or len(self._kept) > MAX_ENTRIES:
             oldest_grant_id, oldest_key = next(iter(self._kept))
             self.drop(oldest_grant_id, oldest_key)
 
     def drop(self, grant_id: str, key: object) -> None:
         """Remove a value."""
-        kept = self._kept.pop((grant_id, key), None)
-        if kept is not None:
-            self._size_bytes -= kept.size_bytes + _ENTRY_BYTES
+        entry = self._kept.pop((grant_id, key), None)
+        if entry is not None:
+            self._size_bytes -= entry.size_bytes + _ENTRY_BYTES
 
     def drop_grant(self, grant_id: str) -> None:
         """Remove all values of a grant."""
@@ -87,10 +87,10 @@ class Cache:
 
         A value that is too old for any answer is removed.
         """
-        kept = self._kept.get((grant_id, key))
-        if kept is None or limit_s <= 0:
+        entry = self._kept.get((grant_id, key))
+        if entry is None or limit_s <= 0:
             return None
-        age_s = self._clock.now() - kept.asked_at
+        age_s = self._clock.now() - entry.asked_at
         if age_s >= self.longest_s:
             self.drop(grant_id, key)
             return None
@@ -99,4 +99,4 @@ class Cache:
         if not 0 <= age_s < limit_s:
             return None
         self._kept.move_to_end((grant_id, key))
-        return kept
+        return entry

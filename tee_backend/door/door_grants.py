@@ -131,10 +131,10 @@ class DoorGrant:
             return self.machine.secrets
         secrets_space = space_of(_require_owner(mount), SECRETS_SPACE)
         names: dict[SecretName, None] = {}  # each once, in the order of the grants
-        for held in self.backend.grants:
-            if held.state != "live":
+        for held_grant in self.backend.grants:
+            if held_grant.state != "live":
                 continue
-            for capability in held.grant.capabilities:
+            for capability in held_grant.grant.capabilities:
                 name = _readable_secret(capability, secrets_space)
                 if name is not None:
                     names[name] = None
@@ -346,7 +346,7 @@ class DoorGrants:
     def end(self, grant: DoorGrant) -> None:
         """Forget a grant, its token and its values."""
         self._by_token_digest.pop(token_digest(grant.token), None)
-        for credential, held in [*self._by_credential.items()]:
-            if held is grant:
+        for credential, known_grant in [*self._by_credential.items()]:
+            if known_grant is grant:
                 del self._by_credential[credential]
         self._cache.drop_grant(grant.accessor)

@@ -281,8 +281,8 @@ class Readings:
         # ended meanwhile has no values.
         has_written = grant.writes != writes_before
         if grant in self._grants and not has_written:
-            kept = Kept(value=value, asked_at=asked_at, size_bytes=size_bytes(value))
-            self._cache.keep(grant.accessor, key, kept)
+            entry = Kept(value=value, asked_at=asked_at, size_bytes=size_bytes(value))
+            self._cache.keep(grant.accessor, key, entry)
         return value, None
 
     async def _wait_for_node(

@@ -84,23 +84,23 @@ def version_metadata(version: int, created_at: str) -> Mapping[str, Any]:
     }
 
 
-def version_row(kept: KeptVersion, *, is_newest: bool) -> Mapping[str, Any]:
+def version_row(version: KeptVersion, *, is_newest: bool) -> Mapping[str, Any]:
     """Return the metadata of a version that the node keeps.
 
     An older version was replaced, not deleted, so only the newest one can have a time of deletion.
     """
-    row = version_metadata(kept.version, time_text(kept.stored_at))
-    is_deleted = is_newest and not kept.is_current
+    row = version_metadata(version.version, time_text(version.stored_at))
+    is_deleted = is_newest and not version.is_current
     if not is_deleted:
         return row
-    return {**row, "deletion_time": time_text(kept.replaced_at)}
+    return {**row, "deletion_time": time_text(version.replaced_at)}
 
 
 def version_rows(versions: Sequence[KeptVersion]) -> list[Mapping[str, Any]]:
     """Return the metadata of all versions; the newest comes first, here and in the result."""
     rows = []
-    for position, kept in enumerate(versions):
-        rows.append(version_row(kept, is_newest=position == 0))
+    for position, version in enumerate(versions):
+        rows.append(version_row(version, is_newest=position == 0))
     return rows
 
 

@@ -381,7 +381,7 @@ class SimulatedSource:
         The key depends only on the path, the platform and the code.
         """
         # A register without a value counts as zeros.
-        registers = b"".join(one or bytes(48) for one in astuple(self.measurements))
+        registers = b"".join(register or bytes(48) for register in astuple(self.measurements))
         return hmac.digest(self.platform.key_secret, registers + path.encode(), hashlib.sha256)
 
 
