@@ -79,7 +79,7 @@ def capability(resource: str, ability: str, *caveats: Mapping[str, Json]) -> Cap
     """
     try:
         parsed = parse_resource(resource)
-        parse_ability(ability)
+        parse_ability(ability)  # raises for a malformed ability
     except InvalidIdentifier as exc:
         raise InvalidInput(
             f"not a capability: {exc.text}",

@@ -556,17 +556,16 @@ class _Acceptor:
             for candidate in self.connections
             if candidate._is_counted and not (candidate._due or candidate.writing_paused)
         ]
-        if idle and (
-            len(idle) >= self.bounds.limits.max_idle or self.bounds.open >= self.bounds.most
-        ):
-            # Connections that never sent a request go first, then the one that has been idle the
-            # longest.
-            oldest = min(
-                idle,
-                key=lambda candidate: (
-                    candidate._next_keepalive_close_time if candidate._received else 0.0
-                ),
-            )
+        are_too_many_idle = len(idle) >= self.bounds.limits.max_idle
+        are_too_many_open = self.bounds.open >= self.bounds.most
+        if idle and (are_too_many_idle or are_too_many_open):
+
+            def idle_order(candidate: Connection) -> float:
+                # Connections that never sent a request go first, then the one that has been idle
+                # the longest.
+                return candidate._next_keepalive_close_time if candidate._received else 0.0
+
+            oldest = min(idle, key=idle_order)
             oldest.give_back()
             self.connections[oldest].cancel()
             if oldest.transport is not None:

@@ -119,7 +119,9 @@ def parse_request(message: bytes, *, hosts: Set[str] | None, any_port: bool) -> 
         url_match = _URL.fullmatch(url)
     if method not in _METHODS or url_match is None or len(texts) % 2:
         raise RequestRefused("request-invalid")
-    headers = tuple(zip(texts[::2], texts[1::2], strict=True))
+    names = texts[::2]
+    values = texts[1::2]
+    headers = tuple(zip(names, values, strict=True))
     if sum(map(len, texts)) > MAX_HEADER_BYTES:
         raise RequestRefused("request-invalid")
     if not all(_is_header_allowed(name, value) for name, value in headers):
@@ -127,12 +129,15 @@ def parse_request(message: bytes, *, hosts: Set[str] | None, any_port: bool) -> 
     host, port_text = url_match[1], url_match[2]
     port = int(port_text or HTTPS_PORT)
     # a URL has one spelling, without other ports (RN104)
-    if (port != HTTPS_PORT and not any_port) or port > 0xFFFF:
+    is_port_allowed = port == HTTPS_PORT or any_port
+    if not is_port_allowed or port > 0xFFFF:
         raise RequestRefused("request-invalid")
     # RN102: the host is checked before its name is resolved. A host without a letter is refused,
     # because it could be an IP address, to which aiohttp connects without asking the resolver
     # (RN106).
-    if (hosts is not None and host not in hosts) or not re.search("[a-z]", host):
+    is_listed = hosts is None or host in hosts
+    has_letter = re.search("[a-z]", host) is not None
+    if not is_listed or not has_letter:
         raise RequestRefused("host-refused")
     return OutboundRequest(
         method=method, host=host, port=port, url=url, headers=headers, body=parts[-1]

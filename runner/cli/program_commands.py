@@ -172,7 +172,7 @@ async def publish(
     FILE can also be a folder with a Python program, as `sealspace task init` makes it, or a Python
     script. The new version is activated.
     """
-    checked_project_name(name)
+    checked_project_name(name)  # raises before anything is read
     wasm = read_or_pack_program(file, base)
     manifest = read_manifest(manifest_file) if manifest_file else manifest_beside(file)
     target = target or TARGET_OF.get(wasm[:8])  # the file begins with magic number and version
@@ -221,7 +221,7 @@ async def publish(
 async def _check_program(wasm: bytes, target: Target) -> None:
     """Check that a runner could compile a program, if the extra for it is installed."""
     if target == "python":
-        parse_python_program(wasm)
+        parse_python_program(wasm)  # raises for a malformed program
         return
     if not is_installed("runner"):
         tell(
@@ -247,7 +247,7 @@ async def activate(client: Client, name: str, sha256: str, private: bool) -> Non
 
     Runners use the version within seconds.
     """
-    checked_sha256(sha256, what="the version")
+    checked_sha256(sha256, what="the version")  # raises before a request
     with with_next_steps(name, private=private):
         active = await client.programs(public=not private).activate(
             name, sha256, signer=owner_home().wallet() or client.session.signer

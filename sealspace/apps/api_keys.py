@@ -199,7 +199,7 @@ def new_api_key(
     if len(profiles) > MAX_NAMED:
         raise InvalidInput(f"an API key can have at most {MAX_NAMED} profiles")
     for profile in profiles:
-        scope_of_profile(profile)
+        scope_of_profile(profile)  # raises for a malformed name
     if not 0 <= max_per_call <= MAX_AMOUNT:
         raise InvalidInput(f"the cost limit for one call must be 0 to {MAX_AMOUNT} micro-units")
     project_texts = [_ANY_PROJECT] if projects is None else [project.text for project in projects]
@@ -252,7 +252,7 @@ def read_api_key(statement: bytes, *, owner: str, runner: str, now: float) -> Ap
             raise StatementInvalid("the API key lists a project or a profile twice")
     try:
         for profile in stated.profiles:
-            scope_of_profile(profile)
+            scope_of_profile(profile)  # raises for a malformed name
         expires_at = parse_rfc3339(stated.expires)
         # "*" is explicit: an empty or missing list must not mean any project.
         projects = None

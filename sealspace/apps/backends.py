@@ -311,7 +311,7 @@ def require_address(url: str) -> None:
     Raises:
         InvalidInput: the address is not valid.
     """
-    _transport(url)
+    _transport(url)  # raises for an invalid address
 
 
 def _transport(url: str, settings: TransportSettings | None = None) -> Transport:

@@ -21,7 +21,7 @@ def is_provider_name(text: str) -> bool:
     if text.partition(":")[0] not in NAMES:
         return False
     try:
-        parse_key_provider(text)
+        parse_key_provider(text)  # raises for a malformed id
     except PolicyError as exc:
         raise InvalidInput(
             f"the expected key provider is not valid: {exc.reason}",

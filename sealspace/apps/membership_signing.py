@@ -109,7 +109,7 @@ async def sign_statement(
     )
     try:
         delegation = verify_delegation(parse_delegation(grant.header))
-        stated_membership(delegation, registered_at=now)
+        stated_membership(delegation, registered_at=now)  # raises, as the node would
     except CapabilityError as exc:
         raise InvalidInput(
             f"the membership is not valid: {exc}",

@@ -181,6 +181,7 @@ class Programs:
         # The version is not known yet. Every version is below the folder of the project.
         key = self._project(name).code_key("0" * 64)
         wanted = space_capability(self._kv.space, "kv", key, KV_PUT)
+        # Raises if the session has no such right.
         self._caller.session.proofs_for([wanted], now=self._caller.clock.now())
 
     async def publish(
@@ -431,6 +432,7 @@ class Programs:
     def _signed(self, kind: str, statement: Mapping[str, Json], signer: StatementSigner) -> bytes:
         data = sign_statement(kind, statement, signer)
         try:
+            # Raises, like every later reader, for the signature of somebody else.
             read_statement(data, kind, signer=self._kv.space.owner)
         except StatementInvalid as exc:
             raise InvalidInput(
@@ -621,7 +623,7 @@ def _checked_manifest(manifest: ProgramManifest) -> ProgramManifest:
     secrets = manifest.secrets or ()
     own = manifest.developer
     if own is not None:
-        scope_of_profile(own.profile)
+        scope_of_profile(own.profile)  # raises for a malformed name
         # RN212: without a list, callers could give any other variables beside these secrets.
         if manifest.secrets is None:
             raise InvalidInput(
@@ -634,7 +636,7 @@ def _checked_manifest(manifest: ProgramManifest) -> ProgramManifest:
         _check_secret_name(name)
     _check_list("hosts", manifest.hosts, most=MAX_HOSTS)
     for host in manifest.hosts:
-        checked_host(host)
+        checked_host(host)  # raises for a malformed host
     return manifest
 
 

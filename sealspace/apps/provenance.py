@@ -86,7 +86,7 @@ def parse_trusted_root(data: bytes) -> TrustedRoot:
         ProvenanceInvalid: it is malformed, or longer than MAX_TRUSTED_ROOT_BYTES.
     """
     try:
-        parse_json(data, max_bytes=MAX_TRUSTED_ROOT_BYTES)
+        parse_json(data, max_bytes=MAX_TRUSTED_ROOT_BYTES)  # limits the size
         return TrustedRoot(trusted_roots.TrustedRoot.from_json(data))
     except Exception as exc:  # the library raises errors of many types
         raise ProvenanceInvalid(
@@ -103,7 +103,7 @@ def load_library() -> None:
     missing here makes a later verification fail, so it is refused and never admitted.
     """
     with suppress(ProvenanceInvalid):
-        _verified(b"{}", parse_trusted_root(b"{}"))
+        _verified(b"{}", parse_trusted_root(b"{}"))  # only to load what a verification uses
     for encoding in ("utf_16_be", "utf_32_be", "latin_1", "ascii", "idna"):
         lookup(encoding)
     for curve, algorithm in (
@@ -366,22 +366,27 @@ def _valid_at(root: TrustedRoot, moment: datetime) -> TrustedRoot:
     The library also accepts those whose time in the trusted root had ended.
     """
 
-    def lasts(during: TimeRange | None) -> bool:
-        return during is None or (
-            during.start <= moment and (during.end is None or moment <= during.end)
-        )
+    def contains_moment(period: TimeRange | None) -> bool:
+        if period is None:
+            return True
+        has_begun = period.start <= moment
+        has_ended = period.end is not None and period.end < moment
+        return has_begun and not has_ended
 
     inner = root._inner
+    authorities = [
+        authority
+        for authority in inner.certificate_authorities
+        if contains_moment(authority.valid_for)
+    ]
+    logs = [log for log in inner.tlogs if contains_moment(log.public_key.valid_for)]
+    certificate_logs = [log for log in inner.ctlogs if contains_moment(log.public_key.valid_for)]
     return TrustedRoot(
         inner.model_copy(
             update={
-                "certificate_authorities": [
-                    authority
-                    for authority in inner.certificate_authorities
-                    if lasts(authority.valid_for)
-                ],
-                "tlogs": [log for log in inner.tlogs if lasts(log.public_key.valid_for)],
-                "ctlogs": [log for log in inner.ctlogs if lasts(log.public_key.valid_for)],
+                "certificate_authorities": authorities,
+                "tlogs": logs,
+                "ctlogs": certificate_logs,
             }
         )
     )

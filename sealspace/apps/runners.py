@@ -303,7 +303,7 @@ class Runners:
         """
         network = self._encryption.network(PROTECTED_NETWORK)
         try:
-            await self._encryption.descriptor(network)
+            await self._encryption.descriptor(network)  # only to learn whether the network exists
         except NetworkNotFound:
             # Only creating the network needs this right, so the wallet signs only then.
             await self._ensure_rights(wallet, [capability(network.text, NETWORK_CREATE)])
@@ -323,6 +323,7 @@ class Runners:
     async def _ensure_rights(self, wallet: AnyWallet | None, wanted: Sequence[Capability]) -> None:
         """Add the requested rights for one hour if any are missing."""
         try:
+            # Called only to learn whether the session has the rights.
             self._caller.session.proofs_for(wanted, now=self._caller.clock.now())
         except NotGranted:
             if wallet is None:
@@ -390,7 +391,8 @@ class Runners:
             NotGranted, SessionExpired: the session has no sign-in for calls; see `call_right`.
             BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
         """
-        _accepted((await self._signed(url, "DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke"))[0])
+        answer, _ = await self._signed(url, "DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke")
+        _accepted(answer)
 
     async def make_task(self, url: str, app: str, body: bytes) -> JsonObject:
         """Make a task, and return its first state.

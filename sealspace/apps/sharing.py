@@ -691,7 +691,7 @@ def _read(token: str, owner: str) -> tuple[SharedFolder | SecretName, Grant] | N
             or unverified.capabilities != _rights(target, owner)
         ):
             return None
-        verify_delegation(unverified)
+        verify_delegation(unverified)  # raises if the signature is wrong
     except CapabilityError:
         return None
     return target, read_grant(token)

@@ -175,9 +175,8 @@ def print_rows(
         shown.insert(0, [header.upper() for header in headers])
     widths = [max(len(row[column]) for row in shown) for column in range(len(headers))]
     for row in shown:
-        print_lines(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print_lines("  ".join(cells).rstrip())
 
 
 def print_documents(

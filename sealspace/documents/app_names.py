@@ -221,7 +221,7 @@ def _checked_code(code: Json) -> JsonObject | None:
     if not isinstance(code, dict):
         return None
     try:
-        shaped(code, _Code)
+        shaped(code, _Code)  # raises for another form
     except CapabilityError:
         return None
     return code if len(canonical_bytes(code)) <= MAX_CODE_BYTES else None

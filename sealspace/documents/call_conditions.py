@@ -303,7 +303,7 @@ def _condition(value: Json, depth: int) -> Condition:
         case ["AccountPattern", ("pattern", str(pattern))] if (
             len(pattern) <= MAX_PATTERN_BYTES and pattern.isascii() and pattern.isprintable()
         ):
-            _compiled(pattern)
+            _compiled(pattern)  # raises for a pattern that does not compile
             return AccountPattern(pattern)
         case ["ValidUntil", ("until", str(text))]:
             try:

@@ -137,7 +137,7 @@ class ContactList(NamedTuple):
         Raises:
             NoSuchContact: the name is not in the list.
         """
-        self.did_of(name)
+        self.did_of(name)  # raises NoSuchContact
         return self._changed([*self._others(name)])
 
     def _others(self, name: str) -> Iterator[Contact]:

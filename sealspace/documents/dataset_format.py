@@ -129,7 +129,7 @@ def decrypt(suite: Suite, key: bytes, read: Read) -> Iterator[bytes]:
             while piece := read(CHUNK_BYTES):
                 yield unpadder.update(cipher.update(piece))
             fault = "length"
-            cipher.finalize()
+            cipher.finalize()  # raises unless the length is a multiple of a block
             fault = "padding or key"
             yield unpadder.finalize()
         else:

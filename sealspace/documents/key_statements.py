@@ -169,7 +169,7 @@ def read_key_change(data: bytes, *, network: NetworkId, node_did: str | None) ->
     if len(change.pin.public_key) != _KEY_BYTES:
         raise StatementInvalid("the statement's key is not 32 bytes in base64")
     try:
-        parse_rfc3339(change.at)
+        parse_rfc3339(change.at)  # raises for another form
     except InvalidIdentifier as exc:
         raise StatementInvalid("the statement's time is malformed") from exc
     return change

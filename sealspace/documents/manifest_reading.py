@@ -230,7 +230,7 @@ def _check_permission(entry: Permission, where: str) -> None:
     _check_expiry_and_space(entry, where)
     for index, action in enumerate(entry.actions):
         with _errors_at(f"{where}.actions[{index}]"):
-            full_action(entry.service, action)
+            full_action(entry.service, action)  # raises for an unknown action
 
 
 def _check_expiry_and_space(members: _Members | Permission, where: str) -> None:

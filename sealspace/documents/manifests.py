@@ -385,23 +385,21 @@ def not_served(
     for resource in resources:
         if not _is_served(resource, features):
             by_service.setdefault(resource.service, []).append(resource)
-    return tuple(
-        NotServed(
-            service=service,
-            actions=distinct(
-                action.removeprefix(f"{service}/")
-                for resource in requests
-                for action in resource.actions
-            ),
-            paths=distinct(
-                f"{resource.space}/{resource.path}"
-                for resource in requests
-                if resource.origin == "stated"
-            ),
-            stated=any(resource.origin == "stated" for resource in requests),
+    unserved = []
+    for service, requests in by_service.items():
+        actions: list[str] = []
+        for resource in requests:
+            actions += [action.removeprefix(f"{service}/") for action in resource.actions]
+        stated = [resource for resource in requests if resource.origin == "stated"]
+        unserved.append(
+            NotServed(
+                service=service,
+                actions=distinct(actions),
+                paths=distinct([f"{resource.space}/{resource.path}" for resource in stated]),
+                stated=bool(stated),
+            )
         )
-        for service, requests in by_service.items()
-    )
+    return tuple(unserved)
 
 
 def served(

@@ -123,7 +123,7 @@ class NodePolicy:
             )
         try:
             for entry in self.release_key_providers:
-                parse_key_provider(entry)
+                parse_key_provider(entry)  # raises for a malformed entry
         except PolicyError as exc:
             raise InvalidPolicy(f"release_key_providers: {exc.reason}") from exc
 

@@ -274,7 +274,7 @@ def _system_entries(entries: Sequence[Event]) -> tuple[Event, ...]:
 
 def _read_claims(system: Sequence[Event]) -> EventLogClaims:
     """Return the claims in a log's system entries, each of which `_system_entries` has found."""
-    stated = defaultdict[str, list[bytes]](list)
+    payloads = defaultdict[str, list[bytes]](list)  # by the name of their entries
     for event in system:
         size_bytes = len(event.payload)
         # An entry without a size in the table may have any size.
@@ -284,24 +284,29 @@ def _read_claims(system: Sequence[Event]) -> EventLogClaims:
                 "event-log",
                 f"the payload of {event.name} must be {expected} bytes long, but is {size_bytes}",
             )
-        stated[event.name].append(event.payload)
-    scripts, gpu_policies = stated["init-script-hash"], stated["gpu-policy-hash"]
+        payloads[event.name].append(event.payload)
+    scripts = payloads["init-script-hash"]
+    gpu_policies = payloads["gpu-policy-hash"]
     if len(scripts) > _MAX_INIT_SCRIPTS or len(gpu_policies) > 1:
         raise QuoteRefused(
             "event-log",
             "the event log has too many entries named init-script-hash or gpu-policy-hash",
         )
+    # `_system_entries` has found exactly one entry of each name below.
+    (compose_hash,) = payloads["compose-hash"]
+    (app_id,) = payloads["app-id"]
+    (instance_id,) = payloads["instance-id"]
+    (provider_json,) = payloads["key-provider"]
     try:
         provider = shaped(
-            parse_json(stated["key-provider"][0], max_bytes=_MAX_KEY_PROVIDER_BYTES),
-            _StatedProvider,
+            parse_json(provider_json, max_bytes=_MAX_KEY_PROVIDER_BYTES), _StatedProvider
         )
     except InvalidJson as exc:
         raise QuoteRefused("event-log", f"key-provider: {exc}") from exc
     return EventLogClaims(
-        compose_hash=stated["compose-hash"][0],
-        app_id=stated["app-id"][0],
-        instance_id=stated["instance-id"][0],
+        compose_hash=compose_hash,
+        app_id=app_id,
+        instance_id=instance_id,
         key_provider=KeyProvider(provider.name, bytes.fromhex(provider.id)),
         gpu_policy_hash=gpu_policies[0] if gpu_policies else None,
         init_script_hashes=tuple(scripts),

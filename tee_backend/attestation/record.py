@@ -315,7 +315,7 @@ def write_record(folder: Path, recorded: Recorded, *, root: TrustRoot) -> JsonOb
         OSError: the folder exists, or cannot be written.
         QuoteRefused: the bytes are not a quote. Then no folder is made.
     """
-    parse_quote(recorded.quote)
+    parse_quote(recorded.quote)  # raises QuoteRefused
     at = int(recorded.at)
     files = {QUOTE_FILE: recorded.quote, COLLATERAL_FILE: recorded.collateral}
     if recorded.event_log is not None:

@@ -251,14 +251,14 @@ class Door:
         return ApiAnswer(data=grant.lookup_data(self._clock.now()))
 
     async def _renew(self, grant: DoorGrant, request: ApiRequest) -> ApiAnswer:
-        await request.body(most_bytes=MAX_BODY_BYTES)
+        await request.body(most_bytes=MAX_BODY_BYTES)  # raises for a malformed body
         return ApiAnswer(
             auth=grant.auth(self._clock.now()),
             warnings=("the token ends when its grant ends; a renewal does not move this end",),
         )
 
     async def _revoke(self, grant: DoorGrant, request: ApiRequest) -> ApiAnswer:
-        await request.body(most_bytes=MAX_BODY_BYTES)
+        await request.body(most_bytes=MAX_BODY_BYTES)  # raises for a malformed body
         self._grants.end(grant)
         return ApiAnswer(status=204)
 

@@ -55,10 +55,11 @@ class Reading:
     @property
     def created_at(self) -> str:
         """The time of the value as its writer stated it, as RFC 3339 text."""
-        with suppress(InvalidIdentifier):
-            parse_rfc3339(self.secret.updated_at)
-            return self.secret.updated_at
-        return _UNKNOWN_TIME
+        try:
+            parse_rfc3339(self.secret.updated_at)  # raises for a text that is not a time
+        except InvalidIdentifier:
+            return _UNKNOWN_TIME
+        return self.secret.updated_at
 
 
 class Readings:

@@ -139,7 +139,7 @@ def parse_values(data: bytes, *, upper: bool = False) -> JsonEntries:
     With `upper`, names are converted to capitals.
     """
     try:
-        parse_json(data, max_bytes=MAX_FILE_BYTES)
+        parse_json(data, max_bytes=MAX_FILE_BYTES)  # for its refusals
     except InvalidJson as error:
         # `from None` drops the cause's cause, whose message may quote a secret.
         raise InvalidInput(error.text, hint=_JSON_HINT) from None

@@ -145,7 +145,7 @@ def _check_recovery(texts: Mapping[str, str], owner: str, passphrase: str) -> No
     recovery = OwnerRecovery()
     for name, text in texts.items():
         recovery.add_sheet(parse_sheet(text.encode("ascii")), name=name)
-    recovery.key(owner=owner, passphrase=passphrase)
+    recovery.key(owner=owner, passphrase=passphrase)  # raises if they give another key
 
 
 def _write_all(folder: Path, files: Mapping[str, bytes]) -> None:

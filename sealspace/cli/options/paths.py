@@ -157,7 +157,7 @@ def grants_named(text: str) -> tuple[PortableDelegation, ...] | None:
     if (path := Path(text)).is_file():
         return read_grants(path)
     try:
-        parse_cid(text)
+        parse_cid(text)  # raises if it is not the id of a grant
     except CapabilityError:
         raise InvalidInput(
             f"{printable(text, most=100)} is neither a file nor the id of a grant",

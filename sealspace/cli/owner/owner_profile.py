@@ -234,8 +234,7 @@ class OwnerHome:
 
         The session may have expired.
         """
-        # Refuses a command for owners that runs with a machine token (CL5).
-        uses_machine_token()
+        uses_machine_token()  # raises if a command for owners runs with a machine token (CL5)
         profile = self.profile()
         reason = "the session of the last login cannot be read"
         try:

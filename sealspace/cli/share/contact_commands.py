@@ -72,7 +72,7 @@ async def show(client: Client, text: str) -> None:
 @at_node
 async def rename(client: Client, name: str, new_name: str) -> None:
     """Give NEW_NAME to the contact NAME."""
-    checked_name(new_name)
+    checked_name(new_name)  # raises before the list is read
     contacts = contacts_of(client)
     renamed = await contacts.rename(name, new_name)
     keep_contacts(client, await contacts.read())

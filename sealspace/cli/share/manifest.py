@@ -118,7 +118,7 @@ async def _features_of_node() -> Sequence[str] | None:
         profile = home.profile()
         async with opened(profile, home.node or profile.node) as client:
             if profile.node_policy is not None:
-                await client.node_evidence()
+                await client.node_evidence()  # raises if it is refused
             return (await client.info()).features
     if home.node is None:
         return None

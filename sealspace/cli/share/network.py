@@ -126,7 +126,7 @@ async def create(client: Client, name: str) -> None:
     """
     network = client.encryption.network(name)
     try:
-        await client.encryption.descriptor(network)
+        await client.encryption.descriptor(network)  # only to learn whether the network exists
         was_there = True
     except NetworkNotFound:
         was_there = False
@@ -218,6 +218,7 @@ async def right_to(client: Client, network: NetworkId, *abilities: str) -> None:
     """
     rights = [allow(network.text, ability) for ability in abilities]
     try:
+        # Called only to learn whether the session has the rights.
         client.session.proofs_for(rights, now=SystemClock.now())
     except NotGranted as error:
         if member_of_session(client.session) is not None:

@@ -183,7 +183,7 @@ async def make_team(
         ttl_s: lifetime of the admins' memberships, seconds.
         replaces_copies: whether a team of copies may have the same name.
     """
-    checked_name(name)
+    checked_name(name)  # raises before a question is asked
     if client.session.did == client.session.owner:
         raise no_wallet()
     admin_texts: dict[str, str] = {}  # DID -> as it was given: a name or the DID

@@ -110,6 +110,7 @@ async def reads_by_others(client: Client) -> ReadsByOthers | None:
     network = client.encryption.network()
     try:
         now = SystemClock.now()
+        # Called only to learn whether the session has the right.
         client.session.proofs_for([allow(network.text, READ_RECEIPTS)], now=now)
     except NotGranted:
         return None

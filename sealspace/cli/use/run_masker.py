@@ -165,15 +165,18 @@ def _matched_ranges(data: bytes, patterns: Iterable[bytes]) -> list[tuple[int, i
 
     The (start, end) ranges are merged and sorted.
     """
-    matches = sorted(
-        (start, start + len(pattern)) for pattern in patterns for start in _starts(data, pattern)
-    )
+    matches = []
+    for pattern in patterns:
+        for start in _starts(data, pattern):
+            matches.append((start, start + len(pattern)))
     ranges: list[tuple[int, int]] = []
-    for start, end in matches:
-        if ranges and start <= ranges[-1][1]:
-            ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
-        else:
-            ranges.append((start, end))
+    for start, end in sorted(matches):
+        if ranges:
+            last_start, last_end = ranges[-1]
+            if start <= last_end:
+                ranges[-1] = (last_start, max(end, last_end))
+                continue
+        ranges.append((start, end))
     return ranges
 
 

@@ -174,7 +174,7 @@ def login(
         tell(f"this is the address of the console; the command uses the node {node}")
     Transport(node)  # rejects an invalid address before a key is created or a question is asked
     if demand.trust_root is not None:
-        node_evidence().read_trust_root(demand.trust_root)
+        node_evidence().read_trust_root(demand.trust_root)  # rejects a file that is not a root
     planned = Profile(
         node=node, owner="", trust_root=demand.trust_root, collateral=demand.collateral
     )

@@ -141,6 +141,7 @@ def check(files: tuple[Path, ...], owner: str | None, passphrase_file: Path | No
     """
     recovery = read_shares(files)
     expected = owner_for(recovery, owner)
+    # Raises if the shares do not give the key of this owner.
     recovery.key(owner=expected, passphrase=passphrase_for(recovery, passphrase_file))
     sheet = recovery.sheet
     print_result(
@@ -182,7 +183,7 @@ def use(
     home = owner_home()
     last_profile = _last_profile(home)
     if demand.trust_root is not None:
-        node_evidence().read_trust_root(demand.trust_root)
+        node_evidence().read_trust_root(demand.trust_root)  # rejects a file that is not a root
     recovery = read_shares(files)
     expected = owner_for(recovery, owner)
     if last_profile.owner:
