@@ -123,7 +123,9 @@ class ConnectionBounds:
         self.limits = limits
         self._client_of = client_of
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        available = max(soft - _KEPT_DESCRIPTORS, 1) if soft != resource.RLIM_INFINITY else 1 << 30
+        available = 1 << 30
+        if soft != resource.RLIM_INFINITY:
+            available = max(soft - _KEPT_DESCRIPTORS, 1)
         self.most = min(limits.max_connections, available)
         self.open = 0
         self._by_client = Counter[str]()
@@ -154,7 +156,8 @@ class ConnectionBounds:
     def give_back(self, peer: str | None) -> None:
         """Remove a closed connection from the count."""
         self.open -= 1
-        if (client := self._client(peer)) is not None:
+        client = self._client(peer)
+        if client is not None:
             self._by_client[client] -= 1
             if not self._by_client[client]:
                 del self._by_client[client]
@@ -164,9 +167,8 @@ class ConnectionBounds:
 
         The pauses limit the discarded bytes per second of all connections together (H8, RN157).
         """
-        self._discarding_until_s = (
-            max(self._discarding_until_s, now) + size_bytes / _DISCARDED_PER_S
-        )
+        begins_at = max(self._discarding_until_s, now)
+        self._discarding_until_s = begins_at + size_bytes / _DISCARDED_PER_S
         return self._discarding_until_s - now
 
     def count_closed(self, bound: Bound) -> None:
@@ -223,10 +225,10 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Serve a new connection unless the limits are reached."""
-        peer = transport.get_extra_info("peername")
-        peer = peer[0] if isinstance(peer, tuple) else None
+        address = transport.get_extra_info("peername")
+        peer = address[0] if isinstance(address, tuple) else None
         # The accept loop may have counted this connection already.
-        if not (self._is_counted or self.take(peer)):
+        if not self._is_counted and not self.take(peer):
             self._force_close = True
             transport.close()
             return
@@ -262,8 +264,11 @@ class Connection(web.RequestHandler):
             self._head_bytes += len(data)
         is_leftover = is_body and not self._due  # the rest of an answered request's body
         if is_leftover:
-            self._loop.call_later(self._bounds.discard(len(data), self._loop.time()), self._release)
-        if is_leftover or self._due > _MANY_UNANSWERED or (data and not is_awaited):
+            pause_s = self._bounds.discard(len(data), self._loop.time())
+            self._loop.call_later(pause_s, self._release)
+        has_many_unanswered = self._due > _MANY_UNANSWERED
+        is_unexpected = bool(data) and not is_awaited
+        if is_leftover or has_many_unanswered or is_unexpected:
             # More bytes came than were expected. `_release` resumes reading when they are due.
             if not self._is_paused:
                 self._is_paused = True
@@ -577,15 +582,15 @@ class _Acceptor:
             reads_list=self.reads_list,
         )
         connection.logger = _QUIET
-        connection.ended = self._ended
+        connection.ended = self._forget
         if connection.take(peer):
             self.connections[connection] = asyncio.create_task(
-                self._opened(connection, client_socket)
+                self._serve_accepted(connection, client_socket)
             )
         else:
             client_socket.close()
 
-    async def _opened(self, connection: Connection, client_socket: socket.socket) -> None:
+    async def _serve_accepted(self, connection: Connection, client_socket: socket.socket) -> None:
         """Start serving an accepted connection."""
         # a handshake may never end (RN156)
         handshake_s = None if self.tls is None else self.bounds.limits.head_s
@@ -604,9 +609,10 @@ class _Acceptor:
             error.__traceback__ = None
         finally:
             if connection.transport is None:
-                self._ended(connection)
+                self._forget(connection)
 
-    def _ended(self, connection: Connection) -> None:
+    def _forget(self, connection: Connection) -> None:
+        """Stop counting a connection that has ended."""
         connection.give_back()
         self.connections.pop(connection, None)
 

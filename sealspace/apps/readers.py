@@ -20,7 +20,7 @@ from capabilities.memberships import Membership, is_membership, stated_membershi
 from capabilities.principals import Principal, same_principal
 from capabilities.resources import NetworkId, Resource, extends, network_of
 from capabilities.sign_ins import is_session, is_sign_in, signs_in_a_key
-from capabilities.tokens import Delegation, parse_delegation, verify_delegation
+from capabilities.tokens import Capability, Delegation, parse_delegation, verify_delegation
 from encryption_network.network_errors import PolicyError
 from encryption_network.policy import Policy, policies_of
 from encryption_network.release_record import ReleaseTerms
@@ -136,41 +136,36 @@ class _Grant(NamedTuple):
 
     def gives(self, ability: str, resource: Resource) -> bool:
         """Return whether the delegation grants an ability on a resource, under caveats or not."""
-        for capability in self.delegation.capabilities:
-            if satisfies(capability.ability, ability) and extends(resource, capability.resource):
-                return True
-        return False
+        return bool(self._covering(ability, resource))
 
     def gives_freely(self, ability: str, resource: Resource) -> bool:
         """Return whether the delegation grants an ability on a resource without caveats."""
+        return any(not capability.caveats for capability in self._covering(ability, resource))
+
+    def _covering(self, ability: str, resource: Resource) -> list[Capability]:
+        """Return the capabilities that grant an ability on a resource."""
+        covering = []
         for capability in self.delegation.capabilities:
-            if capability.caveats:
-                continue
             if satisfies(capability.ability, ability) and extends(resource, capability.resource):
-                return True
-        return False
+                covering.append(capability)
+        return covering
 
     def decrypts(self, network: NetworkId) -> bool:
         """Return whether the delegation grants decryption on a network, under caveats or not."""
-        for capability in self.delegation.capabilities:
-            if (
-                satisfies(capability.ability, DECRYPT)
-                and network_of(capability.resource) == network
-            ):
-                return True
-        return False
+        return bool(self._decrypting(network))
 
     def decrypts_freely(self, network: NetworkId) -> bool:
         """Return whether the delegation grants decryption on a network without caveats."""
+        return any(not capability.caveats for capability in self._decrypting(network))
+
+    def _decrypting(self, network: NetworkId) -> list[Capability]:
+        """Return the capabilities that grant decryption on a network."""
+        decrypting = []
         for capability in self.delegation.capabilities:
-            if capability.caveats:
-                continue
-            if (
-                satisfies(capability.ability, DECRYPT)
-                and network_of(capability.resource) == network
-            ):
-                return True
-        return False
+            is_on_network = network_of(capability.resource) == network
+            if is_on_network and satisfies(capability.ability, DECRYPT):
+                decrypting.append(capability)
+        return decrypting
 
 
 class _Unreadable(Exception):
@@ -202,27 +197,27 @@ def readers_of(facts: Facts) -> Judged:
     unread = []
     for record in facts.records:
         try:
-            grant = _parsed(record)
+            grant = _parse_record(record)
         except _Unreadable:
             unread.append(record.cid)
         else:
             grants[grant.delegation.cid] = grant
     judge = _Judge(facts, grants)
-    readers = [judge.owner()]
+    readers = [judge.owner_reader()]
     for grant in grants.values():
         if grant.delegate == facts.owner or not grant.decrypts(facts.network):
             continue
         reader = judge.reader(grant)
         if reader is not None:
             readers.append(reader)
-    readers += judge.people()
+    readers += judge.people_with_copies()
     if not facts.in_tee:
         # The operator has the node's root secret, and with it the private keys of all networks.
         readers.append(Reader(kind="operator", did=facts.node))
     return Judged(tuple(readers), tuple(unread))
 
 
-def _parsed(record: DelegationRecord) -> _Grant:
+def _parse_record(record: DelegationRecord) -> _Grant:
     """Parse and verify a delegation in the node's list.
 
     Raises:
@@ -262,17 +257,17 @@ class _Judge:
 
     # --- the owner and copies ---------------------------------------------------------------------
 
-    def owner(self) -> Reader:
+    def owner_reader(self) -> Reader:
         """Return the owner as a reader."""
-        policies = self._in_force(())
+        policies = self._policies_in_force(())
         state: State = "now"
-        if self._terms_unknown():
+        if self._are_terms_unknown():
             state = "undecided"
-        elif self._obstructs_owner(policies):
+        elif self._owner_needs_evidence(policies):
             state = "attested"
         return Reader(kind="owner", did=self._facts.owner, state=state, policies=policies)
 
-    def people(self) -> list[Reader]:
+    def people_with_copies(self) -> list[Reader]:
         """Return the people who can fetch a copy of the secret that is sealed to them."""
         readers = []
         for resource, folder in self._facts.copies.items():
@@ -280,9 +275,9 @@ class _Judge:
                 # Others who may fetch the copy cannot open it: it is sealed to this person.
                 if same_principal(grant.delegate, folder.did) and grant.gives(KV_GET, resource):
                     reader = self._reader_of(grant, "person", folder.team or "")
-                    state = self._fetch_by(grant, resource)
+                    state = self._fetch_state_by(grant, resource)
                     # The person's own network may be at another node, with other conditions.
-                    if state == "now" and (self._terms_unknown() or self._is_everyone_mode()):
+                    if state == "now" and (self._are_terms_unknown() or self._is_everyone_mode()):
                         state = "undecided"
                     readers.append(reader._replace(state=state))
         return readers
@@ -296,30 +291,34 @@ class _Judge:
         """
         closure = self._closure(grant)
         if closure is None:  # it depends on grants of another owner, which this owner cannot see
-            return self._with_fetch(self._reader_of(grant, "grant", ""), grant, "undecided")
+            return self._with_fetch_state(self._reader_of(grant, "grant", ""), grant, "undecided")
         if any(is_machine_token(cited.delegation) for cited in closure):
-            return self._machine(grant, closure)
+            return self._machine_reader(grant, closure)
         if is_membership(grant.delegation):
-            return self._member(grant, closure)
+            return self._member_reader(grant, closure)
         if self._is_named_member(grant):
             return None
-        policies = self._in_force(closure)
-        if not self._allow_secret(policies):
+        policies = self._policies_in_force(closure)
+        if not self._is_secret_allowed(policies):
             return None
-        state = self._state(grant, policies)
+        state = self._release_state(grant, policies)
         if state == "no_code" and self._signed_in_member(grant) is not None:
             return None
-        is_conditional = any(
-            cited.decrypts(self._facts.network) and not cited.decrypts_freely(self._facts.network)
-            for cited in closure
-        )
-        if is_conditional and state != "no_code":
+        if state != "no_code" and self._has_caveats_on_decryption(closure):
             state = "undecided"
         kind, name = self._kind_of(grant, state)
         reader = self._reader_of(grant, kind, name)._replace(policies=policies)
         if kind == "runner":
             reader = reader._replace(run=_run_statement(grant))
-        return self._with_fetch(reader, grant, state)
+        return self._with_fetch_state(reader, grant, state)
+
+    def _has_caveats_on_decryption(self, closure: Sequence[_Grant]) -> bool:
+        """Return whether one of some delegations grants decryption only under caveats."""
+        network = self._facts.network
+        for grant in closure:
+            if grant.decrypts(network) and not grant.decrypts_freely(network):
+                return True
+        return False
 
     def _is_named_member(self, grant: _Grant) -> bool:
         """Return whether a delegation is the sign-in of a member who is named as a reader.
@@ -331,9 +330,9 @@ class _Judge:
             return False
         (membership,) = self._parents(grant)
         closure = self._closure(membership)
-        return closure is not None and self._member(membership, closure) is not None
+        return closure is not None and self._member_reader(membership, closure) is not None
 
-    def _machine(self, grant: _Grant, closure: Sequence[_Grant]) -> Reader | None:
+    def _machine_reader(self, grant: _Grant, closure: Sequence[_Grant]) -> Reader | None:
         """Return a machine token or a trust as a reader (MT4, OX4).
 
         Returns None if it opens nothing: a token that somebody passed on, a trust in another node.
@@ -347,16 +346,16 @@ class _Judge:
         stated = token.granted
         if self._facts.secret.text not in stated.paths:
             return None
-        policies = self._in_force(closure)
-        if not self._allow_secret(policies):
+        policies = self._policies_in_force(closure)
+        if not self._is_secret_allowed(policies):
             return None
-        if self._obstructs_owner(policies) and not self._terms_unknown():
+        if self._owner_needs_evidence(policies) and not self._are_terms_unknown():
             return None  # a machine token is never judged by evidence
         # A policy of the node may require evidence, and a machine token has none.
-        is_undecided = self._terms_unknown()
+        is_undecided = self._are_terms_unknown()
         if isinstance(stated, MachineGrant):
             reader = self._reader_of(grant, "token", stated.name)._replace(policies=policies)
-            return self._with_fetch(reader, grant, "undecided" if is_undecided else "now")
+            return self._with_fetch_state(reader, grant, "undecided" if is_undecided else "now")
         if stated.key != self._facts.exchange_key:  # the owner trusts another node
             return None
         claims = [f"iss = {stated.issuer}"]
@@ -364,27 +363,29 @@ class _Judge:
             claims.append(f"{claim} = {' or '.join(str(value) for value in values)}")
         reader = self._reader_of(grant, "ci", stated.name)
         reader = reader._replace(policies=policies, claims=tuple(claims))
-        return self._with_fetch(reader, grant, "undecided" if is_undecided else "id_token")
+        return self._with_fetch_state(reader, grant, "undecided" if is_undecided else "id_token")
 
-    def _member(self, grant: _Grant, closure: Sequence[_Grant]) -> Reader | None:
+    def _member_reader(self, grant: _Grant, closure: Sequence[_Grant]) -> Reader | None:
         """Return a member of the team as a reader (TM4).
 
         Returns None if the membership is not valid, or is not for the secret.
         """
-        stated = self._membership(grant)
+        stated = self._valid_membership(grant)
         if stated is None or (stated.paths and self._facts.secret.text not in stated.paths):
             return None
-        policies = self._in_force(closure)
-        if not self._allow_secret(policies):
+        policies = self._policies_in_force(closure)
+        if not self._is_secret_allowed(policies):
             return None
-        if self._obstructs_owner(policies) and not self._terms_unknown():
+        if self._owner_needs_evidence(policies) and not self._are_terms_unknown():
             return None  # a member is never judged by evidence
         reader = self._reader_of(grant, "member", stated.name or "")._replace(policies=policies)
-        return self._with_fetch(reader, grant, "undecided" if self._terms_unknown() else "now")
+        return self._with_fetch_state(
+            reader, grant, "undecided" if self._are_terms_unknown() else "now"
+        )
 
-    def _state(self, grant: _Grant, policies: Sequence[Policy]) -> State:
+    def _release_state(self, grant: _Grant, policies: Sequence[Policy]) -> State:
         """Return when the node releases a key for a grant."""
-        if self._terms_unknown():
+        if self._are_terms_unknown():
             return "undecided"
         facts = self._facts
         is_in_person = (
@@ -392,17 +393,17 @@ class _Judge:
             and grant.delegator == facts.owner
             and is_sign_in(grant.delegation, registered_at=facts.now)
         )
-        if is_in_person and not self._obstructs_owner(policies):
+        if is_in_person and not self._owner_needs_evidence(policies):
             return "now"
-        if self._mode() == "off" and not policies:
+        if self._attestation_mode() == "off" and not policies:
             return "now"
         if self._has_owner_list(grant):
             return "attested"
         return "no_code"
 
-    def _with_fetch(self, reader: Reader, grant: _Grant, state: State) -> Reader:
+    def _with_fetch_state(self, reader: Reader, grant: _Grant, state: State) -> Reader:
         """Add the state to a reader, as far as it may also fetch the envelope."""
-        fetch = self._fetch(grant.delegate)
+        fetch = self._fetch_state(grant.delegate)
         if state == "no_code":
             return reader._replace(state=state)
         if fetch != "now":
@@ -411,13 +412,13 @@ class _Judge:
             return reader._replace(state="later")
         return reader._replace(state=state)
 
-    def _fetch(self, delegate: Principal) -> State:
+    def _fetch_state(self, delegate: Principal) -> State:
         """Return when somebody may fetch the envelope of the secret; `envelope`: never."""
         secret = self._facts.secret
         best_state: State = "envelope"
         for grant in self._grants.values():
             if grant.delegate == delegate and grant.gives(KV_GET, secret):
-                state = self._fetch_by(grant, secret)
+                state = self._fetch_state_by(grant, secret)
                 if state == "now":
                     return state
                 # A right that the node may allow now is not hidden by one that begins later.
@@ -425,7 +426,7 @@ class _Judge:
                     best_state = state
         return best_state
 
-    def _fetch_by(self, grant: _Grant, resource: Resource) -> State:
+    def _fetch_state_by(self, grant: _Grant, resource: Resource) -> State:
         """Return when a grant that covers a value lets its recipient fetch it."""
         if not self._fetches_freely(grant, resource):
             return "undecided"
@@ -466,10 +467,10 @@ class _Judge:
             return True
         for decrypt_grant in self._decrypt_grants(grant):
             names_code = any(policy.is_allow_list for policy in decrypt_grant.policies)
-            if names_code and self._is_statement(decrypt_grant):
+            if names_code and self._is_statement_of_owner(decrypt_grant):
                 return True
-        # Where a policy of the node may replace the list, `_state` has answered already.
-        return self._mode() == "off"
+        # Where a policy of the node may replace the list, `_release_state` has answered already.
+        return self._attestation_mode() == "off"
 
     def _decrypt_grants(self, grant: _Grant) -> Iterator[_Grant]:
         """Yield the delegations through which a recipient got the right to decrypt."""
@@ -487,7 +488,7 @@ class _Judge:
                 if parent.delegate == current.delegator:
                     waiting.append(parent)
 
-    def _is_statement(self, grant: _Grant) -> bool:
+    def _is_statement_of_owner(self, grant: _Grant) -> bool:
         """Return whether the owner in person or an admin signed a delegation (RL4, TM6)."""
         if grant.delegator == self._facts.owner or self._is_of_admin(grant):
             return True
@@ -501,7 +502,7 @@ class _Judge:
             for parent in parents
         )
 
-    def _membership(self, grant: _Grant) -> Membership | None:
+    def _valid_membership(self, grant: _Grant) -> Membership | None:
         """Return what a membership of the owner states; None if it is not valid (TM1, TM2)."""
         delegation = grant.delegation
         if not is_membership(delegation):
@@ -515,7 +516,7 @@ class _Judge:
             team = team_of(delegation)
         except CapabilityError:
             return None
-        is_above_valid = all(self._membership(parent) is not None for parent in parents)
+        is_above_valid = all(self._valid_membership(parent) is not None for parent in parents)
         return stated if team == self._facts.owner and is_above_valid else None
 
     def _membership_of_signer(self, grant: _Grant) -> Membership | None:
@@ -523,7 +524,7 @@ class _Judge:
         parents = self._parents(grant)
         if len(parents) != 1 or len(grant.delegation.parents) != 1:
             return None
-        cited = self._membership(parents[0])
+        cited = self._valid_membership(parents[0])
         if cited is None or cited.member != grant.delegator:
             return None
         return cited
@@ -551,7 +552,7 @@ class _Judge:
                 listed_parents.append(listed_parent)
         return listed_parents
 
-    def _in_force(self, closure: Collection[_Grant]) -> tuple[Policy, ...]:
+    def _policies_in_force(self, closure: Collection[_Grant]) -> tuple[Policy, ...]:
         """Return the policies of the owner's network and of delegations, without repetition."""
         policies = []
         if self._facts.network_policy is not None:
@@ -560,23 +561,23 @@ class _Judge:
             policies.extend(grant.policies)
         return tuple(dict.fromkeys(policies))
 
-    def _allow_secret(self, policies: Collection[Policy]) -> bool:
+    def _is_secret_allowed(self, policies: Collection[Policy]) -> bool:
         """Return whether all policies allow the key of the secret to be released."""
         secret = self._facts.secret.text
         return all(not policy.paths or secret in policy.paths for policy in policies)
 
-    def _obstructs_owner(self, policies: Collection[Policy]) -> bool:
+    def _owner_needs_evidence(self, policies: Collection[Policy]) -> bool:
         """Return whether even the owner in person needs attestation evidence."""
         return self._is_everyone_mode() or not all(policy.in_person for policy in policies)
 
     def _is_everyone_mode(self) -> bool:
-        return self._mode() == "everyone"
+        return self._attestation_mode() == "everyone"
 
-    def _mode(self) -> str:
+    def _attestation_mode(self) -> str:
         terms = self._facts.terms
         return "" if terms is None else terms.attestation
 
-    def _terms_unknown(self) -> bool:
+    def _are_terms_unknown(self) -> bool:
         """Return whether a policy of the node applies, whose content it does not publish."""
         terms = self._facts.terms
         return terms is None or (terms.node_policy and terms.attestation != "off")

@@ -633,14 +633,13 @@ def _ending_with_names(
     of a team, the person's right to read ends too.
     """
     ended: set[SecretName] = set()
-    remaining: set[SecretName] = set()
+    remaining_groups = set()
     for target in signed:
         if isinstance(target, SecretName):
             if target.path.startswith(prefix) and target.label in labels:
                 ended.add(target)
             else:
-                remaining.add(target)
-    remaining_groups = {target.folder for target in remaining}
+                remaining_groups.add(target.folder)
     groups_without_names = {target.folder for target in ended} - remaining_groups
     ending: list[SharedFolder | SecretName] = []
     for target in signed:

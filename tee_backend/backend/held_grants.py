@@ -120,22 +120,31 @@ class HeldGrants:
             counted = [grant for grant in staying if owner in owners_of(grant)]
         if len(counted) < most:
             return
-        replaced = _replaced(new, counted)
-        # TK4: a revoked grant that newer ones do not replace is kept. Without it, its secret would
-        # count as never granted.
-        revoked = []
-        unread = []
-        for grant in counted:
-            is_replaced = grant.cid in replaced
-            if grant.cid in self.revoked:
-                if is_replaced:
-                    revoked.append(grant)
-            elif grant.cid not in self.read and (is_replaced or owner is None):
-                unread.append(grant)
-        droppable = revoked or unread
+        droppable = self._droppable(counted, _replaced(new, counted), is_total=owner is None)
         if not droppable:
             raise GrantsFull(f"the limit of {most} grants is reached, and none may be dropped")
         staying.remove(droppable[-1])  # newest first, so the last one is the oldest
+
+    def _droppable(
+        self, grants: Sequence[Grant], replaced: set[str], *, is_total: bool
+    ) -> list[Grant]:
+        """Return the grants of which one may be dropped: revoked ones, or else unused ones.
+
+        Args:
+            grants: the grants that count towards the limit, newest first.
+            replaced: ids of the grants that lose nothing when they are dropped.
+            is_total: whether the limit is that of all owners together. It also drops unused grants
+                that are not replaced.
+        """
+        # TK4: a revoked grant that newer ones do not replace is kept. Without it, its secret would
+        # count as never granted.
+        replaced_grants = [grant for grant in grants if grant.cid in replaced]
+        revoked = [grant for grant in replaced_grants if grant.cid in self.revoked]
+        if revoked:
+            return revoked
+        used = self.revoked | self.read
+        candidates = grants if is_total else replaced_grants
+        return [grant for grant in candidates if grant.cid not in used]
 
 
 def _replaced(new: Grant, current_grants: Iterable[Grant]) -> set[str]:
