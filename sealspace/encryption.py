@@ -212,6 +212,18 @@ class _Cached(NamedTuple):
     fetched_at: float
 
 
+class _KnownKey(NamedTuple):
+    """What a client knows about the key of a network.
+
+    Attributes:
+        descriptor: the cached descriptor; None if it is too old, or there is none.
+        pinned: the key that was used last; None before the first use.
+    """
+
+    descriptor: Descriptor | None
+    pinned: NetworkPin | None
+
+
 class Encryption:
     """Methods for encrypting and decrypting data.
 
@@ -256,7 +268,7 @@ class Encryption:
         """
         # Other requests verify the node before they send a token. Sealing sends none (AT45).
         await self._caller.transport.check_node()
-        descriptor, pinned = self._known(network)
+        descriptor, pinned = self._known_key(network)
         if descriptor is None:
             descriptor = await self._fetch_descriptor(network)
         offered = pin_of(descriptor)
@@ -270,8 +282,8 @@ class Encryption:
             self._descriptors[network.text] = _Cached(descriptor, self._caller.clock.now())
         return descriptor
 
-    def _known(self, network: NetworkId) -> tuple[Descriptor | None, NetworkPin | None]:
-        """Return the cached descriptor if it is recent enough, and the key known so far."""
+    def _known_key(self, network: NetworkId) -> _KnownKey:
+        """Return what this client and its session know about a network's key."""
         cached = self._descriptors.get(network.text)
         descriptor = None
         pinned = None
@@ -285,7 +297,7 @@ class Encryption:
         session = self._caller.signed_in
         if session is not None:
             pinned = session.pin_of(network)
-        return descriptor, pinned
+        return _KnownKey(descriptor=descriptor, pinned=pinned)
 
     async def require_later_key(
         self, network: NetworkId, pinned: NetworkPin, offered: NetworkPin

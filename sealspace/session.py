@@ -13,7 +13,6 @@ Example:
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,10 +104,13 @@ def space_capability(space: SpaceId, service: str, path: str | None, ability: st
         InvalidInput: the path cannot be used in a URI as it is, or would be read as another one.
     """
     resource = SpaceResource(space=space, service=service, path=path)
-    with suppress(InvalidIdentifier):
+    try:
         # For example, a path with `?` would be read back as a shorter path and a query.
-        if parse_resource(resource.text) == resource:
-            return Capability(resource=resource, ability=ability, caveats={})
+        is_read_back = parse_resource(resource.text) == resource
+    except InvalidIdentifier:
+        is_read_back = False
+    if is_read_back:
+        return Capability(resource=resource, ability=ability, caveats={})
     raise InvalidInput(
         "the name cannot be used as the path of a URI",
         hint="percent-encode spaces, `?`, `#`, `%` and non-ASCII; leave out `.` and `..` segments",
@@ -568,14 +570,10 @@ def key_session(key: Ed25519Signer | bytes, *, grants: Sequence[Grant] = ()) -> 
         InvalidInput: the seed is not 32 bytes.
         InvalidPortableDelegation: a grant is for another key.
     """
-    seed: bytes | None = None
-    if isinstance(key, bytes):
-        if len(key) != 32:
-            raise InvalidInput(f"the seed of a key must be 32 bytes long, not {len(key)}")
-        seed = key
-        signer = Ed25519Signer(seed)
-    else:
-        signer = key
+    seed = key if isinstance(key, bytes) else None
+    if seed is not None and len(seed) != 32:
+        raise InvalidInput(f"the seed of a key must be 32 bytes long, not {len(seed)}")
+    signer = Ed25519Signer(key) if isinstance(key, bytes) else key
     session = Session(signer=signer, owner=Principal(signer.did), seed=seed)
     for grant in grants:
         session = session.with_grant(grant)

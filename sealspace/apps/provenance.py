@@ -18,6 +18,7 @@ import re
 from codecs import lookup
 from contextlib import suppress
 from datetime import datetime
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat import asn1
@@ -103,7 +104,7 @@ def load_library() -> None:
     missing here makes a later verification fail, so it is refused and never admitted.
     """
     with suppress(ProvenanceInvalid):
-        _verified(b"{}", parse_trusted_root(b"{}"))  # only to load what a verification uses
+        _verify_bundle(b"{}", parse_trusted_root(b"{}"))  # only to load what a verification uses
     for encoding in ("utf_16_be", "utf_32_be", "latin_1", "ascii", "idna"):
         lookup(encoding)
     for curve, algorithm in (
@@ -192,21 +193,20 @@ def verify_origin(bundle: bytes, sha256: str, root: TrustedRoot) -> Origin:
 
 def _claims_about(bundle: bytes, sha256: str, root: TrustedRoot) -> Certificate:
     """Verify a bundle about the program with a hash, and return its certificate."""
-    certificate, kind, payload = _verified(bundle, root)
+    verified = _verify_bundle(bundle, root)
     # PV4: the payload must be a statement of SLSA provenance
     try:
-        stated = shaped(parse_json(payload, max_bytes=MAX_BUNDLE_BYTES), _Statement)
+        stated = shaped(parse_json(verified.payload, max_bytes=MAX_BUNDLE_BYTES), _Statement)
     except InvalidJson as exc:
         raise ProvenanceInvalid("the signed statement is malformed", claim="statement") from exc
-    _require(
-        "statement", (kind, stated.kind, stated.predicate_type), (_PAYLOAD, _STATEMENT, _PREDICATE)
-    )
+    stated_types = (verified.payload_type, stated.kind, stated.predicate_type)
+    _require("statement", stated_types, (_PAYLOAD, _STATEMENT, _PREDICATE))
     # PV5: it must be about this program
     if not any(subject.digest.get("sha256") == sha256 for subject in stated.subject):
         raise ProvenanceInvalid(
             f"the provenance is about other bytes than the program {sha256}", claim="digest"
         )
-    return certificate
+    return verified.certificate
 
 
 def require_build(
@@ -255,8 +255,16 @@ def require_build(
         )
 
 
-def _verified(bundle: bytes, root: TrustedRoot) -> tuple[Certificate, str, bytes]:
-    """Verify a bundle, and return its certificate, and the payload with its type."""
+class _VerifiedBundle(NamedTuple):
+    """What a bundle contains, after its signature was verified."""
+
+    certificate: Certificate
+    payload_type: str
+    payload: bytes
+
+
+def _verify_bundle(bundle: bytes, root: TrustedRoot) -> _VerifiedBundle:
+    """Verify the signature of a bundle, but not what it states."""
     # PV1: size and repeated members are checked before the library parses anything
     try:
         parse_json(bundle, max_bytes=MAX_BUNDLE_BYTES)
@@ -276,8 +284,8 @@ def _verified(bundle: bytes, root: TrustedRoot) -> tuple[Certificate, str, bytes
             # Authorities that were not in force when the certificate began do not count (PV3).
             trusted_root=_valid_at(root, certificate.not_valid_before_utc)
         )
-        kind, payload = verifier.verify_dsse(signed, _NoPolicy())
-        return certificate, kind, payload
+        payload_type, payload = verifier.verify_dsse(signed, _NoPolicy())
+        return _VerifiedBundle(certificate=certificate, payload_type=payload_type, payload=payload)
     except BaseException as exc:  # the library raises errors of many types
         if not isinstance(exc, Exception) and not _is_panic(exc):
             raise

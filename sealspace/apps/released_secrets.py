@@ -99,11 +99,11 @@ async def named_releases(
         if names is None:  # nothing else is fetched if there are no receipts
             names = await _fetch_names(records, grants or {})
         limits = [
-            await names.paths_of_policy(records.receipts, network, policy)
+            await names.labels_of_policy(records.receipts, network, policy)
             for policy in release.receipt.policies
         ]
-        secrets = await names.with_key(records.secrets, release.key_sha256)
-        yield _named(release, names, secrets, limits)
+        secrets = await names.labels_with_key(records.secrets, release.key_sha256)
+        yield _add_names(release, names, secrets, limits)
 
 
 class OpenedSecrets(NamedTuple):
@@ -162,7 +162,7 @@ async def opened_by_member(
     )
 
 
-def _named(
+def _add_names(
     release: KeyRelease,
     names: "_Names",
     secrets: Iterable[str],
@@ -178,14 +178,14 @@ def _named(
     """
     receipt = release.receipt
     if receipt.ground == "machine":
-        tokens = [names.of_tokens[cid] for cid in receipt.chain if cid in names.of_tokens]
-        limits = [*limits, *tokens]
+        cited_tokens = [cid for cid in receipt.chain if cid in names.labels_by_token]
+        limits = [*limits, *[names.labels_by_token[cid] for cid in cited_tokens]]
     granted: set[str] = set()
     for cid in receipt.chain:
-        granted.update(names.of_grants.get(cid, ()))
+        granted.update(names.labels_by_grant.get(cid, ()))
     return NamedRelease(
         receipt=receipt,
-        secrets=tuple(sorted(secrets)) or _in_all(limits),
+        secrets=tuple(sorted(secrets)) or _labels_in_all(limits),
         granted=tuple(sorted(granted)),
     )
 
@@ -197,40 +197,40 @@ class _Names:
     The former values of secrets are read when a key is looked for that no present value has.
     """
 
-    of_keys: Mapping[bytes, set[str]]
-    of_tokens: Mapping[str, frozenset[str]]
-    of_grants: Mapping[str, Iterable[str]]
-    of_policies: dict[bytes, frozenset[str]] = field(default_factory=dict)
-    of_former_keys: Mapping[bytes, set[str]] | None = None
+    labels_by_key: Mapping[bytes, set[str]]
+    labels_by_token: Mapping[str, frozenset[str]]
+    labels_by_grant: Mapping[str, Iterable[str]]
+    labels_by_policy: dict[bytes, frozenset[str]] = field(default_factory=dict)
+    labels_by_former_key: Mapping[bytes, set[str]] | None = None
 
-    async def with_key(self, secrets: Kv, key_sha256: bytes | None) -> set[str]:
+    async def labels_with_key(self, secrets: Kv, key_sha256: bytes | None) -> set[str]:
         """Return the labels of the secrets that have a key, or else of those that had it."""
         if key_sha256 is None:
             return set()
-        present = self.of_keys.get(key_sha256)
+        present = self.labels_by_key.get(key_sha256)
         if present is not None:
             return present
-        if self.of_former_keys is None:
-            self.of_former_keys = await _fetch_former_keys(secrets)
-        return self.of_former_keys.get(key_sha256, set())
+        if self.labels_by_former_key is None:
+            self.labels_by_former_key = await _fetch_former_keys(secrets)
+        return self.labels_by_former_key.get(key_sha256, set())
 
-    async def paths_of_policy(
+    async def labels_of_policy(
         self, receipts: Receipts, network: NetworkId, digest: bytes
     ) -> frozenset[str]:
         """Return the labels of the paths in a policy; none if it is not available."""
-        if digest not in self.of_policies:
+        if digest not in self.labels_by_policy:
             paths: tuple[str, ...] = ()
             with suppress(NotFound, CapabilityError, PolicyError):
                 document = await receipts.document(digest, network)
                 paths = parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES)).paths
-            self.of_policies[digest] = frozenset(_label(path) for path in paths)
-        return self.of_policies[digest]
+            self.labels_by_policy[digest] = frozenset(_label(path) for path in paths)
+        return self.labels_by_policy[digest]
 
 
 async def _fetch_names(records: OwnerRecords, grants: Mapping[str, Iterable[str]]) -> _Names:
     """Fetch the owner's secrets and grants."""
-    of_tokens: dict[str, frozenset[str]] = {}
-    of_grants = dict(grants)
+    labels_by_token: dict[str, frozenset[str]] = {}
+    labels_by_grant = dict(grants)
     # A session without the right to list grants still names secrets by keys and policies.
     with suppress(NotGranted):
         async for record in records.delegations.query(
@@ -238,25 +238,26 @@ async def _fetch_names(records: OwnerRecords, grants: Mapping[str, Iterable[str]
         ):
             token = token_in(record.token or "")
             if token is not None:
-                of_tokens[record.cid] = frozenset(secret.label for secret in token.secrets)
+                labels_by_token[record.cid] = frozenset(secret.label for secret in token.secrets)
             else:
-                labels = _granted(right.resource for right in record.rights)
-                of_grants.setdefault(record.cid, labels)
+                labels = _labels_of(right.resource for right in record.rights)
+                labels_by_grant.setdefault(record.cid, labels)
     return _Names(
-        of_keys=await _fetch_keys(records.secrets),
-        of_tokens=of_tokens,
-        of_grants=of_grants,
+        labels_by_key=await _fetch_keys(records.secrets),
+        labels_by_token=labels_by_token,
+        labels_by_grant=labels_by_grant,
     )
 
 
 async def _fetch_keys(kv: Kv) -> Mapping[bytes, set[str]]:
     """Return the labels of the stored secrets, by the digests of their wrapped keys."""
-    of_keys: dict[bytes, set[str]] = {}
+    labels_by_key: dict[bytes, set[str]] = {}
     # Without a space of secrets, or the right to read it, secrets are named by other facts.
     with suppress(NotGranted, NotFound):
-        for path, value in (await kv.get_many(await _paths_of_secrets(kv))).items():
-            _add_key(of_keys, path, value.body)
-    return of_keys
+        values = await kv.get_many(await _paths_of_secrets(kv))
+        for path, value in values.items():
+            _add_key(labels_by_key, path, value.body)
+    return labels_by_key
 
 
 async def _fetch_former_keys(kv: Kv) -> Mapping[bytes, set[str]]:
@@ -265,7 +266,7 @@ async def _fetch_former_keys(kv: Kv) -> Mapping[bytes, set[str]]:
     At most `MOST_FORMER_READS` requests are sent; the former values of further secrets are left
     out.
     """
-    of_keys: dict[bytes, set[str]] = {}
+    labels_by_key: dict[bytes, set[str]] = {}
     reads = 0
     # A node need not keep former values, and they are the owner's in person.
     with suppress(NotGranted, NotFound, MalformedAnswer):
@@ -275,24 +276,25 @@ async def _fetch_former_keys(kv: Kv) -> Mapping[bytes, set[str]]:
             if reads > MOST_FORMER_READS:
                 break
             for former_version in former:
-                _add_key(of_keys, path, (await kv.get(path, version=former_version.version)).body)
-    return of_keys
+                value = await kv.get(path, version=former_version.version)
+                _add_key(labels_by_key, path, value.body)
+    return labels_by_key
 
 
 async def _paths_of_secrets(kv: Kv) -> list[str]:
     return [path async for path in kv.list(OWN_FOLDER) if not path.startswith(SHARED_PREFIX)]
 
 
-def _add_key(of_keys: dict[bytes, set[str]], path: str, body: bytes) -> None:
+def _add_key(labels_by_key: dict[bytes, set[str]], path: str, body: bytes) -> None:
     """Add the label of a secret under the digest of its wrapped key."""
     secret = secret_at(path)
     with suppress(EnvelopeError):
         digest = parse_envelope(body).encrypted_symmetric_key_hash
         if secret is not None:
-            of_keys.setdefault(bytes.fromhex(digest), set()).add(secret.label)
+            labels_by_key.setdefault(bytes.fromhex(digest), set()).add(secret.label)
 
 
-def _granted(resources: Iterable[str]) -> tuple[str, ...]:
+def _labels_of(resources: Iterable[str]) -> tuple[str, ...]:
     """Return the labels of the secrets among granted resources."""
     labels = []
     for resource in resources:
@@ -303,10 +305,12 @@ def _granted(resources: Iterable[str]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _in_all(limits: Iterable[frozenset[str]]) -> tuple[str, ...]:
+def _labels_in_all(limits: Iterable[frozenset[str]]) -> tuple[str, ...]:
     """Return the labels that every limit has; those without labels limit nothing."""
-    stated = [labels for labels in limits if labels]
-    return tuple(sorted(frozenset.intersection(*stated))) if stated else ()
+    limiting = [labels for labels in limits if labels]
+    if not limiting:
+        return ()
+    return tuple(sorted(frozenset.intersection(*limiting)))
 
 
 def _label(resource: str) -> str:

@@ -194,7 +194,8 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
         check_window(invocation, now)
         if invocation.audience != runner:  # a runner could repeat the call at another one (RN60)
             raise CallRefused("the call is addressed to another runner")
-        fact, start = _fact_and_start(invocation.facts)
+        fact = _only_fact(invocation.facts)
+        start = _start_in(fact)
         invoked = _call_capability(invocation.capabilities, fact.get("program"))
         verified = verify_invocation(invocation)
         check_lifetime(verified, now)
@@ -215,16 +216,20 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
     )
 
 
-def _fact_and_start(facts: tuple[Json, ...]) -> tuple[JsonObject, str]:
-    """Return the token's only fact, and the start of the runner in it.
-
-    Without the start, a runner with the same DID would run the call once more (RN178).
-    """
+def _only_fact(facts: tuple[Json, ...]) -> JsonObject:
+    """Return the token's only fact, or an empty object if it has another form."""
     fact = facts[0] if len(facts) == 1 else None
-    if isinstance(fact, dict):
-        start = fact.get("start")
-        if isinstance(start, str):
-            return fact, start
+    return fact if isinstance(fact, dict) else {}
+
+
+def _start_in(fact: JsonObject) -> str:
+    """Return the start of the runner in a token's fact.
+
+    Without it, a runner with the same DID would run the call once more (RN178).
+    """
+    start = fact.get("start")
+    if isinstance(start, str):
+        return start
     raise CallRefused(
         "the call's token does not contain the digest of the runner's startup document",
         hint="update the client, then sign the call again",

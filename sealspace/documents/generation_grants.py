@@ -119,7 +119,9 @@ def read_generation_grant(header: str, *, runner: str) -> GenerationGrant:
     Does not check:
         Expiry and revocation: the node does, at each write.
     """
-    _, delegation, expires_at = verified_own(header, runner=runner)
+    own_grant = verified_own(header, runner=runner)
+    delegation = own_grant.delegation
+    expires_at = own_grant.expires_at
     secrets: list[SecretName] = []
     for right in delegation.capabilities:
         if right.ability != KV_PUT or not isinstance(right.resource, SpaceResource):

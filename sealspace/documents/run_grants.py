@@ -30,7 +30,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, replace
 from itertools import chain
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 from msgspec import UNSET, Meta, UnsetType, structs, to_builtins
 
@@ -423,6 +423,7 @@ def _refreshed(delegation: Delegation, stated: _Refresh, runner: str | None) -> 
     job = read_run_grant(stated.grant, runner=None)
     expires_at = delegation.expires_at
     match job.statement.programs:
+        # The job's grant has the parties, rights and end that the job grant allows.
         case (ByHash(project=ProjectId(), build=Build() as build) as rule,) if (
             runner == delegation.audience == job.statement.refresh_for
             and delegation.delegator == job.delegation.delegate
@@ -448,16 +449,26 @@ def _refreshed(delegation: Delegation, stated: _Refresh, runner: str | None) -> 
     )
 
 
-def verified_own(
-    header: str, *, runner: str | None
-) -> tuple[UnverifiedDelegation, Delegation, float]:
+class OwnGrant(NamedTuple):
+    """A grant that an owner issued directly to a runner.
+
+    Attributes:
+        unverified: the delegation before it was verified.
+        delegation: the verified delegation.
+        expires_at: its end, epoch seconds.
+    """
+
+    unverified: UnverifiedDelegation
+    delegation: Delegation
+    expires_at: float
+
+
+def verified_own(header: str, *, runner: str | None) -> OwnGrant:
     """Verify that an owner issued a grant directly to a runner (RN41).
 
     Args:
         header: CACAO or UCAN text, untrusted.
         runner: DID of the runner to which the grant must be issued; None: any recipient.
-    Returns:
-        The delegation before and after verification, and its end, epoch seconds.
     Raises:
         InvalidPortableDelegation: the delegation is not such a grant.
     """
@@ -471,16 +482,14 @@ def verified_own(
         )
     if delegation.expires_at is None:
         raise InvalidPortableDelegation("the run grant must have an expiry time")
-    own = (
-        root_of(capability.resource) == delegation.delegator
-        for capability in delegation.capabilities
-    )
     # Grants of secrets, generated secrets and programs all have this rule (RN42, RN143, RN152).
-    if not all(own) or any(capability.caveats for capability in delegation.capabilities):
-        raise InvalidPortableDelegation(
-            "the run grant must cover only the signer's own resources, and must have no caveats"
-        )
-    return unverified, delegation, delegation.expires_at
+    for capability in delegation.capabilities:
+        is_own = root_of(capability.resource) == delegation.delegator
+        if not is_own or capability.caveats:
+            raise InvalidPortableDelegation(
+                "the run grant must cover only the signer's own resources, and must have no caveats"
+            )
+    return OwnGrant(unverified=unverified, delegation=delegation, expires_at=delegation.expires_at)
 
 
 def _verified(header: str) -> tuple[UnverifiedDelegation, Delegation]:
@@ -655,7 +664,7 @@ def read_program_grant(
     Does not check:
         Expiry and revocation: the node does, at each use.
     """
-    _, delegation, _ = verified_own(header, runner=runner)
+    delegation = verified_own(header, runner=runner).delegation
     projects: dict[ProjectId, set[str]] = {}
     for capability in delegation.capabilities:
         path = capability.resource.path if isinstance(capability.resource, SpaceResource) else None

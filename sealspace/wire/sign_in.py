@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
+from typing import NamedTuple
 
 import msgspec
 
@@ -188,9 +189,8 @@ async def authorize_key(
             "the wallet's DID is not valid", hint="the DID must be did:pkh:eip155:<chain>:<address>"
         ) from exc
     info = await caller.info()
-    capabilities = _own_capabilities(
-        owner, sign_in_capabilities(owner, sign_in, features=info.features), received
-    )
+    requested = sign_in_capabilities(owner, sign_in, features=info.features)
+    capabilities = _own_capabilities(owner, requested, received)
     for grant in received:
         await register(caller, grant)
     grant = sign_grant(
@@ -206,13 +206,11 @@ async def authorize_key(
     if skipped:
         # The node hosts these spaces only with a grant of them, which the wallet signs once for all
         # (D43, D44). Then the sign-in is registered again.
-        host, hosting = await _hosting(caller, skipped)
-        await register(
-            caller,
-            sign_grant(
-                caller, wallet, host, hosting, ttl_s=_HOST_GRANT_TTL_S, domain=sign_in.domain
-            ),
+        host, rights = await _fetch_host(caller, skipped)
+        host_grant = sign_grant(
+            caller, wallet, host, rights, ttl_s=_HOST_GRANT_TTL_S, domain=sign_in.domain
         )
+        await register(caller, host_grant)
         skipped = await register(caller, grant)
     _require_hosted(skipped)
     return grant
@@ -234,7 +232,7 @@ async def pass_on(
     """
     resources: list[str] = []
     if _owner_allows_unbound(grant):
-        _, resources = statements(unbound=True)
+        resources = statements(unbound=True).resources
     passed_on = sign_grant(
         caller,
         wallet,
@@ -371,13 +369,14 @@ async def key_sign_in(
     if not spaces:
         return session
     owned = [space_of(session.owner, name) for name in spaces]
-    wanted = _own_capabilities(
-        session.owner, [right for space in owned for right in whole_space(space, ())], ()
-    )
+    requested: list[Capability] = []
+    for space in owned:
+        requested += whole_space(space, ())
+    wanted = _own_capabilities(session.owner, requested, ())
     skipped = await register(caller, _own_grant(caller, session, session.did, wanted))
     if skipped:  # the node hosts these spaces only with a grant of them
-        host, hosting = await _hosting(caller, skipped)
-        skipped = await register(caller, _own_grant(caller, session, host, hosting))
+        host, rights = await _fetch_host(caller, skipped)
+        skipped = await register(caller, _own_grant(caller, session, host, rights))
     _require_hosted(skipped)
     return replace(session, space=owned[0])
 
@@ -409,11 +408,8 @@ def _own_capabilities(
 
 
 def _space_or_network(right: Capability) -> str:
-    return (
-        right.resource.space.text
-        if isinstance(right.resource, SpaceResource)
-        else right.resource.text
-    )
+    resource = right.resource
+    return resource.space.text if isinstance(resource, SpaceResource) else resource.text
 
 
 def sign_in_capabilities(
@@ -506,19 +502,24 @@ async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:
     a hostile node cannot make an owner sign for them.
     """
     request = Request("POST", "/delegate", mint=lambda: grant.header, repeatable=True)
-    skipped = frozenset(texts_of(json_object(await caller.transport.require(request)), "skipped"))
-    resources = (right.resource for right in grant.capabilities)
-    delegated_spaces = dict.fromkeys(
-        resource.space for resource in resources if isinstance(resource, SpaceResource)
-    )
-    return tuple(space for space in delegated_spaces if space.text in skipped)
+    answer = json_object(await caller.transport.require(request))
+    skipped = frozenset(texts_of(answer, "skipped"))
+    skipped_spaces: dict[SpaceId, None] = {}  # each once, in the order of the grant
+    for right in grant.capabilities:
+        if isinstance(right.resource, SpaceResource) and right.resource.space.text in skipped:
+            skipped_spaces[right.resource.space] = None
+    return tuple(skipped_spaces)
 
 
-async def _hosting(caller: Caller, spaces: Sequence[SpaceId]) -> tuple[str, list[Capability]]:
-    """Fetch the DID under which the node hosts spaces (J3).
+class _Host(NamedTuple):
+    """The DID under which a node hosts spaces, and the rights to grant to it."""
 
-    Returns the DID, and the capabilities to grant to the DID.
-    """
+    did: str
+    rights: list[Capability]
+
+
+async def _fetch_host(caller: Caller, spaces: Sequence[SpaceId]) -> _Host:
+    """Fetch the DID under which the node hosts spaces (J3)."""
     path = f"/peer/generate/{path_segment(spaces[0].text)}"
     answer = await caller.transport.require(
         Request("GET", path, repeatable=True, max_answer_bytes=4096)
@@ -526,7 +527,8 @@ async def _hosting(caller: Caller, spaces: Sequence[SpaceId]) -> tuple[str, list
     did = answer.body.decode("ascii", "replace")
     if not did.startswith("did:key:z") or not did.removeprefix("did:key:").isalnum():
         raise MalformedAnswer("the node's response is not a did:key")
-    return did, [space_capability(space, "space", None, HOST) for space in spaces]
+    rights = [space_capability(space, "space", None, HOST) for space in spaces]
+    return _Host(did=did, rights=rights)
 
 
 def _own_grant(
@@ -581,6 +583,18 @@ def _require_hosted(skipped: Sequence[SpaceId]) -> None:
         raise SpacesNotHosted(tuple(space.text for space in skipped))
 
 
+class GrantStatements(NamedTuple):
+    """The statements of a grant in the two forms of a delegation.
+
+    Attributes:
+        facts: the statements as facts of a token.
+        resources: the same statements as resources of a wallet's message.
+    """
+
+    facts: list[Json]
+    resources: list[str]
+
+
 def statements(
     policy: Policy | None = None,
     run: RunStatement | None = None,
@@ -588,8 +602,8 @@ def statements(
     *,
     unbound: bool = False,
     app: AppNames | None = None,
-) -> tuple[list[Json], list[str]]:
-    """Return the statements of a grant, as facts of a token and as resources of a message."""
+) -> GrantStatements:
+    """Return the statements of a grant about its code, programs, token, values and names."""
     stated: dict[str, JsonObject] = {}
     urns = URNS | {RUN_FACT: RUN_URN, APP_FACT: APP_URN}
     if policy is not None:
@@ -605,4 +619,4 @@ def statements(
         stated[APP_FACT] = app_names_json(app)
     facts: list[Json] = [{name: value} for name, value in stated.items()]
     resources = [statement_resource(value, urn=urns[name]) for name, value in stated.items()]
-    return facts, resources
+    return GrantStatements(facts=facts, resources=resources)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import click
 
@@ -196,11 +196,15 @@ class BackendVerifier:
         )
 
 
-def _read_approved(file: Path) -> tuple[Policy, frozenset[str]]:
-    """Read the output of `show --json`, or a policy alone.
+class _Approved(NamedTuple):
+    """The policy that approved code meets, and the secrets that this code asked for."""
 
-    Returns the policy that the approved code meets, and the secrets that this code asked for.
-    """
+    policy: Policy
+    secrets: frozenset[str]
+
+
+def _read_approved(file: Path) -> _Approved:
+    """Read the output of `show --json`, or a policy alone."""
     try:
         value = parse_json(
             read_named(file, most_bytes=_MAX_APPROVED_BYTES), max_bytes=_MAX_APPROVED_BYTES
@@ -214,8 +218,8 @@ def _read_approved(file: Path) -> tuple[Policy, frozenset[str]]:
         ) from None
     secrets = value.get("secrets")
     if not isinstance(secrets, list):
-        return policy, frozenset()
-    return policy, frozenset(map(str, secrets))
+        return _Approved(policy=policy, secrets=frozenset())
+    return _Approved(policy=policy, secrets=frozenset(map(str, secrets)))
 
 
 def _address(url: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.clock_and_entropy import Clock
@@ -62,6 +62,27 @@ class Reading:
         return self.secret.updated_at
 
 
+class _FromNode(NamedTuple, Generic[Value]):
+    """A value of the node, and the time before its request, epoch seconds.
+
+    The age of the value counts from this time, also for callers who join later (DR15).
+    """
+
+    value: Value
+    asked_at: float
+
+
+class _FromCache(NamedTuple, Generic[Value]):
+    """A value from the cache or the node, and its age in seconds.
+
+    The age is None unless the value is stale. A stale value is the answer only while the node is
+    away.
+    """
+
+    value: Value
+    age_s: float | None
+
+
 class Readings:
     """A reader of secrets, which keeps values as long as the cache allows.
 
@@ -75,7 +96,7 @@ class Readings:
         self._grants = grants
         self._cache = cache
         self._clock = clock
-        self._running_requests: dict[tuple[str, int, object], asyncio.Task[tuple[Any, float]]] = {}
+        self._running_requests: dict[tuple[str, int, object], asyncio.Task[_FromNode[Any]]] = {}
 
     async def read(
         self, grant: DoorGrant, mount: Mount, secret: SecretName, version: int | None
@@ -101,14 +122,15 @@ class Readings:
                     " next: leave out the version",
                 )
             return newest
-        reading, age_s = await self._read_through_cache(
+        cached = await self._read_through_cache(
             grant,
             mount,
             key=(mount.name, secret.label, version),
             fetch=partial(self._fetch_reading, grant, mount, secret, version),
             size_bytes=_size_bytes,
         )
-        return reading if age_s is None else replace(reading, age_s=age_s)
+        reading = cached.value
+        return reading if cached.age_s is None else replace(reading, age_s=cached.age_s)
 
     async def names(self, grant: DoorGrant, mount: Mount, folder: str) -> tuple[str, ...]:
         """List the names in a folder of a mount; those of scopes end with a slash.
@@ -131,14 +153,14 @@ class Readings:
         if not grant.kind_at(mount).lists_all:
             named_secrets = await self._named_secrets(grant, mount)
             return _list_names(named_secrets, scope, shows_scopes=shows_scopes)
-        names, _ = await self._read_through_cache(
+        cached = await self._read_through_cache(
             grant,
             mount,
             key=(mount.name, "names", folder),
             fetch=partial(_fetch_names, grant, mount, scope, shows_scopes=shows_scopes),
             size_bytes=len,
         )
-        return names
+        return cached.value
 
     async def versions(
         self, grant: DoorGrant, mount: Mount, secret: SecretName
@@ -250,10 +272,8 @@ class Readings:
         key: object,
         fetch: Callable[[], Awaitable[Value]],
         size_bytes: Callable[[Any], int],
-    ) -> tuple[Value, float | None]:
-        """Return a value from the cache or the node, and its age in seconds if it is stale.
-
-        A stale value is the answer only while the node is away. The age of any other is None.
+    ) -> _FromCache[Value]:
+        """Return a value from the cache or the node.
 
         Args:
             grant: the grant that reads.
@@ -264,11 +284,11 @@ class Readings:
         """
         fresh = self._cache.fresh(grant.accessor, key)
         if fresh is not None:
-            return fresh.value, None
+            return _FromCache(value=fresh.value, age_s=None)
         writes_before = grant.writes
         fetching = self._fetch_once(grant, mount, key=key, fetch=fetch)
         try:
-            value, asked_at = await self._wait_for_node(grant, key, fetching)
+            fetched = await self._wait_for_node(grant, key, fetching)
         except DoorRefusal as refusal:
             if not _is_node_away(refusal):
                 # The node refuses now what it returned before.
@@ -277,18 +297,22 @@ class Readings:
             stale = self._cache.stale(grant.accessor, key)
             if stale is None:
                 raise
-            return stale.value, self._clock.now() - stale.asked_at
+            return _FromCache(value=stale.value, age_s=self._clock.now() - stale.asked_at)
         # A value that was read during a write may be the one before it (DR13), and a grant that
         # ended meanwhile has no values.
         has_written = grant.writes != writes_before
         if grant in self._grants and not has_written:
-            entry = Kept(value=value, asked_at=asked_at, size_bytes=size_bytes(value))
+            entry = Kept(
+                value=fetched.value,
+                asked_at=fetched.asked_at,
+                size_bytes=size_bytes(fetched.value),
+            )
             self._cache.keep(grant.accessor, key, entry)
-        return value, None
+        return _FromCache(value=fetched.value, age_s=None)
 
     async def _wait_for_node(
-        self, grant: DoorGrant, key: object, fetching: Coroutine[Any, Any, Value]
-    ) -> Value:
+        self, grant: DoorGrant, key: object, fetching: Coroutine[Any, Any, _FromNode[Value]]
+    ) -> _FromNode[Value]:
         """Wait for the node, but only `STALE_AFTER_S` if a stale value can be the answer."""
         if self._cache.stale(grant.accessor, key) is None:
             return await fetching
@@ -304,8 +328,8 @@ class Readings:
         *,
         key: object,
         fetch: Callable[[], Awaitable[Value]],
-    ) -> tuple[Value, float]:
-        """Return a value of the node, and when the request for it began.
+    ) -> _FromNode[Value]:
+        """Return a value of the node.
 
         Callers who read the same value at the same time share one request.
         """
@@ -321,19 +345,16 @@ class Readings:
             self._running_requests[request_key] = request
             request.add_done_callback(lambda _: self._running_requests.pop(request_key, None))
         # A caller who leaves must not cancel the request of the others.
-        value_and_time: tuple[Value, float] = await asyncio.shield(request)
-        return value_and_time
+        fetched: _FromNode[Value] = await asyncio.shield(request)
+        return fetched
 
     async def _fetch_timed(
         self, grant: DoorGrant, mount: Mount, fetch: Callable[[], Awaitable[Value]]
-    ) -> tuple[Value, float]:
-        """Return a value of the node, and the time before its request in epoch seconds.
-
-        The age of the value counts from this time, also for callers who join later (DR15).
-        """
+    ) -> _FromNode[Value]:
+        """Return a value of the node; every call sends a request."""
         asked_at = self._clock.now()
         value = await self.call_node(grant, mount, fetch)
-        return value, asked_at
+        return _FromNode(value=value, asked_at=asked_at)
 
 
 async def _fetch_names(

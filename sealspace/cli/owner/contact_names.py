@@ -274,7 +274,7 @@ def _own_session(client: Client) -> Client:
     """
     if member_of_session(client.session) is None:
         return client
-    _, session = owner_home().live_session()
+    session = owner_home().live_session().session
     return client.acting(session)
 
 

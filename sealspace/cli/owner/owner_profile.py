@@ -162,6 +162,13 @@ class KeptGrant(NamedTuple):
         return run is not None and run.statement.refresh_for == target
 
 
+class LiveLogin(NamedTuple):
+    """The settings and the unexpired session of the last login."""
+
+    profile: Profile
+    session: Session
+
+
 @frozen
 class OwnerHome:
     """The folder that contains an owner's files.
@@ -253,18 +260,19 @@ class OwnerHome:
             pass  # `reason` says that it cannot be read
         raise NotSignedIn(reason, hint=_again(profile))
 
-    def live_session(self) -> tuple[Profile, Session]:
+    def live_session(self) -> LiveLogin:
         """Read the settings and the session of the last login.
 
         A session that has ended is rejected. The key of a recovery phrase is deleted then, because
         it has no end at the node.
         """
-        profile, session = self.profile(), self.session()
+        profile = self.profile()
+        session = self.session()
         if has_ended(session):
             if session.did == session.owner:
                 self.forget_session()
             raise NotSignedIn("the session of the last login has ended", hint=_again(profile))
-        return profile, session
+        return LiveLogin(profile=profile, session=session)
 
     def keep(self, profile: Profile, session: Session) -> None:
         """Store the profile and the session of a login.

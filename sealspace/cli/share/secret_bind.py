@@ -126,8 +126,15 @@ def _labels(names: Iterable[SecretName]) -> list[str]:
     return [name.label for name in names]
 
 
-async def _list_all_secrets(client: Client) -> tuple[list[SecretName], list[SecretName]]:
-    """Return the names of all secrets in all scopes, and of those that only runners make."""
+class _AllSecrets(NamedTuple):
+    """The names of all secrets in all scopes; those that only runners make are skipped."""
+
+    chosen: list[SecretName]
+    skipped: list[SecretName]
+
+
+async def _list_all_secrets(client: Client) -> _AllSecrets:
+    """List all secrets, and tell how many are skipped."""
     secrets = client.secrets()
     chosen: list[SecretName] = []
     skipped: list[SecretName] = []
@@ -139,7 +146,7 @@ async def _list_all_secrets(client: Client) -> tuple[list[SecretName], list[Secr
                 chosen.append(parse_secret_name(name, scope=scope))
     if skipped:
         tell(f"skipped {len(skipped)} generated secrets: only the runners that made them read them")
-    return chosen, skipped
+    return _AllSecrets(chosen=chosen, skipped=skipped)
 
 
 async def _read_secrets(client: Client, chosen: Sequence[SecretName]) -> _ReadSecrets:
@@ -235,8 +242,15 @@ async def _tell_when_stored(client: Client, unbound: Sequence[SecretName]) -> No
         tell(f"{labels[path]} does not state its place{stored_when}")
 
 
-async def _read_live_grants(client: Client) -> tuple[list[DelegationRecord], _ListState]:
-    """Fetch the owner's live grants, and say whether these are all.
+class _LiveGrants(NamedTuple):
+    """The owner's live grants, and whether these are all."""
+
+    records: list[DelegationRecord]
+    state: _ListState
+
+
+async def _read_live_grants(client: Client) -> _LiveGrants:
+    """Fetch the owner's live grants.
 
     An error leads to a warning, and the grants that were read before it are returned.
     """
@@ -252,7 +266,7 @@ async def _read_live_grants(client: Client) -> tuple[list[DelegationRecord], _Li
                 page_items=MAX_PAGE_ITEMS,
             ):
                 if len(records) == MOST_GRANTS:
-                    return records, "cut"
+                    return _LiveGrants(records=records, state="cut")
                 records.append(record)
     except SealspaceError as error:
         # A list that cannot be read must not look like a list without writers (EN34).
@@ -261,5 +275,5 @@ async def _read_live_grants(client: Client) -> tuple[list[DelegationRecord], _Li
             f"warning: cannot check who else may write these secrets: {reason}; next: sealspace"
             " grant list"
         )
-        return records, "unreadable"
-    return records, "complete"
+        return _LiveGrants(records=records, state="unreadable")
+    return _LiveGrants(records=records, state="complete")

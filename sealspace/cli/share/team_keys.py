@@ -6,7 +6,7 @@ The key is in a file, or in recovery shares. It is in memory while one of these 
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from click.core import ParameterSource
@@ -359,13 +359,14 @@ async def recover(
     if uses_shares == uses_key_file:  # neither, or both
         raise click.UsageError("name the team's key: either the files of shares, or --key-file")
     stated_team = None if team is None else await team_named(client, team)
-    admin_did, admin_name = await _new_admin(client, admin)
+    admin_did, admin_name = await _find_new_admin(client, admin)
     if key_file is None:
         seed, team_did = _recover_seed_from_files(files, stated_team, passphrase_file)
     elif stated_team is None:
         raise click.UsageError("a key file does not state the team: add --team")
     else:
-        seed, team_did = read_wallet(key_file).secret, stated_team
+        seed = read_wallet(key_file).secret
+        team_did = stated_team
     names = await names_for(client, [team_did, admin_did])
     confirm(
         f"make {names.whole(admin_did)} an admin of the team {names.whole(team_did)}, who can read"
@@ -383,23 +384,27 @@ async def recover(
     print_result({"team": team_did, "admin": admin_did, "cid": grant.cid})
 
 
-async def _new_admin(client: Client, admin: str | None) -> tuple[str, str | None]:
-    """Return the DID of the new admin, and the name by which the team calls the admin, or None.
+class _NewAdmin(NamedTuple):
+    """The DID of a new admin, and the name by which the team calls the admin, or None."""
 
-    Without --admin it is the user, who needs a wallet.
-    """
+    did: str
+    name: str | None
+
+
+async def _find_new_admin(client: Client, admin: str | None) -> _NewAdmin:
+    """Return the admin whom the option --admin names, or else the user, who needs a wallet."""
     if admin is not None:
         did = await did_named(client, admin)
-        return did, None if admin.startswith("did:") else admin
+        return _NewAdmin(did=did, name=None if admin.startswith("did:") else admin)
     if client.session.did == client.session.owner:
         raise no_wallet()
-    return client.session.owner, None
+    return _NewAdmin(did=client.session.owner, name=None)
 
 
 def _recover_seed_from_files(
     files: Sequence[Path], stated_team: str | None, passphrase_file: Path | None
 ) -> tuple[bytes, str]:
-    """Return the key that shares give, and the DID of the team whose key it is (RV8).
+    """Return the private key that shares give, and the DID of the team whose key it is (RV8).
 
     `stated_team` is the DID in --team. Without it, the files state the team.
     """

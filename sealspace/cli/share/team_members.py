@@ -4,7 +4,7 @@ A team is called by the name of a contact, whose DID is that of the team.
 """
 
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -381,8 +381,15 @@ async def _client_for_team(client: Client, team_did: str) -> Client:
     return client.acting(session)
 
 
-async def team_or_chosen(client: Client, team: str | None) -> tuple[str, str]:
-    """Return the DID and the name of a team.
+class NamedTeam(NamedTuple):
+    """The DID of a team, and the name by which the user calls it."""
+
+    did: str
+    name: str
+
+
+async def team_or_chosen(client: Client, team: str | None) -> NamedTeam:
+    """Return the given team, or else the team that is chosen for commands.
 
     Args:
         team: a DID or the name of a contact; None: the team that is chosen for commands.
@@ -390,7 +397,7 @@ async def team_or_chosen(client: Client, team: str | None) -> tuple[str, str]:
         InvalidInput: no team is given, and none is chosen.
     """
     if team is not None:
-        return await team_named(client, team), team
+        return NamedTeam(did=await team_named(client, team), name=team)
     chosen = chosen_team(owner_home())
     if chosen is None:
         raise InvalidInput(
@@ -398,9 +405,10 @@ async def team_or_chosen(client: Client, team: str | None) -> tuple[str, str]:
             hint="name the team, or choose one: sealspace use TEAM; to list yours: sealspace team"
             " list",
         )
-    if chosen.did is not None:
-        return chosen.did, chosen.name
-    return await team_named(client, chosen.name), chosen.name
+    did = chosen.did
+    if did is None:
+        did = await team_named(client, chosen.name)
+    return NamedTeam(did=did, name=chosen.name)
 
 
 def required_role(role: Role | None) -> Role:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -244,6 +245,18 @@ class _Passed:
         return start
 
 
+class _ReadVariables(NamedTuple):
+    """The secrets that were read for a command.
+
+    Attributes:
+        reading: the secrets.
+        variables: the secret of each variable.
+    """
+
+    reading: Reading
+    variables: Mapping[str, str]
+
+
 def _read_for_command(
     chosen_names: Sequence[str] | None,
     project: Project | None,
@@ -252,11 +265,8 @@ def _read_for_command(
     is_all: bool,
     scope: str | None,
     source: str | None,
-) -> tuple[Reading, Mapping[str, str]]:
-    """Read the secrets that the options and the project file choose.
-
-    Returns them, and the secret of each variable.
-    """
+) -> _ReadVariables:
+    """Read the secrets that the options and the project file choose."""
     if is_all:
         _require_no_names(chosen_names, project)
     if project is not None:
@@ -269,13 +279,11 @@ def _read_for_command(
 
 def _read_by_name(
     names: Sequence[str] | Choice, scope: str | None, source: str | None
-) -> tuple[Reading, Mapping[str, str]]:
-    """Read secrets that are passed under their own names.
-
-    Returns them, and the secret of each variable.
-    """
+) -> _ReadVariables:
+    """Read secrets that are passed under their own names."""
     reading = read_secrets(names, scope=scope, source=source)
-    return reading, {name: name for name in reading.secrets}
+    variables = {name: name for name in reading.secrets}
+    return _ReadVariables(reading=reading, variables=variables)
 
 
 def _run_watched(
@@ -322,10 +330,8 @@ def _read_for_project(
     *,
     scope: str | None,
     source: str | None,
-) -> tuple[Reading, Mapping[str, str]]:
+) -> _ReadVariables:
     """Read the secrets of a project's variables.
-
-    Returns them, and the secret of each variable.
 
     Args:
         project: the project file.
@@ -347,7 +353,7 @@ def _read_for_project(
         source=source,
         unnamed=unnamed,
     )
-    return reading, variables
+    return _ReadVariables(reading=reading, variables=variables)
 
 
 @at_node

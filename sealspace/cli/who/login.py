@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 from msgspec.structs import replace
@@ -196,9 +197,16 @@ def login(
         tell("next: sealspace secret put NAME")
 
 
+class LoggedIn(NamedTuple):
+    """The session of a login, and the settings that belong to it."""
+
+    session: Session
+    profile: Profile
+
+
 def sign_in_and_keep(
     profile: Profile, wallet: Wallet | Session, *, new_secret: bytes | None, ttl_s: float
-) -> tuple[Session, Profile]:
+) -> LoggedIn:
     """Sign in to a node, and store the session and the profile in the owner's folder.
 
     Args:
@@ -215,7 +223,7 @@ def sign_in_and_keep(
             write_wallet(profile.key_file, new_secret)
 
     try:
-        session, profile = asyncio.run(_sign_in(profile, wallet, ttl_s=ttl_s))
+        logged_in = asyncio.run(_sign_in(profile, wallet, ttl_s=ttl_s))
     except SpacesNotHosted as refusal:
         # Keep the key: the operator may admit this owner, and a new key would be another owner.
         keep_key()
@@ -225,10 +233,10 @@ def sign_in_and_keep(
         )
         raise
     keep_key()  # first: if the next step fails, a second login uses this key
-    home.keep(profile, session)
+    home.keep(logged_in.profile, logged_in.session)
     if home.received():
         accept_received_again()
-    return session, profile
+    return logged_in
 
 
 def _with_wallet(
@@ -401,13 +409,10 @@ def owner_sign_in(profile: Profile, ttl_s: float) -> SignIn:
     )
 
 
-async def _sign_in(
-    profile: Profile, wallet: Wallet | Session, *, ttl_s: float
-) -> tuple[Session, Profile]:
+async def _sign_in(profile: Profile, wallet: Wallet | Session, *, ttl_s: float) -> LoggedIn:
     """Sign in to the node with a wallet, or with the owner's own key.
 
-    Returns the session and the updated profile. If the profile has a node policy, the node's store
-    id is added to the policy.
+    If the profile has a node policy, the node's store id is added to the policy.
     """
     async with opened(profile, profile.node) as client:
         if isinstance(wallet, Session):
@@ -423,7 +428,7 @@ async def _sign_in(
         if (policy := profile.node_policy) is not None:
             store_id = (await client.node_evidence()).statement.store_id
             profile = replace(profile, node_policy=dataclasses.replace(policy, store_id=store_id))
-        return client.session, profile
+        return LoggedIn(session=client.session, profile=profile)
 
 
 # --- the session of the last login ----------------------------------------------------------------
@@ -497,7 +502,7 @@ def status() -> None:
                 "scope": project.scope or None,
                 "passes": project.passes,
             }
-        document["standing"], reads = _check()
+        document["standing"], reads = _check_session()
         document["readsByOthers"] = None if reads is None else reads.words
     except NodeFailure as error:
         document["standing"] = f"not-ready: {error.text}"
@@ -534,12 +539,21 @@ def _print(document: dict[str, object]) -> None:
     )
 
 
-@at_node
-async def _check(client: Client) -> tuple[str, ReadsByOthers | None]:
-    """Check that the node answers and that the session is still active.
+class _NodeState(NamedTuple):
+    """The state of the node of the last login.
 
-    Returns `ready`, or what the node cannot do at the moment, and the reads since the last visit.
+    Attributes:
+        text: `ready`, or what the node cannot do at the moment.
+        reads: the reads by others since the last visit; None if they are not known.
     """
+
+    text: str
+    reads: ReadsByOthers | None
+
+
+@at_node
+async def _check_session(client: Client) -> _NodeState:
+    """Check that the node answers and that the session is still active."""
     await client.info()
     session = client.session
     # An owner's own key has no sign-in that could be revoked.
@@ -555,11 +569,11 @@ async def _check(client: Client) -> tuple[str, ReadsByOthers | None]:
     async with Transport(client.url) as transport:
         state = await read_state(transport)
     try:
-        return state, await reads_by_others(client)
+        return _NodeState(text=state, reads=await reads_by_others(client))
     except SealspaceError as error:
         # The state says already what the node cannot do.
         tell(f"warning: cannot count reads by others: {what_happened(error)}")
-        return state, None
+        return _NodeState(text=state, reads=None)
 
 
 async def read_state(transport: Transport) -> str:
