@@ -58,8 +58,6 @@ from .wire.transfers import (
     Part,
     Source,
     body_in_pieces,
-    checked,
-    in_order,
     multipart,
     packed_keys,
     packed_parts,
@@ -68,6 +66,8 @@ from .wire.transfers import (
     save,
     upload_of,
     values_in_batch,
+    verified_pieces,
+    write_in_order,
 )
 from .wire.transport import Answer, Progress, Request, Stream, json_request
 from .wire.values import (
@@ -358,7 +358,7 @@ class Kv:
                 answer = await self._caller.invoke(self._rights(KV_PUT, *keys), request)
                 require_written(answer.require(), keys)
 
-        await in_order(packed_parts(parts), write)
+        await write_in_order(packed_parts(parts), write)
         # The ETag of a value depends on its bytes alone (M1).
         return {key: f'"blake3-{blake3(part.body).hexdigest()}"' for key, part in parts.items()}
 
@@ -376,7 +376,7 @@ class Kv:
         async def write(keys: Sequence[str]) -> None:
             (await self._caller.invoke(self._rights(KV_DELETE, *keys), Request())).require()
 
-        await in_order(packed_keys(keys, MOST_WRITES), write)
+        await write_in_order(packed_keys(keys, MOST_WRITES), write)
 
     async def stream(self, key: str, *, max_bytes: int = MAX_STREAM_BYTES) -> AsyncIterator[bytes]:
         """Yield the bytes of a value in pieces.
@@ -392,7 +392,7 @@ class Kv:
             SealspaceError: the same errors as `get`.
         """
         with closing(await self._opened(key, max_bytes)) as stream:
-            async for piece in checked(stream):
+            async for piece in verified_pieces(stream):
                 yield piece
 
     async def download(
@@ -423,7 +423,7 @@ class Kv:
         """
         with closing(await self._opened(key, max_bytes)) as stream:
             head = value_of(stream)
-            await save(checked(stream), stream, to, progress)
+            await save(verified_pieces(stream), stream, to, progress)
         return head
 
     async def upload(

@@ -37,7 +37,7 @@ from .session import covers, space_capability
 from .wire.caller import Caller
 from .wire.node_answers import Decoded, decoded
 from .wire.sign_in import SQL_ABILITIES
-from .wire.transfers import save, unbroken
+from .wire.transfers import save, unbroken_pieces
 from .wire.transport import Progress, Request
 
 __all__ = ["Changes", "Rows", "Sql", "SqlValue", "Statement"]
@@ -216,7 +216,7 @@ class Sql:
         request = Request(body=b'{"action":"export"}', max_answer_bytes=max_bytes)
         invocation = await self._caller.invocation(await self._rights(changes=False), request)
         with closing(await self._caller.transport.stream(invocation)) as stream:
-            await save(unbroken(stream), stream, to, progress, mode=0o600)
+            await save(unbroken_pieces(stream), stream, to, progress, mode=0o600)
             return stream.moved_bytes
 
     async def _run(

@@ -64,7 +64,7 @@ def packed_keys(keys: Iterable[str], max_keys: int) -> list[list[str]]:
     Duplicates are removed.
     """
     without_values = dict.fromkeys(keys, 0)
-    return _packed(without_values, max_keys)
+    return _split_into_packs(without_values, max_keys)
 
 
 def packed_parts(parts: Mapping[str, Part]) -> list[list[str]]:
@@ -79,10 +79,12 @@ def packed_parts(parts: Mapping[str, Part]) -> list[list[str]]:
             small[key] = len(part.body)
         else:
             large.append(key)
-    return [*_packed(small, MOST_WRITES), *([key] for key in large)]
+    packs = _split_into_packs(small, MOST_WRITES)
+    packs += [[key] for key in large]
+    return packs
 
 
-def _packed(value_sizes: Mapping[str, int], max_keys: int) -> list[list[str]]:
+def _split_into_packs(value_sizes: Mapping[str, int], max_keys: int) -> list[list[str]]:
     """Split keys into groups, in their order.
 
     Each group stays within `max_keys` and the limits of bytes for keys and for values. A key that
@@ -97,12 +99,10 @@ def _packed(value_sizes: Mapping[str, int], max_keys: int) -> list[list[str]]:
     pack_keys_bytes = pack_values_bytes = 0
     for key, value_bytes in value_sizes.items():
         key_bytes = len(key.encode()) + _PER_CAPABILITY_BYTES
-        fits = (
-            len(pack) < max_keys
-            and pack_keys_bytes + key_bytes <= _MAX_KEYS_BYTES
-            and pack_values_bytes + value_bytes <= _MAX_VALUES_BYTES
-        )
-        if not packs or not fits:
+        has_place = len(pack) < max_keys
+        keys_fit = pack_keys_bytes + key_bytes <= _MAX_KEYS_BYTES
+        values_fit = pack_values_bytes + value_bytes <= _MAX_VALUES_BYTES
+        if not packs or not (has_place and keys_fit and values_fit):
             pack = []
             packs.append(pack)
             pack_keys_bytes = pack_values_bytes = 0
@@ -112,7 +112,7 @@ def _packed(value_sizes: Mapping[str, int], max_keys: int) -> list[list[str]]:
     return packs
 
 
-async def in_order(
+async def write_in_order(
     packs: Sequence[Sequence[str]], write: Callable[[Sequence[str]], Awaitable[None]]
 ) -> None:
     """Call `write` for each group of keys, in order.
@@ -131,11 +131,17 @@ async def in_order(
         done += keys
 
 
-def multipart(parts: Mapping[str, Part], entropy: Entropy) -> tuple[bytes, str]:
+class MultipartForm(NamedTuple):
+    """An encoded form, and its content type."""
+
+    body: bytes
+    content_type: str
+
+
+def multipart(parts: Mapping[str, Part], entropy: Entropy) -> MultipartForm:
     """Encode values as a multipart form.
 
-    Returns the form and its content type. Each value is a part, whose name is the key,
-    percent-encoded once more.
+    Each value is a part, whose name is the key, percent-encoded once more.
     """
     boundary = entropy.token(24).hex()
     pieces: list[bytes] = []
@@ -149,7 +155,9 @@ def multipart(parts: Mapping[str, Part], entropy: Entropy) -> tuple[bytes, str]:
         ]
         pieces += ["\r\n".join(lines).encode("ascii"), part.body, b"\r\n"]
     pieces.append(f"--{boundary}--\r\n".encode())
-    return b"".join(pieces), f"multipart/form-data; boundary={boundary}"
+    return MultipartForm(
+        body=b"".join(pieces), content_type=f"multipart/form-data; boundary={boundary}"
+    )
 
 
 class _Written(msgspec.Struct):
@@ -242,20 +250,20 @@ Source = str | Path | Readable | AsyncIterable[bytes] | Iterable[bytes]
 """A source of an upload: the path of a file, an open binary file, or pieces of bytes."""
 
 
-async def checked(stream: Stream) -> AsyncIterator[bytes]:
+async def verified_pieces(stream: Stream) -> AsyncIterator[bytes]:
     """Yield a value in pieces and verify its ETag (M1).
 
     The ETag is verified at the end. Raises TransferBroken if the transfer was cut off or the ETag
     does not match.
     """
     digest = blake3()
-    async for piece in unbroken(stream):
+    async for piece in unbroken_pieces(stream):
         digest.update(piece)
         yield piece
     require_version_of(digest.hexdigest(), stream, moved_bytes=stream.moved_bytes)
 
 
-async def unbroken(stream: Stream) -> AsyncIterator[bytes]:
+async def unbroken_pieces(stream: Stream) -> AsyncIterator[bytes]:
     """Yield the pieces of a response.
 
     Raises TransferBroken if the transfer was cut off.
@@ -264,10 +272,10 @@ async def unbroken(stream: Stream) -> AsyncIterator[bytes]:
         async for piece in stream.pieces():
             yield piece
     except (TimeoutError, ConnectionLost) as exc:
-        of = "" if stream.size_bytes is None else f" of {stream.size_bytes}"
+        of_size = "" if stream.size_bytes is None else f" of {stream.size_bytes}"
         moved_bytes = stream.moved_bytes
         raise TransferBroken(
-            f"{stream.asked}: the transfer was cut off after {moved_bytes}{of} bytes",
+            f"{stream.asked}: the transfer was cut off after {moved_bytes}{of_size} bytes",
             moved_bytes=moved_bytes,
         ) from exc
 
@@ -337,7 +345,7 @@ async def upload_of(source: Source, progress: Progress | None) -> Upload:
                 f"{path} is not a regular file",
                 hint="open the file yourself, and pass the file object",
             )
-        return Upload(lambda: _of_path(path), status.st_size, progress)
+        return Upload(lambda: _pieces_of_path(path), status.st_size, progress)
     refused = f"an object of type {type(source).__name__} cannot be uploaded"
     # Bytes are iterable too, but their items are numbers.
     if isinstance(source, bytes | bytearray | memoryview):
@@ -346,11 +354,11 @@ async def upload_of(source: Source, progress: Progress | None) -> Upload:
             hint="to store bytes, use `put`; `upload` takes a path, an open file or an iterable",
         )
     if hasattr(source, "read"):
-        return await asyncio.to_thread(_of_open_file, source, progress)
+        return await asyncio.to_thread(_upload_of_open_file, source, progress)
     if isinstance(source, AsyncIterable):
         return Upload(source.__aiter__, None, progress)
     if isinstance(source, Iterable):
-        return Upload(lambda: _of_iterable(source), None, progress)
+        return Upload(lambda: _pieces_of_iterable(source), None, progress)
     raise InvalidInput(refused, hint="pass a path, an open binary file or an iterable of bytes")
 
 
@@ -371,22 +379,22 @@ def body_in_pieces(body: bytes) -> bytes | Upload:
 
 
 # Any: an open file of any class; the pieces that it returns are checked.
-def _of_open_file(file: Any, progress: Progress | None) -> Upload:
+def _upload_of_open_file(file: Any, progress: Progress | None) -> Upload:
     if not (hasattr(file, "seekable") and file.seekable()):
-        return Upload(lambda: _of_file(file), None, progress)
+        return Upload(lambda: _pieces_of_file(file), None, progress)
     began = file.seek(0, os.SEEK_CUR)
     size_bytes = file.seek(0, os.SEEK_END) - began
     file.seek(began)
 
     async def pieces() -> AsyncIterator[bytes]:
         await asyncio.to_thread(file.seek, began)
-        async for piece in _of_file(file):
+        async for piece in _pieces_of_file(file):
             yield piece
 
     return Upload(pieces, size_bytes, progress)
 
 
-async def _of_path(path: Path) -> AsyncIterator[bytes]:
+async def _pieces_of_path(path: Path) -> AsyncIterator[bytes]:
     opening = asyncio.get_running_loop().run_in_executor(None, path.open, "rb")
     try:
         file = await asyncio.shield(opening)
@@ -395,7 +403,7 @@ async def _of_path(path: Path) -> AsyncIterator[bytes]:
         opening.add_done_callback(_close_file)
         raise
     with file:
-        async for piece in _of_file(file):
+        async for piece in _pieces_of_file(file):
             yield piece
 
 
@@ -404,12 +412,12 @@ def _close_file(opening: "asyncio.Future[Any]") -> None:
         opening.result().close()
 
 
-async def _of_file(file: Readable) -> AsyncIterator[bytes]:
+async def _pieces_of_file(file: Readable) -> AsyncIterator[bytes]:
     while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
         yield piece
 
 
-async def _of_iterable(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+async def _pieces_of_iterable(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
     reader = iter(pieces)
     while (piece := await asyncio.to_thread(next, reader, None)) is not None:
         yield piece

@@ -33,7 +33,7 @@ _MIN_PART_BYTES = 8
 # occur in ordinary text.
 
 _ESCAPE = re.compile("%[0-9A-F]{2}")
-HTML_SAFE = str.maketrans({one: f"\\u{ord(one):04x}" for one in "<>&"})
+HTML_SAFE = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&"})
 # Characters that percent-encoders leave unchanged: none (query strings), Python's quote,
 # JavaScript's encodeURIComponent, and its encodeURI.
 _NOT_PERCENT_ENCODED = ("", "/", "!'()*", ";/?:@&=+$,#!'()*")

@@ -189,7 +189,7 @@ class ChildStream:
         """Copy the child's available output to our own stream.
 
         If our own stream has no reader, the pipe is closed, so that the child's next write fails.
-        `rest` writes what is held back.
+        `forward_rest` writes what is held back.
         """
         if self.awaited() in ready and self._read() == 0:
             self._source.close()
@@ -201,7 +201,7 @@ class ChildStream:
         if self.awaited() is not None:
             self._target.put(self._masker.flush())
 
-    def rest(self, *, is_cut: bool) -> None:
+    def forward_rest(self, *, is_cut: bool) -> None:
         """Forward the remaining output after the child has ended, and close the pipe.
 
         Args:

@@ -124,7 +124,7 @@ def run_masked(
                 masked.append(start.patterns)
                 patterns = frozenset[bytes]().union(*masked)
                 status = _run_once(command, start.environment, patterns, own, watch)
-                start = watch.following()
+                start = watch.take_next_start()
         return Ended(status=status, is_by_user=signals.is_ending)
 
 
@@ -221,12 +221,12 @@ def _forward_until_end(
             ready = _next_events(streams, own, watch, ended=ended)
             _forward_ready(streams, own, ready)
             if ended not in ready:  # a child that has ended by itself is not restarted
-                watch.proceed(has_news=watch.descriptor in ready)
+                watch.handle_news(has_news=watch.descriptor in ready)
     finally:
         os.close(ended)
     is_cut = _is_ended_by_signal(child)
     for stream in streams:
-        stream.rest(is_cut=is_cut)
+        stream.forward_rest(is_cut=is_cut)
 
 
 def _wait_for_readers(own: OwnStreams, watch: Watch) -> None:
@@ -238,7 +238,7 @@ def _wait_for_readers(own: OwnStreams, watch: Watch) -> None:
     while watch.is_restarting and own.waiting_bytes > _MAX_WAITING_BYTES:
         ready = _next_events((), own, watch)
         own.write_ready()
-        watch.proceed(has_news=watch.descriptor in ready)
+        watch.handle_news(has_news=watch.descriptor in ready)
 
 
 def _is_ended_by_signal(child: "subprocess.Popen[bytes]") -> bool:

@@ -87,8 +87,11 @@ class Watch:
         """Note that the child has ended, so that news neither stop nor kill it."""
         self._kill_at = math.inf
 
-    def following(self) -> Start | None:
-        """Return what the command is started with after its end; None: it is not started again."""
+    def take_next_start(self) -> Start | None:
+        """Return what the command is started with after its end, and forget it.
+
+        None means that the command is not started again.
+        """
         start = self._start
         self._start = self._kill_at = None
         return None if self.signals.is_ending else start
@@ -103,17 +106,18 @@ class Watch:
         left_s = max(0.0, self._kill_at - time.monotonic())
         return left_s if pause_s is None else min(left_s, pause_s)
 
-    def proceed(self, *, has_news: bool) -> None:
+    def handle_news(self, *, has_news: bool) -> None:
         """Take the news, stop the command if needed, and kill it if it does not end in time."""
         if self._restarts is not None and self.signals.is_ending:
             self._close()
         if self._restarts is not None and has_news:
-            self._follow(self._restarts.take())
+            self._act_on(self._restarts.take())
         if self._kill_at is not None and time.monotonic() >= self._kill_at:
             self._kill_at = math.inf
             self.signals.send(signal.SIGKILL)
 
-    def _follow(self, news: News) -> None:
+    def _act_on(self, news: News) -> None:
+        """Note the next start, and stop the running command if the news say so."""
         stop_s = 0.0 if self._restarts is None else self._restarts.stop_s
         if news.start is not None:
             self._start = news.start
@@ -121,7 +125,8 @@ class Watch:
             self._start = None
         if news.stops or news.is_last:
             self._close()
-        if self._kill_at is None and (news.stops or news.start is not None):
+        must_stop = news.stops or news.start is not None
+        if must_stop and self._kill_at is None:  # otherwise it was stopped before
             self._kill_at = time.monotonic() + stop_s
             self.signals.send(signal.SIGTERM)
 
