@@ -112,7 +112,7 @@ class LazyGroup(click.Group):
             if find_spec(required_module) is None:
                 raise _missing(required_module, row.extra)
         module_name, _, explicit_name = row.module.partition(":")
-        members = vars(_imported(module_name))
+        members = vars(_import_quickly(module_name))
         function_name = explicit_name or cmd_name.replace("-", "_")
         # A function whose name a builtin has ends with an underscore, such as `list_`.
         command: click.Command = members.get(f"{function_name}_") or members[function_name]
@@ -208,7 +208,7 @@ class Verbs(click.Group):
             )
 
 
-def _imported(name: str) -> ModuleType:
+def _import_quickly(name: str) -> ModuleType:
     """Import a module without garbage collections.
 
     Next to everything that an import creates is kept, so collections would only take time.

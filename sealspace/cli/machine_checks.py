@@ -152,13 +152,13 @@ def disk(folder: Path, shortage: Shortage) -> Iterator[Diagnosis]:
     """Check the data folder and its disk."""
     if folder.is_dir():
         yield from all_diagnosed(
-            "disk", lambda: _own_folder(folder), lambda: _disk_space(folder, shortage)
+            "disk", lambda: _check_own_folder(folder), lambda: _check_disk_space(folder, shortage)
         )
     else:
-        yield diagnosed("disk", lambda: _new_folder(folder, shortage))
+        yield diagnosed("disk", lambda: _check_new_folder(folder, shortage))
 
 
-def _new_folder(folder: Path, shortage: Shortage) -> str:
+def _check_new_folder(folder: Path, shortage: Shortage) -> str:
     """Check that the data folder, which does not exist, can be created."""
     if folder.exists():
         raise StoreMisused(f"{folder} is not a folder", hint="choose another folder with --data")
@@ -167,14 +167,14 @@ def _new_folder(folder: Path, shortage: Shortage) -> str:
     return f"{folder} will be created by the first start"
 
 
-def _own_folder(folder: Path) -> str:
+def _check_own_folder(folder: Path) -> str:
     """Check that no other user may write to the data folder."""
     if stat.S_IMODE(folder.stat().st_mode) & 0o022:
         raise StoreMisused(f"other users may write to {folder}", hint=f"chmod go-w {folder}")
     return f"only you may write to {folder}"
 
 
-def _disk_space(folder: Path, shortage: Shortage) -> str:
+def _check_disk_space(folder: Path, shortage: Shortage) -> str:
     """Check that the data folder is writable, and that its disk has free space."""
     _require_free_disk(folder, shortage)
     return f"{folder} is writable, {shutil.disk_usage(folder).free / 2**30:.1f} GiB free"

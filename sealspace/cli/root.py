@@ -34,7 +34,7 @@ _HEADINGS = ("Start", "Who", "Keep", "Share", "Backends", "Runners", "Use", "Ope
 
 
 @cache
-def _sections() -> Sections:
+def _collect_sections() -> Sections:
     """Collect the commands of all installed packages.
 
     They are grouped by the headings in the help.
@@ -61,13 +61,13 @@ class _Commands(Mapping[str, Row]):
 
     def __getitem__(self, name: str) -> Row:
         row = self._own.get(name)
-        return _by_name(_sections())[name] if row is None else row
+        return _by_name(_collect_sections())[name] if row is None else row
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_by_name(_sections()))
+        return iter(_by_name(_collect_sections()))
 
     def __len__(self) -> int:
-        return len(_by_name(_sections()))
+        return len(_by_name(_collect_sections()))
 
 
 def _by_name(sections: Sections) -> dict[str, Row]:
@@ -99,7 +99,7 @@ class _Root(LazyGroup):
             return fail(error.code, text, error.step, otherwise=_default_status(error))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for heading, rows in _sections().items():
+        for heading, rows in _collect_sections().items():
             with formatter.section(heading):
                 formatter.write_dl([(name, row.summary) for name, row in rows.items()])
 
@@ -160,7 +160,10 @@ def main(arguments: list[str] | None = None) -> int:
         return WRONG_ARGUMENT
     except click.ClickException as error:
         return fail(
-            "usage", _usage_text(error), f"{_command_meant(error)} --help", otherwise=WRONG_ARGUMENT
+            "usage",
+            _describe_usage_error(error),
+            f"{_command_meant(error)} --help",
+            otherwise=WRONG_ARGUMENT,
         )
     except click.Abort as error:
         # click raises Abort for Ctrl-C or the end of input in a prompt, and `confirm` raises it for
@@ -198,7 +201,7 @@ def fail(code: str, text: str, hint: str, *, otherwise: int = FAILED) -> int:
     return EXIT_STATUS.get(code, otherwise)
 
 
-def _usage_text(error: click.ClickException) -> str:
+def _describe_usage_error(error: click.ClickException) -> str:
     """Describe a wrong call of a command in one line, with the most similar name, if any."""
     if isinstance(error, click.exceptions.NoSuchCommand):
         text = f"unknown command {error.command_name}"

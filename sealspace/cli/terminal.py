@@ -268,36 +268,37 @@ def what_happened(error: SealspaceError, *, own: str = "") -> str:
     Args:
         own: DID of the user; their own resources are named without an owner.
     """
-    return " ".join(_what_happened(error, own).split()).rstrip(".")
+    return " ".join(_describe_error(error, own).split()).rstrip(".")
 
 
-def _what_happened(error: SealspaceError, own: str) -> str:
+def _describe_error(error: SealspaceError, own: str) -> str:
     match error:
         case DecryptDenied():
-            return _what_happened(error.refusal, own)
+            return _describe_error(error.refusal, own)
         case ReleaseRefused():
             otherwise = "the attested code does not meet the required policy"
             meaning = _RELEASE.get(error.reason, otherwise)
             return f"the node refuses to open it: {meaning} ({error.reason})"
         case NotGranted(missing=missing) if missing:
             rights = "; ".join(
-                _right(capability.ability, capability.resource.text, own) for capability in missing
+                _describe_right(capability.ability, capability.resource.text, own)
+                for capability in missing
             )
             return f"this session may not {rights}"
         case ActionNotAuthorized():
-            right = _right(error.action, error.resource, own)
+            right = _describe_right(error.action, error.resource, own)
             return f"the node does not allow this session to {right}"
         case DelegationRevoked():
             return f"the grant or session used for this was revoked: {error.cid}"
         case TokenOutsideWindow():
             return f"the session or a grant is not valid at this time: {error.text}"
         case NodeRefused():
-            return _refusal_of_node(error, own)
+            return _describe_node_refusal(error, own)
         case BatchIncomplete(__cause__=SealspaceError() as cause):
             count = len(error.done)
             return (
                 f"only {count} of {count + len(error.left)} values were written:"
-                f" {_what_happened(cause, own)}"
+                f" {_describe_error(cause, own)}"
             )
         case TransportError() | BackendUnreachable():
             # The request line is dropped, because it means nothing to the user.
@@ -305,19 +306,19 @@ def _what_happened(error: SealspaceError, own: str) -> str:
     return error.message
 
 
-def _refusal_of_node(error: NodeRefused, own: str) -> str:
+def _describe_node_refusal(error: NodeRefused, own: str) -> str:
     """Describe what the node refuses, and why."""
     reason = error.text or error.reason_in_words or f"the node answers with status {error.status}"
     # `asked` is a request line, a right, or plain text.
     request = _REQUEST.match(error.asked)
     if request and request["ability"]:
-        right = _right(request["ability"], request["resource"], own)
+        right = _describe_right(request["ability"], request["resource"], own)
         return f"cannot {right}{request['more'] or ''}: {reason}"
     subject = _REQUEST.sub("", error.asked) or "the node refuses it"
     return f"{subject}: {reason}"
 
 
-def _right(ability: str, resource: str, own: str) -> str:
+def _describe_right(ability: str, resource: str, own: str) -> str:
     """Describe a right to a resource in words."""
     # Imported here to keep the start fast.
     from ..apps.descriptions import granted_resource, rights_words

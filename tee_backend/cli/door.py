@@ -256,7 +256,7 @@ async def _serve(options: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
         )
         with (
             _listening_socket(options) as (listener, address),
-            _token_file(options.token_file, door_),
+            _write_token_file(options.token_file, door_),
         ):
             limits = ConnectionLimits(
                 max_connections=_MAX_CONNECTIONS, connections_per_client=_PER_CLIENT
@@ -309,7 +309,7 @@ async def _client(options: SimpleNamespace) -> AsyncIterator[Client]:
 
 
 @contextmanager
-def _token_file(path: Path | None, door_: Door) -> Iterator[None]:
+def _write_token_file(path: Path | None, door_: Door) -> Iterator[None]:
     """Write the token for the door's own grant to a file, and remove the file at the end."""
     if path is None:
         yield

@@ -233,16 +233,16 @@ async def withdraw(
         shown = (await names_for(client, [denied])).whole(denied)
     confirm(f"permanently deny {shown} access to all keys of your encryption network?", yes=yes)
     if measurement is not None:
-        await client.withdrawals.withdraw_measurement(_bytes(measurement))
+        await client.withdrawals.withdraw_measurement(_parse_digest(measurement))
     elif evidence is not None:
-        await client.withdrawals.withdraw_evidence(_bytes(evidence))
+        await client.withdrawals.withdraw_evidence(_parse_digest(evidence))
     else:
         for did in dids_of(denied):
             await client.withdrawals.withdraw_backend(did)
     tell(f"withdrawn: {shown}")
 
 
-def _bytes(text: str) -> bytes:
+def _parse_digest(text: str) -> bytes:
     """Parse a measurement, a compose hash or a digest."""
     try:
         return bytes.fromhex(text)

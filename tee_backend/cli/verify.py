@@ -389,11 +389,11 @@ def _run_facts(run: VerifiedRun, *, is_approved: bool, is_about: bool | None) ->
         "storage": stated.get("storage"),
         "contacted": hosts_words(stated),
         "at": stated["at"],
-        "data": _data_words(is_about),
+        "data": _describe_data(is_about),
     }
 
 
-def _data_words(is_about: bool | None) -> str | None:
+def _describe_data(is_about: bool | None) -> str | None:
     """Say whether a run was about the data that was given; None if none was compared."""
     if is_about is None:
         return None

@@ -106,7 +106,7 @@ def parse_dotenv(data: bytes, *, upper: bool = False) -> dict[str, str | bytes]:
                     hint="write NAME='VALUE' with the name in capitals, or begin the line with #",
                 )
             name = new_entry(values, start["name"], upper=upper)
-            values[name], at = _value(text, start.end())
+            values[name], at = _parse_value(text, start.end())
         except BrokenEntry as fault:
             number = text.count("\n", 0, at) + 1
             stated_name = "" if start is None else start["name"]
@@ -253,7 +253,7 @@ def _next_line(text: str, at: int) -> int:
     return len(text) if line_break < 0 else line_break + 1
 
 
-def _value(text: str, at: int) -> tuple[str, int]:
+def _parse_value(text: str, at: int) -> tuple[str, int]:
     """Parse one value of a `.env` file.
 
     Returns the value, and the offset of the next line.

@@ -109,7 +109,7 @@ async def put(
             refused = f"the value {key} has another version now"
             if if_absent:
                 refused = f"the value {key} already exists"
-            with _explained(key, refused):
+            with _convert_refusal(key, refused):
                 version = await upload(if_absent=if_absent, if_match=if_match)
     print_result({"key": key, "etag": version})
     tell(f"stored {key}, version {version}")
@@ -143,12 +143,12 @@ async def _upload_or_ask(values: Kv, key: str, upload: Callable[..., Awaitable[s
     except PreconditionFailed:
         stored = await values.metadata(key)
     confirm(f"replace the existing value {key}?")
-    with _explained(key, f"the value {key} was changed in the meantime; nothing was stored"):
+    with _convert_refusal(key, f"the value {key} was changed in the meantime; nothing was stored"):
         return await upload(if_match=stored.etag)
 
 
 @contextmanager
-def _explained(key: str, refused: str) -> Iterator[None]:
+def _convert_refusal(key: str, refused: str) -> Iterator[None]:
     """Convert the refusal of a conditional upload to an error with the text `refused`."""
     try:
         yield

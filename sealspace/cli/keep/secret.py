@@ -166,12 +166,12 @@ async def get(
     async with shared_secrets(client, source) as shared_:
         secrets = client.secrets(await did_named(client, owner)) if owner else shared_
         try:
-            async with about_secret(secrets, name, scope):
+            async with with_next_step(secrets, name, scope):
                 secret = await secrets.read(name, scope=scope, version=version)
         except InvalidSecretName as error:
             # For a name with a slash, the error's own step says how to write the scope.
             if "/" not in name:
-                near = await _near_names(secrets, name, scope)
+                near = await _find_near_names(secrets, name, scope)
                 if near:
                     error.step = f"did you mean {near}?"
             raise
@@ -233,7 +233,7 @@ async def list_(
                 parse_secret_name(name, scope=listed_scope)
                 for name in await secrets.list(scope=listed_scope)
             ]
-        places = await _places(secrets, secret_names) if is_checking else {}
+        places = await _read_places(secrets, secret_names) if is_checking else {}
     listed: list[JsonObject]
     if source:
         listed = [
@@ -277,7 +277,9 @@ def _add_places(listed: Iterable[JsonObject], places: Mapping[tuple[str, Json], 
         )
 
 
-async def _places(secrets: Secrets, names: Iterable[SecretName]) -> dict[tuple[str, Json], str]:
+async def _read_places(
+    secrets: Secrets, names: Iterable[SecretName]
+) -> dict[tuple[str, Json], str]:
     """Open secrets, and return whether each value states its place, by name and scope.
 
     The result is `bound`, `unbound` or the code of the error.
@@ -313,7 +315,7 @@ async def delete(client: Client, name: str, scope: str | None, purge: bool, yes:
     # The copies first (SH6): if the second step fails, the same command can be run again.
     with suppress(NotShared):
         await client.sharing.unshare([label_of(name, scope)])
-    async with about_secret(client.secrets(), name, scope) as secrets:
+    async with with_next_step(client.secrets(), name, scope) as secrets:
         await secrets.delete(name, scope=scope, purge=purge)
     undo = "" if purge else f"; to undo this within 7 days: {_command('restore', name, scope)}"
     tell(f"deleted {target}{undo}")
@@ -546,7 +548,7 @@ def _command(verb: str, name: str, scope: str | None) -> str:
 
 
 @asynccontextmanager
-async def about_secret(secrets: Secrets, name: str, scope: str | None) -> AsyncIterator[Secrets]:
+async def with_next_step(secrets: Secrets, name: str, scope: str | None) -> AsyncIterator[Secrets]:
     """Add the next step to the error for a missing or existing secret, or a missing version."""
     try:
         yield secrets
@@ -570,7 +572,7 @@ async def about_secret(secrets: Secrets, name: str, scope: str | None) -> AsyncI
         raise
 
 
-async def _near_names(secrets: Secrets, name: str, scope: str | None) -> str:
+async def _find_near_names(secrets: Secrets, name: str, scope: str | None) -> str:
     """Find stored secrets with similar names.
 
     Returns their names joined by "or", or an empty string.
@@ -603,7 +605,7 @@ async def scopes_instead(secrets: Secrets, scope: str | None) -> str:
     return f"{meant}the scopes with secrets are {', '.join(scopes):.300}"
 
 
-async def _scopes_with(secrets: Secrets, name: str) -> list[str]:
+async def _find_scopes_with(secrets: Secrets, name: str) -> list[str]:
     """Find scopes, of the first few, that have a secret of this name."""
     matching_scopes = []
     with suppress(SealspaceError):  # the command has failed already; this only adds a suggestion
@@ -618,12 +620,12 @@ async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:
 
     Its hint suggests similar names.
     """
-    near = await _near_names(secrets, name, scope)
+    near = await _find_near_names(secrets, name, scope)
     where = "" if scope is None else f" in the scope {scope}"
     meant = f"did you mean {near}? or list all: " if near else ""
     if other_scopes := await scopes_instead(secrets, scope):
         meant = f"{other_scopes}; list all: "
-    elif scopes := await _scopes_with(secrets, name):
+    elif scopes := await _find_scopes_with(secrets, name):
         options = " or ".join(
             f"--scope {quote(other_scope)}" for other_scope in scopes if other_scope != scope
         )

@@ -12,7 +12,7 @@ from ...wire.team_session import member_of_session
 from ..owner.known_names import known_names
 from ..owner.owner_profile import at_node
 from ..terminal import cell_text, optional_time, print_rows, tell
-from .secret import about_secret, put_copies, scope_option
+from .secret import put_copies, scope_option, with_next_step
 
 _name_argument = click.argument("name")
 
@@ -28,9 +28,9 @@ async def versions(client: Client, name: str, scope: str | None) -> None:
     states the times and who stored a value; neither is verified. A login counts as the person who
     made it.
     """
-    async with about_secret(client.secrets(), name, scope) as secrets:
+    async with with_next_step(client.secrets(), name, scope) as secrets:
         kept_versions = await secrets.versions(name, scope=scope)
-    names = await _names_of_storers(client, kept_versions)
+    names = await _find_names_of_storers(client, kept_versions)
     documents = []
     rows = []
     for version in kept_versions:
@@ -53,7 +53,7 @@ async def versions(client: Client, name: str, scope: str | None) -> None:
     print_rows(documents, header, rows, nothing="no versions")
 
 
-async def _names_of_storers(client: Client, versions: Iterable[KeptVersion]) -> Mapping[str, str]:
+async def _find_names_of_storers(client: Client, versions: Iterable[KeptVersion]) -> Mapping[str, str]:
     """Return the names of those who stored versions, by DID; the person who asks is "you"."""
     own = member_of_session(client.session) or client.session.owner
     names = {}
@@ -81,7 +81,7 @@ async def rollback(client: Client, name: str, version: int, scope: str | None) -
     secret, to renew the copies.
     """
     secret = parse_secret_name(name, scope=scope)
-    async with about_secret(client.secrets(), name, scope) as secrets:
+    async with with_next_step(client.secrets(), name, scope) as secrets:
         await secrets.rollback(name, version, scope=scope)
         # The copies for other people get the same value (SH6).
         copied = {copy.label for share in await client.sharing.shares() for copy in share.copies}
@@ -99,6 +99,6 @@ async def restore(client: Client, name: str, scope: str | None) -> None:
 
     The node keeps deleted secrets for 7 days.
     """
-    async with about_secret(client.secrets(), name, scope) as secrets:
+    async with with_next_step(client.secrets(), name, scope) as secrets:
         await secrets.restore(name, scope=scope)
     tell(f"restored {name}")

@@ -41,7 +41,7 @@ _RETURNS_ROWS = "Execute returned results"
 _next_steps = partial(next_steps, group="sql", missing="there is no database of this name")
 
 
-def _parameter(text: str) -> SqlValue:
+def _parse_parameter(text: str) -> SqlValue:
     """Parse a number, true, false, null or a quoted text; another text is returned unchanged."""
     with suppress(msgspec.MsgspecError):
         return msgspec.json.decode(text, type=bool | int | float | str | None)
@@ -68,7 +68,7 @@ _params = click.option(
     "params",
     metavar="VALUE",
     multiple=True,
-    type=_parameter,
+    type=_parse_parameter,
     help="The value of the next `?`: a number, true, false, null, or a text. Repeatable. A text in"
     " double quotes is always a text: `--param '\"5\"'`.",
 )

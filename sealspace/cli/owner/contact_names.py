@@ -128,7 +128,7 @@ async def did_named(client: Client, text: str) -> str:
             hint="write the whole DID, which begins with did:, or a name that `sealspace contact"
             " list` prints",
         )
-    return (await _contact_list(client)).did_of(text)
+    return (await _read_contact_list(client)).did_of(text)
 
 
 async def target_named(client: Client, text: str) -> str:
@@ -204,7 +204,7 @@ async def names_for(client: Client, dids: Iterable[object]) -> Names:
     if f"{_META}.unreadable" in meta:
         return Names()
     try:
-        return Names(await _contact_list(client))
+        return Names(await _read_contact_list(client))
     except SealspaceError as error:
         meta[f"{_META}.unreadable"] = True
         reason = what_happened(error, own=client.session.owner)
@@ -250,7 +250,7 @@ def confirm_first_use(names: Names, did: str, *, source: str, gets: str, yes: bo
 # --- reading --------------------------------------------------------------------------------------
 
 
-async def _contact_list(client: Client) -> ContactList:
+async def _read_contact_list(client: Client) -> ContactList:
     """Read the list, once for each command."""
     context = click.get_current_context(silent=True)
     meta = {} if context is None else context.meta

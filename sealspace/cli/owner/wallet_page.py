@@ -459,14 +459,14 @@ class _Exchange(BaseHTTPRequestHandler):
     timeout = 10.0  # seconds until a read fails (LP5)
 
     def do_GET(self) -> None:
-        self._answer(self._file)
+        self._answer(self._send_file)
 
     def do_POST(self) -> None:
         self._answer(self._receive)
 
     def _answer(self, work: Callable[[str], None]) -> None:
         try:
-            work(self._checked_path())
+            work(self._check_request())
         except AnswerRefused as refusal:
             if refusal.status == 409:
                 self._send_json(409, {"text": refusal.text, "hint": refusal.hint})
@@ -475,7 +475,7 @@ class _Exchange(BaseHTTPRequestHandler):
                     refusal.status, "text/plain; charset=utf-8", f"{refusal.text}\n".encode()
                 )
 
-    def _checked_path(self) -> str:
+    def _check_request(self) -> str:
         """Check a request's headers and token, and return the requested path.
 
         The path is the part after the token.
@@ -495,7 +495,7 @@ class _Exchange(BaseHTTPRequestHandler):
             )
         return place
 
-    def _file(self, place: str) -> None:
+    def _send_file(self, place: str) -> None:
         """Send the page, or a file below `files/`. Other pages of the console are not sent."""
         name = "sign_in/index.html"
         is_sent = True

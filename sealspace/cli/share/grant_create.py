@@ -121,7 +121,7 @@ async def create(
     ends it.
     """
     _check_options(secrets, scope, space, path, database)
-    abilities = _abilities(can, space, database)
+    abilities = _parse_abilities(can, space, database)
     if space is None:
         wanted = _secret_rights(client, secrets, scope, abilities)
     else:
@@ -283,7 +283,7 @@ async def node_terms(client: Client) -> ReleaseTerms | None:
         return None
 
 
-def _abilities(text: str | None, space: str | None, database: str | None) -> tuple[str, ...]:
+def _parse_abilities(text: str | None, space: str | None, database: str | None) -> tuple[str, ...]:
     """Parse the comma-separated value of the option `--can`."""
     if text is None:
         return _default_abilities(space, database)

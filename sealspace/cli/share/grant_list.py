@@ -538,7 +538,8 @@ async def accept(client: Client, file: Path) -> None:
     owner = home.profile().owner
     # Check every grant before using the first, so that a bad file changes nothing.
     accepted = [
-        _usable(offered, owner=owner, session_did=client.session.did) for offered in portables
+        _require_usable(offered, owner=owner, session_did=client.session.did)
+        for offered in portables
     ]
     for_wallet = [offered for offered in portables if same_principal(offered.delegate_did, owner)]
     for portable in portables:
@@ -607,7 +608,7 @@ def _command(*words: str, name: str) -> str:
     return shlex.join(command)
 
 
-def _usable(portable: PortableDelegation, *, owner: str, session_did: str) -> VerifiedGrant:
+def _require_usable(portable: PortableDelegation, *, owner: str, session_did: str) -> VerifiedGrant:
     """Check that a grant is active and issued to the user.
 
     The grant is verified offline.

@@ -116,7 +116,7 @@ async def list_(
     """
     earliest = 0.0 if since is None else _parse_since(since)
     network = client.encryption.network(name)
-    wanted = await _wanted(client, secret=secret, by=by, backend=backend)
+    wanted = await _parse_choice(client, secret=secret, by=by, backend=backend)
     await right_to(client, network, READ_RECEIPTS)
     everything = await _fetch(client, network, earliest)
     _require_one_meaning(by, wanted, everything)
@@ -130,7 +130,7 @@ async def list_(
     ]
     all_fetches = await fetches_of_copies(client, network, since=earliest)
     fetches = [fetch for fetch in all_fetches if wanted.includes_fetch(fetch)]
-    places = _places_of(releases, audit)
+    places = _read_places_of(releases, audit)
     readers = [_reader(release) for release in shown] + [fetch.reader for fetch in fetches]
     names = await names_for(client, readers)
     rows = _rows(shown, fetches, places, names, grounds)
@@ -244,7 +244,7 @@ class _Wanted(NamedTuple):
         )
 
 
-async def _wanted(
+async def _parse_choice(
     client: Client, *, secret: str | None, by: str | None, backend: str | None
 ) -> _Wanted:
     """Parse the options that choose reads, with DIDs in the place of contacts."""
@@ -292,14 +292,14 @@ async def _require_known(
         )
 
 
-def _places_of(
+def _read_places_of(
     releases: Sequence[NamedRelease], audit: BinaryIO | None
 ) -> Mapping[bytes, int] | None:
     """Verify the audit export, and return the places of receipts in it; None without an export."""
     if audit is None or not releases:
         return None
     # The node's DID is that in the receipts, whose signatures were verified.
-    return _places(audit, node_did=releases[0].receipt.node)
+    return _read_places(audit, node_did=releases[0].receipt.node)
 
 
 def _contains_all(places: Mapping[bytes, int] | None, releases: Iterable[NamedRelease]) -> bool:
@@ -427,7 +427,7 @@ def _parse_since(text: str) -> float:
 # --- the audit chain ------------------------------------------------------------------------------
 
 
-def _places(audit: BinaryIO, *, node_did: str) -> dict[bytes, int]:
+def _read_places(audit: BinaryIO, *, node_did: str) -> dict[bytes, int]:
     """Verify an exported audit log.
 
     Returns a mapping from receipt digests to entry numbers.

@@ -119,7 +119,7 @@ async def list_(client: Client) -> None:
 
     The last use is the time of the newest receipt, if it is at most 30 days ago.
     """
-    tokens = await _live_tokens(client)
+    tokens = await _fetch_live_tokens(client)
     used = await _last_uses(client) if tokens else {}
     print_documents(
         [_json(token, used.get(token.grant.cid)) for token in tokens],
@@ -148,7 +148,7 @@ async def revoke(client: Client, token: str, yes: bool) -> None:
     """
     kind = "trust" if _is_about_trusts() else "machine token"
     readers = "jobs of this trust" if _is_about_trusts() else "programs with this token"
-    live = await _live_tokens(client)
+    live = await _fetch_live_tokens(client)
     matching = [
         live_token for live_token in live if token in (live_token.name, live_token.grant.cid)
     ]
@@ -171,7 +171,7 @@ def _is_about_trusts() -> bool:
     return " ci " in click.get_current_context().command_path
 
 
-async def _live_tokens(client: Client) -> list[MachineToken]:
+async def _fetch_live_tokens(client: Client) -> list[MachineToken]:
     """Fetch the machine tokens that are in force from the node.
 
     Below `ci`, these are the trusts. Tokens that the node made for jobs are left out.

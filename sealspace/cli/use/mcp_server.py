@@ -61,7 +61,7 @@ class Approval(BaseModel):
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def _convert_errors() -> Iterator[None]:
     """Turn our errors into errors of a tool; none of them contains a value."""
     try:
         yield
@@ -150,7 +150,7 @@ def _judge(question: Question, answer: InputResponse | None) -> None:
 @_server.tool()
 async def list_secrets(scope: str = "") -> str:
     """List the names of the owner's secrets, one a line; never a value."""
-    with _refusals():
+    with _convert_errors():
         async with owner_home().client() as client:
             return "\n".join(await client.secrets().list(scope=scope or None))
 
@@ -162,11 +162,11 @@ async def run_command(wanted: Command, context: Context) -> str | InputRequiredR
     The program gets no other variables than HOME, PATH and LANG, and no standard input. Of its
     output, the first 64 KiB are returned.
     """
-    with _refusals():
+    with _convert_errors():
         question = await _approve(wanted, context)
     if question is not None:
         return question
-    with _refusals():
+    with _convert_errors():
         # `sealspace run` reads the secrets and masks them, so this process never has them.
         command = [sys.executable, "-P", "-m", "sealspace", "run", "--no-project"]
         # Another `sealspace use` in the meantime does not change whose secrets the agent gets.
@@ -212,11 +212,11 @@ async def https_request(wanted: FullRequest, context: Context) -> str | InputReq
 
     Of the answer, the first 64 KiB are returned.
     """
-    with _refusals():
+    with _convert_errors():
         question = await _approve(wanted, context)
     if question is not None:
         return question
-    with _refusals():
+    with _convert_errors():
         async with owner_home().client() as client:
             value = await client.secrets().get(wanted.secret, scope=wanted.scope or None)
         patterns = mask_patterns({wanted.secret: value})

@@ -127,7 +127,7 @@ def find_project() -> Project | None:
             path = folder.parent / FILE_NAME
         # Another user could name any secret in a file that they can write (CL2). The folder is not
         # checked: a file that another user puts there belongs to that user.
-        return _parsed(path, read_file(path, most_bytes=MAX_PROJECT_BYTES, denied=0o022))
+        return _parse_project(path, read_file(path, most_bytes=MAX_PROJECT_BYTES, denied=0o022))
     except OSError as error:
         reason = str(error.strerror).lower()
         fix = f"use your own file, no link, that only you can write: chmod go-w {quote(str(path))}"
@@ -136,7 +136,7 @@ def find_project() -> Project | None:
     raise InvalidInput(f"cannot use the project file {path}: {reason}", hint=f"{fix}; {_WITHOUT}")
 
 
-def _parsed(path: Path, data: bytes) -> Project:
+def _parse_project(path: Path, data: bytes) -> Project:
     """Parse a project file (CL3)."""
     document = tomllib.loads(data.decode())
     # An ignored member would be a restriction that does not apply (CL3).

@@ -273,7 +273,7 @@ def _read_for_command(
         return _read_for_project(project, chosen_names, allowed, scope=scope, source=source)
     if chosen_names is not None:
         return _read_by_name(chosen_names, scope, source)
-    choice = _all_of if is_all else partial(_chosen, allowed=allowed)
+    choice = _select_all if is_all else partial(_select_by_default, allowed=allowed)
     return _read_by_name(choice, scope, source)
 
 
@@ -373,7 +373,7 @@ async def _nothing_to_pass(client: Client, scope: str | None, source: str | None
     return NotThere(text, hint=f"{hint}; or add --allow-empty")
 
 
-def _all_of(names: Sequence[str], *, chosen_by_others: bool) -> Sequence[str]:
+def _select_all(names: Sequence[str], *, chosen_by_others: bool) -> Sequence[str]:
     """Select all secrets, which have to be the user's own (CL1)."""
     if chosen_by_others:
         raise InvalidInput(
@@ -384,7 +384,7 @@ def _all_of(names: Sequence[str], *, chosen_by_others: bool) -> Sequence[str]:
     return names
 
 
-def _chosen(
+def _select_by_default(
     names: Sequence[str], *, chosen_by_others: bool, allowed: Collection[str]
 ) -> Sequence[str]:
     """Select the secrets to pass to the command.
@@ -484,7 +484,7 @@ def template(
     interval_s = watch_interval(is_watched, every_s, then=then)
     if is_watched and target is None:
         raise click.UsageError("--watch needs --out FILE")
-    following = _words(then)
+    following = _split_words(then)
     if target is not None and _is_one_file(file, target):
         raise InvalidInput(
             f"{target} is the template itself, which would be lost",
@@ -515,7 +515,7 @@ def template(
     return 0
 
 
-def _words(then: str | None) -> list[str]:
+def _split_words(then: str | None) -> list[str]:
     """Split the command of `--then`, as a shell does it."""
     try:
         words = [] if then is None else shlex.split(then)

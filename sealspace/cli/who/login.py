@@ -294,7 +294,7 @@ def _open_wallet(profile: Profile, before: Profile, *, is_new: bool) -> _OpenedW
     if path is None:
         # The person is going to be asked for a signature or a phrase. This would be in vain if the
         # node is down.
-        asyncio.run(_reach(profile.node))
+        asyncio.run(_require_answer(profile.node))
     if profile.kind == "browser":
         # Imported here: only browser wallets need the server.
         from ..owner.wallet_page import connect_browser
@@ -325,7 +325,7 @@ def _open_wallet(profile: Profile, before: Profile, *, is_new: bool) -> _OpenedW
     return _OpenedWallet(key_session(seed_from_phrase(phrase)))
 
 
-async def _reach(node: str) -> None:
+async def _require_answer(node: str) -> None:
     """Check that a node answers."""
     async with Client(node) as client:
         await client.info()
@@ -363,7 +363,7 @@ def with_node_policy(before: Profile, demand: Demand, profile: Profile) -> Profi
     """
     if demand.insists:
         if demand.code_file is None:
-            code = asyncio.run(_approved_code(profile.node, demand))
+            code = asyncio.run(_ask_to_approve_code(profile.node, demand))
         else:
             code = read_node_policy(demand.code_file)
         return replace(profile, node_policy=demand.accepted.policy(code))
@@ -379,7 +379,7 @@ def with_node_policy(before: Profile, demand: Demand, profile: Profile) -> Profi
     )
 
 
-async def _approved_code(node: str, demand: Demand) -> Policy:
+async def _ask_to_approve_code(node: str, demand: Demand) -> Policy:
     """Ask the user to approve the code that the node runs.
 
     Returns a policy for exactly that code.

@@ -181,7 +181,7 @@ def use(
     refused.
     """
     home = owner_home()
-    last_profile = _last_profile(home)
+    last_profile = _read_last_profile(home)
     if demand.trust_root is not None:
         node_evidence().read_trust_root(demand.trust_root)  # rejects a file that is not a root
     recovery = read_shares(files)
@@ -215,7 +215,7 @@ def use(
     tell(f"the wallet's key is in {profile.key_file}")
 
 
-def _last_profile(home: OwnerHome) -> Profile:
+def _read_last_profile(home: OwnerHome) -> Profile:
     """Read the settings of the last login; without one, return empty settings."""
     if (home.folder / "profile.json").exists():
         return home.profile()  # unreadable settings are refused: they may be another owner's
