@@ -282,7 +282,7 @@ class Delegations:
         """
         seed = self._caller.entropy.token(32)
         node_id = await self._caller.node_id()
-        portable = await self._read_only(
+        portable = await self._grant_read_only(
             MachineGrant(key=Ed25519Signer(seed).did, paths=(), end=0, name=name, unbound=unbound),
             secrets,
             scope,
@@ -322,7 +322,7 @@ class Delegations:
         Returns:
             The cid of the trust, for SEALSPACE_TRUST. Errors are those of `create_token`.
         """
-        portable = await self._read_only(
+        portable = await self._grant_read_only(
             OidcTrust(
                 key=(await self._caller.info()).oidc_did,
                 paths=(),
@@ -343,7 +343,7 @@ class Delegations:
         )
         return portable.cid
 
-    async def _read_only(
+    async def _grant_read_only(
         self,
         stated: MachineGrant | OidcTrust,
         secrets: Sequence[str],

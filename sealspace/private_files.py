@@ -130,7 +130,7 @@ def replace_file(path: Path, data: _Content) -> None:
     # For root, a rename onto /dev/stdout would replace the device for every process.
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "the path is not a regular file", str(path))
-    with _draft(path, data) as draft:
+    with _write_draft(path, data) as draft:
         draft.replace(path)
     sync_folder(path.parent)
 
@@ -140,7 +140,7 @@ def make_file(path: Path, data: _Content) -> None:
 
     The file is durable when the call returns. Raises FileExistsError if the file already exists.
     """
-    with _draft(path, data) as draft:
+    with _write_draft(path, data) as draft:
         # A link fails if the file exists; a rename would overwrite another process's file.
         os.link(draft, path)
     sync_folder(path.parent)
@@ -156,7 +156,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _draft(path: Path, data: _Content) -> Iterator[Path]:
+def _write_draft(path: Path, data: _Content) -> Iterator[Path]:
     """Write data to a temporary file.
 
     The file has mode 0600. It is deleted at the end of the `with` block.

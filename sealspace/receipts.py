@@ -195,7 +195,7 @@ class Receipts:
         return ReceiptPage(
             receipts=receipts,
             after=following,
-            keys=_keys_of(value.get("keys"), len(receipts)),
+            keys=_parse_keys(value.get("keys"), len(receipts)),
         )
 
     async def all(self, network: NetworkId | None = None) -> AsyncIterator[Receipt]:
@@ -332,7 +332,7 @@ def _place_at(since: float) -> str | None:
     return f"{int(since * 1_000_000):016x}{0:032x}" if since > 0 else None
 
 
-def _keys_of(value: Json, count: int) -> tuple[bytes | None, ...]:
+def _parse_keys(value: Json, count: int) -> tuple[bytes | None, ...]:
     """Parse the digests of the released keys in a page of receipts (RC37).
 
     Earlier nodes do not state them.

@@ -199,7 +199,7 @@ class Secrets:
             PreconditionFailed: the condition is not met, or a concurrent write won.
             NotGranted, NodeRefused, TransportError: the request failed.
         """
-        with self._about(writable_name(name, scope)) as secret:
+        with self._add_secret_name(writable_name(name, scope)) as secret:
             sealed = await self._sealed(secret, self._payload(secret, value))
             # The envelope is stored as plain text, not as JSON, as other clients do it.
             return await self._kv.put(secret.path, sealed, if_absent=if_absent, if_match=if_match)
@@ -222,7 +222,7 @@ class Secrets:
         Raises:
             SealspaceError: the same errors as `put`.
         """
-        with self._about(parse_secret_name(name, scope=scope)) as secret:
+        with self._add_secret_name(parse_secret_name(name, scope=scope)) as secret:
             sealed = await self._sealed(secret, self._payload(secret, value, generated))
             return await self._kv.put(secret.path, sealed, if_absent=True)
 
@@ -324,7 +324,7 @@ class Secrets:
             )
 
         async def opened(secret: SecretName) -> Secret:
-            with self._about(secret):
+            with self._add_secret_name(secret):
                 return await self._open_current(secret, stored[secret.path], receiver)
 
         existing = [secret for secret in dict.fromkeys(secrets) if secret.path in stored]
@@ -383,7 +383,7 @@ class Secrets:
             DecryptDenied: the node does not release the key.
             NodeRefused, TransportError, EncryptionError: a request or the decryption failed.
         """
-        with self._about(self._named(name, scope)) as secret:
+        with self._add_secret_name(self._named(name, scope)) as secret:
             try:
                 stored = await self._kv.get(
                     secret.path, max_bytes=_MAX_ENVELOPE_BYTES, version=version
@@ -412,7 +412,7 @@ class Secrets:
             InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
             NotGranted, Unauthorized, NodeRefused, TransportError: the request failed.
         """
-        with self._about(parse_secret_name(name, scope=scope)) as secret:
+        with self._add_secret_name(parse_secret_name(name, scope=scope)) as secret:
             return (await self._kv.metadata(secret.path)).etag
 
     async def envelope(self, name: str, *, scope: str | None = None) -> InlineEnvelope:
@@ -423,7 +423,7 @@ class Secrets:
         Raises:
             SealspaceError: the same errors as `read`, except for the errors of decryption.
         """
-        with self._about(parse_secret_name(name, scope=scope)) as secret:
+        with self._add_secret_name(parse_secret_name(name, scope=scope)) as secret:
             return self._envelope_of(
                 secret, (await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)).body
             )
@@ -439,7 +439,7 @@ class Secrets:
             InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
             NotGranted, NodeRefused, TransportError: the request failed.
         """
-        with self._about(parse_secret_name(name, scope=scope)) as secret:
+        with self._add_secret_name(parse_secret_name(name, scope=scope)) as secret:
             return await self._kv.versions(secret.path)
 
     async def rollback(self, name: str, version: int | None, *, scope: str | None = None) -> str:
@@ -460,7 +460,7 @@ class Secrets:
             PreconditionFailed: a concurrent write won.
             SealspaceError: the same errors as `put` and `envelope`.
         """
-        with self._about(writable_name(name, scope)) as secret:
+        with self._add_secret_name(writable_name(name, scope)) as secret:
             versions = await self._kv.versions(secret.path)
             newest = versions[0]
             # Write only over the current version as listed. Without one, write only if the secret
@@ -517,7 +517,7 @@ class Secrets:
             PreconditionFailed: a concurrent write won.
             SealspaceError: the same errors as `read`, `put` and `Encryption.paths_of`.
         """
-        with self._about(writable_name(name, scope)) as secret:
+        with self._add_secret_name(writable_name(name, scope)) as secret:
             stored = await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)
             stored_secret = await self._open(secret, stored, None)
             if stored_secret.is_bound:
@@ -556,7 +556,7 @@ class Secrets:
             InvalidSecretName, InvalidSecretScope: the name or scope is not valid.
             NotGranted, PreconditionFailed, NodeRefused, TransportError: the request failed.
         """
-        with self._about(parse_secret_name(name, scope=scope)) as secret:
+        with self._add_secret_name(parse_secret_name(name, scope=scope)) as secret:
             etag = if_match or None
             removed_etag = await self._kv.delete(secret.path, if_match=etag, purge=purge)
             # With `purge`, only kept versions may be left. Without it, nothing was deleted then.
@@ -680,7 +680,7 @@ class Secrets:
         return envelope
 
     @contextmanager
-    def _about(self, secret: SecretName) -> Iterator[SecretName]:
+    def _add_secret_name(self, secret: SecretName) -> Iterator[SecretName]:
         """Add the name of a secret to SDK errors."""
         try:
             with about_token(self._caller.session):

@@ -247,7 +247,7 @@ def sign_message(
         )
     if capabilities:
         try:
-            cids = tuple(_in_base58btc(cid) for cid in parents)
+            cids = tuple(_to_base58btc(cid) for cid in parents)
         except CapabilityError as exc:
             raise InvalidInput("every parent must be the id of a delegation") from exc
         siwe = attach(siwe, Recap(attenuations(capabilities), cids))
@@ -257,7 +257,7 @@ def sign_message(
     return header_text(encode_cacao(Cacao(siwe, signature_of(wallet, text))))
 
 
-def _in_base58btc(cid: str) -> str:
+def _to_base58btc(cid: str) -> str:
     """Convert a CID to base58btc, the encoding of parents in a ReCap (S6)."""
     _, data = libipld.decode_multibase(parse_cid(cid).text())
     text: str = libipld.encode_multibase("z", data)

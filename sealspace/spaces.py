@@ -262,7 +262,7 @@ def entry_of(answer: Answer) -> SpaceEntry:
     Raises:
         MalformedAnswer: the answer is not a space.
     """
-    return _space_entry(decoded(_ONE, answer, "a space"))
+    return _parse_space_entry(decoded(_ONE, answer, "a space"))
 
 
 def entries_of(answer: Answer) -> tuple[SpaceEntry, ...]:
@@ -272,10 +272,10 @@ def entries_of(answer: Answer) -> tuple[SpaceEntry, ...]:
         MalformedAnswer: the answer is not a list of spaces.
     """
     space_forms = decoded(_MANY, answer, "a list of spaces")
-    return tuple([_space_entry(space_form) for space_form in space_forms])
+    return tuple([_parse_space_entry(space_form) for space_form in space_forms])
 
 
-def _space_entry(space_form: _SpaceForm) -> SpaceEntry:
+def _parse_space_entry(space_form: _SpaceForm) -> SpaceEntry:
     """Convert the node's form of a space; raises MalformedAnswer for an invalid id."""
     try:
         space = parse_space_id(space_form.id)

@@ -119,9 +119,9 @@ def keystore_secret(data: bytes, password: str | bytes) -> KeystoreSecret:
     """
     keystore = parse_keystore(data)
     crypto = keystore.crypto
-    ciphertext = _bytes(crypto.ciphertext, _KEY_BYTES)
-    mac = _bytes(crypto.mac, 32)
-    iv = _bytes(crypto.cipherparams.get("iv", ""), 16)
+    ciphertext = _decode_hex(crypto.ciphertext, _KEY_BYTES)
+    mac = _decode_hex(crypto.mac, 32)
+    iv = _decode_hex(crypto.cipherparams.get("iv", ""), 16)
     try:
         password_bytes = password.encode() if isinstance(password, str) else password
     except UnicodeEncodeError:
@@ -146,7 +146,7 @@ def _derive_key(crypto: _Crypto, password: bytes) -> bytes:
     Raises InvalidKeystore, before anything is computed, if the cost parameters are too large.
     """
     params = crypto.kdfparams
-    salt = _bytes(params.salt, None)
+    salt = _decode_hex(params.salt, None)
     if crypto.kdf == "scrypt":
         n, r, p = params.n, params.r, params.p
         is_power_of_two = n >= 2 and (n & (n - 1)) == 0
@@ -177,7 +177,7 @@ def _derive_key(crypto: _Crypto, password: bytes) -> bytes:
     )
 
 
-def _bytes(text: str, size_bytes: int | None) -> bytes:
+def _decode_hex(text: str, size_bytes: int | None) -> bytes:
     """Decode a hexadecimal value from a keystore.
 
     The value must have `size_bytes` bytes. If `size_bytes` is None, any length up to

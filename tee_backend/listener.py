@@ -265,11 +265,12 @@ class Connection(web.RequestHandler):
         is_leftover = is_body and not self._due  # the rest of an answered request's body
         if is_leftover:
             pause_s = self._bounds.discard(len(data), self._loop.time())
-            self._loop.call_later(pause_s, self._release)
+            self._loop.call_later(pause_s, self._resume_if_awaited)
         has_many_unanswered = self._due > _MANY_UNANSWERED
         is_unexpected = bool(data) and not is_awaited
         if is_leftover or has_many_unanswered or is_unexpected:
-            # More bytes came than were expected. `_release` resumes reading when they are due.
+            # More bytes came than were expected. `_resume_if_awaited` resumes reading when they are
+            # due.
             if not self._is_paused:
                 self._is_paused = True
                 self._pause_transport_reading()
@@ -354,7 +355,8 @@ class Connection(web.RequestHandler):
     def resume_writing(self) -> None:
         """Let responses be written again, and resume reading requests."""
         super().resume_writing()
-        self._release()  # the answer may have been completely written before the client read it
+        # The answer may have been completely written before the client read it.
+        self._resume_if_awaited()
 
     def _check_progress(self) -> None:
         """Disconnect a client that has stopped reading its response."""
@@ -377,7 +379,7 @@ class Connection(web.RequestHandler):
             self._bounds.limits.unread_answer_s, self._check_progress
         )
 
-    def _release(self) -> None:
+    def _resume_if_awaited(self) -> None:
         """Resume reading if the server expects bytes from the client now."""
         if self._is_paused and self._is_awaited():
             self._is_paused = False
@@ -443,7 +445,7 @@ class Connection(web.RequestHandler):
         # aiohttp may have held back requests behind an unsupported upgrade. They arrive only now.
         if self._request_count > self._received and self._messages:
             self._count_arrived()
-        self._release()
+        self._resume_if_awaited()
         return resp, is_lost
 
     def handle_error(

@@ -191,7 +191,7 @@ _SPECIAL = tuple(
 
 def is_public(text: str) -> bool:
     """Return whether a string is a public IP address."""
-    address = _address(text)
+    address = _parse_address(text)
     if address is None or (address.version == 6 and address not in _IPV6_PUBLIC):
         return False
     return not any(address in special for special in _SPECIAL)
@@ -202,7 +202,7 @@ def is_loopback(text: str) -> bool:
 
     Loopback addresses are 127.0.0.0/8 and ::1, but not their IPv4-mapped forms.
     """
-    address = _address(text)
+    address = _parse_address(text)
     return (
         address is not None
         and address.is_loopback
@@ -210,7 +210,7 @@ def is_loopback(text: str) -> bool:
     )
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Parse an IP address, or return None; an address with a zone is not accepted."""
     if "%" in text:
         return None

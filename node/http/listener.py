@@ -128,7 +128,7 @@ class Connection(listener.Connection):
                     await request.writer.drain()
                 except ConnectionError:
                     is_lost = True
-            self._release()  # the next request may be read now
+            self._resume_if_awaited()  # the next request may be read now
             return resp, is_lost
         return await super().finish_response(request, resp, start_time)
 

@@ -150,20 +150,10 @@ async def grant_runner(
     SEALSPACE_TOKEN to its token.
     """
     if refreshes:
-        other_options = (
-            secrets,
-            programs,
-            hosts,
-            wanted.ref,
-            wanted.workflow,
-            wanted.later,
-            follows,
-            allow_unbound,
-            for_job,
-            callers.condition != Owner(),
-            limits != GrantLimits(),
-        )
-        if any(other_options):
+        texts = (secrets, programs, hosts, wanted.ref, wanted.workflow)
+        flags = (wanted.later, follows, allow_unbound, for_job)
+        has_conditions = callers.condition != Owner() or limits != GrantLimits()
+        if any(texts) or any(flags) or has_conditions:
             raise click.UsageError("--refresh changes the build alone: leave out other terms")
         seen = await verifier.verify(url)
         grant = partial(_confirm_and_grant, client, url, verifier, seen)

@@ -92,7 +92,7 @@ class CallerTerms(NamedTuple):
     file: Path | None = None
 
 
-def _caller_terms(
+def _parse_caller_terms(
     callers: tuple[str, ...], anybody: bool, is_owner: bool, file: Path | None
 ) -> CallerTerms:
     """Convert the command options to a condition on who may call.
@@ -148,7 +148,7 @@ async def confirm_callers(
 
 condition_options = gathering(
     "callers",
-    _caller_terms,
+    _parse_caller_terms,
     repeatable_option(
         "--caller",
         "callers",

@@ -106,7 +106,7 @@ async def _serve(node: str, options: SimpleNamespace) -> None:
     tls = server_tls(options.tls_certificate, options.tls_key)
     limits = ConnectionLimits()
     _allow_open_files(limits.max_connections + OTHER_FILES)  # before any child inherits the limit
-    async with _application(node, options) as (app, calls):
+    async with _open_application(node, options) as (app, calls):
         gc.freeze()  # garbage collections then skip what lives as long as the process
         bound = bind_socket(
             options.host, options.port, command=click.get_current_context().command_path
@@ -125,7 +125,7 @@ async def _serve(node: str, options: SimpleNamespace) -> None:
             url = url_of(bound)
             if tls is not None:
                 url = url.replace("http:", "https:", 1)
-            with _metrics(options, calls):
+            with _serving_metrics(options, calls):
                 print_lines(f"listening on {url}", err=True)
                 report_to_manager(MANAGER_READY)
                 await stopped.wait()
@@ -134,7 +134,7 @@ async def _serve(node: str, options: SimpleNamespace) -> None:
 
 
 @contextmanager
-def _metrics(options: SimpleNamespace, calls: Calls) -> Iterator[None]:
+def _serving_metrics(options: SimpleNamespace, calls: Calls) -> Iterator[None]:
     """Serve metrics until the `with` block ends, if the operator asks for them."""
     if options.metrics_at is None:
         yield
@@ -168,7 +168,7 @@ def platform_of(options: SimpleNamespace) -> ProvingPlatform:
 
 
 @asynccontextmanager
-async def _application(
+async def _open_application(
     node: str, options: SimpleNamespace
 ) -> AsyncIterator[tuple[web.Application, Calls]]:
     """Create the runner's web application and the object that runs its calls.
@@ -187,7 +187,7 @@ async def _application(
         Client(
             node, settings=TransportSettings(user_agent=f"sealspace-runner ({backend.did})")
         ) as public,
-        _executor(options) as executor,
+        _make_executor(options) as executor,
     ):
         manifest = manifest_of(backend.did, options.name)
         try:
@@ -208,7 +208,7 @@ async def _application(
             tags=SecretTagKey.derive(keys),
             storage_key=StorageKey.derive(keys),
             most=options.limits,
-            tasks=_tasks(options, executor, programs),
+            tasks=_prepare_tasks(options, executor, programs),
             roots=roots_of(options),
         )
         app = web.Application()
@@ -262,7 +262,7 @@ def _counted_client(
     return counted_address(forwarded_client(address, forwarded, real, proxies=proxies))
 
 
-def _tasks(
+def _prepare_tasks(
     options: SimpleNamespace, executor: Executor, programs: PublishedPrograms
 ) -> TaskStages | None:
     """Check the folder for tasks, and return the object that runs tasks.
@@ -317,7 +317,7 @@ def roots_of(options: SimpleNamespace) -> dict[str, bytes]:
     return roots
 
 
-def _executor(options: SimpleNamespace) -> Executor:
+def _make_executor(options: SimpleNamespace) -> Executor:
     """Create the object that runs programs in child processes."""
     spare = min(options.children + 1, MOST_CHILDREN)
     bases = bases_of(options)

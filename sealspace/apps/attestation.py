@@ -114,7 +114,7 @@ class Attestation:
         audience = await self._caller.node_id()
         body = canonical_bytes({"did": self._caller.session.did})
         request = json_request("POST", "/attestation/challenge", body)
-        value = json_object(_accepted(await self._caller.transport.exchange(request)))
+        value = json_object(_require_accepted(await self._caller.transport.exchange(request)))
         nonce = decode_url(required_text(value, "nonce"))
         if nonce is None or len(nonce) != NONCE_BYTES:
             raise MalformedAnswer(f"the node's nonce is not {NONCE_BYTES} bytes in base64url")
@@ -155,11 +155,11 @@ class Attestation:
             [capability(network.text, DECRYPT)],
             facts=[fact],
         )
-        value = json_object(_accepted(await self._caller.transport.exchange(request)))
+        value = json_object(_require_accepted(await self._caller.transport.exchange(request)))
         return AttestationSession(required_expiry(value), required_text(value, "evidence"))
 
 
-def _accepted(answer: Answer) -> Answer:
+def _require_accepted(answer: Answer) -> Answer:
     """Raise AttestationRefused unless the node accepted the evidence."""
     try:
         return answer.require()

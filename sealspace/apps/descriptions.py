@@ -161,9 +161,9 @@ def explain(
         ExplainedLine("app", f"{manifest.name} ({manifest.app_id}) asks for this:")
         for manifest in asked.manifests
     ]
-    lines += _part(None, asked.resources, asked.expiry_ms, features, now)
+    lines += _describe_part(None, asked.resources, asked.expiry_ms, features, now)
     for target in asked.delegation_targets:
-        lines += _part(target.did, target.resources, target.expiry_ms, features, now)
+        lines += _describe_part(target.did, target.resources, target.expiry_ms, features, now)
     for unserved in not_served(asked.resources, features):
         abilities = tuple(f"{unserved.service}/{action}" for action in unserved.actions)
         lines.append(ExplainedLine("not-served", unserved.text, actions=abilities))
@@ -177,7 +177,7 @@ def explain(
     return tuple(lines)
 
 
-def _part(
+def _describe_part(
     who: str | None,
     resources: Sequence[ResourceRequest],
     expiry_ms: int,
@@ -191,7 +191,7 @@ def _part(
     subject = who or SESSION
     served_resources = served(resources, features, leave_out=True)
     lines = [
-        _line_of_resource(who, resource, expiry_ms)
+        _describe_resource(who, resource, expiry_ms)
         for resource in served_resources
         if resource.origin not in ("account", "capabilities")
     ]
@@ -206,11 +206,11 @@ def _part(
         lines.append(ExplainedLine("capabilities", text))
     if not lines:
         return [ExplainedLine("note", f"{subject} gets nothing", who=who)]
-    lines.append(_line_of_lifetime(who, expiry_ms, now))
+    lines.append(_describe_lifetime(who, expiry_ms, now))
     return lines
 
 
-def _line_of_resource(who: str | None, request: ResourceRequest, expiry_ms: int) -> ExplainedLine:
+def _describe_resource(who: str | None, request: ResourceRequest, expiry_ms: int) -> ExplainedLine:
     """Describe what a recipient may do with a requested resource.
 
     `expiry_ms` is the lifetime of resources without one of their own.
@@ -235,7 +235,7 @@ def _line_of_resource(who: str | None, request: ResourceRequest, expiry_ms: int)
     )
 
 
-def _line_of_lifetime(who: str | None, expiry_ms: int, now: float | None) -> ExplainedLine:
+def _describe_lifetime(who: str | None, expiry_ms: int, now: float | None) -> ExplainedLine:
     """Describe for how long a recipient gets the permissions."""
     span = _span(expiry_ms)
     if who is None:

@@ -240,7 +240,7 @@ def _judged_by_sign_in(
     verified: Invocation, sign_in: str | None, invoked: Capability, *, now: float
 ) -> Principal:
     """Judge a call that cites a sign-in, and return the wallet that signed in (RN64)."""
-    cited = _verified_sign_in(sign_in, now)
+    cited = _verify_sign_in(sign_in, now)
     if [parent.digest for parent in verified.parents] != [cited.delegation.cid]:
         raise CallRefused(
             "the call's token cites a different sign-in than the one sent with the call"
@@ -297,7 +297,7 @@ def _signed(sign_in: str) -> Delegation:
     return verify_delegation(parse_delegation(sign_in))
 
 
-def _verified_sign_in(sign_in: str | None, now: float) -> Registered:
+def _verify_sign_in(sign_in: str | None, now: float) -> Registered:
     """Verify the sign-in that was sent with a call (RN64).
 
     It must be signed by a wallet, at most a day old, and without a parent, policy or other facts.

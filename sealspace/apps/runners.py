@@ -270,8 +270,7 @@ class Runners:
         Returns:
             The grant, registered with the node; `backends.deliver` sends it to the runner.
         Raises:
-            InvalidInput, BackendNotAcceptable, NodeRefused, TransportError: the same errors as
-                `grant`.
+            InvalidInput, BackendNotAcceptable, NodeRefused, TransportError: see `grant`.
         Does not check:
             Which code reads the project: for values, the node checks only the DID.
         """
@@ -322,8 +321,7 @@ class Runners:
 
     async def _ensure_rights(self, wallet: AnyWallet | None, wanted: Sequence[Capability]) -> None:
         """Add the requested rights for one hour if any are missing."""
-        try:
-            # Called only to learn whether the session has the rights.
+        try:  # called only to learn whether the session has the rights
             self._caller.session.proofs_for(wanted, now=self._caller.clock.now())
         except NotGranted:
             if wallet is None:
@@ -368,7 +366,7 @@ class Runners:
             expires_at=self._caller.clock.now() + ttl_s,
             entropy=self._caller.entropy,
         )
-        _accepted(await ask_backend(url, Request("POST", "/keys", body=statement)))
+        _require_success(await ask_backend(url, Request("POST", "/keys", body=statement)))
         return credential
 
     async def keys(self, url: str) -> JsonObject:
@@ -379,7 +377,7 @@ class Runners:
             CallRefused: the runner refused the request; the message has its text.
             BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
         """
-        return _accepted((await self._signed(url, "GET", "/keys", "keys"))[0])
+        return _require_success((await self._signed(url, "GET", "/keys", "keys"))[0])
 
     async def revoke_key(self, url: str, nonce: int) -> None:
         """Revoke one of the owner's API keys on a runner.
@@ -392,7 +390,7 @@ class Runners:
             BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
         """
         answer, _ = await self._signed(url, "DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke")
-        _accepted(answer)
+        _require_success(answer)
 
     async def make_task(self, url: str, app: str, body: bytes) -> JsonObject:
         """Make a task, and return its first state.
@@ -406,14 +404,16 @@ class Runners:
             NotGranted, SessionExpired: the session has no sign-in for calls; see `call_right`.
             BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
         """
-        return _accepted((await self._signed(url, "POST", "/tasks", app, body=body))[0])
+        answer, _ = await self._signed(url, "POST", "/tasks", app, body=body)
+        return _require_success(answer)
 
     async def task(self, url: str, job: str) -> JsonObject:
         """Fetch the state of a task of the session's owner.
 
         Raises the same errors as `make_task`.
         """
-        return _accepted((await self._signed(url, "GET", f"/tasks/{job}", f"calls/{job}"))[0])
+        answer, _ = await self._signed(url, "GET", f"/tasks/{job}", f"calls/{job}")
+        return _require_success(answer)
 
     async def task_result(self, url: str, job: str) -> bytes:
         """Fetch the encrypted result of a task.
@@ -422,7 +422,7 @@ class Runners:
         """
         answer, _ = await self._signed(url, "GET", f"/tasks/{job}/result", f"calls/{job}")
         if not answer.is_success:
-            _accepted(answer)
+            _require_success(answer)
         return answer.body
 
     @property
@@ -540,10 +540,10 @@ async def call_runner(
             )
         )[0]
 
-    return await _started(ask, on_wait)
+    return await _call_until_started(ask, on_wait)
 
 
-async def _started(ask: Callable[[], Awaitable[Answer]], on_wait: Waiting) -> JsonObject:
+async def _call_until_started(ask: Callable[[], Awaitable[Answer]], on_wait: Waiting) -> JsonObject:
     """Call a program, and call it again while its runner cannot start it (RN224).
 
     Other codes with status 503 do not exclude that the program ran.
@@ -656,7 +656,7 @@ async def call_with_key(
         serves_once=True,  # a program may have run (RN158)
     )
     settings = TransportSettings(timeout_s=CALL_TIMEOUT_S)
-    return await _started(partial(ask_backend, url, request, settings=settings), on_wait)
+    return await _call_until_started(partial(ask_backend, url, request, settings=settings), on_wait)
 
 
 async def start_of(url: str) -> bytes:
@@ -690,7 +690,7 @@ async def runner_at(url: str) -> RunnerAt:
     raise BackendAnswerInvalid(f"there is no runner at {url}, or the runner's version is too old")
 
 
-def _accepted(answer: Answer) -> JsonObject:
+def _require_success(answer: Answer) -> JsonObject:
     """Raise CallRefused unless the runner's response is successful."""
     members = _object(answer.body)
     if answer.is_success:

@@ -568,7 +568,7 @@ class Sharing:
         )
         signed: dict[SharedFolder | SecretName, list[Grant]] = {}
         async for record in query:
-            target_and_grant = _read(record.token or "", owner)
+            target_and_grant = _read_signed(record.token or "", owner)
             if target_and_grant is None:
                 continue
             target, grant = target_and_grant
@@ -663,7 +663,7 @@ def read_share(token: str, owner: str) -> Share | None:
     Does not check:
         Its times and revocation, which the node judges.
     """
-    target_and_grant = _read(token, owner)
+    target_and_grant = _read_signed(token, owner)
     if target_and_grant is None:
         return None
     target, grant = target_and_grant
@@ -672,7 +672,7 @@ def read_share(token: str, owner: str) -> Share | None:
     return Share(target, grant)
 
 
-def _read(token: str, owner: str) -> tuple[SharedFolder | SecretName, Grant] | None:
+def _read_signed(token: str, owner: str) -> tuple[SharedFolder | SecretName, Grant] | None:
     """Parse a grant for a folder or a name, and verify its signature as `read_share` (SH3)."""
     try:
         unverified = parse_delegation(token)

@@ -109,7 +109,7 @@ def encrypt(suite: Suite, key: bytes, read: Read, entropy: Entropy) -> Iterator[
     else:
         start = _header(key) + entropy.token(_PREFIX_BYTES)
         yield start
-        yield from _chunked(aead.AESGCM(key).encrypt, start, read, CHUNK_BYTES)
+        yield from _transform_chunks(aead.AESGCM(key).encrypt, start, read, CHUNK_BYTES)
 
 
 def decrypt(suite: Suite, key: bytes, read: Read) -> Iterator[bytes]:
@@ -137,14 +137,16 @@ def decrypt(suite: Suite, key: bytes, read: Read) -> Iterator[bytes]:
             # A file for another key is refused before anything is decrypted (DS3).
             if not header.startswith(_header(key)):
                 raise ValueError
-            yield from _chunked(aead.AESGCM(key).decrypt, header, read, CHUNK_BYTES + _BLOCK_BYTES)
+            yield from _transform_chunks(
+                aead.AESGCM(key).decrypt, header, read, CHUNK_BYTES + _BLOCK_BYTES
+            )
     except ValueError:
         raise DatasetInvalid(f"the {fault} of the encrypted file is wrong") from None
     except InvalidTag:
         raise DatasetInvalid("the encrypted file was changed or cut off") from None
 
 
-def _chunked(
+def _transform_chunks(
     transform: Callable[[bytes, bytes, bytes], bytes], header: bytes, read: Read, chunk_bytes: int
 ) -> Iterator[bytes]:
     """Encrypt or decrypt chunks, each with a nonce of its own."""

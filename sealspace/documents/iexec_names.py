@@ -88,7 +88,7 @@ def requester_secret(name: str) -> SecretName:
     """
     if _REQUESTER_NAME.fullmatch(name) is None:
         raise InvalidInput("Secret key should contain at most 64 characters from [0-9A-Za-z-_]")
-    return SecretName("NAME_" + _escaped(name), REQUESTER_SCOPE)
+    return SecretName("NAME_" + _escape_name(name), REQUESTER_SCOPE)
 
 
 def wallet_secret(name: str) -> SecretName:
@@ -99,7 +99,7 @@ def wallet_secret(name: str) -> SecretName:
     lower = name.lower()
     if not 1 <= len(lower.encode("utf-8", "surrogatepass")) <= MAX_NAME_BYTES:
         raise InvalidInput(f"a wallet secret's name has 1 to {MAX_NAME_BYTES} bytes")
-    return SecretName("NAME_" + _escaped(lower), RESULT_SCOPE)
+    return SecretName("NAME_" + _escape_name(lower), RESULT_SCOPE)
 
 
 def _hex_of(address: str) -> str:
@@ -108,7 +108,7 @@ def _hex_of(address: str) -> str:
     return address[2:].upper()
 
 
-def _escaped(name: str) -> str:
+def _escape_name(name: str) -> str:
     """Encode a name with A-Z, 0-9 and underscores; different names stay different.
 
     Lower-case letters become upper-case, and every other character begins with an underscore.

@@ -155,7 +155,7 @@ def parse_manifest(value: Json) -> Manifest:
         prefix=prefix,
         defaults=tier,
         permissions=members.permissions or (),
-        secrets=tuple(_secret(name, spec) for name, spec in (members.secrets or {}).items()),
+        secrets=tuple(_parse_secret(name, spec) for name, spec in (members.secrets or {}).items()),
         source=value,
     )
 
@@ -229,7 +229,7 @@ def _check_permission(entry: Permission, where: str) -> None:
         )
     _check_expiry_and_space(entry, where)
     for index, action in enumerate(entry.actions):
-        with _errors_at(f"{where}.actions[{index}]"):
+        with _convert_errors_at(f"{where}.actions[{index}]"):
             full_action(entry.service, action)  # raises for an unknown action
 
 
@@ -246,11 +246,11 @@ def _check_expiry_and_space(members: _Members | Permission, where: str) -> None:
 
 def _check_expiry(expiry: str | None, where: str) -> None:
     if expiry is not None:
-        with _errors_at(below(where, "expiry")):
+        with _convert_errors_at(below(where, "expiry")):
             parse_duration_ms(expiry)
 
 
-def _secret(key: str, spec: object) -> Permission:
+def _parse_secret(key: str, spec: object) -> Permission:
     """Convert an entry of a manifest's `secrets` to a permission."""
     where = f"secrets.{_shown(key)}"
     if not is_secret_name(key):
@@ -275,7 +275,7 @@ def _secret(key: str, spec: object) -> Permission:
             " metadata",
         )
     _check_expiry(secret.expiry, where)
-    with _errors_at(where):
+    with _convert_errors_at(where):
         name = parse_secret_name(secret.name or key, scope=secret.scope)
     return Permission(
         service=VAULT,
@@ -296,7 +296,7 @@ def _secret_action(word: object) -> str | None:
 
 
 @contextmanager
-def _errors_at(path: str) -> Iterator[None]:
+def _convert_errors_at(path: str) -> Iterator[None]:
     """Convert `InvalidInput` to `ManifestInvalid` with the path of a JSON member."""
     try:
         yield

@@ -200,7 +200,7 @@ def parse_node_attestation(body: bytes, *, nonce: str) -> NodeAttestation:
             key_providers=providers,
         ),
         quote=bytes.fromhex(answer.quote),
-        event_log=None if answer.event_log is None else _log(answer.event_log),
+        event_log=None if answer.event_log is None else _parse_log(answer.event_log),
     )
 
 
@@ -218,7 +218,7 @@ class _Answer(msgspec.Struct):
     event_log: Annotated[str, Meta(max_length=_MAX_LOG_CHARS)] | None = None
 
 
-def _log(text: str) -> tuple[Json, ...]:
+def _parse_log(text: str) -> tuple[Json, ...]:
     """Parse the JSON text of an event log."""
     try:
         # The strict parser reads only objects, so the text is wrapped in one. A hostile text that

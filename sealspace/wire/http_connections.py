@@ -341,7 +341,7 @@ class Connections:
         """
         await self._places.acquire()
         try:
-            connection = await self._connection()
+            connection = await self._take_connection()
         except BaseException:
             self._places.release()
             raise
@@ -376,10 +376,10 @@ class Connections:
             connection.abort()
             self._open.discard(connection)
 
-    async def _connection(self) -> _Connection:
+    async def _take_connection(self) -> _Connection:
         """Take an idle connection or make one, unless the connections were closed meanwhile."""
         self._require_open()
-        connection = self._idle_connection() or await self._connect()
+        connection = self._take_idle_connection() or await self._connect()
         try:
             self._require_open()
         except ConnectionLost:
@@ -391,7 +391,7 @@ class Connections:
         if self._is_closed:
             raise ConnectionLost("the connections were closed")
 
-    def _idle_connection(self) -> _Connection | None:
+    def _take_idle_connection(self) -> _Connection | None:
         """Take the connection that was used last, if any can be used."""
         while self._idle:
             connection = self._idle.pop()

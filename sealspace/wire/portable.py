@@ -326,7 +326,7 @@ def decode_portable(data: bytes) -> PortableDelegation:
         The token: `Delegations.accept` compares it with the members beside it, and the node
             verifies it.
     """
-    main, *_ = _read(_object(data), "")  # a delegation in `publicDelegation` is left out
+    main, *_ = _parse(_object(data), "")  # a delegation in `publicDelegation` is left out
     return main
 
 
@@ -344,7 +344,7 @@ def decode_bundle(data: bytes) -> tuple[PortableDelegation, ...]:
     """
     document = _object(data)
     if "delegations" not in document:
-        return _read(document, "")
+        return _parse(document, "")
     bundle = shaped_at("", document, _Bundle, _wrong)
     if bundle.format != BUNDLE_FORMAT or bundle.version != 1:
         _wrong("format", f'is not version 1 of "{BUNDLE_FORMAT}"')
@@ -352,7 +352,7 @@ def decode_bundle(data: bytes) -> tuple[PortableDelegation, ...]:
     for index, item in enumerate(bundle.delegations):
         where = f"delegations[{index}]"
         value = _object(item.encode(), where) if isinstance(item, str) else item
-        portables += _read(value, where)
+        portables += _parse(value, where)
     return tuple(portables)
 
 
@@ -363,14 +363,14 @@ def _object(data: bytes, at: str = "") -> JsonObject:
         _wrong(at, "is not a JSON object")
 
 
-def _read(value: Json, at: str) -> tuple[PortableDelegation, ...]:
+def _parse(value: Json, at: str) -> tuple[PortableDelegation, ...]:
     """Parse a portable delegation.
 
     Its member `publicDelegation` may contain a second delegation.
     """
     form = shaped_at(at, value, _Form, _wrong)
-    header = _token(form.delegationHeader.Authorization)
-    if form.authHeader is not msgspec.UNSET and _token(form.authHeader) != header:
+    header = _strip_bearer(form.delegationHeader.Authorization)
+    if form.authHeader is not msgspec.UNSET and _strip_bearer(form.authHeader) != header:
         _wrong(below(at, "authHeader"), "differs from the token in delegationHeader")
     if form.isRevoked:
         _wrong(below(at, "isRevoked"), "says that it was revoked")
@@ -399,7 +399,7 @@ def _read(value: Json, at: str) -> tuple[PortableDelegation, ...]:
         return (main,)
     if at.endswith(_COMPANION):
         _wrong(below(at, _COMPANION), "is one too many")
-    return (main, *_read(form.publicDelegation, below(at, _COMPANION)))
+    return (main, *_parse(form.publicDelegation, below(at, _COMPANION)))
 
 
 def _flat_resources(flat: _Flat) -> list[GrantedResource]:
@@ -427,7 +427,7 @@ def _stated_resource(stated: _Resource) -> GrantedResource:
     )
 
 
-def _token(text: str) -> str:
+def _strip_bearer(text: str) -> str:
     """Remove an optional "Bearer " prefix from a token, in any case of letters."""
     if text[: len(_BEARER)].lower() == _BEARER:
         return text[len(_BEARER) :]

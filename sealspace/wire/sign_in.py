@@ -373,10 +373,10 @@ async def key_sign_in(
     for space in owned:
         requested += whole_space(space, ())
     wanted = _own_capabilities(session.owner, requested, ())
-    skipped = await register(caller, _own_grant(caller, session, session.did, wanted))
+    skipped = await register(caller, _sign_own_grant(caller, session, session.did, wanted))
     if skipped:  # the node hosts these spaces only with a grant of them
         host, rights = await _fetch_host(caller, skipped)
-        skipped = await register(caller, _own_grant(caller, session, host, rights))
+        skipped = await register(caller, _sign_own_grant(caller, session, host, rights))
     _require_hosted(skipped)
     return replace(session, space=owned[0])
 
@@ -531,7 +531,7 @@ async def _fetch_host(caller: Caller, spaces: Sequence[SpaceId]) -> _Host:
     return _Host(did=did, rights=rights)
 
 
-def _own_grant(
+def _sign_own_grant(
     caller: Caller, session: Session, audience: str, wanted: Sequence[Capability]
 ) -> Grant:
     """Sign a grant with the session's own key.

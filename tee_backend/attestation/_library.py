@@ -123,7 +123,7 @@ def claims_json(raw_quote: bytes, collateral: Collateral, *, root_der: bytes, no
             )
             text: str = claims.to_json()
         except ValueError as exc:
-            cause = _cause_of(str(exc), raw_quote, documents, root_der=root_der, now_s=now_s)
+            cause = _find_cause(str(exc), raw_quote, documents, root_der=root_der, now_s=now_s)
             raise error_of_text(cause) from exc
         return text.encode()
     except (AttestationError, KeyboardInterrupt, SystemExit):
@@ -136,7 +136,7 @@ def claims_json(raw_quote: bytes, collateral: Collateral, *, root_der: bytes, no
         ) from exc
 
 
-def _cause_of(
+def _find_cause(
     text: str,
     raw_quote: bytes,
     documents: dcap_qvl.QuoteCollateralV3,

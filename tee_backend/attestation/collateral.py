@@ -419,7 +419,7 @@ def parse_collateral(data: bytes) -> Collateral:
         Whether it belongs to a quote.
     """
     document = read_members(data, _Document, max_bytes=MAX_COLLATERAL_BYTES, what="collateral")
-    pck_crl = _revocation_list(document.pck_crl, "pck_crl")
+    pck_crl = _parse_revocation_list(document.pck_crl, "pck_crl")
     with convert_parsing_errors("pck_crl", code="collateral-mismatch"):
         ca = authority_kind(pck_crl.issuer_name)
     tcb_info = signed_document(
@@ -449,7 +449,7 @@ def parse_collateral(data: bytes) -> Collateral:
         sha256=hashlib.sha256(data).digest(),
         tcb_info=tcb_info,
         qe_identity=qe_identity,
-        root_crl=_revocation_list(document.root_ca_crl, "root_ca_crl"),
+        root_crl=_parse_revocation_list(document.root_ca_crl, "root_ca_crl"),
         pck_crl=pck_crl,
         pck_crl_issuer_chain=issuer_chain(document.pck_crl_issuer_chain, "pck_crl_issuer_chain"),
         ca=ca,
@@ -457,7 +457,7 @@ def parse_collateral(data: bytes) -> Collateral:
     )
 
 
-def _revocation_list(text: str, name: str) -> RevocationList:
+def _parse_revocation_list(text: str, name: str) -> RevocationList:
     """Parse a revocation list in hex; `name` is that of the member that contains it."""
     der = bytes.fromhex(text)
     try:

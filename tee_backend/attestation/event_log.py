@@ -123,7 +123,7 @@ def parse_event_log(data: bytes) -> EventLog:
         wrapped = parse_json(b'{"entries":%s}' % data, max_bytes=MAX_LOG_BYTES + 16)
     except InvalidJson as exc:
         raise QuoteRefused("event-log-malformed", f"event log: {exc}") from exc
-    return _read(wrapped)
+    return _convert_entries(wrapped)
 
 
 def read_event_log(value: Json) -> EventLog:
@@ -137,10 +137,10 @@ def read_event_log(value: Json) -> EventLog:
     Does not check:
         The contents of the entries: see `runtime_entries`.
     """
-    return _read({"entries": value})
+    return _convert_entries({"entries": value})
 
 
-def _read(wrapped: Json) -> EventLog:
+def _convert_entries(wrapped: Json) -> EventLog:
     """Convert a parsed object to an event log, and check its size and digests."""
     try:
         log = shaped(wrapped, EventLog)

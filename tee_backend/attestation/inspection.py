@@ -184,7 +184,7 @@ class Inspector:
             _check_compose(compose, bound.claims)  # cheap, so before collateral is fetched
             evidence, collateral = await examine_with(bound, self._source, root=self._root, now=now)
         except AttestationError as exc:
-            raise _as_refusal(exc) from exc
+            raise _convert_error(exc) from exc
         return Verified(
             evidence=evidence,
             ca=collateral.ca,
@@ -212,7 +212,7 @@ def _check_compose(compose: str | None, claims: EventLogClaims | None) -> None:
         )
 
 
-def _as_refusal(error: AttestationError) -> BackendNotProven | CollateralNeeded:
+def _convert_error(error: AttestationError) -> BackendNotProven | CollateralNeeded:
     """Convert a verification error to an error of the SDK, with the next step for the owner."""
     if error.code == "collateral-window":
         return CollateralNeeded(

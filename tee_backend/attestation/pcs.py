@@ -118,7 +118,7 @@ class CollateralService:
         mode = {"update": self.settings.update}
         tdx = f"{self.settings.base_url}/tdx/certification/v4"
         sgx = f"{self.settings.base_url}/sgx/certification/v4"
-        async with self._http_session() as get:
+        async with self._open_http_session() as get:
             platform = {"fmspc": fmspc.hex().upper(), **mode}
             tcb_info = await get(
                 f"{tdx}/tcb", platform, "TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain"
@@ -128,7 +128,7 @@ class CollateralService:
                 f"{sgx}/pckcrl", {"ca": ca, "encoding": "der"}, "SGX-PCK-CRL-Issuer-Chain"
             )
             root_crl = await get(self.settings.root_crl_url or f"{sgx}/rootcacrl", {})
-        fetched = _stored_form(tcb_info, identity, pck_crl=pck_crl, root_crl=root_crl)
+        fetched = _join_responses(tcb_info, identity, pck_crl=pck_crl, root_crl=root_crl)
         # a service may confuse or withhold documents (AT30)
         if (fetched.fmspc, fetched.ca) != (fmspc, ca):
             raise CollateralUnusable(
@@ -147,7 +147,7 @@ class CollateralService:
             Signature and validity: see `evaluation_numbers.verify_evaluation_numbers`.
         """
         url = f"{self.settings.base_url}/tdx/certification/v4/tcbevaluationdatanumbers"
-        async with self._http_session() as get:
+        async with self._open_http_session() as get:
             answer = await get(url, {}, "TCB-Evaluation-Data-Numbers-Issuer-Chain")
         try:
             return parse_evaluation_numbers(answer.body, issuer_chain_pem=answer.chain)
@@ -157,7 +157,7 @@ class CollateralService:
             ) from exc
 
     @asynccontextmanager
-    async def _http_session(self) -> AsyncIterator[partial[Coroutine[Any, Any, _Answer]]]:
+    async def _open_http_session(self) -> AsyncIterator[partial[Coroutine[Any, Any, _Answer]]]:
         """Open an HTTP session and yield a function for GET requests.
 
         All requests of the session share one time limit.
@@ -226,7 +226,7 @@ def _check_head(answer: aiohttp.ClientResponse) -> None:
         raise CollateralUnusable("service-answer", "the response body is compressed")
 
 
-def _stored_form(
+def _join_responses(
     tcb_info: _Answer, identity: _Answer, *, pck_crl: _Answer, root_crl: _Answer
 ) -> Collateral:
     """Join the responses of a service to one document, and parse it."""
@@ -239,8 +239,8 @@ def _stored_form(
         )
         document = {
             "pck_crl_issuer_chain": pck_crl.chain,
-            "root_ca_crl": _crl_der(root_crl.body).hex(),
-            "pck_crl": _crl_der(pck_crl.body).hex(),
+            "root_ca_crl": _convert_crl(root_crl.body).hex(),
+            "pck_crl": _convert_crl(pck_crl.body).hex(),
             "tcb_info_issuer_chain": tcb_info.chain,
             "tcb_info": tcb_text,
             "tcb_info_signature": tcb_signature,
@@ -253,7 +253,7 @@ def _stored_form(
         raise CollateralUnusable("service-answer", f"{exc.code}: {exc.detail}") from exc
 
 
-def _crl_der(body: bytes) -> bytes:
+def _convert_crl(body: bytes) -> bytes:
     """Convert a revocation list in PEM, hex or DER to DER.
 
     The bytes are checked when the document is parsed.

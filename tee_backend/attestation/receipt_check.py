@@ -100,12 +100,12 @@ def verify_release(
         That the delegations of the chain existed and were live: the receipt names them by cid only.
     """
     # The numbers are those of the steps in the table above.
-    with _naming("receipt"):
+    with _convert_errors("receipt"):
         receipt = verify_receipt(parse_receipt(data))  # 1
     if receipt.node != node_did:
         raise _refuted("receipt", "another node signed it")
     policies = tuple(  # 2
-        [_read(documents, "policy", digest, _policy_in) for digest in receipt.policies]
+        [_read_document(documents, "policy", digest, _policy_in) for digest in receipt.policies]
     )
     _check_ground(receipt, policies)  # 3
     if receipt.evidence is None:
@@ -143,7 +143,7 @@ def judge_with(
         raise _refuted(
             "receipt", "the key was released without evidence, so there is no code to judge"
         )
-    with _naming("the current collateral"):
+    with _convert_errors("the current collateral"):
         evidence = examine(release.bound, parse_collateral(collateral), root=root, now=now)
     policies = zip(release.receipt.policies, release.policies, strict=True)
     return {digest.hex(): judge(evidence, policy, now) for digest, policy in policies}
@@ -196,7 +196,7 @@ def _verify_evidence(
     receipt: Receipt, verdict: QuoteVerdict, documents: Documents, root: TrustRoot
 ) -> tuple[Evidence, BoundQuote]:
     """Return the evidence of a release and its quote, after checking that they belong together."""
-    evidence = _read(documents, "evidence", verdict.record, decode_evidence)
+    evidence = _read_document(documents, "evidence", verdict.record, decode_evidence)
     if (
         not same_principal(evidence.invoker, receipt.invoker)
         or evidence.collateral_sha256 != verdict.collateral
@@ -205,9 +205,9 @@ def _verify_evidence(
             "evidence", "the evidence names another backend or other collateral than the receipt"
         )
     bound = _bind_quote(receipt, verdict, evidence, documents)
-    collateral = _read(documents, "collateral", verdict.collateral, parse_collateral)
+    collateral = _read_document(documents, "collateral", verdict.collateral, parse_collateral)
     # 6: The quote must be valid at the time in the receipt, and agree with the stored evidence.
-    with _naming("quote"):
+    with _convert_errors("quote"):
         # The lifetime is unlimited, so that the result expires with its collateral. The end of the
         # stored evidence is compared with that below.
         examined = examine(bound, collateral, root=root, now=receipt.at, ttl_s=math.inf)
@@ -242,11 +242,11 @@ def _bind_quote(
     key_hash = canonical_hash(encode_standard(evidence.receiver_public_key))
     if evidence.receiver_mode == "attested" and key_hash != receipt.receiver_public_key_hash:
         raise _refuted("evidence", "the evidence and the request name different receiver keys")
-    quote = _read(documents, "quote", verdict.quote, bytes)
+    quote = _read_document(documents, "quote", verdict.quote, bytes)
     log = None
     log_name = "event log"
     if verdict.event_log is not None:
-        log = _read(documents, "event log", verdict.event_log, bytes)
+        log = _read_document(documents, "event log", verdict.event_log, bytes)
         log_name = f"event log {verdict.event_log.hex()}"
     binding = session_binding(
         verdict.nonce,
@@ -255,7 +255,7 @@ def _bind_quote(
         evidence.receiver_mode,
         evidence.receiver_public_key,
     )
-    with _naming(f"quote {verdict.quote.hex()}", log=log_name):
+    with _convert_errors(f"quote {verdict.quote.hex()}", log=log_name):
         try:
             # A receipt does not contain the node's accepted providers, so all of them pass here.
             # "none" is never accepted.
@@ -272,7 +272,9 @@ def _bind_quote(
 # --- documents and errors -------------------------------------------------------------------------
 
 
-def _read(documents: Documents, what: str, digest: bytes, parse: Callable[[bytes], Read]) -> Read:
+def _read_document(
+    documents: Documents, what: str, digest: bytes, parse: Callable[[bytes], Read]
+) -> Read:
     """Find the document with a digest, and parse it; `what` names it in errors."""
     name = f"{what} {digest.hex()}"
     document = documents(digest)
@@ -280,12 +282,12 @@ def _read(documents: Documents, what: str, digest: bytes, parse: Callable[[bytes
         raise _refuted(name, "the document is missing")
     if hashlib.sha256(document).digest() != digest:
         raise _refuted(name, "the document does not match the digest in the receipt")
-    with _naming(name):
+    with _convert_errors(name):
         return parse(document)
 
 
 @contextmanager
-def _naming(what: str, *, log: str = "event log") -> Iterator[None]:
+def _convert_errors(what: str, *, log: str = "event log") -> Iterator[None]:
     """Convert verification errors to ReceiptInvalid errors.
 
     The new error names the document at fault.

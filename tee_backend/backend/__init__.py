@@ -381,7 +381,7 @@ class Backend:
             except DecryptDenied as denial:
                 await self._prepare_after_denial(attempts, by_decrypt, denial)
             except Unauthorized as refusal:
-                if not await self._has_other_grant(attempts, attempts.get, by_get, refusal):
+                if not await self._demote_refused(attempts, attempts.get, by_get, refusal):
                     raise
             except UnboundValue as unbound:
                 other_grant = self._grant_allowing(attempts, owner, unbound)
@@ -406,7 +406,7 @@ class Backend:
             )
             attempts.has_new_evidence = True
             return
-        if await self._has_other_grant(attempts, attempts.decrypt, cited, refusal):
+        if await self._demote_refused(attempts, attempts.decrypt, cited, refusal):
             return
         if isinstance(refusal, DelegationRevoked):
             raise refusal from denial
@@ -425,7 +425,7 @@ class Backend:
             raise unbound
         return other_grant
 
-    async def _has_other_grant(
+    async def _demote_refused(
         self,
         attempts: _ReadAttempts,
         wanted: Capability,

@@ -102,7 +102,7 @@ class GrantFolder:
         self._writing = threading.Lock()
         self._rows: dict[str, _Row] = {}
         self.pins: tuple[NetworkPin, ...] = ()  # the keys of networks that were used
-        with self._using():
+        with self._convert_os_errors():
             for folder in (path, self._grants):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 status = folder.stat()
@@ -116,7 +116,7 @@ class GrantFolder:
             lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         self._lock: int | None = lock
         try:
-            with self._using():
+            with self._convert_os_errors():
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -182,7 +182,7 @@ class GrantFolder:
                     hint="call `Backend.open` to use the folder again",
                 )
             snapshot = current()
-            with self._using():
+            with self._convert_os_errors():
                 if snapshot.pins != self.pins:
                     self._write_state(snapshot.pins)
                 number = max((row.number for row in self._rows.values()), default=0)
@@ -238,7 +238,7 @@ class GrantFolder:
             self._write_state(())
             return
         except (OSError, InvalidJson) as error:
-            raise self._damaged(path, _reason(error)) from None
+            raise self._damaged(path, _describe_reason(error)) from None
         pins = parse_pins(state.networks)
         if pins is None:
             raise self._damaged(path, "the network keys in this file cannot be read")
@@ -267,7 +267,7 @@ class GrantFolder:
                         "the token in the file does not match the file name, or is for another DID"
                     )
             except (OSError, InvalidJson, InvalidPortableDelegation, ValueError) as error:
-                reason = _reason(error)
+                reason = _describe_reason(error)
                 aside = path.with_suffix(".unreadable")
                 path.rename(aside)
                 _log.warning(
@@ -282,13 +282,13 @@ class GrantFolder:
     # --- the folder itself ------------------------------------------------------------------------
 
     @contextmanager
-    def _using(self) -> Iterator[None]:
+    def _convert_os_errors(self) -> Iterator[None]:
         """Convert errors of the file system to FolderUnusable."""
         try:
             yield
         except OSError as error:
             raise FolderUnusable(
-                f"the folder {self._path} cannot be used: {_reason(error)}",
+                f"the folder {self._path} cannot be used: {_describe_reason(error)}",
                 hint=(f"check permissions and free space: ls -ld {self._path}; df {self._path}"),
             ) from None
 
@@ -304,7 +304,7 @@ def _read(path: Path, shape: type[Shape], *, most_bytes: int) -> Shape:
     return shaped(parse_json(read_file(path, most_bytes=most_bytes), max_bytes=most_bytes), shape)
 
 
-def _reason(error: Exception) -> str:
+def _describe_reason(error: Exception) -> str:
     """Describe why a file cannot be used.
 
     The text does not reveal the file's contents.

@@ -78,9 +78,9 @@ class KeyFile:
         Raises:
             KeyUnusable: the file is empty, damaged, open to others, or cannot be made.
         """
-        return hmac.digest(self._root(), path.encode(), hashlib.sha256)
+        return hmac.digest(self._read_or_make_root(), path.encode(), hashlib.sha256)
 
-    def _root(self) -> bytes:
+    def _read_or_make_root(self) -> bytes:
         """Read the key file, or make it if it does not exist."""
         try:
             try:
@@ -111,5 +111,5 @@ class KeyFile:
         try:
             make_file(self.path, root.hex().encode() + b"\n")
         except FileExistsError:  # another process made it first; both must use the same key
-            return self._root()
+            return self._read_or_make_root()
         return root

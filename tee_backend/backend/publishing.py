@@ -338,7 +338,7 @@ class BackendSurface:
             # Some servers cancel the request of a client that disconnects, while its thread goes
             # on. Without the shield, clients that connect and leave would start any number of
             # quotes in parallel.
-            quoted = await asyncio.shield(self._quote(report_data))
+            quoted = await asyncio.shield(self._make_quote(report_data))
             if text is None:
                 body = msgspec.json.encode(self._description | {"policy": _policy_of(quoted)})
             else:
@@ -353,7 +353,7 @@ class BackendSurface:
             body=body,
         )
 
-    async def _quote(self, report_data: bytes) -> Quoted:
+    async def _make_quote(self, report_data: bytes) -> Quoted:
         """Make a quote for a waiting request.
 
         Quotes are made one at a time.
@@ -376,7 +376,7 @@ class BackendSurface:
         client = self._client_of(request)
         try:
             with self._door.arriving(client):
-                body = await _bounded_body(request)
+                body = await _read_bounded_body(request)
             if isinstance(body, SurfaceAnswer):
                 return body
             self._door.admit_body(client, len(body), now=asyncio.get_running_loop().time())
@@ -458,7 +458,7 @@ def _policy_of(quoted: Quoted) -> JsonObject:
     }
 
 
-async def _bounded_body(request: SurfaceRequest) -> bytes | SurfaceAnswer:
+async def _read_bounded_body(request: SurfaceRequest) -> bytes | SurfaceAnswer:
     """Read the body of a request, or return a refusal if it is too long or too slow (AT57)."""
     too_large = _problem(413, "grant-too-large", f"a grant has at most {MAX_GRANT_BYTES} bytes")
     stated = request.header("content-length") or ""

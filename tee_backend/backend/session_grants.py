@@ -103,7 +103,7 @@ class SessionGrants:
             try:
                 for portable in portables:
                     await self._client.delegations.accept(portable)
-                self._hold(new)
+                self._start_using(new)
                 await self._store()
             except BaseException:
                 self._undo(new, before)
@@ -145,7 +145,7 @@ class SessionGrants:
             grants = self.held.with_new(grant, grants, now=now)
         return grants
 
-    def _hold(self, new: Sequence[Grant]) -> None:
+    def _start_using(self, new: Sequence[Grant]) -> None:
         """Start using new grants, and drop expired or surplus ones."""
         session = self._client.session
         grants = self._with_new(new)

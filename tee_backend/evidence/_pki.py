@@ -160,19 +160,19 @@ class Pki:
         (0x30).
         """
         numbers = enumerate((*SGX_COMPONENTS, PCE_SVN), 1)
-        tcb = [_entry(2, number, _der(0x02, bytes([svn]))) for number, svn in numbers]
-        tcb.append(_entry(2, 18, _der(0x04, bytes(SGX_COMPONENTS))))
+        tcb = [_encode_entry(2, number, _encode_der(0x02, bytes([svn]))) for number, svn in numbers]
+        tcb.append(_encode_entry(2, 18, _encode_der(0x04, bytes(SGX_COMPONENTS))))
         instance_id = hashlib.sha256(b"instance" + self.ppid).digest()[:16]
-        flags = [_entry(7, number, _der(0x01, b"\xff")) for number in (1, 2, 3)]
-        return _der(
+        flags = [_encode_entry(7, number, _encode_der(0x01, b"\xff")) for number in (1, 2, 3)]
+        return _encode_der(
             0x30,
-            _entry(1, None, _der(0x04, self.ppid)),
-            _entry(2, None, _der(0x30, *tcb)),
-            _entry(3, None, _der(0x04, PCE_ID)),
-            _entry(4, None, _der(0x04, self.fmspc)),
-            _entry(5, None, _der(0x0A, b"\x01")),
-            _entry(6, None, _der(0x04, instance_id)),
-            _entry(7, None, _der(0x30, *flags)),
+            _encode_entry(1, None, _encode_der(0x04, self.ppid)),
+            _encode_entry(2, None, _encode_der(0x30, *tcb)),
+            _encode_entry(3, None, _encode_der(0x04, PCE_ID)),
+            _encode_entry(4, None, _encode_der(0x04, self.fmspc)),
+            _encode_entry(5, None, _encode_der(0x0A, b"\x01")),
+            _encode_entry(6, None, _encode_der(0x04, instance_id)),
+            _encode_entry(7, None, _encode_der(0x30, *flags)),
         )
 
 
@@ -185,16 +185,16 @@ def _name(common_name: str) -> x509.Name:
     )
 
 
-def _entry(number: int, inner: int | None, value: bytes) -> bytes:
+def _encode_entry(number: int, inner: int | None, value: bytes) -> bytes:
     """Encode one entry of a certificate's SGX extension.
 
     The entry is a DER sequence of OID and value.
     """
     oid = _SGX_OID + bytes([number]) + (b"" if inner is None else bytes([inner]))
-    return _der(0x30, _der(0x06, oid), value)
+    return _encode_der(0x30, _encode_der(0x06, oid), value)
 
 
-def _der(tag: int, *contents: bytes) -> bytes:
+def _encode_der(tag: int, *contents: bytes) -> bytes:
     """Encode the joined contents with a DER tag and their length."""
     content = b"".join(contents)
     size = len(content)

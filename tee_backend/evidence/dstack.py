@@ -105,7 +105,7 @@ class DstackSource:
             answer = self._exchange("/GetQuote", members)
         else:
             answer = self._exchange("/prpc/Tappd.TdxQuote", {**members, "hash_algorithm": "raw"})
-        quote = checked_quote(_hex(answer, "quote"), report_data)
+        quote = checked_quote(_decode_hex(answer, "quote"), report_data)
         event_log = None
         text = answer.get("event_log")
         if isinstance(text, str) and text:
@@ -123,7 +123,7 @@ class DstackSource:
         Blocks up to `timeout_s`.
         """
         target, name = _KEY_REQUESTS[self.generation]
-        key = _hex(self._exchange(target, {"path": path}), name)
+        key = _decode_hex(self._exchange(target, {"path": path}), name)
         if len(key) < MIN_KEY_BYTES:
             raise SourceMalformed(
                 f"the guest agent's key must have {MIN_KEY_BYTES} bytes or more, but has {len(key)}"
@@ -165,7 +165,7 @@ class DstackSource:
         return answer
 
 
-def _hex(answer: JsonObject, name: str) -> bytes:
+def _decode_hex(answer: JsonObject, name: str) -> bytes:
     """Decode a member in hex; a missing one becomes empty, which every caller refuses."""
     value = answer.get(name)
     if not isinstance(value, str):

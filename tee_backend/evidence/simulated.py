@@ -250,7 +250,7 @@ class SimulatedPlatform:
 
     def mint_quote(self, measurements: Measurements, report_data: bytes) -> bytes:
         """Return a signed quote with the given measurements and report data."""
-        return self.signed_quote(_HEADER + _body(measurements, report_data))
+        return self.signed_quote(_HEADER + _encode_report_body(measurements, report_data))
 
     def signed_quote(self, signed: bytes) -> bytes:
         """Sign a header and a report, and return the complete quote.
@@ -272,9 +272,9 @@ class SimulatedPlatform:
             + sign_raw(self._pki.keys["pck"], qe_report)
             + len(_QE_AUTH).to_bytes(2, "little")
             + _QE_AUTH
-            + _sized(5, self.pck_chain_pem.encode())
+            + _encode_sized(5, self.pck_chain_pem.encode())
         )
-        auth = sign_raw(attestation_key, signed) + point + _sized(6, outer)
+        auth = sign_raw(attestation_key, signed) + point + _encode_sized(6, outer)
         return signed + len(auth).to_bytes(4, "little") + auth
 
     def collateral_json(self, now: float) -> bytes:
@@ -385,7 +385,7 @@ class SimulatedSource:
         return hmac.digest(self.platform.key_secret, registers + path.encode(), hashlib.sha256)
 
 
-def _body(measurements: Measurements, report_data: bytes) -> bytes:
+def _encode_report_body(measurements: Measurements, report_data: bytes) -> bytes:
     """Encode the report of a trust domain (version 1.0)."""
     mrtd, *registers = astuple(measurements)
     body = b"".join(
@@ -425,7 +425,7 @@ def qe_identity_document() -> dict[str, object]:
     }
 
 
-def _sized(kind: int, content: bytes) -> bytes:
+def _encode_sized(kind: int, content: bytes) -> bytes:
     """Encode certification data as type, size and content."""
     return kind.to_bytes(2, "little") + len(content).to_bytes(4, "little") + content
 

@@ -208,22 +208,22 @@ def _extended(digests: list[bytes]) -> bytes:
 
 def _machine_configuration() -> JsonObject:
     """Return the machine's configuration with the description of the image."""
-    document = _map(
+    document = _encode_map(
         {
             "version": b"\x03",
-            "image": _map(
+            "image": _encode_map(
                 {
-                    "kernel_authenticode": _octets(_part_digest("kernel")),
-                    "cmdline_sha384": _octets(_part_digest("command line")),
-                    "initrd_sha384": _octets(_part_digest("initial file system")),
+                    "kernel_authenticode": _encode_octets(_part_digest("kernel")),
+                    "cmdline_sha384": _encode_octets(_part_digest("command line")),
+                    "initrd_sha384": _encode_octets(_part_digest("initial file system")),
                 }
             ),
-            "tdvf": _map(
+            "tdvf": _encode_map(
                 {
-                    "mrtd": _map(
+                    "mrtd": _encode_map(
                         {
-                            "single_pass": _octets(_part_digest(_MRTD_PAGE_BY_PAGE)),
-                            "two_pass": _octets(_part_digest(_MRTD_PAGES_FIRST)),
+                            "single_pass": _encode_octets(_part_digest(_MRTD_PAGE_BY_PAGE)),
+                            "two_pass": _encode_octets(_part_digest(_MRTD_PAGES_FIRST)),
                         }
                     )
                 }
@@ -241,7 +241,7 @@ def _machine_configuration() -> JsonObject:
     }
 
 
-def _map(members: dict[str, bytes]) -> bytes:
+def _encode_map(members: dict[str, bytes]) -> bytes:
     """Encode a map of CBOR with names of at most 23 characters."""
     encoded = bytearray([0xA0 + len(members)])
     for name, member in members.items():
@@ -249,6 +249,6 @@ def _map(members: dict[str, bytes]) -> bytes:
     return bytes(encoded)
 
 
-def _octets(value: bytes) -> bytes:
+def _encode_octets(value: bytes) -> bytes:
     """Encode a byte string of CBOR of 24 to 255 bytes."""
     return b"\x58" + bytes([len(value)]) + value

@@ -94,7 +94,7 @@ class TsmSource:
         The report data has 64 bytes. The call blocks until the platform has made the quote.
         """
         check_report_data_size(report_data)
-        with self._report() as report:
+        with self._new_report() as report:
             try:
                 provider = self._files.read(report / "provider", most_bytes=_MAX_TEXT_BYTES).strip()
             except OSError as exc:
@@ -105,10 +105,10 @@ class TsmSource:
                 raise SourceUnavailable(
                     f"the report provider must be {PROVIDER!r}, but is {provider!r}"
                 )
-            return Quoted(checked_quote(self._ask(report, report_data), report_data))
+            return Quoted(checked_quote(self._request_quote(report, report_data), report_data))
 
     @contextmanager
-    def _report(self) -> Iterator[Path]:
+    def _new_report(self) -> Iterator[Path]:
         """Make a report folder, and remove it when the `with` block ends."""
         report = self._folder / f"sealspace-{self._entropy.token(8).hex()}"
         try:
@@ -122,7 +122,7 @@ class TsmSource:
         finally:
             self._files.remove(report)
 
-    def _ask(self, report: Path, report_data: bytes) -> bytes:
+    def _request_quote(self, report: Path, report_data: bytes) -> bytes:
         """Write the report data, and read the quote over it."""
         try:
             before = self._generation(report)

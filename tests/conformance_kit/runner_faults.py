@@ -44,7 +44,7 @@ RUNNER_FAULTS = (
     ),
     Fault(
         name="a sign-in of any age is accepted",
-        function=run_calls._verified_sign_in,
+        function=run_calls._verify_sign_in,
         line="if not -_CLOCKS_APART_S <= now - delegation.issued_at <= MAX_SIGN_IN_AGE_S:",
         instead="if False:",
         group=_GROUP,
