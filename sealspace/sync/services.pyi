@@ -2640,8 +2640,7 @@ class Runners:
         Returns:
             The grant, registered with the node; `backends.deliver` sends it to the runner.
         Raises:
-            InvalidInput, BackendNotAcceptable, NodeRefused, TransportError: the same errors as
-                `grant`.
+            InvalidInput, BackendNotAcceptable, NodeRefused, TransportError: see `grant`.
         Does not check:
             Which code reads the project: for values, the node checks only the DID.
         """

@@ -68,7 +68,7 @@ EVIDENCE_FAULTS = (
     Fault(
         name="a quote for another request is accepted",
         function=report_data.check_report_data,
-        line="not hmac.compare_digest(found, expected)",
+        line="not hmac.compare_digest(actual, expected)",
         instead="False",
         group=_GROUP,
         asked="a signed quote for another node",

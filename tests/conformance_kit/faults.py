@@ -456,7 +456,7 @@ FAULTS = (
         "a quote of another request is accepted",
         (
             report_data.check_report_data,
-            "not hmac.compare_digest(found, expected)",
+            "not hmac.compare_digest(actual, expected)",
             "False",
         ),
         group="attestation",
