@@ -14,7 +14,7 @@ import asyncio
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
@@ -88,6 +88,13 @@ async def fetch_node_attestation(caller: Caller) -> NodeAttestation:
     return parse_node_attestation(answer.body, nonce=nonce)
 
 
+class _CachedEvidence(NamedTuple):
+    """Verified evidence, and the time before its request, epoch seconds."""
+
+    asked_at: float
+    evidence: NodeEvidence
+
+
 class NodeGuard:
     """A cache for a node's verified attestation evidence."""
 
@@ -95,7 +102,7 @@ class NodeGuard:
         self._caller = caller
         self._requirement = requirement
         self._turn = asyncio.Lock()
-        self._known: tuple[float, NodeEvidence] | None = None
+        self._cached: _CachedEvidence | None = None
         self._store_id: bytes | None = None
         self._failed: SealspaceError | None = None
 
@@ -113,17 +120,13 @@ class NodeGuard:
         failed = self._failed
         async with self._turn:
             # Another task may have fetched the evidence while this one waited for its turn.
-            if self._known is not None:
-                asked_at, evidence = self._known
-                ends_at = min(asked_at + self._requirement.renew_after_s, evidence.facts.expires_at)
-                # After the clock was set back, the age is unknown, so the evidence is fetched.
-                if asked_at <= self._caller.clock.now() < ends_at:
-                    return evidence
+            if self._cached is not None and self._is_fresh(self._cached):
+                return self._cached.evidence
             # An error that is new since then is one of that task.
             if self._failed is not None and self._failed is not failed:
                 raise self._failed
             try:
-                return await self._ask()
+                return await self._fetch()
             except SealspaceError as error:
                 self._failed = error
                 raise
@@ -135,8 +138,16 @@ class NodeGuard:
         """
         self._turn = asyncio.Lock()
 
-    async def _ask(self) -> NodeEvidence:
-        self._known = None
+    def _is_fresh(self, cached: _CachedEvidence) -> bool:
+        """Return whether evidence has neither expired nor to be renewed."""
+        renew_at = cached.asked_at + self._requirement.renew_after_s
+        ends_at = min(renew_at, cached.evidence.facts.expires_at)
+        # After the clock was set back, the age is unknown, so the evidence is fetched.
+        return cached.asked_at <= self._caller.clock.now() < ends_at
+
+    async def _fetch(self) -> NodeEvidence:
+        """Fetch and verify the node's evidence, and store it in the cache."""
+        self._cached = None
         node_id = await self._caller.node_id()
         # The age counts from the request: a relay can hold back an older quote.
         asked_at = self._caller.clock.now()
@@ -157,7 +168,7 @@ class NodeGuard:
             attestation, self._requirement.policy, now=now
         )
         self._store_id = statement.store_id
-        self._known = (asked_at, evidence)
+        self._cached = _CachedEvidence(asked_at=asked_at, evidence=evidence)
         return evidence
 
 

@@ -175,7 +175,7 @@ class Kv:
         Args:
             key: the key.
             max_bytes: largest accepted value; use `download` or `stream` for larger ones.
-            version: its number, as in `versions`; None: the current value.
+            version: number of the version in `versions`; None: the current value.
         Raises:
             NotFound: there is no value under this key, or this version is not kept; the message
                 then lists those that are.

@@ -450,7 +450,7 @@ class Secrets:
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
-            version: its number, as in `versions`. None: as `restore`.
+            version: number of the version in `versions`. None: the one that `restore` would take.
             scope: None for a global secret.
         Returns:
             The version of the stored envelope, for `if_match` of `put`.

@@ -72,7 +72,7 @@ def capability(resource: str, ability: str, *caveats: Mapping[str, Json]) -> Cap
     Args:
         resource: a whole URI (`tinycloud:…:notes/kv/KEY`), or the id of a network.
         ability: a full ability (`tinycloud.kv/get`).
-        caveats: its conditions, as in a token.
+        caveats: conditions of the capability, in the form of a token.
     Raises:
         InvalidInput: the resource is not a URI, or the ability is malformed.
     """
@@ -295,7 +295,7 @@ class Grant:
 
     Attributes:
         header: the delegation as text, as it is sent to nodes.
-        cid: its id, computed from the header.
+        cid: id of the delegation, computed from the header.
         delegator: DID that signed it.
         delegate: DID of the recipient.
         capabilities: the granted capabilities.

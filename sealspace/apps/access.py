@@ -60,11 +60,11 @@ class SecretAccess(NamedTuple):
     """Who can read and replace a secret.
 
     Attributes:
-        secret: its label, `NAME` or `scope/NAME`.
+        secret: label of the secret, `NAME` or `scope/NAME`.
         network: the network that it is sealed to.
         readers: everybody who can obtain its value, the owner first.
         writers: the grants with which others can replace it; see `writers_of`.
-        missing: what could not be fetched or read, in words; empty if the answer is complete.
+        missing: descriptions of what could not be fetched or read; empty if the answer is complete.
     """
 
     secret: str

@@ -114,7 +114,7 @@ class Verified:
 
     Attributes:
         evidence: the facts in the form that nodes store, without a receiver key.
-        ca: which of Intel's authorities issued the platform's certificate.
+        ca: Intel's authority that issued the platform's certificate.
         windows: validity of every part of the collateral that was used.
         root_is_intel: whether the certificate chain ends at Intel's root.
     """
@@ -230,8 +230,8 @@ async def fetch_evidence(
 
     Args:
         url: address of the backend: `https://…`, or `http://…` on this machine.
-        verifier: has the caller's own collateral; a backend's statements about its platform are not
-            trusted.
+        verifier: a verifier with the caller's own collateral; a backend's statements about its
+            platform are not trusted.
         clock: None: the system's.
         entropy: None: the system's.
         settings: timeouts and retries.

@@ -96,11 +96,11 @@ class ReplicaState:
         is_revoked: whether the copy was deleted because a delegation was revoked.
         synced_at: when the last page came, epoch seconds; None: never.
         not_before: begin of the right to read, epoch seconds; None: always.
-        expires_at: its end, epoch seconds; None: never.
+        expires_at: end of the right to read, epoch seconds; None: never.
         retain_until: until when the copy may be kept after that; None: not at all.
         keys: number of keys.
         missing: number of keys whose value is not stored.
-        used_bytes: what counts towards the limit.
+        used_bytes: number of bytes that count towards the limit.
     """
 
     has_cursor: bool

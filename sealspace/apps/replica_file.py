@@ -154,8 +154,8 @@ class Draft:
         """Record where the next page begins, and when the copy may be read.
 
         Args:
-            cursor: that of the page.
-            window: that of the page.
+            cursor: cursor of the page.
+            window: window of the page.
             node_did: the node that sent it.
             now: epoch seconds.
             is_end: whether nothing more is there; keys of a former generation are then removed.
@@ -250,8 +250,8 @@ class StoredKey(NamedTuple):
     """A key of a copy, as the file contains it.
 
     Attributes:
-        entry: its version and metadata; None if the copy has no such key.
-        body: its value; None if the value is missing.
+        entry: version and metadata of the key; None if the copy has no such key.
+        body: value of the key; None if the value is missing.
     """
 
     entry: Entry | None

@@ -87,7 +87,7 @@ class State(FrozenStruct, forbid_unknown_fields=True):
         revoked: the text of the revocation that ended the copy; None: it was not revoked.
         entries: number of keys.
         missing: number of keys whose value is not stored.
-        used_bytes: what counts towards the limit.
+        used_bytes: number of bytes that count towards the limit.
     """
 
     space: str

@@ -638,7 +638,7 @@ async def call_with_key(
     Args:
         url: address of the runner: https, or this machine.
         key: the key, as `Credential.text`.
-        project: its active version runs, unless the body has `version_key`.
+        project: the project whose active version runs, unless the body has `version_key`.
         body: `input`, and the other members that RN96 lists.
         on_wait: called before each pause.
     Returns:

@@ -111,7 +111,7 @@ class PreparedTeam(NamedTuple):
 
     Attributes:
         team: DID of the new wallet.
-        memberships: those that were signed by this call.
+        memberships: memberships that were signed by this call.
     """
 
     team: Principal

@@ -149,8 +149,8 @@ def require_trusted(origin: Origin, trusted: TrustedBuilds) -> None:
     """Check that a verified origin is exactly one that a grant admits (PV17).
 
     Args:
-        origin: what a bundle proves by the trusted root that the grant names.
-        trusted: what the grant admits.
+        origin: the origin that a bundle proves by the trusted root that the grant names.
+        trusted: the builds that the grant admits.
     Raises:
         ProvenanceInvalid: a part differs; its `claim` says which is the first.
     Does not check:

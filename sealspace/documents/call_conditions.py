@@ -174,7 +174,7 @@ def parse_condition(value: Json) -> Condition:
     # because JSON escapes its quotes.
     if canonical.count(b'{"AccountPattern":') > MAX_PATTERNS:
         raise InvalidInput(f"the condition on callers has more than {MAX_PATTERNS} patterns")
-    return _condition(value, MAX_CONDITION_DEPTH)
+    return _parse_condition(value, MAX_CONDITION_DEPTH)
 
 
 def condition_json(condition: Condition) -> Json:
@@ -287,17 +287,17 @@ def require_bounded_patterns(condition: Condition) -> None:
             require_bounded_patterns(inner)
 
 
-def _condition(value: Json, depth: int) -> Condition:
+def _parse_condition(value: Json, depth: int) -> Condition:
     if depth == 0:
         raise InvalidInput(f"the condition on callers is nested deeper than {MAX_CONDITION_DEPTH}")
     if value == "AllowAll":
         return AllowAll()
-    name, members = _members(value)
+    name, members = _read_members(value)
     match [name, *members]:
         case ["Owner"]:
             return Owner()
         case ["Whitelist", ("accounts", list(accounts))]:
-            return Whitelist(tuple(map(_account, accounts)))
+            return Whitelist(tuple(map(_parse_account, accounts)))
         # A pattern is compared byte by byte. A character that is not ASCII would be several bytes,
         # and no DID contains one.
         case ["AccountPattern", ("pattern", str(pattern))] if (
@@ -317,14 +317,14 @@ def _condition(value: Json, depth: int) -> Condition:
         case ["WasmHash", ("hash", str(sha256))] if _HASH.fullmatch(sha256):
             return WasmHash(sha256)
         case ["Logic", ("conditions", list(conditions)), ("operator", "And" | "Or" as operator)]:
-            return Logic(operator, tuple(_condition(part, depth - 1) for part in conditions))
+            return Logic(operator, tuple(_parse_condition(part, depth - 1) for part in conditions))
         case ["Not", ("condition", inner)]:
-            return Not(_condition(inner, depth - 1))
+            return Not(_parse_condition(inner, depth - 1))
         case _:
             raise InvalidInput(f'the condition "{name}" must have {_EXPECTED[name]}')
 
 
-def _members(value: Json) -> tuple[str, Sequence[tuple[str, Json]]]:
+def _read_members(value: Json) -> tuple[str, Sequence[tuple[str, Json]]]:
     """Return the name of a condition, and its members in ascending order."""
     if not isinstance(value, dict) or len(value) != 1:
         raise InvalidInput('a condition must be "AllowAll", or an object with one member')
@@ -386,7 +386,7 @@ def _steps(compiled: Any) -> int:
     return int(compiled.programsize) * MAX_DID_CHARS
 
 
-def _account(value: Json) -> Principal:
+def _parse_account(value: Json) -> Principal:
     with suppress(CapabilityError):
         if isinstance(value, str) and "#" not in value:
             return parse_principal(value)

@@ -90,7 +90,7 @@ class ResourceRequest:
         space: short name or full id; "encryption" for a network.
         path: path in the space, or the network's id.
         actions: full abilities, without duplicates, in order of appearance.
-        expiry_ms: its own lifetime, milliseconds; None: that of the request.
+        expiry_ms: lifetime of this resource, milliseconds; None: the lifetime of the request.
         description: text for people.
         origin: why it is requested: "stated" by a permission or a secret; "defaults" by the default
             permissions, which `"defaults": false` leaves out; "account" for the account's registry;

@@ -43,7 +43,7 @@ class Place(StrictRecord):
         owner: DID of the space's owner.
         space: id of the space.
         path: path in the space, such as `vault/secrets/NAME`.
-        form: what is stored there.
+        form: kind of what is stored there.
     """
 
     owner: _Text
@@ -110,7 +110,7 @@ def why_not_bound(
         paths: the recorded paths, as from `Encryption.paths_of`; None is a path that the node no
             longer knows.
         space: the space of the value.
-        path: its path in the space.
+        path: path of the value in the space.
         size_bytes: size of the stored envelope. The node records no path of a large one.
     Returns:
         The end of a sentence about the value, which names the other paths. None if the value's own

@@ -124,7 +124,7 @@ class ByBuilds:
 
     Attributes:
         project: the project, whose manifest applies.
-        builds: what the provenance bundle of the version has to prove.
+        builds: statement about what the provenance bundle of the version has to prove.
     """
 
     project: ProjectId
@@ -225,7 +225,7 @@ class RunGrant:
         owner: owner of the secrets, who signed it or the job grant.
         secrets: names of the secrets, at least one, without duplicates.
         network: the network that opens them.
-        statement: its programs, callers, hosts and limits.
+        statement: the programs, callers, hosts and limits of the grant.
         policies: policies on the runner's code, at least one.
         expires_at: epoch seconds.
         job: content key of the job grant by which a job made it; empty: the owner made it.
@@ -455,7 +455,7 @@ class OwnGrant(NamedTuple):
     Attributes:
         unverified: the delegation before it was verified.
         delegation: the verified delegation.
-        expires_at: its end, epoch seconds.
+        expires_at: end of the delegation, epoch seconds.
     """
 
     unverified: UnverifiedDelegation
@@ -658,7 +658,7 @@ def read_program_grant(
     Args:
         header: CACAO or UCAN text, untrusted.
         runner: DID of the runner to which the grant must be issued.
-        folder: what of the projects the grant must be for.
+        folder: `projects` for the programs, or `storage` for what they store.
     Raises:
         InvalidPortableDelegation: a rule is broken; the message says which.
     Does not check:
@@ -667,12 +667,11 @@ def read_program_grant(
     delegation = verified_own(header, runner=runner).delegation
     projects: dict[ProjectId, set[str]] = {}
     for capability in delegation.capabilities:
-        path = capability.resource.path if isinstance(capability.resource, SpaceResource) else None
+        resource = capability.resource
+        path = resource.path if isinstance(resource, SpaceResource) else None
         name = (path or "").removeprefix(f"{folder}/")
         try:
-            is_project = capability.resource.text == project_resource(
-                delegation.delegator, name, folder
-            )
+            is_project = resource.text == project_resource(delegation.delegator, name, folder)
         except InvalidInput:
             is_project = False
         if not is_project:

@@ -68,8 +68,8 @@ def fetch_evidence(
 
     Args:
         url: address of the backend: `https://…`, or `http://…` on this machine.
-        verifier: has the caller's own collateral; a backend's statements about its platform are not
-            trusted.
+        verifier: a verifier with the caller's own collateral; a backend's statements about its
+            platform are not trusted.
         clock: None: the system's.
         entropy: None: the system's.
         settings: timeouts and retries.
@@ -119,7 +119,7 @@ class Kv:
         Args:
             key: the key.
             max_bytes: largest accepted value; use `download` or `stream` for larger ones.
-            version: its number, as in `versions`; None: the current value.
+            version: number of the version in `versions`; None: the current value.
         Raises:
             NotFound: there is no value under this key, or this version is not kept; the message
                 then lists those that are.
@@ -787,7 +787,7 @@ class Secrets:
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
-            version: its number, as in `versions`. None: as `restore`.
+            version: number of the version in `versions`. None: the one that `restore` would take.
             scope: None for a global secret.
         Returns:
             The version of the stored envelope, for `if_match` of `put`.

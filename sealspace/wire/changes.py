@@ -148,7 +148,7 @@ async def follow_changes(
 
     Args:
         feed: the feed.
-        cursor: that of the last page that the caller has seen; None to begin with all values.
+        cursor: cursor of the last page that the caller has seen; None to begin with all values.
         waits: True: wait for further changes, without an end. False: stop at the present state.
     Raises:
         InvalidInput: the prefix is empty, or the limit is out of range.

@@ -94,7 +94,7 @@ class MachineToken:
 
     Attributes:
         owner: DID of the owner of its secrets.
-        granted: its statement.
+        granted: the token's statement.
         secrets: the secrets that it reads.
         grant: the delegation.
     """
@@ -264,33 +264,50 @@ def read_token(line: str) -> Session:
         The delegation's revocation and end: the node checks them on each use.
     """
     text = line.strip()
-    data = b""
-    # The length is checked first, so that nothing longer is decoded (MF21).
-    if len(text) <= MAX_TOKEN_CHARS:
-        data = decode_url(text.removeprefix(_PREFIX)) or b""
-    body = data[:-_CHECK_BYTES]
-    if text.startswith(_PREFIX) and body[:1] == _VERSION and data == body + _check(body):
-        seed = body[_SEED]
-        header = body[_HEADER].decode("ascii", "replace")
+    body = _checked_body(text)
+    if body is not None:
         # Raised if the delegation is for another key, or is neither of a machine token nor a job.
         with suppress(InvalidPortableDelegation):
-            token = token_in(header)
-            if token is None:
-                from ..documents.run_grants import read_run_grant
-
-                read_run_grant(header, runner=None)  # raises unless it is a job grant
-            grant = read_grant(header)
-            return Session(
-                signer=Ed25519Signer(seed),
-                owner=token.owner if token else grant.delegator,
-                node_id=did_key(body[_NODE_KEY]),
-                seed=seed,
-            ).with_grant(grant)
+            return _session_in(body)
     reason = ": it is cut off or mistyped" if text.startswith(_PREFIX) else ""
     raise InvalidSession(
         f"not a sealspace token{reason}",
         hint="copy the line again, from sst_ on, without quotes, or run `sealspace token create`",
     )
+
+
+def _checked_body(text: str) -> bytes | None:
+    """Return the bytes in a token's line without their check, or None if the check is wrong."""
+    # The length is checked first, so that nothing longer is decoded (MF21).
+    if len(text) > MAX_TOKEN_CHARS or not text.startswith(_PREFIX):
+        return None
+    data = decode_url(text.removeprefix(_PREFIX)) or b""
+    body = data[:-_CHECK_BYTES]
+    is_whole = data == body + _check(body)
+    return body if is_whole and body[:1] == _VERSION else None
+
+
+def _session_in(body: bytes) -> Session:
+    """Return the session for the key in a token's line.
+
+    Raises:
+        InvalidPortableDelegation: the delegation is for another key, or is neither of a machine
+            token nor a job grant.
+    """
+    seed = body[_SEED]
+    header = body[_HEADER].decode("ascii", "replace")
+    token = token_in(header)
+    if token is None:
+        from ..documents.run_grants import read_run_grant
+
+        read_run_grant(header, runner=None)  # raises unless it is a job grant
+    grant = read_grant(header)
+    return Session(
+        signer=Ed25519Signer(seed),
+        owner=token.owner if token else grant.delegator,
+        node_id=did_key(body[_NODE_KEY]),
+        seed=seed,
+    ).with_grant(grant)
 
 
 @contextmanager

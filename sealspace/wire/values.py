@@ -105,11 +105,11 @@ def value_of(answer: Answer | Stream, body: bytes = b"") -> Value:
 
     The headers contain the version, the content type and the metadata.
     """
-    own = {
-        name.lower().removeprefix(_METADATA_PREFIX): text
-        for name, text in answer.headers.items()
-        if name.lower().startswith(_METADATA_PREFIX)
-    }
+    metadata = {}
+    for header, text in answer.headers.items():
+        name = header.lower()
+        if name.startswith(_METADATA_PREFIX):
+            metadata[name.removeprefix(_METADATA_PREFIX)] = text
     stored_at = None
     # ValueError: not a date. OverflowError: a date that is no time on this machine.
     with suppress(ValueError, OverflowError):
@@ -119,7 +119,7 @@ def value_of(answer: Answer | Stream, body: bytes = b"") -> Value:
         body=body,
         etag=etag_of(answer),
         content_type=answer.headers.get("Content-Type"),
-        metadata=own,
+        metadata=metadata,
         stored_at=stored_at,
     )
 

@@ -299,7 +299,7 @@ class Collateral:
         pck_crl_issuer_chain: certificates of that list's claimed signer. Some mirrors fill this
             member with other certificates, so no check relies on it: the list is verified with the
             authority in the quote's own chain.
-        ca: which of the two PCK authorities issued the list.
+        ca: the one of the two PCK authorities that issued the list.
         pck_chain: certificates of one quote that the document may contain, DER; None without them.
         beside: all stored documents, of all families, this one among them; their revocation lists
             may be newer (AT19).

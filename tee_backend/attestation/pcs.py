@@ -99,7 +99,7 @@ class CollateralService:
 
         Args:
             fmspc: platform family, 6 bytes.
-            ca: which PCK authority.
+            ca: the PCK authority.
         Returns:
             The parsed document in its stored form, for the requested family and authority.
         Raises:

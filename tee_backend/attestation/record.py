@@ -125,7 +125,7 @@ class Replayed(NamedTuple):
         then: the verdict for that time, computed here.
         now: the verdict for the present.
         facts: unproven statements in the record.
-        identifying: what in the record identifies the machine.
+        identifying: parts of the record that identify the machine.
     """
 
     at: float
@@ -159,7 +159,7 @@ def judge_record(
         quote: untrusted.
         collateral: untrusted; its signatures are checked.
         event_log: JSON text; untrusted.
-        report_data: what the quote has to contain; None: not compared.
+        report_data: the report data that the quote has to contain; None: not compared.
         root: the trusted root.
         now: epoch seconds.
     Returns:

@@ -38,7 +38,7 @@ def approval_lines(
 
     Args:
         seen: the verified backend.
-        policy: what would be approved; None if the node would refuse the backend.
+        policy: the policy that would be approved; None if the node would refuse the backend.
         measured: the values that follow from files; None without files.
         is_full: whether hashes are printed completely.
     """

@@ -30,10 +30,10 @@ async def https_response(
     """Send a request, and yield the response, whose body is not read yet.
 
     Args:
-        method: such as GET.
+        method: HTTP method, such as GET.
         url: `https://…`; its host needs a public address.
-        headers: name and value of each, besides those that concern the connection.
-        body: may be empty.
+        headers: name and value of each header, besides those that concern the connection.
+        body: body of the request; it may be empty.
         loopback_ca: a file of certificates with which servers on loopback are reached instead.
     Raises:
         InvalidInput: the request is not allowed, or no valid response arrived; also inside the

@@ -68,7 +68,7 @@ class _Instruction(NamedTuple):
     """An instruction of BPF.
 
     Attributes:
-        operation: what it does.
+        operation: code of the operation, with its mode and size.
         if_true: instructions to skip if a comparison is true.
         if_false: instructions to skip if it is false.
         operand: a value or a position.

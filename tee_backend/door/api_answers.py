@@ -19,7 +19,7 @@ class ApiAnswer:
     """An answer.
 
     Attributes:
-        data: its data; None if it has none.
+        data: data of the answer; None if it has none.
         auth: the token of a login; None for other answers.
         warnings: texts for the client's log.
         status: HTTP status.

@@ -48,9 +48,9 @@ class ApiRequest:
     """A request with a valid form.
 
     Attributes:
-        operation: what is asked for.
+        operation: the operation that is asked for.
         path: path below `/v1/`, without a slash at its end.
-        parameters: those of the query.
+        parameters: parameters of the query.
         token: the door token; None if there is none. Hidden when this object is printed.
         source: the HTTP request, for its body.
     """

@@ -20,9 +20,9 @@ class Kept:
     """A value in the cache.
 
     Attributes:
-        value: what was read.
+        value: the value that was read.
         asked_at: when the request for it began, epoch seconds.
-        size_bytes: what it counts.
+        size_bytes: the number of bytes that it counts.
     """
 
     value: Any = field(repr=False)

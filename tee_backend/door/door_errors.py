@@ -49,8 +49,8 @@ class DoorRefusal(Exception):
 
     Attributes:
         status: HTTP status.
-        texts: what failed and why, and what to do next. Empty for what does not exist: clients
-            take a text there for a failure.
+        texts: messages about what failed and why, and what to do next. Empty for what does not
+            exist: clients take a text there for a failure.
     """
 
     def __init__(self, status: int, *texts: str) -> None:

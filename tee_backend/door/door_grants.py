@@ -42,7 +42,7 @@ class DoorGrant:
         token: the door token; hidden when this object is printed.
         accessor: a name of the token that is not secret.
         path: the path of the login, or `auth/token/door` for the door's own grant.
-        role: what the caller named at the login.
+        role: the role that the caller named at the login.
         began_at: epoch seconds of the login.
         ends_at: epoch seconds at which the grant ends; None: it has no end.
         machine: the machine token; None for an owner's session.
@@ -315,7 +315,7 @@ class DoorGrants:
         Args:
             client: a client of the node that uses the grant.
             path: the path of the login.
-            role: what the caller named at the login; "" for the door's own grant.
+            role: the role that the caller named at the login; "" for the door's own grant.
             ends_at: epoch seconds at which the grant ends; None: it has no end.
             credential: digest of what the caller logged in with, by which a later login finds the
                 grant; None: no login finds it.

@@ -44,7 +44,7 @@ class Reading:
 
     Attributes:
         secret: the opened secret.
-        version: its number (DR8).
+        version: number of its version (DR8).
         age_s: seconds since it was read, if the node is away; None: the answer is fresh.
     """
 
@@ -106,7 +106,7 @@ class Readings:
         Args:
             grant: the caller's grant.
             mount: the mount at which it is read.
-            secret: its name and scope.
+            secret: name and scope.
             version: number of the version; None: the current value.
         Raises:
             DoorRefusal: the grant may not read the secret or the version, there is no such secret,

@@ -167,8 +167,8 @@ async def _store(grant: DoorGrant, secret: SecretName, value: str, *, cas: int |
 
     Args:
         grant: the grant of the secret's owner.
-        secret: its name and scope.
-        value: its text.
+        secret: name and scope.
+        value: the text to store.
         cas: None: replace any value; 0: only if there is no value; another number: only if this is
             the number of the current version.
     """

@@ -51,7 +51,7 @@ class GuestAnswer(NamedTuple):
     """A parsed answer of a guest agent.
 
     Attributes:
-        quote: its signatures are not verified.
+        quote: the quote, whose signatures are not verified.
         log: not compared with the quote yet.
         image: the description of the image in the machine's configuration.
         os_image_hash: hex, as the configuration states it; "" if it does not.

@@ -61,7 +61,7 @@ def read_inputs(
         source: the folder or the compose file.
         answer: a kept answer of a guest agent, instead of that in the folder.
         firmware: the firmware's file, instead of that in the folder.
-        app_id: see `Inputs`.
+        app_id: the app id; see `Inputs`.
         key_provider: see `Inputs`.
         instance_id: see `Inputs`.
         storage: see `Inputs`.

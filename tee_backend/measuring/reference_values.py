@@ -95,11 +95,11 @@ class Inputs:
 
     Attributes:
         compose: the compose file.
-        compose_file: its name, for messages.
+        compose_file: name of the compose file, for messages.
         answer: a kept answer of a guest agent.
-        answer_file: its name.
+        answer_file: name of the file with the answer.
         mrtd: MRTD of the firmware's file.
-        firmware_file: its name.
+        firmware_file: name of the firmware's file.
         image: description from the image's files; None: the one in the answer is used.
         app_id: 20 bytes, if a key service set it; None: it follows from the compose file.
         key_provider: the provider that the owner expects.
@@ -128,11 +128,11 @@ class Measured:
         compose: the compose file.
         values: reference values, in the order of `LABELS`.
         events: entries of RTMR3; empty if they are not known.
-        policy: what to approve; None if a part of the code is not known. If `missing` names values
-            that are only quoted, the policy contains them.
+        policy: the policy to approve; None if a part of the code is not known. If `missing` names
+            values that are only quoted, the policy contains them.
         os_image_hash: hex of the hash of the image's description; "" without one.
         has_quote: whether the values were compared with a quote. Its signatures were not verified.
-        notes: what a person should know.
+        notes: notes on what a person should know.
     """
 
     compose: ComposeFile

@@ -79,7 +79,7 @@ def _parse_mapping(events: Iterator[yaml.Event], *, upper: bool) -> dict[str, st
             written = name.value
         try:
             entry = new_entry(values, written, upper=upper)
-            values[entry] = _value(next(events))
+            values[entry] = _read_value(next(events))
         except BrokenEntry as fault:
             fault.message = f"line {name.start_mark.line + 1} {fault.message}"
             raise
@@ -90,7 +90,7 @@ def _is_scalar(event: yaml.Event) -> bool:
     return isinstance(event, yaml.ScalarEvent) and event.anchor is None
 
 
-def _value(event: yaml.Event) -> str | bytes:
+def _read_value(event: yaml.Event) -> str | bytes:
     if not _is_scalar(event):
         raise BrokenEntry(
             "the value is not text",

@@ -160,7 +160,7 @@ def naming(
     Args:
         projects: the command's parameters that are `DID/NAME` or several of them. A text without a
             slash is left as it is.
-        owners: those that are `DID` or `DID/MORE`.
+        owners: the command's parameters that are `DID` or `DID/MORE`.
     """
 
     def decorate(command: Callable[..., Result]) -> Callable[..., Result]:
@@ -234,7 +234,7 @@ def confirm_first_use(names: Names, did: str, *, source: str, gets: str, yes: bo
         names: the owner's names.
         did: the DID, untrusted; it is shown whole.
         source: the file or page.
-        gets: what the DID gets.
+        gets: description of what the DID gets.
         yes: whether the option `--yes` was given.
     """
     if names.name(did) is None:

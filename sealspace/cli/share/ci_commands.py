@@ -29,8 +29,8 @@ class _System(NamedTuple):
     """A system of CI jobs.
 
     Attributes:
-        issuer: its issuer, with options inserted.
-        ref: its claim of the full ref, empty if it has none.
+        issuer: issuer of the ID tokens, with options inserted.
+        ref: claim with the full ref; empty if the tokens have none.
         claims: the claims that are required, with options inserted.
     """
 

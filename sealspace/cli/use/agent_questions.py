@@ -40,9 +40,9 @@ class Question:
 
     Attributes:
         id: random, so that an answer belongs to one question.
-        action: what the agent wants to do.
-        text: what the person reads.
-        ended: its outcome, once it has one.
+        action: the action that the agent wants to do.
+        text: the text that the person reads.
+        ended: the outcome of the question, once it has one.
     """
 
     id: str

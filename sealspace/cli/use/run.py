@@ -565,7 +565,7 @@ def _write_again_and_again(
         text: the template.
         values: the values to begin with.
         updates: new values.
-        command: what runs each time after the file was written; empty: nothing.
+        command: command to run each time after the file was written; empty: nothing.
     """
     environment = child_environment(os.environb, {}, allowed=())
     masked: deque[frozenset[bytes]] = deque(maxlen=MASKED_STARTS)

@@ -210,7 +210,7 @@ def _forward_until_end(
 
     Args:
         child: the started process.
-        streams: its output streams.
+        streams: the child's output streams.
         own: our own output streams.
         watch: stops the child when there are news.
     """
@@ -261,7 +261,7 @@ def _next_events(
     Args:
         streams: the output streams of the child.
         own: our own output streams.
-        watch: has the descriptors of signals and news.
+        watch: the watch, which has the descriptors of signals and news.
         ended: a descriptor that becomes readable when the child ends.
     """
     awaited = [stream.awaited() for stream in streams]
