@@ -83,6 +83,13 @@ class SecretAccess(NamedTuple):
         return not self.missing
 
 
+class _LiveRecords(NamedTuple):
+    """The live grants that a node lists; `is_cut` if there are too many for one answer."""
+
+    records: list[DelegationRecord]
+    is_cut: bool
+
+
 class Access:
     """A client that finds out who can read a secret.
 
@@ -166,29 +173,31 @@ class Access:
 
     async def _records(self, missing: list[str]) -> list[DelegationRecord]:
         """Return the live grants of the owner's account, with what recipients passed on."""
+        no_records = _LiveRecords(records=[], is_cut=False)
         try:
-            records, is_cut = await self._live(derived=True)
+            live = await self._fetch_live(derived=True)
         except SealspaceError as error:
             # A node of an earlier version does not list these.
-            records, is_cut = await _result_or(
-                self._live(derived=False), ([], False), missing, "your grants"
-            )
+            own = self._fetch_live(derived=False)
+            live = await _result_or(own, no_records, missing, "your grants")
             missing.append(f"what recipients passed on: {error}")
+            records = live.records
         else:
-            if is_cut:
+            records = live.records
+            if live.is_cut:
                 # A recipient who passes a right on thousands of times must not hide the grants that
                 # the owner made before.
-                own, _ = await _result_or(
-                    self._live(derived=False), ([], False), missing, "your grants"
-                )
-                known = {record.cid for record in own}
-                records = [*own, *[record for record in records if record.cid not in known]]
-        if is_cut:
+                own = self._fetch_live(derived=False)
+                own_live = await _result_or(own, no_records, missing, "your grants")
+                own_cids = {record.cid for record in own_live.records}
+                others = [record for record in records if record.cid not in own_cids]
+                records = [*own_live.records, *others]
+        if live.is_cut:
             missing.append(f"some of your grants in force, of which there are over {len(records)}")
         return records
 
-    async def _live(self, *, derived: bool) -> tuple[list[DelegationRecord], bool]:
-        """Return the live grants that the node lists, and whether there are too many for it."""
+    async def _fetch_live(self, *, derived: bool) -> _LiveRecords:
+        """Fetch the live grants that the node lists."""
         # The right to list is one on a space: the session's primary one, or else `secrets`.
         account = None if self._caller.session.space else SECRETS_SPACE
         records: list[DelegationRecord] = []
@@ -204,9 +213,9 @@ class Access:
             ):
                 token_chars += len(record.token or "")
                 if len(records) == MOST_GRANTS or token_chars > MOST_TOKEN_CHARS:
-                    return records, True
+                    return _LiveRecords(records=records, is_cut=True)
                 records.append(record)
-        return records, False
+        return _LiveRecords(records=records, is_cut=False)
 
     async def _copies(self, kv: Kv, secret: SecretName) -> dict[Resource, SharedFolder]:
         """Return the stored copies of a secret for other people."""

@@ -404,12 +404,8 @@ def is_whole_code(seen: Seen, expected: Sequence[str]) -> bool:
     """
     evidence = seen.verified.evidence
     digests = {digest_of(text) for text in expected if not is_provider_name(text)}
-    is_image_listed = {
-        evidence.mrtd,
-        evidence.rtmr0,
-        evidence.rtmr1,
-        evidence.rtmr2,
-    } <= digests
+    image = {evidence.mrtd, evidence.rtmr0, evidence.rtmr1, evidence.rtmr2}
+    is_image_listed = image <= digests
     is_compose_listed = evidence.compose_hash in digests
     is_application_listed = evidence.rtmr3 in digests or (
         is_compose_listed and _is_provider_listed(evidence, expected)

@@ -185,9 +185,8 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
         Program and body: see `Call.require`.
         The start of the runner: the caller of this function compares it (RN178).
     """
-    if len(authorization) > MAX_TOKEN_CHARS or (
-        sign_in is not None and len(sign_in) > MAX_TOKEN_CHARS
-    ):
+    longest = max(len(authorization), len(sign_in or ""))
+    if longest > MAX_TOKEN_CHARS:
         raise CallRefused(f"the token or the sign-in is longer than {MAX_TOKEN_CHARS} characters")
     try:
         invocation = parse_invocation(authorization)
@@ -204,7 +203,7 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
             judge_invocation(verified, (), {}, now=now)
             caller = verified.invoker
         else:
-            caller = _judged_by_sign_in(verified, sign_in, invoked, now=now)
+            caller = _judge_by_sign_in(verified, sign_in, invoked, now=now)
     except CapabilityError as exc:
         raise CallRefused(f"the call is not authorised: {exc.text}") from exc
     return Call(
@@ -236,7 +235,7 @@ def _start_in(fact: JsonObject) -> str:
     )
 
 
-def _judged_by_sign_in(
+def _judge_by_sign_in(
     verified: Invocation, sign_in: str | None, invoked: Capability, *, now: float
 ) -> Principal:
     """Judge a call that cites a sign-in, and return the wallet that signed in (RN64)."""

@@ -98,7 +98,8 @@ class SharedRates:
             wait_s = math.ceil((wanted - most_of_one) / per_s_of_one)
             return Excess(most_of_one, is_own=True, wait_s=wait_s)
         share = self._share_of(client)
-        if share + amount > self._most - self._used:
+        free = self._most - self._used
+        if share + amount > free:
             # The share and the total drain by the same factor f until the amount fits, which is
             # when share * f + amount = most - used * f. `used_then` is used * f.
             used_then = (self._most - amount) / (1 + share / self._used)
@@ -117,7 +118,8 @@ class SharedRates:
         else:
             remaining = 0.0
             self._drained += _DRAINED
-        self._used, self._used_at = remaining, now
+        self._used = remaining
+        self._used_at = now
 
     def _share_of(self, client: Hashable) -> float:
         share = self._shares.get(client)
@@ -136,7 +138,9 @@ class SharedPlaces:
     @contextmanager
     def reserve(self, client: Hashable) -> Iterator[bool]:
         """Take a place until the `with` block ends; False if too few places are left."""
-        if self._used[client] + 1 > self._most - self._used.total():
+        used_with_this = self._used[client] + 1
+        free = self._most - self._used.total()
+        if used_with_this > free:
             yield False
             return
         self._used[client] += 1
