@@ -235,10 +235,11 @@ class Sql:
         # may be repeated.
         request = Request(body=text.encode(), repeatable=wanted[0].ability == SQL_READ)
         answer = await self._caller.invoke(wanted, request)
-        # Two of the refusals with status 403 are not about rights.
-        if answer.status in (400, 413) or answer.body.startswith(
+        # Two of the refusals with status 403 are not about rights, but about the statement.
+        is_about_statement = answer.body.startswith(
             (b"Permission denied: ATTACH ", b"Permission denied: Statement type ")
-        ):
+        )
+        if answer.status in (400, 413) or is_about_statement:
             raise SqlRefused(answer.status, answer.refusal().text, asked=answer.asked)
         return decoded(decoder, answer.require(), "the result of a statement")
 

@@ -150,13 +150,10 @@ def _derive_key(crypto: _Crypto, password: bytes) -> bytes:
     if crypto.kdf == "scrypt":
         n, r, p = params.n, params.r, params.p
         is_power_of_two = n >= 2 and (n & (n - 1)) == 0
-        if (
-            not is_power_of_two
-            or r < 1
-            or p < 1
-            or 128 * n * r > _MAX_SCRYPT_BYTES  # the memory that scrypt needs
-            or p > _MAX_SCRYPT_PASSES
-        ):
+        memory_bytes = 128 * n * r
+        is_memory_allowed = r >= 1 and memory_bytes <= _MAX_SCRYPT_BYTES
+        is_time_allowed = 1 <= p <= _MAX_SCRYPT_PASSES
+        if not is_power_of_two or not is_memory_allowed or not is_time_allowed:
             raise InvalidKeystore(
                 "the scrypt parameters of the keystore exceed the memory or time limit, or n is not"
                 " a power of two"

@@ -227,12 +227,12 @@ class Programs:
             raise InvalidInput(
                 f"the program must be 1 to {MAX_PROGRAM_BYTES} bytes long, but is {len(wasm)}"
             )
-        if source is not None and not (
-            0 < len(source) <= MAX_SOURCE_CHARS and source.isprintable()
-        ):
-            raise InvalidInput(
-                f"the program's source must be 1 to {MAX_SOURCE_CHARS} printable characters"
-            )
+        if source is not None:
+            is_allowed_length = 0 < len(source) <= MAX_SOURCE_CHARS
+            if not is_allowed_length or not source.isprintable():
+                raise InvalidInput(
+                    f"the program's source must be 1 to {MAX_SOURCE_CHARS} printable characters"
+                )
         project = self._project(name)
         version = Version(
             project=project,

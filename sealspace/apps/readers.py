@@ -247,11 +247,10 @@ class _Judge:
         """Return the keys in which the owner is signed in now (IP2)."""
         keys = set()
         for grant in self._grants.values():
-            if (
-                grant.record.status == "active"
-                and grant.delegator == self._facts.owner
-                and is_session(grant.delegation, registered_at=self._facts.now)
-            ):
+            is_of_owner = grant.delegator == self._facts.owner
+            if grant.record.status != "active" or not is_of_owner:
+                continue
+            if is_session(grant.delegation, registered_at=self._facts.now):
                 keys.add(grant.delegate)
         return frozenset(keys)
 

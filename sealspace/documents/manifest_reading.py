@@ -211,9 +211,9 @@ def _check_permission(entry: Permission, where: str) -> None:
     if entry.service == ENCRYPTION:
         # MF20: a network's id has the form of a space's id, and both are used unencoded in a URI.
         prefix = f"{NETWORK_PREFIX}did:"
-        if not entry.path.startswith(prefix) or not _is_space(
-            f"tinycloud:{entry.path.removeprefix(prefix)}"
-        ):
+        has_prefix = entry.path.startswith(prefix)
+        space_with_same_end = f"tinycloud:{entry.path.removeprefix(prefix)}"
+        if not has_prefix or not _is_space(space_with_same_end):
             needed = f'require path to be a networkId URN (got "{_shown(entry.path)}")'
             _refuse_as(f"{where}.path", f"tinycloud.encryption entries {needed}")
     elif not _is_uri_path(entry.path):

@@ -335,16 +335,15 @@ def checked_host(value: Json) -> str:
     Raises:
         InvalidInput: the name is not in lower case, ends with a dot, or is an IP address.
     """
-    if (
-        not isinstance(value, str)
-        or _HOST.fullmatch(value) is None
-        or _NUMERIC.fullmatch(value.rpartition(".")[2])
-    ):
-        raise InvalidInput(
-            "a host name must be like api.example.com: in lower case, without scheme, port or"
-            " trailing dot"
-        )
-    return value
+    if isinstance(value, str) and _HOST.fullmatch(value) is not None:
+        _, _, last_label = value.rpartition(".")
+        is_ip_address = _NUMERIC.fullmatch(last_label) is not None
+        if not is_ip_address:
+            return value
+    raise InvalidInput(
+        "a host name must be like api.example.com: in lower case, without scheme, port or trailing"
+        " dot"
+    )
 
 
 def _refuse(member: str, what: str) -> NoReturn:

@@ -234,11 +234,10 @@ def reading_rights(
                 " protected secrets",
                 hint="leave out names that begin with PROTECTED_",
             )
-    if not (
-        0 < len(owned) <= MAX_MACHINE_PATHS
-        and 60 <= ttl_s <= MAX_LIFE_S
-        and re.fullmatch(NAME_PATTERN, name)
-    ):
+    is_allowed_count = 0 < len(owned) <= MAX_MACHINE_PATHS
+    is_allowed_life = 60 <= ttl_s <= MAX_LIFE_S
+    is_allowed_name = re.fullmatch(NAME_PATTERN, name) is not None
+    if not is_allowed_count or not is_allowed_life or not is_allowed_name:
         raise InvalidInput(
             f"a machine token has 1 to {MAX_MACHINE_PATHS} secrets, lasts 1 minute to 366 days, and"
             " has a name of at most 64 letters, digits, dots, dashes and underscores"

@@ -104,11 +104,9 @@ def check_same_reading(quote: Quote, claims: Claims) -> None:
     The parsers are the verifier library and our own parser.
     """
     pck = claims.platform.pck
-    platform = (bytes(pck.fmspc), bytes(pck.pce_id), bytes(pck.ppid))
-    if (claims.header.version, platform) != (
-        quote.version,
-        (quote.platform.fmspc, quote.platform.pce_id, quote.platform.ppid),
-    ):
+    library_platform = (bytes(pck.fmspc), bytes(pck.pce_id), bytes(pck.ppid))
+    own_platform = (quote.platform.fmspc, quote.platform.pce_id, quote.platform.ppid)
+    if claims.header.version != quote.version or library_platform != own_platform:
         raise QuoteRefused(
             "evidence-invalid", "the two quote parsers disagree about the version or the platform"
         )

@@ -188,9 +188,8 @@ def _check_same_platform(quote: Quote, collateral: Collateral) -> None:
         raise CollateralUnusable(
             "collateral-mismatch", "the PCK CRL and the leaf have different issuers"
         )
-    if collateral.pck_chain is not None and collateral.pck_chain != tuple(
-        c.der for c in quote.pck_chain
-    ):
+    quoted_chain = tuple([certificate.der for certificate in quote.pck_chain])
+    if collateral.pck_chain is not None and collateral.pck_chain != quoted_chain:
         raise CollateralUnusable(
             "collateral-mismatch", "the collateral contains another quote's certificates"
         )

@@ -209,11 +209,8 @@ def _require_fitting(kind: str, names: set[str]) -> None:
     for parameter in context.command.params:
         is_option = isinstance(parameter, click.Option) and not is_shared(parameter)
         name = parameter.name or ""
-        if (
-            is_option
-            and name not in names
-            and context.get_parameter_source(name) == ParameterSource.COMMANDLINE
-        ):
+        is_used = context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+        if is_option and is_used and name not in names:
             raise click.UsageError(f"{parameter.opts[0]} does not apply to a {kind}")
 
 

@@ -239,9 +239,9 @@ class _Wanted(NamedTuple):
         return self._is_of_backend(did)
 
     def _is_of_backend(self, did: str) -> bool:
-        return self.dids is None or any(
-            same_principal(did, backend_did) for backend_did in self.dids
-        )
+        if self.dids is None:  # no backend is chosen, so those of all are included
+            return True
+        return any(same_principal(did, backend_did) for backend_did in self.dids)
 
 
 async def _parse_choice(

@@ -183,9 +183,9 @@ def _lines(access: SecretAccess, client: Client, names: Mapping[str, str]) -> li
 
 def _is_only_owner(access: SecretAccess) -> bool:
     """Return whether the answer is complete, and nobody but the owner can read the secret."""
-    return access.is_complete and all(
-        reader.kind in ("owner", "session") for reader in access.readers
-    )
+    if not access.is_complete:
+        return False
+    return all(reader.kind in ("owner", "session") for reader in access.readers)
 
 
 def _who(reader: Reader, client: Client, names: Mapping[str, str]) -> str:
