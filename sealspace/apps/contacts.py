@@ -156,7 +156,7 @@ class Contacts:
             return known
         if value is None:
             return known
-        stored = await self._opened(value)
+        stored = await self._open_stored(value)
         # SH11: a node could return a list with the former DID of a name.
         if stored.found.serial < known.found.serial:
             raise _outdated()
@@ -276,7 +276,7 @@ class Contacts:
         )
         self._known = StoredContacts(found=changed, etag=written, record=record)
 
-    async def _opened(self, value: Value) -> StoredContacts:
+    async def _open_stored(self, value: Value) -> StoredContacts:
         owner = self._caller.session.owner
         try:
             envelope = parse_envelope(value.body)

@@ -19,7 +19,7 @@ from shlex import quote
 import click
 
 from capabilities.strict_base64 import encode_standard
-from capabilities.strict_json import Json, JsonObject
+from capabilities.strict_json import JsonObject
 
 from ...client import Client
 from ...documents.secret_names import canonical_scope
@@ -229,47 +229,56 @@ async def list_(
         if is_all:
             scopes += await secrets.scopes()
         for listed_scope in scopes:
-            secret_names += [
-                parse_secret_name(name, scope=listed_scope)
-                for name in await secrets.list(scope=listed_scope)
-            ]
+            for name in await secrets.list(scope=listed_scope):
+                secret_names.append(parse_secret_name(name, scope=listed_scope))
         places = await _read_places(secrets, secret_names) if is_checking else {}
-    listed: list[JsonObject]
-    if source:
-        listed = [
-            {"name": secret_name.name, "scope": secret_name.scope, "changedAt": None}
-            for secret_name in secret_names
-        ]
-    else:
-        stored = await stored_secrets(client, secret_names)
-        # A secret that was deleted after it was listed is left out.
-        listed = [
-            {
-                "name": secret_name.name,
-                "scope": secret_name.scope,
-                "changedAt": optional_time(stored[secret_name.path].stored_at),
-            }
-            for secret_name in secret_names
-            if secret_name.path in stored
-        ]
+    # The node states when the user's own secrets were changed, but not for those of others.
+    stored = None if source else await stored_secrets(client, secret_names)
+    documents = _describe_secrets(secret_names, stored, places)
     columns = {"name": "name", "scope": "scope", "changedAt": "last change"}
     if is_checking:
         columns["place"] = "place"
-        _add_places(listed, places)
+        _tell_unbound(documents)
     print_documents(
-        listed,
+        documents,
         columns,
         nothing="no secrets yet; next: sealspace secret put NAME" if is_all else NONE_HERE,
     )
 
 
-def _add_places(listed: Iterable[JsonObject], places: Mapping[tuple[str, Json], str]) -> None:
-    """Add to each document whether its value states its place, and say how many do not."""
-    unbound_count = 0
-    for document in listed:
-        document["place"] = places[(str(document["name"]), document["scope"])]
-        if document["place"] == "unbound":
-            unbound_count += 1
+def _describe_secrets(
+    names: Iterable[SecretName],
+    stored: Mapping[str, Value] | None,
+    places: Mapping[SecretName, str],
+) -> list[JsonObject]:
+    """Return secrets as JSON.
+
+    Args:
+        names: names of the secrets.
+        stored: the stored values by their paths; None: they are not known.
+        places: whether a value states its place, for the secrets that were opened.
+    """
+    documents: list[JsonObject] = []
+    for secret_name in names:
+        changed_at = None
+        if stored is not None:
+            if secret_name.path not in stored:  # it was deleted after it was listed
+                continue
+            changed_at = optional_time(stored[secret_name.path].stored_at)
+        document: JsonObject = {
+            "name": secret_name.name,
+            "scope": secret_name.scope,
+            "changedAt": changed_at,
+        }
+        if secret_name in places:
+            document["place"] = places[secret_name]
+        documents.append(document)
+    return documents
+
+
+def _tell_unbound(documents: Iterable[JsonObject]) -> None:
+    """Print how many of the listed values do not state their place, if any."""
+    unbound_count = [document["place"] for document in documents].count("unbound")
     if unbound_count:
         tell(
             f"{unbound_count} values do not state their place, so they may belong to other"
@@ -277,23 +286,19 @@ def _add_places(listed: Iterable[JsonObject], places: Mapping[tuple[str, Json], 
         )
 
 
-async def _read_places(
-    secrets: Secrets, names: Iterable[SecretName]
-) -> dict[tuple[str, Json], str]:
-    """Open secrets, and return whether each value states its place, by name and scope.
+async def _read_places(secrets: Secrets, names: Iterable[SecretName]) -> dict[SecretName, str]:
+    """Open secrets, and return whether each value states its place.
 
-    The result is `bound`, `unbound` or the code of the error.
+    That is `bound`, `unbound` or the code of the error.
     """
-    places: dict[tuple[str, Json], str] = {}
+    places: dict[SecretName, str] = {}
     for secret_name in names:
         try:
             secret = await secrets.read(secret_name.name, scope=secret_name.scope)
         except SealspaceError as error:
-            places[(secret_name.name, secret_name.scope)] = error.code
+            places[secret_name] = error.code
         else:
-            places[(secret_name.name, secret_name.scope)] = (
-                "bound" if secret.is_bound else "unbound"
-            )
+            places[secret_name] = "bound" if secret.is_bound else "unbound"
     return places
 
 

@@ -57,8 +57,13 @@ from .secret_show import list_grants
 
 _NO_NAMES = Names()
 """For a grant in a file, which is described without the node."""
-_Listed = tuple[dict[str, object], tuple[str, ...]]
-"""A grant as JSON, and the sentences that say what it allows."""
+
+
+class ListedGrant(NamedTuple):
+    """A grant as JSON, and the sentences that say what it allows."""
+
+    row: dict[str, object]
+    may: tuple[str, ...]
 
 
 @click.command(
@@ -87,7 +92,7 @@ async def list_(client: Client, received: bool, with_sessions: bool, secret: str
     party = "by" if received else "to"
     direction: Direction = "received" if received else "granted"
     listed = await _list(client, direction, with_sessions=with_sessions)
-    names = await names_for(client, [row[party] for row, _ in listed])
+    names = await names_for(client, [grant.row[party] for grant in listed])
     rows = []
     for row, may in listed:
         whom = names.short(str(row[party]))
@@ -96,7 +101,7 @@ async def list_(client: Client, received: bool, with_sessions: bool, secret: str
         rows.append((row["state"], row["expiresAt"] or "-", whom, "; ".join(may), row["cid"]))
         row["name"] = names.name(row[party])
     print_rows(
-        [row for row, _ in listed],
+        [grant.row for grant in listed],
         ("state", "until", party, "may", "grant"),
         rows,
         nothing=(
@@ -203,7 +208,7 @@ def unknown_grant(cid: str) -> NotFound:
     )
 
 
-async def _list(client: Client, direction: Direction, *, with_sessions: bool) -> list[_Listed]:
+async def _list(client: Client, direction: Direction, *, with_sessions: bool) -> list[ListedGrant]:
     """Return the grants known to the node or stored on this machine."""
     local = {grant.portable.cid: grant.portable for grant in owner_home().grants()}
     query = client.delegations.query(direction=direction, tokens=direction == "granted")
@@ -226,7 +231,7 @@ async def _list(client: Client, direction: Direction, *, with_sessions: bool) ->
 
 def _row_with_terms(
     record: DelegationRecord, portable: PortableDelegation | None, app: AppNames | None
-) -> _Listed:
+) -> ListedGrant:
     """Return a grant in the node's list like `grant_row`, with the terms of a run grant.
 
     These terms are only in the grant's token, so they are known only if this machine has the grant.
@@ -242,18 +247,18 @@ def _row_with_terms(
     if run is not None:
         row["run"] = run_statement_json(run.statement)
         may = (*may, run_sentence(run.statement))
-    return row, may
+    return ListedGrant(row=row, may=may)
 
 
-async def _local_row(client: Client, portable: PortableDelegation) -> _Listed:
+async def _local_row(client: Client, portable: PortableDelegation) -> ListedGrant:
     """Return a grant that only this machine lists, like `grant_row`."""
     verified = verified_offline(portable)
     row = grant_json(verified, await state_at_node(client, portable.cid))
     row["madeHere"] = True
-    return row, rights_words(verified.rights, by=verified.token.delegator)
+    return ListedGrant(row=row, may=rights_words(verified.rights, by=verified.token.delegator))
 
 
-def grant_row(record: DelegationRecord, *, made_here: bool) -> _Listed:
+def grant_row(record: DelegationRecord, *, made_here: bool) -> ListedGrant:
     """Return a grant in the node's list as JSON, and the sentences that say what it allows."""
     rights = [
         granted_resource(granted_right.resource, granted_right.abilities)
@@ -275,7 +280,7 @@ def grant_row(record: DelegationRecord, *, made_here: bool) -> _Listed:
         "revokedAncestor": record.revoked_ancestor,
         "madeHere": made_here,
     }
-    return row, rights_words(rights, by=record.delegator)
+    return ListedGrant(row=row, may=rights_words(rights, by=record.delegator))
 
 
 # --- one grant ------------------------------------------------------------------------------------
@@ -431,21 +436,24 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
     # Scripts are not asked: a revocation in an emergency must not wait for a --yes.
     if has_live and is_interactive():
         rights = _rights_in_words(records)
-        not_revoked = [f"{cid}{rights.get(cid, '')}" for cid, was in was_revoked.items() if not was]
+        live_cids = [cid for cid, is_revoked in was_revoked.items() if not is_revoked]
+        not_revoked = [f"{cid}{rights.get(cid, '')}" for cid in live_cids]
         confirm(f"permanently revoke {', '.join(not_revoked)}?", yes=yes)
     # Grants that are already shown as revoked are revoked again: only the answer to a revocation
     # confirms that it survives a failover (ST16).
     await revoke_all(client, was_revoked)
-    for cid, was in was_revoked.items():
-        tell(f"already revoked: {cid}" if was else f"revoked: {cid}")
-    print_result([{"cid": cid, "wasRevokedAlready": was} for cid, was in was_revoked.items()])
+    results = []
+    for cid, is_revoked in was_revoked.items():
+        tell(f"already revoked: {cid}" if is_revoked else f"revoked: {cid}")
+        results.append({"cid": cid, "wasRevokedAlready": is_revoked})
+    print_result(results)
 
 
 def _rights_in_words(records: Iterable[DelegationRecord]) -> dict[str, str]:
     """Return by CID what grants allow, in brackets."""
     rights_by_cid = {}
     for record in records:
-        _, sentences = grant_row(record, made_here=False)
+        sentences = grant_row(record, made_here=False).may
         rights_by_cid[record.cid] = f" ({'; '.join(sentences)})"
     return rights_by_cid
 
@@ -487,7 +495,7 @@ def _with_related(
         names: the owner's names for their recipients.
         owner: DID.
     """
-    live = {cid for cid, was in was_revoked.items() if not was}
+    live = {cid for cid, is_revoked in was_revoked.items() if not is_revoked}
     to_revoke = dict(was_revoked)
     for record in records:
         if record.cid not in live:

@@ -213,7 +213,7 @@ async def _tell_origin(client: Client, unbound: Sequence[SecretName]) -> dict[st
     names = await known_names(client, [record.delegate for record in grants.values()])
     rows: list[dict[str, object]] = []
     for cid, record in grants.items():
-        row, _ = grant_row(record, made_here=False)
+        row = grant_row(record, made_here=False).row
         name = names.get(record.delegate)
         rows.append(row | {"name": name, "secrets": writable[cid]})
         who = f"{record.delegate} ({name})" if name else record.delegate
