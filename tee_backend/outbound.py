@@ -407,9 +407,9 @@ class _CountedSocket(socket.socket):
     asyncio's own loop reads by `recv` and `recv_into` only.
     """
 
-    def __init__(self, left: int, *kind: int) -> None:
+    def __init__(self, allowed_bytes: int, *kind: int) -> None:
         super().__init__(*kind)
-        self.left = left
+        self._left_bytes = allowed_bytes
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         data = super().recv(min(size, _READ_BYTES), flags)
@@ -424,8 +424,8 @@ class _CountedSocket(socket.socket):
         return count
 
     def _count(self, arrived: int) -> None:
-        self.left -= arrived
-        if self.left < 0:  # more bytes have arrived than are allowed
+        self._left_bytes -= arrived
+        if self._left_bytes < 0:  # more bytes have arrived than are allowed
             raise ConnectionAbortedError
 
 

@@ -495,7 +495,7 @@ def policy_for(
         InvalidInput: there are more paths than a policy can have.
     """
     evidence = seen.verified.evidence
-    by_compose = pin == "compose" and evidence.compose_hash is not None
+    is_pinned_by_compose = pin == "compose" and evidence.compose_hash is not None
     statuses: tuple[str, ...] = ("UpToDate",)
     if "tcb-status" in accept:
         statuses = tuple(sorted({evidence.tcb_status, evidence.qe_status}))
@@ -508,7 +508,7 @@ def policy_for(
     advisories = evidence.advisories if "advisories" in accept else ()
     try:
         measurements = seen.measurements
-        if by_compose:
+        if is_pinned_by_compose:
             # The event log ties the compose hash to RTMR3, so the hash takes its place.
             measurements = replace(measurements, rtmr3=None)
         policy = Policy(

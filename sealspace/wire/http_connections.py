@@ -18,7 +18,6 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from typing import cast
 
@@ -426,10 +425,11 @@ class Connections:
 
     async def _addresses(self, host: str, port: int) -> Sequence[AddrInfoType]:
         """Return the addresses of a host, which may be an address itself."""
-        with suppress(ValueError):  # a name
-            ipaddress.ip_address(host)
-            return addr_to_addr_infos((host, port)) or ()
-        return await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        try:
+            ipaddress.ip_address(host)  # raises for a name
+        except ValueError:
+            return await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return addr_to_addr_infos((host, port)) or ()
 
 
 @cache
