@@ -206,9 +206,8 @@ def _way_to(base: Path, path: Path) -> Iterator[Path]:
     remaining_parts = [*reversed(path.parts)]  # the next part is the last one
     links = 0
     while remaining_parts and links <= _MOST_LINKS:
-        part = remaining_parts.pop().replace(
-            "//", "/"
-        )  # two slashes at the start are the root folder, too
+        # Two slashes at the start are the root folder, too.
+        part = remaining_parts.pop().replace("//", "/")
         here = place.parent if part == ".." else place / part
         yield here
         if os.path.islink(here):  # noqa: PTH114  # as in `_is_folder`
