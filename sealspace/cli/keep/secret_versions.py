@@ -30,7 +30,7 @@ async def versions(client: Client, name: str, scope: str | None) -> None:
     """
     async with with_next_step(client.secrets(), name, scope) as secrets:
         kept_versions = await secrets.versions(name, scope=scope)
-    names = await _find_names_of_storers(client, kept_versions)
+    names = await _name_storers(client, kept_versions)
     documents = []
     rows = []
     for version in kept_versions:
@@ -53,7 +53,7 @@ async def versions(client: Client, name: str, scope: str | None) -> None:
     print_rows(documents, header, rows, nothing="no versions")
 
 
-async def _find_names_of_storers(client: Client, versions: Iterable[KeptVersion]) -> Mapping[str, str]:
+async def _name_storers(client: Client, versions: Iterable[KeptVersion]) -> Mapping[str, str]:
     """Return the names of those who stored versions, by DID; the person who asks is "you"."""
     own = member_of_session(client.session) or client.session.owner
     names = {}
