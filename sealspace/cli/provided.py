@@ -36,10 +36,13 @@ class NodeJudging(Protocol):
     """Verification of nodes' evidence, which needs the extra `verify`."""
 
     def read_trust_root(self, path: Path | None) -> object:
-        """Read a root certificate; None is Intel's."""
+        """Read a root certificate; without a path, return Intel's."""
 
     def node_verifier(self, *, trust_root: Path | None, collateral: Path | None) -> NodeExaminer:
-        """Return a verifier; None is Intel's root certificate, and Intel's service."""
+        """Return a verifier of nodes' evidence.
+
+        Without a root, it trusts Intel's; without collateral, it asks Intel's service.
+        """
 
     async def ask_node(self, client: Client) -> NodeAttestation:
         """Fetch a node's evidence, and check that it names the node."""
@@ -86,25 +89,25 @@ class HttpsRequests(Protocol):
 
 
 def node_evidence() -> NodeJudging:
-    """Return what judges nodes."""
+    """Return the module that judges the evidence of nodes."""
     loaded: NodeJudging = load("node-evidence")
     return loaded
 
 
 def console_files() -> ConsoleFiles:
-    """Return the web console's files."""
+    """Return the module with the web console's files."""
     loaded: ConsoleFiles = load("console-files")
     return loaded
 
 
 def https_requests() -> HttpsRequests:
-    """Return what sends HTTPS requests."""
+    """Return the module that sends HTTPS requests."""
     loaded: HttpsRequests = load("https-requests")
     return loaded
 
 
 def load(name: str) -> Any:
-    """Load an entry point of the group `sealspace.provided`."""
+    """Load the module that an entry point of the group `sealspace.provided` names."""
     from importlib.metadata import entry_points  # imported here to keep the start fast
 
     (point,) = entry_points(group="sealspace.provided", name=name)

@@ -22,7 +22,8 @@ from .options.paths import FILE, file_option, read_named
 from .options.trusted_root import load_trusted_root, trusted_root_option
 from .terminal import print_lines, print_result, tell
 
-_FILES = {
+# Shell -> what to add to which of its start files.
+_STARTUP_STEPS = {
     "bash": 'eval "$(sealspace completion bash)" to ~/.bashrc',
     "zsh": 'eval "$(sealspace completion zsh)" to ~/.zshrc, below compinit',
     "fish": "this output to ~/.config/fish/completions/sealspace.fish",
@@ -33,7 +34,7 @@ _FILES = {
     epilog='Examples: `eval "$(sealspace completion bash)"` in ~/.bashrc; `sealspace completion'
     " fish > ~/.config/fish/completions/sealspace.fish`.",
 )
-@click.argument("shell", type=click.Choice(list(_FILES)))
+@click.argument("shell", type=click.Choice(list(_STARTUP_STEPS)))
 def completion(shell: str) -> None:
     """Print the shell completion script for SHELL."""
     root = click.get_current_context().find_root().command
@@ -41,7 +42,7 @@ def completion(shell: str) -> None:
     assert kind is not None  # click has a class for each choice
     print_lines(*kind(root, {}, "sealspace", "_SEALSPACE_COMPLETE").source().splitlines())
     if sys.stdout.isatty():
-        tell(f"to enable completion in every new shell, add {_FILES[shell]}")
+        tell(f"to enable completion in every new shell, add {_STARTUP_STEPS[shell]}")
 
 
 @click.command()
@@ -58,7 +59,8 @@ def version(
     With `--json`, this also prints the Python version and the installed extras. With `--verify`,
     verify that FILE is of a release; without FILE, the installed files.
     """
-    build, lines = None, [__version__]
+    build = None
+    lines = [__version__]
     if bundle is not None:
         from ..apps.provenance import require_build, verify_provenance  # an extra
 
@@ -77,7 +79,7 @@ def version(
         {
             "version": __version__,
             "python": platform.python_version(),
-            "extras": list(filter(is_installed, EXTRAS)),
+            "extras": [extra for extra in EXTRAS if is_installed(extra)],
             "build": build,
         },
         lines,

@@ -97,7 +97,7 @@ def parse_statement(value: Json) -> Statement:
     """
     stated = shaped_at("statement", value, _Stated, _refuse)
     try:
-        text = canonical_bytes(value)
+        canonical = canonical_bytes(value)
         did = parse_principal(stated.did)
         manifest = parse_manifest(stated.manifest)
         resolve_manifest(manifest)  # raises here, and not later when its requests are read
@@ -111,7 +111,7 @@ def parse_statement(value: Json) -> Statement:
         raise BackendAnswerInvalid(
             f"the backend's manifest is not valid: {printable(exc.message)}"
         ) from exc
-    if len(text) > MAX_STATEMENT_BYTES:
+    if len(canonical) > MAX_STATEMENT_BYTES:
         raise BackendAnswerInvalid(
             f"the backend's statement is longer than {MAX_STATEMENT_BYTES} bytes"
         )
@@ -120,7 +120,10 @@ def parse_statement(value: Json) -> Statement:
             "the DID in the backend's manifest differs from the DID in the backend's statement"
         )
     return Statement(
-        did=did, manifest=manifest, compose=stated.compose, sha256=hashlib.sha256(text).digest()
+        did=did,
+        manifest=manifest,
+        compose=stated.compose,
+        sha256=hashlib.sha256(canonical).digest(),
     )
 
 
@@ -163,12 +166,12 @@ def parse_published(data: bytes, *, nonce: bytes) -> Published:
         ) from exc
     if value.keys() != _MEMBERS or value["type"] != DOCUMENT_TYPE:
         raise BackendAnswerInvalid(f"the backend's response is not a {DOCUMENT_TYPE} document")
-    answered = decode_url(value["nonce"])
-    if answered is None or len(answered) != NONCE_BYTES:
+    answered_nonce = decode_url(value["nonce"])
+    if answered_nonce is None or len(answered_nonce) != NONCE_BYTES:
         raise BackendAnswerInvalid(
             f"the nonce in the backend's response must be {NONCE_BYTES} bytes long"
         )
-    if answered != nonce:  # evidence that was recorded earlier proves nothing today (AT52)
+    if answered_nonce != nonce:  # evidence that was recorded earlier proves nothing today (AT52)
         raise BackendNotProven(
             "the evidence does not contain the nonce that was sent, so the evidence was recorded"
             " earlier",
@@ -185,5 +188,8 @@ def parse_published(data: bytes, *, nonce: bytes) -> Published:
     if log is not None and not isinstance(log, list):
         raise BackendAnswerInvalid("the backend's event log is not an array")
     return Published(
-        nonce=answered, statement=parse_statement(value["statement"]), quote=quote, event_log=log
+        nonce=answered_nonce,
+        statement=parse_statement(value["statement"]),
+        quote=quote,
+        event_log=log,
     )

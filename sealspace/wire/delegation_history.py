@@ -32,6 +32,8 @@ Direction = Literal["granted", "received"]
 Status = Literal["active", "pending", "expired", "revoked", "ancestor_revoked"]
 """The status of a delegation in an account's history, including its ancestors."""
 
+_SecretKind = Literal["protected", "other"]
+
 LIVE: tuple[Status, ...] = ("active", "pending")
 """The statuses of delegations that can be used now or later."""
 
@@ -104,16 +106,21 @@ def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
     not a sign-in, even if it lets the recipient read capabilities. Neither is a grant to a wallet,
     such as the membership of an admin whom a team's own key admitted.
     """
-    signed = []
+    grants_to_keys = []
+    session_keys = set()
     for record in records:
-        if same_principal(record.delegator, owner) and not is_wallet(principal_of(record.delegate)):
-            signed.append(record)
-    keys = {
-        principal_of(record.delegate)
-        for record in signed
-        if any(CAPABILITIES_READ in to.abilities for to in record.rights)
-    }
-    return frozenset(record.cid for record in signed if principal_of(record.delegate) in keys)
+        if not same_principal(record.delegator, owner):
+            continue
+        recipient = principal_of(record.delegate)
+        if is_wallet(recipient):
+            continue
+        grants_to_keys.append(record)
+        if any(CAPABILITIES_READ in right.abilities for right in record.rights):
+            session_keys.add(recipient)
+    # A session key may have further grants, which do not let it read capabilities.
+    return frozenset(
+        record.cid for record in grants_to_keys if principal_of(record.delegate) in session_keys
+    )
 
 
 def writers_of(
@@ -187,29 +194,31 @@ def delegations_to_revoke(
         owner: DID.
     """
     live = {record.cid: record for record in records if record.status in LIVE}
-    waiting = [grant, *_grants_of_the_same(grant, live.values(), owner)]
-    ended: dict[str, None] = {}  # without duplicates, in the order in which they were found
-    for record in waiting:  # the loop also visits the parents that it appends
+    grants_to_end = [grant, *_grants_of_the_same(grant, live.values(), owner)]
+    # A dictionary has no duplicates, and keeps the order in which they were found.
+    cids_to_revoke: dict[str, None] = {}
+    for record in grants_to_end:  # the loop also visits the parents that it appends
         # The node refuses the whole revocation if the owner may not revoke one of the targets.
         # Otherwise a recipient could prevent its own revocation by such a grant.
-        above = _parents_to_revoke(record, live, owner)
-        if not above:
-            ended[record.cid] = None
-        for parent in above:
-            if parent not in waiting:
-                waiting.append(parent)
-    return tuple(ended)
+        parents = _parents_to_revoke(record, live, owner)
+        if not parents:
+            cids_to_revoke[record.cid] = None
+        for parent in parents:
+            if parent not in grants_to_end:
+                grants_to_end.append(parent)
+    return tuple(cids_to_revoke)
 
 
 def _grants_of_the_same(
     grant: DelegationRecord, live: Iterable[DelegationRecord], owner: str
 ) -> list[DelegationRecord]:
     """Return the other live grants with which a recipient opens some of the same secrets."""
-    kinds = _opened_secrets(grant, owner)
+    opened_kinds = _kinds_of_opened_secrets(grant, owner)
     related_grants = []
     for record in live:
-        is_other = same_principal(record.delegate, grant.delegate) and record.cid != grant.cid
-        if is_other and kinds & _opened_secrets(record, owner):
+        if record.cid == grant.cid or not same_principal(record.delegate, grant.delegate):
+            continue
+        if opened_kinds & _kinds_of_opened_secrets(record, owner):
             related_grants.append(record)
     return related_grants
 
@@ -238,27 +247,24 @@ def _can_revoke(owner: str, record: DelegationRecord) -> bool:
     return any(same_principal(did, owner) for did in (record.delegator, *spaces))
 
 
-def _opened_secrets(record: DelegationRecord, owner: str) -> set[bool]:
-    """Return the kinds of secrets to which a grant gives access (RN144).
-
-    The set contains True for protected secrets and False for other secrets.
-    """
-    kinds = set[bool]()
+def _kinds_of_opened_secrets(record: DelegationRecord, owner: str) -> set[_SecretKind]:
+    """Return the kinds of secrets to which a grant gives access (RN144)."""
+    kinds = set[_SecretKind]()
     for right in record.rights:
         resource = right.parsed
         if isinstance(resource, OpaqueResource):
             network = network_of(resource)
             if network is not None and network.owner == owner and DECRYPT in right.abilities:
-                kinds.add(network.name == PROTECTED_NETWORK)
+                kinds.add("protected" if network.name == PROTECTED_NETWORK else "other")
         elif (
             resource.space == SpaceId(principal_of(owner), SECRETS_SPACE)
             and KV_GET in right.abilities
         ):
             secret = secret_at(resource.path or "")
             if secret is None:  # a folder or the whole space may contain secrets of both kinds
-                kinds.update((False, True))
+                kinds.update(("protected", "other"))
             else:
-                kinds.add(is_protected(secret.name))
+                kinds.add("protected" if is_protected(secret.name) else "other")
     return kinds
 
 
