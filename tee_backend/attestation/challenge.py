@@ -86,10 +86,13 @@ def check_challenge(
         raise QuoteRefused(
             "challenge-invalid", f"the nonce must be {NONCE_BYTES} bytes long, but is {len(nonce)}"
         )
-    random, expiry = nonce[:RANDOM_BYTES], nonce[RANDOM_BYTES : RANDOM_BYTES + _EXPIRY_BYTES]
+    random = nonce[:RANDOM_BYTES]
+    expiry = nonce[RANDOM_BYTES:-_MAC_BYTES]
+    mac = nonce[-_MAC_BYTES:]
     # The MAC is checked before the expiry: otherwise the kind of refusal would tell an
     # unauthenticated client which nonces are genuine.
-    if not hmac.compare_digest(nonce[-_MAC_BYTES:], _mac(key, scope, random=random, expiry=expiry)):
+    expected_mac = _mac(key, scope, random=random, expiry=expiry)
+    if not hmac.compare_digest(mac, expected_mac):
         raise QuoteRefused(
             "challenge-invalid", "this node did not issue the nonce to the sender of this request"
         )

@@ -123,9 +123,12 @@ def read_members(data: bytes, shape: type[Shape], *, max_bytes: int, what: str) 
 def signed_document(
     text: str,
     signature: SignatureHex,
-    chain: tuple[str, str],
     shape: type[AnyMembers],
-    expected: tuple[str, range],
+    *,
+    chain_pem: str,
+    chain_name: str,
+    document_id: str,
+    versions: range,
 ) -> SignedDocument[AnyMembers]:
     """Parse a signed collateral document.
 
@@ -134,23 +137,24 @@ def signed_document(
     Args:
         text: the text as it was signed.
         signature: r then s, hex.
-        chain: PEM of the issuer chain, and the name of the member that contained it.
         shape: class of the text's members.
-        expected: id of the document, and its supported versions.
+        chain_pem: the issuer chain.
+        chain_name: name of the member that contained the chain.
+        document_id: the id that the document must have.
+        versions: the supported versions of the document.
     """
-    expected_id, versions = expected
-    members = read_members(text.encode(), shape, max_bytes=MAX_DOCUMENT_BYTES, what=expected_id)
-    if members.id != expected_id or members.version not in versions:
+    members = read_members(text.encode(), shape, max_bytes=MAX_DOCUMENT_BYTES, what=document_id)
+    if members.id != document_id or members.version not in versions:
         raise CollateralUnusable(
             "collateral-mismatch",
-            f"expected a supported version of document {expected_id!r}, but found document"
+            f"expected a supported version of document {document_id!r}, but found document"
             f" {members.id[:16]!r} version {members.version}",
         )
     window = window_of(time_of(members.issue_date), time_of(members.next_update))
     return SignedDocument(
         text=text,
         signature=bytes.fromhex(signature),
-        issuer_chain=issuer_chain(*chain),
+        issuer_chain=issuer_chain(chain_pem, chain_name),
         members=members,
         window=window,
     )
@@ -425,25 +429,29 @@ def parse_collateral(data: bytes) -> Collateral:
     tcb_info = signed_document(
         document.tcb_info,
         document.tcb_info_signature,
-        (document.tcb_info_issuer_chain, "tcb_info_issuer_chain"),
         TcbInfo,
-        ("TDX", range(3, 10)),
+        chain_pem=document.tcb_info_issuer_chain,
+        chain_name="tcb_info_issuer_chain",
+        document_id="TDX",
+        versions=range(3, 10),
     )
     if tcb_info.members.tdx_module is UNSET:
         raise CollateralUnusable("collateral-malformed", "tcb_info has no tdxModule")
     qe_identity = signed_document(
         document.qe_identity,
         document.qe_identity_signature,
-        (document.qe_identity_issuer_chain, "qe_identity_issuer_chain"),
         QeIdentity,
-        ("TD_QE", range(2, 4)),
+        chain_pem=document.qe_identity_issuer_chain,
+        chain_name="qe_identity_issuer_chain",
+        document_id="TD_QE",
+        versions=range(2, 4),
     )
     pck_chain = None
     if document.pck_certificate_chain is not UNSET:
         # In a quote the same text may end in a NUL.
         pem = document.pck_certificate_chain.removesuffix("\x00").encode()
         with convert_parsing_errors("pck_certificate_chain"):
-            pck_chain = tuple(c.der for c in parse_pem_chain(pem, most=3))
+            pck_chain = tuple(certificate.der for certificate in parse_pem_chain(pem, most=3))
     return Collateral(
         raw=data,
         sha256=hashlib.sha256(data).digest(),

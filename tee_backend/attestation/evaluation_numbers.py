@@ -79,11 +79,17 @@ class EvaluationNumbers(NamedTuple):
 
         None means that no evaluation in the list is standard yet.
         """
-        return next((e for e in self.evaluations if e.becomes_standard_at <= now), None)
+        for evaluation in self.evaluations:
+            if evaluation.becomes_standard_at <= now:
+                return evaluation
+        return None
 
     def next_entry(self, number: int) -> Evaluation | None:
         """Return the next higher TCB evaluation in Intel's list, or None."""
-        return next((e for e in reversed(self.evaluations) if e.number > number), None)
+        for evaluation in reversed(self.evaluations):
+            if evaluation.number > number:
+                return evaluation
+        return None
 
 
 def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> EvaluationNumbers:
@@ -103,7 +109,13 @@ def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> Evaluatio
         body, member="tcbEvaluationDataNumbers", max_bytes=MAX_DOCUMENT_BYTES
     )
     document = signed_document(
-        text, signature, (issuer_chain_pem, "chain"), _NumberListMembers, ("TDX", range(1, 2))
+        text,
+        signature,
+        _NumberListMembers,
+        chain_pem=issuer_chain_pem,
+        chain_name="chain",
+        document_id="TDX",
+        versions=range(1, 2),
     )
     entries = document.members.tcb_eval_numbers
     for entry in entries:  # `time_of` raises for a date that does not exist
@@ -113,9 +125,8 @@ def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> Evaluatio
         raise CollateralUnusable(
             "collateral-malformed", "Intel's list repeats a TCB evaluation number"
         )
-    return EvaluationNumbers(
-        document, tuple(sorted(entries, key=attrgetter("number"), reverse=True))
-    )
+    in_descending_order = sorted(entries, key=attrgetter("number"), reverse=True)
+    return EvaluationNumbers(document, tuple(in_descending_order))
 
 
 def verify_evaluation_numbers(

@@ -59,7 +59,10 @@ class DoorClosed(Exception):
 
     def __init__(self, status: int, code: str, detail: str, wait_s: int) -> None:
         super().__init__(detail)
-        self.status, self.code, self.detail, self.wait_s = status, code, detail, wait_s
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.wait_s = wait_s
 
 
 class GrantDoor:
@@ -90,7 +93,8 @@ class GrantDoor:
         Raises:
             DoorClosed: too many bodies are arriving.
         """
-        with _taken(self._bodies, client, "bodies of grants are arriving", MOST_BODIES_UNDER_WAY):
+        under_way = "bodies of grants are arriving"
+        with _take_place(self._bodies, client, under_way, MOST_BODIES_UNDER_WAY):
             yield
 
     def admit_body(self, client: str | None, size_bytes: int, *, now: float) -> None:
@@ -102,7 +106,8 @@ class GrantDoor:
         checks = 1 + size_bytes // CHECKED_BYTES
         excess = self._checks.take(client, checks, now=now)
         if excess is not None:
-            raise _closed(excess, f"checks of grants, one for each {CHECKED_BYTES} bytes,")
+            counted = f"checks of grants, one for each {CHECKED_BYTES} bytes,"
+            raise _error_for_excess(excess, counted)
 
     def admit_grants(
         self, client: str | None, signers: Collection[Principal], grants: int, *, now: float
@@ -128,7 +133,7 @@ class GrantDoor:
         else:
             excess = self._new.take(client, grants, now=now)
         if excess is not None:
-            raise _closed(excess, "grants")
+            raise _error_for_excess(excess, "grants")
 
     @contextmanager
     def place(self, client: str | None) -> Iterator[None]:
@@ -137,39 +142,48 @@ class GrantDoor:
         Raises:
             DoorClosed: too many deliveries are in progress.
         """
-        with _taken(self._places, client, "deliveries are in progress", MOST_GRANTS_UNDER_WAY):
+        under_way = "deliveries are in progress"
+        with _take_place(self._places, client, under_way, MOST_GRANTS_UNDER_WAY):
             yield
 
 
 @contextmanager
-def _taken(places: SharedPlaces, client: str | None, what: str, most: int) -> Iterator[None]:
-    """Take a place until the `with` block ends, or raise DoorClosed."""
+def _take_place(
+    places: SharedPlaces, client: str | None, under_way: str, most: int
+) -> Iterator[None]:
+    """Take one of at most `most` places until the `with` block ends.
+
+    `under_way` says in the error what the places are for, such as "bodies of grants are arriving".
+
+    Raises:
+        DoorClosed: no place is free for this client.
+    """
     with places.reserve(client) as has_place:
         if not has_place:
             raise DoorClosed(
                 503,
                 "grants-busy",
-                f"at most {most} {what} at one time, and of one client half of them; next: send"
-                f" the grant again in {_PLACE_WAIT_S} s",
+                f"at most {most} {under_way} at one time, and of one client half of them; next:"
+                f" send the grant again in {_PLACE_WAIT_S} s",
                 _PLACE_WAIT_S,
             )
         yield
 
 
-def _closed(excess: Excess, counted: str) -> DoorClosed:
-    """Return the refusal for an exceeded limit; `counted` names what is limited."""
-    again = f"next: send the grant again in {excess.wait_s} s"
+def _error_for_excess(excess: Excess, counted: str) -> DoorClosed:
+    """Return the error for an exceeded limit; `counted` names what is limited."""
+    next_step = f"next: send the grant again in {excess.wait_s} s"
     if excess.is_own:
         return DoorClosed(
             429,
             "too-many-grants",
-            f"at most {excess.most} {counted} of one client are accepted in a minute; {again}",
+            f"at most {excess.most} {counted} of one client are accepted in a minute; {next_step}",
             excess.wait_s,
         )
     return DoorClosed(
         503,
         "grants-busy",
         f"at most {excess.most} {counted} are accepted in a minute, and too few are left for"
-        f" clients that send less; {again}",
+        f" clients that send less; {next_step}",
         excess.wait_s,
     )

@@ -72,7 +72,7 @@ class Logins:
             path=APPROLE,
             role=name,
             credential=_credential_digest("machine token", name, line),
-            begin=partial(self._accepted_session, session),
+            begin=partial(self._require_accepted, session),
         )
 
     async def identity(self, request: ApiRequest) -> web.Response:
@@ -146,8 +146,8 @@ class Logins:
                 client, path=path, role=role, ends_at=session.expires_at, credential=credential
             )
 
-    async def _accepted_session(self, session: Session) -> Session:
-        """Return the session of a machine token after the node has accepted it.
+    async def _require_accepted(self, session: Session) -> Session:
+        """Ask the node whether it accepts a machine token, and return the token's session.
 
         Without this request, a revoked token would log in, and only its first read would fail.
         """
