@@ -14,7 +14,8 @@ from capabilities.strict_json import JsonObject, parse_json
 from sealspace.apps.api_keys import MAX_AMOUNT, MAX_KEY_LIFE_S
 from sealspace.apps.programs import TARGETS
 from sealspace.apps.run_calls import call_right
-from sealspace.apps.runners import call_runner, call_with_key, error_text, start_of
+from sealspace.apps.runner_answers import error_text
+from sealspace.apps.runners import call_runner, call_with_key, start_of
 from sealspace.cli.options.durations import expires_option
 from sealspace.cli.options.paths import FILE_OR_DASH, NEW_FILE, read_named
 from sealspace.cli.owner.contact_names import naming

@@ -15,7 +15,8 @@ import msgspec
 from capabilities.strict_base64 import decode_url
 from capabilities.strict_json import Json, JsonObject, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
-from sealspace.apps.runners import error_text, start_of
+from sealspace.apps.runner_answers import error_text
+from sealspace.apps.runners import start_of
 from sealspace.cli.options.paths import NEW_FOLDER, file_option, read_named
 from sealspace.cli.owner.contact_names import naming
 from sealspace.cli.terminal import facts, flag_option, print_result, repeatable_option, tell

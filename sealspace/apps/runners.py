@@ -14,17 +14,16 @@ Example:
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
+from typing import NamedTuple
 
 from capabilities.abilities import DECRYPT, KV_GET, KV_PUT, NETWORK_CREATE, SET_POLICY
-from capabilities.capability_errors import InvalidJson
 from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.frozen import frozen
 from capabilities.principals import same_principal
-from capabilities.strict_json import Json, JsonObject, parse_json, shaped
+from capabilities.strict_json import Json, JsonObject
 from capabilities.tokens import Capability
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.network_errors import InvalidCanonicalJson
@@ -49,11 +48,10 @@ from ..documents.secret_names import (
     SecretName,
     canonical_scope,
     is_protected,
-    is_secret_name,
     parse_secret_label,
 )
 from ..encryption import Encryption
-from ..errors import BackendAnswerInvalid, CallRefused, InvalidInput, NetworkNotFound, NotGranted
+from ..errors import BackendAnswerInvalid, InvalidInput, NetworkNotFound, NotGranted
 from ..printable import printable
 from ..session import DEFAULT_NETWORK, Session, capability, network_of_owner, space_of
 from ..wallets import AnyWallet, wallet_of
@@ -72,20 +70,31 @@ from .backends import (
     require_recent,
 )
 from .run_calls import RunnerAt, call_headers, call_right
+from .runner_answers import (
+    MAX_ANSWER_BYTES,
+    answer_object,
+    call_refused,
+    error_code,
+    error_text,
+    read_secret_names,
+    require_success,
+)
 
-MAX_ANSWER_BYTES = 80_000_000
-"""Longest answer of a run, bytes: 10 MB of output, each byte possibly escaped, and the other
-members."""
 CALL_TIMEOUT_S = 300.0
 TRIES = 3
 """How often a call is sent to a runner that cannot start the program for now."""
 _MOST_PAUSE_S = 60.0
 _NOT_STARTED = frozenset({"node-unavailable", "secret-unreadable", "runner-busy"})
 KEY_TTL_S = 30 * 86_400.0
-
-
 GENERATION_GRANT_TTL_S = 600.0
 """Lifetime of a grant to write generated secrets, seconds."""
+
+
+class _SignedExchange(NamedTuple):
+    """A runner's answer to a signed request, and the token that the request had."""
+
+    answer: Answer
+    authorization: str
 
 
 @frozen(kw_only=True)
@@ -240,7 +249,7 @@ class Runners:
         await deliver(seen.url, portable)
         space = session.space or space_of(session.owner, "default")
         await self._ensure_rights(wallet, [call_right(space.text)])
-        answer, authorization = await self._signed(
+        exchange = await self._ask(
             seen.url,
             "POST",
             "/secrets/generate",
@@ -248,7 +257,8 @@ class Runners:
             body=json.dumps(body).encode(),
             did=seen.did,
         )
-        return _generation(_object(answer.body), authorization=authorization)
+        statements = answer_object(exchange.answer)
+        return _read_generation(statements, authorization=exchange.authorization)
 
     async def share_project(
         self,
@@ -366,7 +376,7 @@ class Runners:
             expires_at=self._caller.clock.now() + ttl_s,
             entropy=self._caller.entropy,
         )
-        _require_success(await ask_backend(url, Request("POST", "/keys", body=statement)))
+        require_success(await ask_backend(url, Request("POST", "/keys", body=statement)))
         return credential
 
     async def keys(self, url: str) -> JsonObject:
@@ -377,7 +387,8 @@ class Runners:
             CallRefused: the runner refused the request; the message has its text.
             BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
         """
-        return _require_success((await self._signed(url, "GET", "/keys", "keys"))[0])
+        exchange = await self._ask(url, "GET", "/keys", "keys")
+        return require_success(exchange.answer)
 
     async def revoke_key(self, url: str, nonce: int) -> None:
         """Revoke one of the owner's API keys on a runner.
@@ -389,8 +400,8 @@ class Runners:
             NotGranted, SessionExpired: the session has no sign-in for calls; see `call_right`.
             BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
         """
-        answer, _ = await self._signed(url, "DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke")
-        _require_success(answer)
+        exchange = await self._ask(url, "DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke")
+        require_success(exchange.answer)
 
     async def make_task(self, url: str, app: str, body: bytes) -> JsonObject:
         """Make a task, and return its first state.
@@ -404,33 +415,48 @@ class Runners:
             NotGranted, SessionExpired: the session has no sign-in for calls; see `call_right`.
             BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
         """
-        answer, _ = await self._signed(url, "POST", "/tasks", app, body=body)
-        return _require_success(answer)
+        exchange = await self._ask(url, "POST", "/tasks", app, body=body)
+        return require_success(exchange.answer)
 
     async def task(self, url: str, job: str) -> JsonObject:
         """Fetch the state of a task of the session's owner.
 
         Raises the same errors as `make_task`.
         """
-        answer, _ = await self._signed(url, "GET", f"/tasks/{job}", f"calls/{job}")
-        return _require_success(answer)
+        exchange = await self._ask(url, "GET", f"/tasks/{job}", f"calls/{job}")
+        return require_success(exchange.answer)
 
     async def task_result(self, url: str, job: str) -> bytes:
         """Fetch the encrypted result of a task.
 
         Raises the same errors as `make_task`.
         """
-        answer, _ = await self._signed(url, "GET", f"/tasks/{job}/result", f"calls/{job}")
-        if not answer.is_success:
-            _require_success(answer)
-        return answer.body
+        exchange = await self._ask(url, "GET", f"/tasks/{job}/result", f"calls/{job}")
+        if not exchange.answer.is_success:
+            raise call_refused(exchange.answer)
+        return exchange.answer.body
 
-    @property
-    def _signed(self) -> partial[Coroutine[None, None, tuple[Answer, str]]]:
-        """The function `_ask_signed` for this client's session."""
-        caller = self._caller
-        return partial(
-            _ask_signed, session=caller.session, clock=caller.clock, entropy=caller.entropy
+    async def _ask(
+        self,
+        url: str,
+        method: Method,
+        path: str,
+        program: str,
+        *,
+        body: bytes = b"",
+        did: str | None = None,
+    ) -> _SignedExchange:
+        """Send a request that is signed by this client's session; see `_ask_signed`."""
+        return await _ask_signed(
+            url,
+            method,
+            path,
+            program,
+            session=self._caller.session,
+            body=body,
+            did=did,
+            clock=self._caller.clock,
+            entropy=self._caller.entropy,
         )
 
 
@@ -455,36 +481,20 @@ def _resources(session: Session, secrets: Sequence[SecretName]) -> list[str]:
     return [f"{space.text}/kv/{secret.path}" for secret in secrets]
 
 
-def _generation(answer: Mapping[str, Json], *, authorization: str) -> Generation:
+def _read_generation(answer: Mapping[str, Json], *, authorization: str) -> Generation:
     error = answer.get("error")
     try:
         statement = canonical_bytes(answer["statement"]) if "statement" in answer else None
     except InvalidCanonicalJson as exc:
         raise BackendAnswerInvalid("the runner's statement cannot be written as JSON") from exc
     return Generation(
-        generated=_names(answer, "generated"),
-        existing=_names(answer, "existing"),
+        generated=read_secret_names(answer, "generated"),
+        existing=read_secret_names(answer, "existing"),
         statement=statement,
         authorization=authorization,
-        code=_code_of(error),
+        code=error_code(error),
         message=printable(error_text(error)),
     )
-
-
-def _code_of(error: Json) -> str | None:
-    """Return the code of an error in an answer, or None if there is no error."""
-    if error is None:
-        return None
-    code = error.get("code") if isinstance(error, dict) else None
-    return printable(str(code))  # "None" for an error without a code, which is still a failure
-
-
-def _names(answer: Mapping[str, Json], member: str) -> tuple[str, ...]:
-    with suppress(InvalidJson):
-        names = shaped(answer.get(member), tuple[str, ...])
-        if all(map(is_secret_name, names)):
-            return names
-    raise BackendAnswerInvalid(f"the runner's response has no valid list `{member}`")
 
 
 Waiting = Callable[[str, float], object]
@@ -527,18 +537,17 @@ async def call_runner(
     data = json.dumps(dict(body)).encode()
 
     async def ask() -> Answer:
-        return (
-            await _ask_signed(
-                url,
-                "POST",
-                "/run",
-                program,
-                session=session,
-                body=data,
-                clock=SystemClock(),
-                entropy=SystemEntropy(),
-            )
-        )[0]
+        exchange = await _ask_signed(
+            url,
+            "POST",
+            "/run",
+            program,
+            session=session,
+            body=data,
+            clock=SystemClock(),
+            entropy=SystemEntropy(),
+        )
+        return exchange.answer
 
     return await _call_until_started(ask, on_wait)
 
@@ -551,8 +560,10 @@ async def _call_until_started(ask: Callable[[], Awaitable[Answer]], on_wait: Wai
     tries = 1
     while True:
         answer = await ask()
-        members = _object(answer.body)
-        match members if answer.status == 503 and tries < TRIES else {}:
+        members = answer_object(answer)
+        if answer.status != 503 or tries == TRIES:
+            return members
+        match members:
             case {"error": {"code": str(code)}} | {"code": str(code)} if code in _NOT_STARTED:
                 pause_s = min(answer.refusal().retry_after_s or 1.0, _MOST_PAUSE_S)
                 on_wait(code, pause_s)
@@ -573,11 +584,11 @@ async def _ask_signed(
     did: str | None = None,
     clock: Clock,
     entropy: Entropy,
-) -> tuple[Answer, str]:
+) -> _SignedExchange:
     """Send a signed request to a runner.
 
-    Return the response and the request's token. If the runner restarted between its `/info` and the
-    request, it did nothing, so the request is signed and sent once more (RN178).
+    If the runner restarted between its `/info` and the request, it did nothing, so the request is
+    signed and sent once more (RN178).
 
     Args:
         url: address of the runner.
@@ -591,12 +602,12 @@ async def _ask_signed(
         entropy: source of the token's nonce.
     """
 
-    async def sign_and_send(answering: RunnerAt) -> tuple[Answer, str]:
+    async def sign_and_send(answering: RunnerAt) -> _SignedExchange:
         runner = RunnerAt(did or answering.did, answering.start)
         headers = call_headers(
             session, runner=runner, program=program, body=body, now=clock.now(), entropy=entropy
         )
-        token = headers["Authorization"]
+        authorization = headers["Authorization"]
         settings = None
         if body:
             headers["Content-Type"] = "application/json"
@@ -609,18 +620,21 @@ async def _ask_signed(
             max_answer_bytes=MAX_ANSWER_BYTES,
             serves_once=True,  # a second attempt would send a used token
         )
-        return await ask_backend(url, request, settings=settings), token
+        answer = await ask_backend(url, request, settings=settings)
+        return _SignedExchange(answer, authorization)
 
     runner_before = await runner_at(url)
-    answer, token = await sign_and_send(runner_before)
-    match _object(answer.body) if answer.status == 409 else {}:
+    exchange = await sign_and_send(runner_before)
+    if exchange.answer.status != 409:
+        return exchange
+    match answer_object(exchange.answer):
         case {"error": {"code": "call-start"}}:
             runner_now = await runner_at(url)
             # If the start is unchanged, the refusal is false: the runner may have run the program,
             # and a second token could run it again.
             if runner_now.start != runner_before.start:
                 return await sign_and_send(runner_now)
-    return answer, token
+    return exchange
 
 
 async def call_with_key(
@@ -683,38 +697,8 @@ async def runner_at(url: str) -> RunnerAt:
         InvalidInput: the address is not valid.
         BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
     """
-    stated = _object((await ask_backend(url, Request("GET", "/info", repeatable=True))).body)
-    match stated:
+    answer = await ask_backend(url, Request("GET", "/info", repeatable=True))
+    match answer_object(answer):
         case {"runner": str(did), "start": str(start)}:
             return RunnerAt(did, start)
     raise BackendAnswerInvalid(f"there is no runner at {url}, or the runner's version is too old")
-
-
-def _require_success(answer: Answer) -> JsonObject:
-    """Raise CallRefused unless the runner's response is successful."""
-    members = _object(answer.body)
-    if answer.is_success:
-        return members
-    raise CallRefused(
-        error_text(members.get("error"))[:600] or "the runner refused the request",
-        hint="correct what the message names (a grant that is missing, has ended or is for another"
-        " version: sealspace task grant), or ask the runner's operator",
-    )
-
-
-def error_text(error: Json) -> str:
-    """Return the error message in a runner's response.
-
-    The message is untrusted. It is empty if the response has none.
-    """
-    if not isinstance(error, dict):
-        return ""
-    texts = (error.get("message"), error.get("detail"))
-    return ": ".join(text.rstrip(".") for text in texts if isinstance(text, str))
-
-
-def _object(data: bytes) -> JsonObject:
-    try:
-        return parse_json(data, max_bytes=MAX_ANSWER_BYTES)
-    except InvalidJson as exc:
-        raise BackendAnswerInvalid("the runner's response is not a JSON object") from exc
