@@ -17,6 +17,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 _SEPARATOR_CHARS = r"\s=@:,;|&<>()`\"'"
 _SEPARATORS = f"[{_SEPARATOR_CHARS}]+"
@@ -41,7 +42,7 @@ def leads_into_project(program: str, arguments: Sequence[str], folder: str) -> b
     below a folder that every user can write to; if an argument names a folder above the project;
     and if the search would look at more than _MOST_PLACES files and folders.
     """
-    text = _expanded(arguments)
+    text = _spell_out(arguments)
     search = _Search()
     # The path of the project may contain separators. Then it is not one of the words below.
     if re.search(rf"{re.escape(str(search.project))}(?![\w.-])", text):
@@ -50,8 +51,8 @@ def leads_into_project(program: str, arguments: Sequence[str], folder: str) -> b
     # Only a word that names such a folder is a reason to ask (AG4).
     if search.is_changeable(Path("/"), folder, may_be_above=True):
         return True
-    absolute, relative = _paths_in(program, arguments, text)
-    for path in sorted(absolute):
+    named_paths = _find_paths(program, arguments, text)
+    for path in sorted(named_paths.absolute):
         if search.is_changeable(Path("/"), path):
             return True
     # Existing folders are in the list already. Relative paths count below the command's folder even
@@ -63,7 +64,7 @@ def leads_into_project(program: str, arguments: Sequence[str], folder: str) -> b
     for base in search.folders:
         if _names_project_below(base, search.project, text):
             return True
-        for path in sorted(relative):
+        for path in sorted(named_paths.relative):
             if search.is_changeable(base, path):
                 return True
     return False
@@ -80,8 +81,8 @@ class _Search:
     def __init__(self) -> None:
         self.project = Path.cwd()
         self.folders: list[Path] = []
-        self._known: set[Path] = set()
-        self._left = _MOST_PLACES
+        self._known_folders: set[Path] = set()
+        self._places_left = _MOST_PLACES
 
     def is_changeable(self, base: Path, path: str, *, may_be_above: bool = False) -> bool:
         """Return whether the agent could change a path, or what is on the way to it.
@@ -95,16 +96,16 @@ class _Search:
         """
         reached = base
         for place in _way_to(base, Path(path)):
-            if self._left == 0 or place.is_relative_to(self.project):
+            if self._places_left == 0 or place.is_relative_to(self.project):
                 return True
-            self._left -= 1
+            self._places_left -= 1
             if _is_folder(place) and place.stat().st_mode & _WRITABLE_BY_ALL:
                 return True
             reached = place
         if not may_be_above and self.project.is_relative_to(reached):
             return True  # programs such as `find` run or read what they come to
-        if reached not in self._known and _is_folder(reached):
-            self._known.add(reached)
+        if reached not in self._known_folders and _is_folder(reached):
+            self._known_folders.add(reached)
             self.folders.append(reached)
         return False
 
@@ -118,51 +119,57 @@ def is_in_project(path: Path) -> bool:
     return any(place.is_relative_to(Path.cwd()) for place in _way_to(Path("/"), Path.cwd() / path))
 
 
-def _expanded(arguments: Sequence[str]) -> str:
+def _spell_out(arguments: Sequence[str]) -> str:
     """Return all arguments as one text, followed by the forms in which a shell could read it.
 
     A search of this text also finds paths within a script or an option, such as `cd /project &&
     make` or `--file=/project/a`.
     """
-    return " ".join(_forms(" ".join(arguments)))
+    return " ".join(_possible_readings(" ".join(arguments)))
 
 
-def _forms(text: str) -> list[str]:
+def _possible_readings(text: str) -> list[str]:
     """Return a text as it is, and as a shell could read it."""
     # `~` counts without a shell too, because git and others expand it themselves.
     below_home = re.sub(r"~[\w.-]*|['\"]?\$\{?HOME}?['\"]?", str(Path.home()), text)
-    forms = [text, below_home]
+    readings = [text, below_home]
     # Quotes and backslashes are removed, because a shell reads /pro"ject" as /project.
-    forms += [re.sub(r"[\\'\"]", "", form) for form in forms]
-    return list(dict.fromkeys(forms))
+    readings += [re.sub(r"[\\'\"]", "", reading) for reading in readings]
+    return list(dict.fromkeys(readings))
 
 
-def _paths_in(program: str, arguments: Sequence[str], text: str) -> tuple[set[str], set[str]]:
-    """Return all absolute and all relative paths that a command could mean."""
+class _NamedPaths(NamedTuple):
+    """The paths that a command could mean."""
+
+    absolute: set[str]
+    relative: set[str]
+
+
+def _find_paths(program: str, arguments: Sequence[str], text: str) -> _NamedPaths:
+    """Return all paths that a command could mean; `text` is what `_spell_out` returns for it."""
     words = {program, *arguments, *re.split(_SEPARATORS, text), *re.split(_NOT_IN_NAMES, text)}
     for argument in arguments:
         words.add(argument.partition("=")[2])  # `--chdir=my folder`
-        for form in _forms(argument):
-            words.update(_joined(form))
+        for reading in _possible_readings(argument):
+            words.update(_join_neighbours(reading))
     for word in [*words]:
-        words.update(_behind_letters(word))
+        words.update(_values_behind_letters(word))
         if re.fullmatch(r"\w+(\.\w+)+", word):  # a module, such as `shop.deploy`
             words.add(word.replace(".", "/"))
-    absolute: set[str] = set()
-    relative: set[str] = set()
+    paths = _NamedPaths(absolute=set(), relative=set())
     for word in words:
         # What follows the letters of an option may be an absolute path, as in `-xC/srv`.
         _, slash, rest = word.partition("/")
         if rest.strip("/"):
-            absolute.add(slash + rest)
+            paths.absolute.add(slash + rest)
         if word and not word.startswith("/"):
-            relative.add(word)
+            paths.relative.add(word)
         elif word and not word.strip("/"):
-            absolute.add("/")  # the word is the root folder; the end of `folder/` is not
-    return absolute, relative
+            paths.absolute.add("/")  # the word is the root folder; the end of `folder/` is not
+    return paths
 
 
-def _joined(text: str) -> Iterator[str]:
+def _join_neighbours(text: str) -> Iterator[str]:
     """Yield neighbouring words of a script as one name, with the separators between them."""
     words = [*re.finditer(f"[^{_SEPARATOR_CHARS}]+", text)]
     for first, word in enumerate(words[:-1]):
@@ -171,7 +178,7 @@ def _joined(text: str) -> Iterator[str]:
             yield text[word.start() : last.end() + 1]  # a name may end with a bracket
 
 
-def _behind_letters(word: str) -> Iterator[str]:
+def _values_behind_letters(word: str) -> Iterator[str]:
     """Yield what could be the value of a short option, such as `srv` in `-Csrv` and `-xCsrv`."""
     if not word.startswith("-") or word.startswith("--"):
         return
