@@ -104,11 +104,13 @@ class GrantFinder:
         self._fetching = asyncio.Lock()
         self._refused = Recent[str, None]()
         self._task: asyncio.Task[None] | None = None
-        self._wanted: set[Principal] = set()  # by reads that wait for a fetch
-        self._sought: set[Principal] = set()  # by `look_for`, for the next periodic fetch
-        self._asked_at = -LEAST_INTERVAL_S
-        self._after: str | None = None
-        self._fault = ""
+        # Owners whose grants are wanted: by reads that wait for a fetch, and by `look_for` for the
+        # next periodic fetch.
+        self._owners_for_reads: set[Principal] = set()
+        self._owners_for_period: set[Principal] = set()
+        self._fetched_for_reads_at = -LEAST_INTERVAL_S
+        self._continues_after: str | None = None  # cid, if the last fetch stopped early
+        self._logged_code = ""  # of the error that the last fetch had
 
     def start(self, check: Callable[[PortableDelegation], object] = bool) -> None:
         """Fetch now and every minute.
@@ -126,13 +128,14 @@ class GrantFinder:
 
     def look_for(self, owner: Principal) -> None:
         """Have the next periodic fetch keep new grants of an owner that has other grants."""
-        if len(self._sought) < MOST:  # callers choose the owners
-            self._sought.add(owner)
+        if len(self._owners_for_period) < MOST:  # callers choose the owners
+            self._owners_for_period.add(owner)
 
     async def _run(self) -> None:
         while True:
             async with self._fetching:
-                owners, self._sought = self._sought, set()
+                owners = self._owners_for_period
+                self._owners_for_period = set()
                 await self._fetch(owners, is_periodic=True)
             await self._pause(PERIOD_S)
 
@@ -148,34 +151,35 @@ class GrantFinder:
                 return
         except (NotGranted, SessionExpired):
             pass  # no grant covers them, so grants are fetched
-        if len(self._wanted) < MOST:
+        if len(self._owners_for_reads) < MOST:
             for capability in wanted:
                 owner = root_of(capability.resource)
                 if owner is not None:
-                    self._wanted.add(owner)
+                    self._owners_for_reads.add(owner)
         async with self._fetching:
             # A read that waited for another one's fetch has been served by it. The difference may
             # be negative: a clock that was set back must not stop the fetches.
-            if abs(now - self._asked_at) >= LEAST_INTERVAL_S:
-                self._asked_at = now
-                owners, self._wanted = self._wanted, set()
+            if abs(now - self._fetched_for_reads_at) >= LEAST_INTERVAL_S:
+                self._fetched_for_reads_at = now
+                owners = self._owners_for_reads
+                self._owners_for_reads = set()
                 await self._fetch(owners, is_periodic=False)
 
     async def _fetch(self, wanted: set[Principal], *, is_periodic: bool) -> None:
         """Fetch grants, and log why that failed, once for each cause."""
         try:
             await self._keep_new(wanted, is_periodic=is_periodic)
-            self._fault = ""
+            self._logged_code = ""
         except SealspaceError as error:
-            if error.code != self._fault:
+            if error.code != self._logged_code:
                 _log.warning(
                     "cannot fetch grants from the node: %s; next: check the node; this is tried"
                     " again every minute",
                     error.message,
                 )
-            self._fault = error.code
+            self._logged_code = error.code
             if is_periodic:  # tried again in the next minute
-                self._sought |= wanted
+                self._owners_for_period |= wanted
 
     async def _keep_new(self, wanted: set[Principal], *, is_periodic: bool) -> None:
         """Read the list of received delegations, and accept the new ones within the limits (AT61).
@@ -196,8 +200,8 @@ class GrantFinder:
         free_places = min(MOST - len(live), MOST // 2 - len(live_cids - self._held.read))
         # The fetch begins where the last one stopped. The next one begins at the start again,
         # unless this one stops early too.
-        last_cid = self._after
-        self._after = None
+        last_cid = self._continues_after
+        self._continues_after = None
         records_read = 0
         async for record in self._client.delegations.query(
             direction="received", status="active", account="default", tokens=True, after=last_cid
@@ -214,9 +218,9 @@ class GrantFinder:
 
     def _continue_after(self, last: str | None, selection: _Selection) -> None:
         """Have the next fetch begin after the delegation that was read last."""
-        self._after = last
+        self._continues_after = last
         if selection.is_periodic:  # the grants of these owners may be among the others
-            self._sought |= selection.wanted
+            self._owners_for_period |= selection.wanted
 
     async def _take_if_usable(
         self, record: DelegationRecord, selection: _Selection, *, has_room: bool
