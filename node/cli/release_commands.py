@@ -293,8 +293,8 @@ def _description(entry: FamilyCollateral) -> dict[str, object]:
         described["wanted"] = time_text(state.wanted_at)
     else:
         windows = {
-            name: [time_text(window.starts_at), time_text(window.ends_at)]
-            for name, window in collateral.windows
+            part: [time_text(window.starts_at), time_text(window.ends_at)]
+            for part, window in collateral.windows
         }
         described |= {
             "source": state.source,

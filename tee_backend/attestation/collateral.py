@@ -74,6 +74,13 @@ class Window(NamedTuple):
     ends_at: float
 
 
+class NamedWindow(NamedTuple):
+    """The validity period of one part of a collateral, with the name of the part."""
+
+    part: str
+    window: Window
+
+
 class CommonMembers(FrozenStruct, rename="camel"):
     """The JSON members common to all signed collateral documents.
 
@@ -331,29 +338,28 @@ class Collateral:
         return self.pck_crl_issuer_chain.signer.subject == self.pck_crl.issuer
 
     @property
-    def windows(self) -> tuple[tuple[str, Window], ...]:
-        """The validity periods of the collateral's documents and certificates.
+    def document_windows(self) -> tuple[NamedWindow, ...]:
+        """The validity periods of the four documents. That of the PCK CRL is the last one."""
+        return (
+            NamedWindow("TCB info", self.tcb_info.window),
+            NamedWindow("QE identity", self.qe_identity.window),
+            NamedWindow("root CRL", self.root_crl.window),
+            NamedWindow("PCK CRL", self.pck_crl.window),
+        )
 
-        Each has a name.
-        """
-        chains = (
+    @property
+    def windows(self) -> tuple[NamedWindow, ...]:
+        """The validity periods of the collateral's documents and certificates."""
+        certificate_windows = []
+        for chain in (
             self.tcb_info.issuer_chain,
             self.qe_identity.issuer_chain,
             self.pck_crl_issuer_chain,
-        )
-        certificates = [
-            certificate for chain in chains for certificate in (chain.signer, chain.root)
-        ]
-        return (
-            ("TCB info", self.tcb_info.window),
-            ("QE identity", self.qe_identity.window),
-            ("root CRL", self.root_crl.window),
-            ("PCK CRL", self.pck_crl.window),
-            *(
-                (certificate.common_name, Window(certificate.not_before, certificate.not_after))
-                for certificate in certificates
-            ),
-        )
+        ):
+            for certificate in (chain.signer, chain.root):
+                window = Window(certificate.not_before, certificate.not_after)
+                certificate_windows.append(NamedWindow(certificate.common_name, window))
+        return (*self.document_windows, *certificate_windows)
 
     @property
     def ends_at(self) -> float:
@@ -361,7 +367,7 @@ class Collateral:
 
         Collateral expires with its first part.
         """
-        return min(window.ends_at for _, window in self.windows)
+        return min(named.window.ends_at for named in self.windows)
 
 
 class CollateralProvider(Protocol):
@@ -393,14 +399,14 @@ def check_not_older(offered: Collateral, stored: Collateral, *, with_pck_crl: bo
                 "collateral-rollback",
                 f"evaluation number {number} is lower than the stored number, {stored_number}",
             )
-    # The first windows are those of TCB info, QE identity, root CRL and PCK CRL. The windows of
-    # certificates follow; they are not compared.
-    window_count = 4 if with_pck_crl else 3
-    for (name, newer), (_, older) in zip(
-        offered.windows[:window_count], stored.windows, strict=False
-    ):
-        if newer.starts_at < older.starts_at:
-            raise CollateralUnusable("collateral-rollback", f"{name} is older than the stored one")
+    offered_windows = offered.document_windows
+    stored_windows = stored.document_windows
+    if not with_pck_crl:
+        offered_windows = offered_windows[:-1]
+        stored_windows = stored_windows[:-1]
+    for (part, window), (_, stored_window) in zip(offered_windows, stored_windows, strict=True):
+        if window.starts_at < stored_window.starts_at:
+            raise CollateralUnusable("collateral-rollback", f"{part} is older than the stored one")
 
 
 @lru_cache(_REMEMBERED)

@@ -42,8 +42,8 @@ def check_windows(collateral: Collateral, *, now: float) -> None:
 
     The library treats the end of revocation lists in the same way, and so does evidence.
     """
-    for name, window in collateral.windows:
-        check_window(name, window, now=now)
+    for part, window in collateral.windows:
+        check_window(part, window, now=now)
 
 
 def check_window(name: str, window: Window, *, now: float) -> None:

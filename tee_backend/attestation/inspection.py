@@ -189,8 +189,8 @@ class Inspector:
             evidence=evidence,
             ca=collateral.ca,
             windows=tuple(
-                ValidWindow(name=name, starts_at=window.starts_at, ends_at=window.ends_at)
-                for name, window in collateral.windows
+                ValidWindow(name=part, starts_at=window.starts_at, ends_at=window.ends_at)
+                for part, window in collateral.windows
             ),
             root_is_intel=self._root.is_intel,
         )

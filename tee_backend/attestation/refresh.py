@@ -76,16 +76,19 @@ def alarms_of(
 ) -> Iterator[Alarm]:
     """Yield an alarm for each problem with a collateral document."""
     # The collateral ends with the first of its parts.
-    part, window = min(collateral.windows, key=lambda part_window: part_window[1].ends_at)
-    if now >= window.ends_at:
-        yield Alarm(kind="ended", part=part, at=window.ends_at)
-    elif now >= window.ends_at - rules.warn_s:
-        yield Alarm(kind="ends-soon", part=part, at=window.ends_at)
+    first = min(collateral.windows, key=lambda named: named.window.ends_at)
+    ends_at = first.window.ends_at
+    if now >= ends_at:
+        yield Alarm(kind="ended", part=first.part, at=ends_at)
+    elif now >= ends_at - rules.warn_s:
+        yield Alarm(kind="ends-soon", part=first.part, at=ends_at)
     if tried_at > refreshed_at and now >= refreshed_at + rules.alarm_after_s:
-        yield Alarm(kind="refresh-failing", part=part, at=refreshed_at)
+        yield Alarm(kind="refresh-failing", part=first.part, at=refreshed_at)
     # The older one of TCB info and QE identity counts.
-    part, issued_at = "TCB info", collateral.tcb_info.window.starts_at
+    part = "TCB info"
+    issued_at = collateral.tcb_info.window.starts_at
     if collateral.qe_identity.window.starts_at < issued_at:
-        part, issued_at = "QE identity", collateral.qe_identity.window.starts_at
+        part = "QE identity"
+        issued_at = collateral.qe_identity.window.starts_at
     if rules.stale_s is not None and now >= issued_at + rules.stale_s:
         yield Alarm(kind="stale", part=part, at=issued_at + rules.stale_s)
