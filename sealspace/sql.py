@@ -138,7 +138,7 @@ class Sql:
             SpaceNotFound: the node does not host the space.
         """
         changes = not read_only and _CHANGE.match(sql) is not None
-        return await self._run(_ROWS, changes, action="query", sql=sql, params=params)
+        return await self._run(_ROWS, changes=changes, action="query", sql=sql, params=params)
 
     async def execute(self, sql: str, params: Sequence[SqlValue] = ()) -> Changes:
         """Run one statement that has no rows, such as INSERT or CREATE TABLE.
@@ -152,7 +152,7 @@ class Sql:
             QuotaExceeded: the space has no room for the change.
             SealspaceError: the same errors as `query`.
         """
-        return await self._run(_CHANGES, True, action="execute", sql=sql, params=params)
+        return await self._run(_CHANGES, changes=True, action="execute", sql=sql, params=params)
 
     async def batch(self, statements: Sequence[Statement]) -> tuple[Changes, ...]:
         """Run several statements without rows in one transaction.
@@ -173,7 +173,7 @@ class Sql:
             else:
                 sql, params = statement
             entries.append({"sql": sql, "params": params})
-        answer = await self._run(_RESULTS, True, action="batch", statements=entries)
+        answer = await self._run(_RESULTS, changes=True, action="batch", statements=entries)
         return answer.results
 
     async def execute_statement(self, name: str, params: Sequence[SqlValue] = ()) -> Rows:
@@ -188,7 +188,9 @@ class Sql:
             NotGranted: the session has no grant for this database.
             SealspaceError: the same errors as `query`.
         """
-        return await self._run(_ROWS, False, action="executeStatement", name=name, params=params)
+        return await self._run(
+            _ROWS, changes=False, action="executeStatement", name=name, params=params
+        )
 
     async def export(
         self,
@@ -220,8 +222,15 @@ class Sql:
             return stream.moved_bytes
 
     async def _run(
-        self, decoder: "msgspec.json.Decoder[Decoded]", changes: bool, **body: object
+        self, decoder: "msgspec.json.Decoder[Decoded]", *, changes: bool, **body: object
     ) -> Decoded:
+        """Send a request to the database, and decode its answer.
+
+        Args:
+            decoder: reads the answer.
+            changes: whether to send the rights to change the database.
+            body: the members of the request.
+        """
         try:
             # In JSON, bytes become a list of numbers.
             text = json.dumps(body, default=lambda blob: [*memoryview(blob)], allow_nan=False)
@@ -233,7 +242,8 @@ class Sql:
         wanted = await self._rights(changes=changes, name=body.get("name"))
         # With a token that may only read, the node runs no statement that writes, so the request
         # may be repeated.
-        request = Request(body=text.encode(), repeatable=wanted[0].ability == SQL_READ)
+        only_reads = wanted[0].ability == SQL_READ
+        request = Request(body=text.encode(), repeatable=only_reads)
         answer = await self._caller.invoke(wanted, request)
         # Two of the refusals with status 403 are not about rights, but about the statement.
         is_about_statement = answer.body.startswith(
@@ -258,19 +268,22 @@ class Sql:
         plain = [
             space_capability(self._space, "sql", self._database, ability) for ability in abilities
         ]
-        held = self._held(plain)
-        if not held:
+        usable = self._usable_rights(plain)
+        if not usable:
             return plain[:1]  # the request raises an error that names this capability
-        held.sort(key=partial(_preference, name))
+        usable.sort(key=partial(_preference, name))
         if not changes:
-            return held[:1]
-        best: dict[str, Capability] = {}  # the preferred one for each ability
-        for capability in held:
-            best.setdefault(capability.ability, capability)
-        return list(best.values())
+            return usable[:1]
+        preferred_by_ability: dict[str, Capability] = {}
+        for capability in usable:
+            preferred_by_ability.setdefault(capability.ability, capability)
+        return list(preferred_by_ability.values())
 
-    def _held(self, plain: Sequence[Capability]) -> list[Capability]:
-        """Return the capabilities that the session has, with the conditions of its grants."""
+    def _usable_rights(self, plain: Sequence[Capability]) -> list[Capability]:
+        """Return those of the capabilities that the session has, once for each grant's conditions.
+
+        `plain` are the capabilities without conditions.
+        """
         session = self._caller.session
         granted: list[Capability] = []
         if root_of(plain[0].resource) == session.did:

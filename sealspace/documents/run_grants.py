@@ -420,31 +420,35 @@ def _refreshed(delegation: Delegation, stated: _Refresh, runner: str | None) -> 
     The job chooses the hash and the commit. Everything else is what the job grant says.
     """
     job = read_run_grant(stated.grant, runner=None)
-    expires_at = delegation.expires_at
-    match job.statement.programs:
-        # The job's grant has the parties, rights and end that the job grant allows.
-        case (ByHash(project=ProjectId(), build=Build() as build) as rule,) if (
-            runner == delegation.audience == job.statement.refresh_for
-            and delegation.delegator == job.delegation.delegate
-            and [parent.digest for parent in delegation.parents] == [job.delegation.cid]
-            and delegation.capabilities == job.delegation.capabilities
-            and expires_at is not None
-            and expires_at <= job.expires_at
-        ):
-            build = structs.replace(build, commit=stated.commit)
-            rule = replace(rule, wasm_sha256=stated.wasmSha256, build=build)
-            return replace(
-                job,
-                header=delegation.header,
-                delegation=delegation,
-                statement=replace(job.statement, programs=(rule,), refresh_for=None),
-                expires_at=expires_at,
-                job=job.delegation.content_key,
-                commit=stated.commit,
-            )
-    raise InvalidPortableDelegation(
+    differs = InvalidPortableDelegation(
         "the job's grant differs from what the owner allowed",
         hint="run `sealspace runner grant URL --refresh` for the runner that the owner named",
+    )
+    is_for_this_runner = runner == delegation.audience == job.statement.refresh_for
+    is_by_job = delegation.delegator == job.delegation.delegate
+    parent_cids = [parent.digest for parent in delegation.parents]
+    has_same_rights = delegation.capabilities == job.delegation.capabilities
+    if not is_for_this_runner or not is_by_job:
+        raise differs
+    if parent_cids != [job.delegation.cid] or not has_same_rights:
+        raise differs
+    expires_at = delegation.expires_at
+    if expires_at is None or expires_at > job.expires_at:
+        raise differs
+    match job.statement.programs:
+        case (ByHash(project=ProjectId(), build=Build() as build) as rule,):
+            build = structs.replace(build, commit=stated.commit)
+            rule = replace(rule, wasm_sha256=stated.wasmSha256, build=build)
+        case _:
+            raise differs
+    return replace(
+        job,
+        header=delegation.header,
+        delegation=delegation,
+        statement=replace(job.statement, programs=(rule,), refresh_for=None),
+        expires_at=expires_at,
+        job=job.delegation.content_key,
+        commit=stated.commit,
     )
 
 

@@ -228,12 +228,13 @@ async def renew(client: Client, did: str, node: str | None) -> None:
     whom = (await names_for(client, [did])).whole(did)
     if not renewed:
         tell(f"nothing to renew: the copies for {whom} are encrypted to the newest key")
-    for renewed_share in renewed:
-        team = (
-            "" if renewed_share.folder.team is None else f" in the team {renewed_share.folder.team}"
-        )
-        tell(f"renewed the copies for {whom}{team}; fingerprint: {renewed_share.pin.fingerprint}")
-    print_result({"renewed": [{"team": renewed_share.folder.team} for renewed_share in renewed]})
+    documents = []
+    for share in renewed:
+        team = share.folder.team
+        where = "" if team is None else f" in the team {team}"
+        tell(f"renewed the copies for {whom}{where}; fingerprint: {share.pin.fingerprint}")
+        documents.append({"team": team})
+    print_result({"renewed": documents})
 
 
 @click.command()
@@ -285,15 +286,15 @@ async def _members(client: Client, team: str) -> set[str]:
 
 async def _person_in(client: Client, file: Path, *, gets: str, yes: bool) -> str:
     """Return the DID in a file, after the owner has confirmed it (SH14)."""
-    data = read_named(file, most_bytes=_MOST_DID_BYTES)
+    text = read_named(file, most_bytes=_MOST_DID_BYTES).decode("ascii", "replace").strip()
     try:
-        did = checked_did(data.decode("ascii", "replace").strip())
+        did = checked_did(text)
     except InvalidInput as error:
         raise InvalidInput(
             f"{file} does not contain one DID and nothing else",
             hint="ask the person for the DID that `sealspace whoami` prints as owner",
         ) from error
-    require_no_typo(data.decode("ascii", "replace").strip())
+    require_no_typo(text)
     names = await names_for(client, [did])
     confirm_first_use(names, did, source=str(file), gets=gets, yes=yes)
     return did
