@@ -100,7 +100,7 @@ class _ReadAttempts:
         by: the only grant to cite, or None.
         evidence: the evidence for the next attempt; None: the request is sent without.
         has_new_evidence: whether evidence was renewed for this read.
-        passed: ids of the grants that were refused.
+        refused_cids: ids of the grants that were refused.
     """
 
     get: Capability
@@ -109,7 +109,7 @@ class _ReadAttempts:
     by: Grant | None
     evidence: Attestation | None = None
     has_new_evidence: bool = False
-    passed: set[str] = field(default_factory=set)
+    refused_cids: set[str] = field(default_factory=set)
 
 
 class Backend:
@@ -373,8 +373,8 @@ class Backend:
             await self._finder.require((attempts.get, attempts.decrypt))
         attempts.evidence = await self._evidence_for(network, refused=None)
         while True:
-            by_get = self._grants.cited(client, attempts.get)
-            by_decrypt = self._grants.cited(client, attempts.decrypt)
+            by_get = self._grants.cited_cids(client, attempts.get)
+            by_decrypt = self._grants.cited_cids(client, attempts.decrypt)
             receiver = None if attempts.evidence is None else attempts.evidence.receiver
             try:
                 secret = await secrets.read(name, scope=scope, receiver=receiver)
@@ -433,7 +433,7 @@ class Backend:
         refusal: Unauthorized,
     ) -> bool:
         """Demote the grants that the node refused, and return whether to try another one."""
-        has_other = await self._grants.demote(wanted, cited, refusal, attempts.passed)
+        has_other = await self._grants.demote(wanted, cited, refusal, attempts.refused_cids)
         # A read that names its grant tries no other one.
         return has_other and attempts.by is None
 
@@ -502,35 +502,41 @@ class Backend:
         be sent without evidence.
         """
         async with self._renewing:
-            live = self.attestation
+            current = self.attestation
             try:
-                if live is None:
+                if current is None:
                     # Only a backend with stored or fetched grants attests before its first read.
                     if self._folder is None and not self._finder.has_found:
                         return None
                     return await self._attest_by_any(network)
-                if live is not refused and not self._attester.ends_soon(live):
-                    return live
-                try:
-                    # Under a grant of the secret's owner: the newest grant may be revoked (AT54).
-                    return await self._attest_by_any(network)
-                except NotGranted:
-                    # No grant opens this network, so the evidence is renewed on the network on
-                    # which it was submitted, unless that has the same owner.
-                    if same_principal(live.network.owner, network.owner):
-                        raise
-                    return await self.attest(live.network)
+                if current is refused or self._attester.ends_soon(current):
+                    return await self._renew(current, network)
+                return current
             except Unauthorized:
-                return live  # no grant allows attesting any more; the read's refusal says why
+                return current  # no grant allows attesting any more; the read's refusal says why
+
+    async def _renew(self, evidence: Attestation, network: NetworkId) -> Attestation:
+        """Replace evidence by that of a new quote.
+
+        It is submitted under a grant of the network's owner: the newest grant may be revoked
+        (AT54). If no grant opens the network, the evidence is renewed on the network on which it
+        was submitted, unless that has the same owner.
+        """
+        try:
+            return await self._attest_by_any(network)
+        except NotGranted:
+            if same_principal(evidence.network.owner, network.owner):
+                raise
+            return await self.attest(evidence.network)
 
     async def _attest_by_any(self, network: NetworkId) -> Attestation:
         """Attest this backend's code to the node, trying one grant after another."""
         decrypt = allow(network.text, DECRYPT)
-        passed = set[str]()
+        refused_cids = set[str]()
         while True:
-            cited = self._grants.cited(self._client, decrypt)
+            cited = self._grants.cited_cids(self._client, decrypt)
             try:
                 return await self.attest(network)
             except Unauthorized as refusal:
-                if not await self._grants.demote(decrypt, cited, refusal, passed):
+                if not await self._grants.demote(decrypt, cited, refusal, refused_cids):
                     raise

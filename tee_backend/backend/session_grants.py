@@ -7,7 +7,7 @@ grants or their states is stored, if the backend has a folder.
 Example:
     grants = SessionGrants(client, folder, clock=clock)
     networks = await grants.accept(portables, is_opening=True)
-    cited = grants.cited(client, decrypt)
+    cited = grants.cited_cids(client, decrypt)
 """
 
 import asyncio
@@ -205,30 +205,41 @@ class SessionGrants:
                 return opened
         return self._client.encryption.network(owner=owner)
 
-    def cited(self, client: Client, wanted: Capability) -> tuple[str, ...]:
+    def cited_cids(self, client: Client, wanted: Capability) -> tuple[str, ...]:
         """Return the ids of the grants that a client cites for a capability."""
         return client.session.proofs_for([wanted], now=self._clock.now())
 
     async def demote(
-        self, wanted: Capability, cited: tuple[str, ...], refusal: Unauthorized, passed: set[str]
+        self,
+        wanted: Capability,
+        cited: tuple[str, ...],
+        refusal: Unauthorized,
+        refused_cids: set[str],
     ) -> bool:
         """Move grants refused by the node to the end of the list.
 
-        Returns whether an untried grant remains. Another holder of a grant of the owner can
-        delegate it to this backend under conditions of its own, and revoke it. So the newest grant
-        is not the only one that counts (AT54). `passed` collects the grants that were refused in
-        this attempt.
+        Another holder of a grant of the owner can delegate it to this backend under conditions of
+        its own, and revoke it. So the newest grant is not the only one that counts (AT54).
+
+        Args:
+            wanted: the capability for which the grants were cited.
+            cited: ids of the grants that the refused request cited.
+            refusal: the node's answer.
+            refused_cids: the ids of all grants that were refused before in the same read. Those in
+                `cited` are added.
+        Returns:
+            Whether the next request would cite only grants that have not been refused.
         """
-        passed.update(cited)
+        refused_cids.update(cited)
         session = self._client.session
         # The sort is stable, so the order among the others stays.
         grants = sorted(session.grants, key=lambda grant: grant.cid in cited)
         self._client.use(replace(session, grants=tuple(grants)))
         if isinstance(refusal, DelegationRevoked) and not self.held.revoked.issuperset(cited):
             await self.disuse(cited)
-        cited_next = self.cited(self._client, wanted)
+        cited_next = self.cited_cids(self._client, wanted)
         # If the request cited no grant, the next one would cite none either.
-        return bool(cited) and passed.isdisjoint(cited_next)
+        return bool(cited) and refused_cids.isdisjoint(cited_next)
 
     # --- states -----------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -342,12 +342,16 @@ def _require_private_address(options: SimpleNamespace) -> None:
         )
 
 
-@contextmanager
-def _listening_socket(options: SimpleNamespace) -> Iterator[tuple[socket.socket, str]]:
-    """Yield the listening socket, and its address for messages.
+class _Listening(NamedTuple):
+    """A listening socket, and its address for messages."""
 
-    A Unix socket is removed at the end.
-    """
+    listener: socket.socket
+    address: str
+
+
+@contextmanager
+def _listening_socket(options: SimpleNamespace) -> Iterator[_Listening]:
+    """Yield the listening socket. A Unix socket is removed at the end."""
     if options.socket_path is None:
         listener = bind_socket(
             options.host, options.port, command=click.get_current_context().command_path
@@ -355,12 +359,12 @@ def _listening_socket(options: SimpleNamespace) -> Iterator[tuple[socket.socket,
         url = url_of(listener)
         if options.tls:
             url = url.replace("http:", "https:", 1)
-        yield listener, url
+        yield _Listening(listener, url)
         return
     path: Path = options.socket_path
     listener = _bind_unix_socket(path)
     try:
-        yield listener, f"unix://{path.absolute()}"
+        yield _Listening(listener, f"unix://{path.absolute()}")
     finally:
         path.unlink(missing_ok=True)
 

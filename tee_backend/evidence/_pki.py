@@ -8,6 +8,7 @@ has the same certificates, byte for byte.
 import hashlib
 from dataclasses import field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -18,13 +19,28 @@ from cryptography.x509.oid import NameOID
 from capabilities.frozen import frozen
 
 NAME_PREFIX = "sealspace simulated SGX "
+
+
+class _Role(NamedTuple):
+    """What a certificate of the simulated platform is for.
+
+    Attributes:
+        name: the end of its common name.
+        issuer: the role whose certificate signs it.
+        path_length: how many authorities may follow below it; None: it is not an authority.
+    """
+
+    name: str
+    issuer: str
+    path_length: int | None
+
+
 ROLES = {
-    "root": ("Root CA", "root", 1),
-    "platform-ca": ("PCK Platform CA", "root", 0),
-    "tcb-signing": ("TCB Signing", "root", None),
-    "pck": ("PCK Certificate", "platform-ca", None),
+    "root": _Role("Root CA", issuer="root", path_length=1),
+    "platform-ca": _Role("PCK Platform CA", issuer="root", path_length=0),
+    "tcb-signing": _Role("TCB Signing", issuer="root", path_length=None),
+    "pck": _Role("PCK Certificate", issuer="platform-ca", path_length=None),
 }
-"""Name, issuer, and path length (None: not an authority) of each role's certificate."""
 KEYS = (*ROLES, "attestation")
 SGX_COMPONENTS = (4, 4, 2, 2, 4, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0)
 PCE_SVN = 11
@@ -34,6 +50,13 @@ _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _NOT_BEFORE = datetime(2020, 1, 1, tzinfo=UTC)
 _NOT_AFTER = datetime(2049, 12, 31, tzinfo=UTC)
 _SGX_OID = bytes.fromhex("2a864886f84d010d01")
+# Tags of DER.
+_BOOLEAN = 0x01
+_INTEGER = 0x02
+_OCTETS = 0x04
+_OBJECT_ID = 0x06
+_ENUMERATED = 0x0A
+_SEQUENCE = 0x30
 
 
 def derive_key(seed: bytes, role: str) -> ec.EllipticCurvePrivateKey:
@@ -93,7 +116,7 @@ class Pki:
         builder = (
             x509.CertificateBuilder()
             .subject_name(_name(name))
-            .issuer_name(_name(ROLES[issuer][0]))
+            .issuer_name(_name(ROLES[issuer].name))
             .public_key(key.public_key())
             .serial_number(self.serial(role))
             .not_valid_before(_NOT_BEFORE)
@@ -137,7 +160,7 @@ class Pki:
         key = self.keys[issuer]
         builder = (
             x509.CertificateRevocationListBuilder()
-            .issuer_name(_name(ROLES[issuer][0]))
+            .issuer_name(_name(ROLES[issuer].name))
             .last_update(this_update)
             .next_update(next_update)
             .add_extension(x509.CRLNumber(1), critical=False)
@@ -154,25 +177,22 @@ class Pki:
         return int.from_bytes(digest[:16], "big") | 1
 
     def _sgx_extension(self) -> bytes:
-        """Return the platform extension of the leaf certificate in DER.
-
-        The tags are BOOLEAN (1), INTEGER (2), OCTET STRING (4), ENUMERATED (0x0A) and SEQUENCE
-        (0x30).
-        """
-        numbers = enumerate((*SGX_COMPONENTS, PCE_SVN), 1)
-        tcb = [_encode_entry(2, number, _encode_der(0x02, bytes([svn]))) for number, svn in numbers]
-        tcb.append(_encode_entry(2, 18, _encode_der(0x04, bytes(SGX_COMPONENTS))))
+        """Return the platform extension of the leaf certificate in DER."""
+        tcb = []
+        for number, svn in enumerate((*SGX_COMPONENTS, PCE_SVN), start=1):
+            tcb.append(_encode_entry(2, number, _encode_der(_INTEGER, bytes([svn]))))
+        tcb.append(_encode_entry(2, 18, _encode_der(_OCTETS, bytes(SGX_COMPONENTS))))
         instance_id = hashlib.sha256(b"instance" + self.ppid).digest()[:16]
-        flags = [_encode_entry(7, number, _encode_der(0x01, b"\xff")) for number in (1, 2, 3)]
+        flags = [_encode_entry(7, number, _encode_der(_BOOLEAN, b"\xff")) for number in (1, 2, 3)]
         return _encode_der(
-            0x30,
-            _encode_entry(1, None, _encode_der(0x04, self.ppid)),
-            _encode_entry(2, None, _encode_der(0x30, *tcb)),
-            _encode_entry(3, None, _encode_der(0x04, PCE_ID)),
-            _encode_entry(4, None, _encode_der(0x04, self.fmspc)),
-            _encode_entry(5, None, _encode_der(0x0A, b"\x01")),
-            _encode_entry(6, None, _encode_der(0x04, instance_id)),
-            _encode_entry(7, None, _encode_der(0x30, *flags)),
+            _SEQUENCE,
+            _encode_entry(1, None, _encode_der(_OCTETS, self.ppid)),
+            _encode_entry(2, None, _encode_der(_SEQUENCE, *tcb)),
+            _encode_entry(3, None, _encode_der(_OCTETS, PCE_ID)),
+            _encode_entry(4, None, _encode_der(_OCTETS, self.fmspc)),
+            _encode_entry(5, None, _encode_der(_ENUMERATED, b"\x01")),
+            _encode_entry(6, None, _encode_der(_OCTETS, instance_id)),
+            _encode_entry(7, None, _encode_der(_SEQUENCE, *flags)),
         )
 
 
@@ -191,7 +211,7 @@ def _encode_entry(number: int, inner: int | None, value: bytes) -> bytes:
     The entry is a DER sequence of OID and value.
     """
     oid = _SGX_OID + bytes([number]) + (b"" if inner is None else bytes([inner]))
-    return _encode_der(0x30, _encode_der(0x06, oid), value)
+    return _encode_der(_SEQUENCE, _encode_der(_OBJECT_ID, oid), value)
 
 
 def _encode_der(tag: int, *contents: bytes) -> bytes:
