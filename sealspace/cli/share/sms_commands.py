@@ -48,24 +48,25 @@ async def enable(client: Client, public_checks: bool | None, ttl_s: float) -> No
     Only a wallet on Ethereum's main chain (did:pkh:eip155:1:0x…) can push. Without public checks,
     the `check-secret` commands of iExec's client find no secret, and `--force-update` fails.
     """
-    did, former = await _live(client)
+    did = await _service_did(client)
+    former_cids = await _live_grants_to(client, did)
     if not public_checks:
         tell(_CLOSED)
     if public_checks is None and is_interactive():
         public_checks = ask_yes_or_no("let everyone ask whether a secret of yours exists?")
     await client.encryption.ensure_network()
     values = client.kv(SECRETS_SPACE)
-    granted = [(path, KV_PUT) for path in (*_SECRETS, USED_PREFIX)]
-    granted += [(path, KV_GET) for path in ("iexec/apps/", "iexec/datasets/")]
+    folder = f"{values.space.text}/kv/"
+    rights = [allow(folder + path, KV_PUT) for path in (*_SECRETS, USED_PREFIX)]
+    rights += [allow(folder + path, KV_GET) for path in ("iexec/apps/", "iexec/datasets/")]
     if public_checks:
-        granted += [(path, KV_METADATA) for path in _SECRETS]
-    rights = [allow(f"{values.space.text}/kv/{path}", ability) for path, ability in granted]
+        rights += [allow(folder + path, KV_METADATA) for path in _SECRETS]
     portable = await client.delegations.delegate(
         did, rights, ttl_s=ttl_s, wallet=wallet_for(rights)
     )
     await values.put(GRANT_KEY, portable.cid)
-    if former:
-        await revoke_all(client, former)
+    if former_cids:
+        await revoke_all(client, former_cids)
     if not public_checks:
         tell("existence checks are now closed; to open them: sealspace sms enable --public-checks")
     print_granted(portable, await names_for(client, [portable.delegate_did]))
@@ -76,24 +77,25 @@ async def enable(client: Client, public_checks: bool | None, ttl_s: float) -> No
 @at_node
 async def disable(client: Client) -> None:
     """Revoke every grant to the service. Secrets that were pushed remain yours."""
-    _, live = await _live(client)
-    if not live:
+    cids = await _live_grants_to(client, await _service_did(client))
+    if not cids:
         raise _not_enabled()
-    await revoke_all(client, live)
-    tell(*(f"revoked: {cid}" for cid in live))
+    await revoke_all(client, cids)
+    tell(*(f"revoked: {cid}" for cid in cids))
 
 
 @click.command()
 def status() -> None:
     """Show whether iExec's clients may store secrets in your space, and by which grant."""
-    show_by_id(at_node(_used)())
+    find_used_grant = at_node(_find_used_grant)  # with a client for the node
+    show_by_id(find_used_grant())
 
 
-async def _live(client: Client) -> tuple[str, list[str]]:
-    """Return the service's DID, and the CIDs of the owner's grants to it that are in force.
+async def _service_did(client: Client) -> str:
+    """Return the DID of the node's service for iExec's clients.
 
-    The grants come from the node's list. The CID that is stored in the owner's space is only a hint
-    (SM3): a session that may write there could name any grant.
+    Raises:
+        NotThere: the node has no such service.
     """
     did = (await client.info()).sms_did
     if not did:
@@ -101,20 +103,29 @@ async def _live(client: Client) -> tuple[str, list[str]]:
             "this node has no service for iExec's clients",
             hint="ask the node's operator to start it with --sms ADDRESS:PORT",
         )
+    return did
+
+
+async def _live_grants_to(client: Client, did: str) -> list[str]:
+    """Return the CIDs of the owner's grants to the service that are in force.
+
+    They come from the node's list. The CID that is stored in the owner's space is only a hint
+    (SM3): a session that may write there could name any grant.
+    """
     granted = client.delegations.query(direction="granted", status="active")
-    return did, [record.cid async for record in granted if record.delegate == did]
+    return [record.cid async for record in granted if record.delegate == did]
 
 
-async def _used(client: Client) -> str:
+async def _find_used_grant(client: Client) -> str:
     """Return the CID of the grant that the service uses (SM3)."""
-    _, live = await _live(client)
-    if live:
+    live_cids = await _live_grants_to(client, await _service_did(client))
+    if live_cids:
         # `enable` created the network. This raises an error if it was revoked since: then the
         # service writes nothing (SM3).
         await client.encryption.ensure_network()
     with suppress(NotFound):
         stored = (await client.kv(SECRETS_SPACE).get(GRANT_KEY)).body
-        for cid in live:
+        for cid in live_cids:
             if stored == cid.encode():
                 return cid
     raise _not_enabled()
