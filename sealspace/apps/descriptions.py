@@ -532,7 +532,7 @@ def in_plain_words(seen: Seen, policy: Policy | None = None) -> tuple[str, ...]:
     """
     lines = _facts(seen)
     if policy is not None:
-        lines += _pinned(policy)
+        lines += _lines_about_policy(policy)
     lines += [f"warning: {warning}" for warning in warnings(seen)]
     return tuple(lines)
 
@@ -659,7 +659,8 @@ def _facts(seen: Seen) -> list[str]:
     ]
 
 
-def _pinned(policy: Policy) -> list[str]:
+def _lines_about_policy(policy: Policy) -> list[str]:
+    """Return the lines that say what a grant with a policy names and requires."""
     registers = "MRTD, RTMR0-2" if policy.measurements[0].rtmr3 is None else "MRTD, RTMR0-3"
     code = [
         f"image {registers}",

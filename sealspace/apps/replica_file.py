@@ -9,7 +9,7 @@ Example:
         draft.note("a/1", etag_of_body(b"1"), {})
         draft.store("a/1", b"1")
         draft.finish(cursor="AA", window=Window(), node_did=did, now=now, is_end=True)
-    assert file.read("a/1")[1] == b"1"
+    assert file.read("a/1").body == b"1"
     file.close()
 """
 

@@ -97,34 +97,21 @@ class GrantFolder:
     """
 
     def __init__(self, path: Path, did: Principal) -> None:
-        self._path, self._did = path, did
+        self._path = path
+        self._did = did
         self._grants = path / "grants"
         self._writing = threading.Lock()
         self._rows: dict[str, _Row] = {}
         self.pins: tuple[NetworkPin, ...] = ()  # the keys of networks that were used
         with self._convert_os_errors():
-            for folder in (path, self._grants):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                status = folder.stat()
-                if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-                    raise FolderUnusable(
-                        f"the folder {folder} belongs to another user or is open to others",
-                        hint=f"make the backend's user the owner of {folder} and run `chmod 700"
-                        f" {folder}`, or use a new folder below {folder}",
-                    )
+            _make_private(path)
+            _make_private(self._grants)
             # O_NOFOLLOW: the host may own the disk, and a link could lead to any file.
             lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         self._lock: int | None = lock
         try:
             with self._convert_os_errors():
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise FolderUnusable(
-                        f"another process uses the folder {path}",
-                        hint="run the backend in one process (one server worker), or give each"
-                        " process its own folder",
-                    ) from None
+                self._take_lock(lock)
                 # A process that was killed before it renamed its drafts has left them behind. They
                 # are removed only under the lock, because a running process may be writing one.
                 for draft in (*self._path.glob(DRAFTS), *self._grants.glob(DRAFTS)):
@@ -185,32 +172,8 @@ class GrantFolder:
             with self._convert_os_errors():
                 if snapshot.pins != self.pins:
                     self._write_state(snapshot.pins)
-                number = max((row.number for row in self._rows.values()), default=0)
-                # Only a tampered file has a number near the limit. Then all grants are renumbered;
-                # otherwise the next number could not be read back.
-                known = self._rows
-                if number >= _MOST_NUMBER - MOST:
-                    number, known = 0, {}
-                numbers = count(number + 1)
-                # The newest grant is the first one in the snapshot, and gets the highest number.
-                for grant in reversed(snapshot.grants):
-                    cid = grant.cid
-                    row = _Row(
-                        v=_VERSION,
-                        number=known[cid].number if cid in known else next(numbers),
-                        grant=grant.header,
-                        was_read=cid in snapshot.read,
-                        was_revoked=cid in snapshot.revoked,
-                    )
-                    if self._rows.get(cid) != row:
-                        replace_file(self._file_of(cid), canonical_members(row))
-                        self._rows[cid] = row
-                dropped = self._rows.keys() - {grant.cid for grant in snapshot.grants}
-                for cid in dropped:
-                    self._file_of(cid).unlink(missing_ok=True)
-                    del self._rows[cid]
-                if dropped:
-                    sync_folder(self._grants)
+                self._write_rows(snapshot)
+                self._drop_others(snapshot)
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -220,6 +183,39 @@ class GrantFolder:
             canonical_bytes({"v": _VERSION, "did": self._did, "networks": pins_json(pins)}),
         )
         self.pins = pins
+
+    def _write_rows(self, snapshot: GrantSnapshot) -> None:
+        """Write the grants that are new, or whose state has changed."""
+        known_rows = self._rows
+        number = max((row.number for row in known_rows.values()), default=0)
+        # Only a tampered file has a number near the limit. Then all grants are renumbered;
+        # otherwise the next number could not be read back.
+        if number >= _MOST_NUMBER - MOST:
+            number = 0
+            known_rows = {}
+        new_numbers = count(number + 1)
+        # The newest grant is the first one in the snapshot, and gets the highest number.
+        for grant in reversed(snapshot.grants):
+            cid = grant.cid
+            row = _Row(
+                v=_VERSION,
+                number=known_rows[cid].number if cid in known_rows else next(new_numbers),
+                grant=grant.header,
+                was_read=cid in snapshot.read,
+                was_revoked=cid in snapshot.revoked,
+            )
+            if self._rows.get(cid) != row:
+                replace_file(self._file_of(cid), canonical_members(row))
+                self._rows[cid] = row
+
+    def _drop_others(self, snapshot: GrantSnapshot) -> None:
+        """Remove the grants that a snapshot does not have."""
+        dropped_cids = self._rows.keys() - {grant.cid for grant in snapshot.grants}
+        for cid in dropped_cids:
+            self._file_of(cid).unlink(missing_ok=True)
+            del self._rows[cid]
+        if dropped_cids:
+            sync_folder(self._grants)
 
     def _file_of(self, cid: str) -> Path:
         return self._grants / f"{cid}.json"
@@ -281,6 +277,17 @@ class GrantFolder:
 
     # --- the folder itself ------------------------------------------------------------------------
 
+    def _take_lock(self, lock: int) -> None:
+        """Lock the folder for this process; `lock` is a descriptor of the file `lock`."""
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderUnusable(
+                f"another process uses the folder {self._path}",
+                hint="run the backend in one process (one server worker), or give each"
+                " process its own folder",
+            ) from None
+
     @contextmanager
     def _convert_os_errors(self) -> Iterator[None]:
         """Convert errors of the file system to FolderUnusable."""
@@ -297,6 +304,18 @@ class GrantFolder:
             f"{path} cannot be used: {reason}",
             hint="restore the file from a backup; without a backup, use a new folder instead of"
             f" {self._path}, and ask owners for new grants",
+        )
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder with mode 0700, or require that an existing one is the user's alone."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise FolderUnusable(
+            f"the folder {folder} belongs to another user or is open to others",
+            hint=f"make the backend's user the owner of {folder} and run `chmod 700 {folder}`,"
+            f" or use a new folder below {folder}",
         )
 
 
