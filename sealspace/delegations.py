@@ -656,6 +656,7 @@ class Delegations:
         ttl_s: float,
         at_most: bool,
     ) -> Grant:
+        """Sign a grant with the session's key, under the grants that the session has."""
         session = self._caller.session
         now = self._caller.clock.now()
         proofs = session.proofs_for(capabilities, now=now)

@@ -155,6 +155,7 @@ class Withdrawals:
         await self._withdraw({"evidence": sha256.hex()}, network)
 
     async def _withdraw(self, value: JsonObject, network: NetworkId | None) -> None:
+        """Sign and send an entry of the list of withdrawn backends."""
         chosen = network or network_of_owner(self._caller.session.owner)
         try:
             entry = parse_withdrawal(value)

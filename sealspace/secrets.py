@@ -624,6 +624,7 @@ class Secrets:
     async def _open(
         self, secret: SecretName, stored: Value, receiver: ReceiverKey | None
     ) -> Secret:
+        """Decrypt a stored secret, and check that it belongs to its place."""
         envelope = self._envelope_of(secret, stored.body)
         # The label is not authenticated, so comparing it finds mix-ups, not forgery. Some writers
         # store secrets without a label, but a copy must have one (SH8).

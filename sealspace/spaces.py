@@ -140,6 +140,7 @@ class PublicKv:
             raise
 
     async def _read(self, key: str, etag: str | None, max_bytes: int) -> Answer:
+        """Request a public value, unless it still has the version `etag`."""
         # J11: each segment is percent-encoded once more; nodes also look up the decoded text.
         path = "/".join(path_segment(part) for part in key.split("/"))
         headers = {}

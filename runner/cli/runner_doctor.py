@@ -320,6 +320,7 @@ def memory_needed(children: int, program_mb: int) -> int:
 
 
 def _check_memory(options: SimpleNamespace) -> str:
+    """Check that the memory is enough for the largest runs of all children."""
     limit_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limited_by = "this machine"
     if _CGROUP_LIMIT.exists():
@@ -397,6 +398,7 @@ def _check_bases(options: SimpleNamespace) -> str:
 
 
 def _check_roots(options: SimpleNamespace) -> str:
+    """Check that the trusted roots for build provenance can be read."""
     roots = roots_of(options)
     if not roots:
         return "none: grants to later builds of a repository are refused"
@@ -443,6 +445,7 @@ def _check_tasks(options: SimpleNamespace) -> str:
 
 
 def _check_tls(options: SimpleNamespace) -> str:
+    """Check that the certificate has not ended, and does not end soon."""
     if server_tls(options.tls_certificate, options.tls_key) is None:
         return "off: API keys are refused from other machines"
     certificate = x509.load_pem_x509_certificate(options.tls_certificate.read_bytes())

@@ -94,6 +94,7 @@ def serve(**options: Any) -> None:
 
 
 async def _serve(node: str, options: SimpleNamespace) -> None:
+    """Serve the runner until this process gets SIGTERM or SIGINT."""
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

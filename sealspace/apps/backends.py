@@ -542,6 +542,7 @@ def _none_or_one(value: T | None) -> tuple[T, ...]:
 def _not_acceptable(
     refusal: Refusal, evidence: Evidence, accept: Sequence[Leniency]
 ) -> BackendNotAcceptable:
+    """Return the error for evidence that the node would reject, with the option that accepts it."""
     reasons: dict[Refusal, str] = {
         "tcb_status": (
             f"the platform's status is {evidence.tcb_status}, that of its quoting enclave"

@@ -263,6 +263,7 @@ class Contacts:
                 return changed
 
     async def _put(self, changed: ContactList, etag: str) -> None:
+        """Sign, seal and store a list, if the stored one still has this version; "" for no list."""
         session = self._caller.session
         record = sign_contacts(changed, session, now=self._caller.clock.now())
         envelope = await self._encryption.encrypt(
@@ -277,6 +278,11 @@ class Contacts:
         self._known = StoredContacts(found=changed, etag=written, record=record)
 
     async def _open_stored(self, value: Value) -> StoredContacts:
+        """Decrypt and verify the stored list.
+
+        Raises:
+            ContactsInvalid: it is not a list that the owner signed and sealed for this place.
+        """
         owner = self._caller.session.owner
         try:
             envelope = parse_envelope(value.body)

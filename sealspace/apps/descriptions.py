@@ -255,6 +255,7 @@ class _Requested(NamedTuple):
 
 
 def _describe_requested(request: ResourceRequest) -> _Requested:
+    """Describe one request of a manifest."""
     if request.service == ENCRYPTION:
         words = f"the encryption network {request.path}"
         return _Requested(kind="network", words=words, path=None)
@@ -369,6 +370,7 @@ def caller_words(condition: Condition) -> str:
 
 
 def _admitted(condition: Condition) -> str:
+    """Return words for the callers whom a condition admits."""
     match condition:
         case AllowAll():
             return "anybody"
@@ -619,6 +621,7 @@ def as_json(seen: Seen, policy: Policy | None = None) -> JsonObject:
 
 
 def _facts(seen: Seen) -> list[str]:
+    """Describe in lines of text what a backend states, and what its evidence proves."""
     evidence = seen.verified.evidence
     stated = seen.published.statement
     root = "Intel"

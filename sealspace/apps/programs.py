@@ -620,6 +620,11 @@ def parse_program_manifest(value: Json) -> ProgramManifest:
 
 
 def _checked_manifest(manifest: ProgramManifest) -> ProgramManifest:
+    """Return a manifest whose lists have been checked.
+
+    Raises:
+        InvalidInput: a list is too long, or has an entry that is not valid.
+    """
     secrets = manifest.secrets or ()
     own = manifest.developer
     if own is not None:

@@ -482,6 +482,7 @@ def _resources(session: Session, secrets: Sequence[SecretName]) -> list[str]:
 
 
 def _read_generation(answer: Mapping[str, Json], *, authorization: str) -> Generation:
+    """Read a runner's answer to a request for new secrets."""
     error = answer.get("error")
     try:
         statement = canonical_bytes(answer["statement"]) if "statement" in answer else None

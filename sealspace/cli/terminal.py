@@ -272,6 +272,7 @@ def what_happened(error: SealspaceError, *, own: str = "") -> str:
 
 
 def _describe_error(error: SealspaceError, own: str) -> str:
+    """Describe an error; resources of the owner `own` are named as the user's own."""
     match error:
         case DecryptDenied():
             return _describe_error(error.refusal, own)

@@ -288,6 +288,7 @@ def require_bounded_patterns(condition: Condition) -> None:
 
 
 def _parse_condition(value: Json, depth: int) -> Condition:
+    """Parse a condition, which may contain others on at most `depth` levels, its own included."""
     if depth == 0:
         raise InvalidInput(f"the condition on callers is nested deeper than {MAX_CONDITION_DEPTH}")
     if value == "AllowAll":

@@ -202,6 +202,7 @@ def _prefix_of(members: _Members) -> str:
 
 
 def _check_permission(entry: Permission, where: str) -> None:
+    """Refuse a permission that this client cannot request; `where` names it in the error."""
     # A right has one spelling, from which every description of it is made (MF20).
     if _SERVICE.fullmatch(entry.service) is None:
         example = "write it in full and in small letters, such as tinycloud.kv"

@@ -249,6 +249,7 @@ def apply_prefix(prefix: str, path: str, *, skip: bool) -> str:
 
 
 def _expand(entry: Permission, manifest: Manifest, origin: Origin) -> ResourceRequest:
+    """Return the request that a permission stands for, with the defaults of its manifest."""
     path = apply_prefix(manifest.prefix, entry.path, skip=entry.skip_prefix)
     space = entry.space or manifest.space or DEFAULT_SPACE
     service = entry.service

@@ -106,6 +106,7 @@ def console_url(url: str) -> str:
 def _unusable(
     host: str, port: int, error: OSError, command: str = _SERVE, hint: str = ""
 ) -> ConfigurationError:
+    """Return the error for an address at which this process cannot listen."""
     reason = (error.strerror or "no such address").lower()
     step = "use an address of this machine: --host ADDRESS --port PORT"
     if error.errno == errno.EADDRINUSE:

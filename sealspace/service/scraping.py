@@ -63,6 +63,7 @@ class Scraping:
         self.bound.close()
 
     def _serve(self) -> None:
+        """Answer one client after the other, until `stop` is called."""
         while not self.stopped.is_set():
             try:
                 client, _ = self.bound.accept()

@@ -147,6 +147,7 @@ class LoopThread:
         self._reset()
 
     def _submit(self, coroutine: Coroutine[object, object, Result]) -> "Future[Result]":
+        """Start a coroutine in the event loop, and return the future of its result."""
         # Without the lock, a coroutine could be submitted after the loop cancelled all, and its
         # caller would wait for ever.
         with self._lock:
@@ -161,6 +162,7 @@ class LoopThread:
             return asyncio.run_coroutine_threadsafe(coroutine, loop)
 
     def _open_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the event loop, which the first call starts."""
         if self._closed:
             raise ClientClosed("this client was closed")
         if self._loop is None:
@@ -175,6 +177,7 @@ class LoopThread:
         return self._loop
 
     def _start(self) -> None:
+        """Start the thread and its event loop."""
         runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         stopping = asyncio.Event()
         loop = runner.get_loop()
@@ -221,6 +224,7 @@ def _cancel(coroutine: Coroutine[object, object, object]) -> None:
 
 
 async def _finish(close: Callable[[], Coroutine[object, object, None]]) -> None:
+    """Cancel all calls, close the resources, and abort connections that are still open."""
     calls = asyncio.all_tasks() - {asyncio.current_task()}
     for call in calls:
         call.cancel()

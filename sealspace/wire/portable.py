@@ -519,6 +519,7 @@ def described(capabilities: Iterable[Capability]) -> tuple[GrantedResource, ...]
 
 
 def _granted(resource: Resource, abilities: tuple[str, ...]) -> GrantedResource:
+    """Return the description of abilities on one resource."""
     if isinstance(resource, SpaceResource):
         return GrantedResource(
             service=resource.service,

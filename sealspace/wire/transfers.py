@@ -318,6 +318,7 @@ async def save(
 async def _copy(
     pieces: AsyncIterator[bytes], stream: Stream, file: BinaryIO, progress: Progress | None
 ) -> None:
+    """Write the pieces of a stream to a file."""
     buffer = bytearray()
     async for piece in pieces:
         buffer += piece
@@ -380,6 +381,7 @@ def body_in_pieces(body: bytes) -> bytes | Upload:
 
 # Any: an open file of any class; the pieces that it returns are checked.
 def _upload_of_open_file(file: Any, progress: Progress | None) -> Upload:
+    """Return the upload of an open file from its position on."""
     if not (hasattr(file, "seekable") and file.seekable()):
         return Upload(lambda: _pieces_of_file(file), None, progress)
     began = file.seek(0, os.SEEK_CUR)

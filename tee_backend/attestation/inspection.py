@@ -100,6 +100,7 @@ class CollateralFolder:
             ) from error
 
     def _read(self) -> list[bytes]:
+        """Return the bytes of all documents in the folder, by name."""
         documents = []
         for path in sorted(self._folder.glob("*.json")):
             try:

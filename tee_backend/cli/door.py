@@ -233,6 +233,7 @@ async def _render(options: SimpleNamespace, mounts: Mapping[str, Mount]) -> None
 
 
 async def _serve(options: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
+    """Serve the door until this process gets SIGTERM or SIGINT."""
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

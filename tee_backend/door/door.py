@@ -263,6 +263,7 @@ class Door:
         return ApiAnswer(status=204)
 
     async def _capabilities(self, grant: DoorGrant, request: ApiRequest) -> ApiAnswer:
+        """Answer what the grant may do at each path of a list, or at one path."""
         body = await request.body(most_bytes=MAX_BODY_BYTES)
         paths = body.get("paths", body.get("path"))
         if isinstance(paths, str):

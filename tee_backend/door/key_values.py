@@ -139,6 +139,7 @@ class KeyValues:
     async def _read(
         self, grant: DoorGrant, mount: Mount, path: str, request: ApiRequest
     ) -> ApiAnswer:
+        """Answer with the value and the metadata of a secret, or of one version of it."""
         # The number 0 stands for the current version.
         version = number_of(request.parameters.get("version", "0")) or None
         secret = secret_at(mount, path)

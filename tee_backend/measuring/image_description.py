@@ -144,6 +144,7 @@ class _Decoder:
         return item
 
     def _read_item(self, *, depth: int) -> object:
+        """Read the item at the position; `depth` is the number of lists and maps around it."""
         if depth > _MAX_DEPTH:
             raise _malformed("it is nested too deeply")
         # The first byte has the kind in its upper three bits.

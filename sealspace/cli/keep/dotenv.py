@@ -151,7 +151,7 @@ def parse_values(data: bytes, *, upper: bool = False) -> JsonEntries:
     for number, (name, member) in enumerate(members.items(), 1):
         try:
             entry = new_entry(values, name, upper=upper)
-            values[entry] = _of_member(member)
+            values[entry] = _value_of_member(member)
         except BrokenEntry as fault:
             if not faults.note(fault, f"member {number}", name) or len(values) == MAX_ENTRIES:
                 break  # as in `parse_dotenv`
@@ -284,7 +284,8 @@ def _parse_value(text: str, at: int) -> tuple[str, int]:
     return value, end.end()
 
 
-def _of_member(member: Json) -> str | bytes:
+def _value_of_member(member: Json) -> str | bytes:
+    """Return the value that a member of a JSON file stands for."""
     match member:
         case str():
             return str(member)  # a plain text also of a number

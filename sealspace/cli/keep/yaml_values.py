@@ -91,6 +91,11 @@ def _is_scalar(event: yaml.Event) -> bool:
 
 
 def _read_value(event: yaml.Event) -> str | bytes:
+    """Return the value of an entry.
+
+    Raises:
+        BrokenEntry: the value is not one plain text, or bytes in base64.
+    """
     if not _is_scalar(event):
         raise BrokenEntry(
             "the value is not text",

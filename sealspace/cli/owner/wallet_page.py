@@ -533,6 +533,7 @@ class _Exchange(BaseHTTPRequestHandler):
         self._send(status, _JSON, json.dumps(value).encode())
 
     def _send(self, status: int, kind: str, body: bytes) -> None:
+        """Send a response, which closes the connection."""
         self.send_response_only(status)
         sent = {
             **self.server.console.HEADERS,

@@ -83,6 +83,7 @@ def child_environment(
 
 
 def _encoded(name: str, value: str | bytes) -> bytes:
+    """Return the bytes of a secret as the value of an environment variable."""
     data = text_of(value).encode()
     if len(name) + 1 + len(data) > _LONGEST_BYTES:
         reason = "is too long for an environment variable"

@@ -516,6 +516,7 @@ def status() -> None:
 
 
 def _who(home: OwnerHome) -> dict[str, object]:
+    """Return what `whoami` shows without a request to the node."""
     profile, session = home.profile(), home.session()
     chosen = chosen_team(home)
     team = None
