@@ -547,7 +547,7 @@ class Encryption:
                 trusted.
             SealspaceError: the same errors as `descriptor`.
         """
-        parsed = _parsed(envelope)
+        parsed = _require_parsed(envelope)
         if expected_label is not None and parsed.aad != encode_standard(expected_label):
             raise LabelMismatch("the envelope was sealed for another path")
         require_usable(await self.descriptor(parsed.network))
@@ -583,7 +583,7 @@ class Encryption:
             MalformedAnswer: the answer cannot be read.
             NetworkNotFound, NodeRefused, TransportError: the request failed.
         """
-        parsed = _parsed(envelope)
+        parsed = _require_parsed(envelope)
         wrapped_key = decode_standard(parsed.encrypted_symmetric_key) or b""
         path = f"{network_path(parsed.network)}/paths?key={encode_url(wrapped_key)}"
         request = Request("GET", path, repeatable=True, max_answer_bytes=_MOST_ANSWERED_BYTES)
@@ -683,7 +683,7 @@ def envelope_bytes(envelope: InlineEnvelope) -> bytes:
         raise InvalidInput("the envelope's label or metadata is not valid Unicode") from exc
 
 
-def _parsed(envelope: InlineEnvelope | bytes) -> InlineEnvelope:
+def _require_parsed(envelope: InlineEnvelope | bytes) -> InlineEnvelope:
     """Return an envelope that a caller passed as an object or as JSON.
 
     Raises InvalidEnvelope if it cannot be read.

@@ -260,7 +260,7 @@ class Kv:
         Raises:
             SealspaceError: the same errors as `get`.
         """
-        with closing(await self._opened(key, MAX_STREAM_BYTES)) as stream:
+        with closing(await self._open_stream(key, MAX_STREAM_BYTES)) as stream:
             if stream.size_bytes is None:
                 raise MalformedAnswer("the node's response does not give the value's size")
             return stream.size_bytes
@@ -391,7 +391,7 @@ class Kv:
                 that were already yielded.
             SealspaceError: the same errors as `get`.
         """
-        with closing(await self._opened(key, max_bytes)) as stream:
+        with closing(await self._open_stream(key, max_bytes)) as stream:
             async for piece in verified_pieces(stream):
                 yield piece
 
@@ -421,7 +421,7 @@ class Kv:
             InvalidInput: the path is not a regular file.
             SealspaceError: the same errors as `get`.
         """
-        with closing(await self._opened(key, max_bytes)) as stream:
+        with closing(await self._open_stream(key, max_bytes)) as stream:
             head = value_of(stream)
             await save(verified_pieces(stream), stream, to, progress)
         return head
@@ -653,7 +653,7 @@ class Kv:
         async for page in follow_changes(feed, cursor, waits=follow):
             yield page
 
-    async def _opened(self, key: str, max_bytes: int) -> Stream:
+    async def _open_stream(self, key: str, max_bytes: int) -> Stream:
         request = await self._caller.invocation(self._rights(KV_GET, key), read_request(max_bytes))
         with self._name_missing(key):
             return await self._caller.transport.stream(request)

@@ -200,7 +200,7 @@ class Secrets:
             NotGranted, NodeRefused, TransportError: the request failed.
         """
         with self._add_secret_name(writable_name(name, scope)) as secret:
-            sealed = await self._sealed(secret, self._payload(secret, value))
+            sealed = await self._seal(secret, self._encode_payload(secret, value))
             # The envelope is stored as plain text, not as JSON, as other clients do it.
             return await self._kv.put(secret.path, sealed, if_absent=if_absent, if_match=if_match)
 
@@ -223,7 +223,7 @@ class Secrets:
             SealspaceError: the same errors as `put`.
         """
         with self._add_secret_name(parse_secret_name(name, scope=scope)) as secret:
-            sealed = await self._sealed(secret, self._payload(secret, value, generated))
+            sealed = await self._seal(secret, self._encode_payload(secret, value, generated))
             return await self._kv.put(secret.path, sealed, if_absent=True)
 
     async def put_many(
@@ -239,7 +239,9 @@ class Secrets:
             SealspaceError: the same errors as `put`; nothing was written.
         """
         await self._kv.put_many(
-            await self.sealed({self._named(name, scope): value for name, value in values.items()})
+            await self.sealed(
+                {self._parse_name(name, scope): value for name, value in values.items()}
+            )
         )
 
     async def sealed(self, values: Mapping[SecretName, str | bytes]) -> dict[str, bytes | str]:
@@ -255,8 +257,8 @@ class Secrets:
         payloads: dict[SecretName, bytes] = {}
         for secret, value in values.items():
             writable_secret = writable_name(secret.name, secret.scope)._replace(folder=self._folder)
-            payloads[writable_secret] = self._payload(writable_secret, value)
-        return {secret.path: await self._sealed(secret, body) for secret, body in payloads.items()}
+            payloads[writable_secret] = self._encode_payload(writable_secret, value)
+        return {secret.path: await self._seal(secret, body) for secret, body in payloads.items()}
 
     async def get(
         self,
@@ -316,7 +318,7 @@ class Secrets:
         Raises:
             SealspaceError: the same errors as `get_many`.
         """
-        secrets = [self._named(name, scope) for name in names]
+        secrets = [self._parse_name(name, scope) for name in names]
         # An error of this request is about several secrets, so it names only the machine token.
         with about_token(self._caller.session):
             stored = await self._kv.get_many(
@@ -346,7 +348,7 @@ class Secrets:
         Raises:
             SealspaceError: the same errors as `version`, except NotFound.
         """
-        paths = {name: self._named(name, scope).path for name in known}
+        paths = {name: self._parse_name(name, scope).path for name in known}
         etags = {paths[name]: etag for name, etag in known.items()}
         with about_token(self._caller.session):
             etag_by_path = await current_etags(self._kv, etags, max_bytes=_MAX_ENVELOPE_BYTES)
@@ -383,7 +385,7 @@ class Secrets:
             DecryptDenied: the node does not release the key.
             NodeRefused, TransportError, EncryptionError: a request or the decryption failed.
         """
-        with self._add_secret_name(self._named(name, scope)) as secret:
+        with self._add_secret_name(self._parse_name(name, scope)) as secret:
             try:
                 stored = await self._kv.get(
                     secret.path, max_bytes=_MAX_ENVELOPE_BYTES, version=version
@@ -538,7 +540,7 @@ class Secrets:
                 now=self._caller.clock.now(),
                 created_at=stored_secret.created_at,
             )
-            sealed = await self._sealed(secret, payload, network=envelope.network)
+            sealed = await self._seal(secret, payload, network=envelope.network)
             await self._kv.put(secret.path, sealed, if_match=if_match or stored.etag)
             return True
 
@@ -595,10 +597,10 @@ class Secrets:
                 scopes[secret.scope] = None
         return tuple(scopes)
 
-    def _named(self, name: str, scope: str | None) -> SecretName:
+    def _parse_name(self, name: str, scope: str | None) -> SecretName:
         return parse_secret_name(name, scope=scope)._replace(folder=self._folder)
 
-    def _payload(
+    def _encode_payload(
         self, secret: SecretName, value: object, generated: Generated | None = None
     ) -> bytes:
         return secret_payload(
@@ -608,7 +610,7 @@ class Secrets:
             now=self._caller.clock.now(),
         )
 
-    async def _sealed(
+    async def _seal(
         self, secret: SecretName, payload: bytes, network: NetworkId | None = None
     ) -> str:
         envelope = await self._encryption.encrypt(

@@ -202,7 +202,7 @@ def _describe_part(
         resource.space for resource in served_resources if resource.origin == "capabilities"
     ]
     if readable_spaces and lines and who is None:  # a DID never gets it (IP2)
-        text = f"{subject} may see what was granted in {_listed(readable_spaces)}"
+        text = f"{subject} may see what was granted in {_join_with_and(readable_spaces)}"
         lines.append(ExplainedLine("capabilities", text))
     if not lines:
         return [ExplainedLine("note", f"{subject} gets nothing", who=who)]
@@ -216,7 +216,7 @@ def _describe_resource(who: str | None, request: ResourceRequest, expiry_ms: int
     `expiry_ms` is the lifetime of resources without one of their own.
     """
     requested = _describe_requested(request)
-    actions = _listed([verb_of(action) for action in request.actions])
+    actions = _join_with_and([verb_of(action) for action in request.actions])
     text = f"{who or SESSION} may {actions} {requested.words}"
     if request.expiry_ms is not None:
         # The session of the app (no `who`) lasts as long as its sign-in, whatever it asks for.
@@ -278,7 +278,7 @@ def _describe_requested(request: ResourceRequest) -> _Requested:
     )
 
 
-def _listed(words: Sequence[str]) -> str:
+def _join_with_and(words: Sequence[str]) -> str:
     if len(words) == 1:
         return words[0]
     return f"{', '.join(words[:-1])} and {words[-1]}"
@@ -385,14 +385,14 @@ def _admitted(condition: Condition) -> str:
         case WasmHash(sha256):
             return f"anybody who calls {sha256}"
         case Logic("And", conditions):
-            return _joined(conditions, "who is also") or "anybody"
+            return _join_conditions(conditions, "who is also") or "anybody"
         case Logic(_, conditions):
-            return _joined(conditions, "or") or "nobody"
+            return _join_conditions(conditions, "or") or "nobody"
         case Not(inner):
             return f"anybody but ({_admitted(inner)})"
 
 
-def _joined(conditions: tuple[Condition, ...], word: str) -> str:
+def _join_conditions(conditions: tuple[Condition, ...], word: str) -> str:
     if len(conditions) == 1:
         return _admitted(conditions[0])
     return f" {word} ".join(f"({_admitted(condition)})" for condition in conditions)
@@ -636,8 +636,8 @@ def _facts(seen: Seen) -> list[str]:
     secrets = _join_first([secret.label for secret in seen.wanted], ", ")
     return [
         (
-            f"backend        at {seen.url}, calls itself {_quoted(stated.manifest.name)}"
-            f" {_quoted(stated.manifest.app_id)}"
+            f"backend        at {seen.url}, calls itself {_quote(stated.manifest.name)}"
+            f" {_quote(stated.manifest.app_id)}"
         ),
         f"did            {seen.did}",
         f"asks to read   {secrets or 'no secret'}",
@@ -682,7 +682,7 @@ def _lines_about_policy(policy: Policy) -> list[str]:
     ]
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return f'"{printable(text, most=_MOST_NAME_CHARS)}"'
 
 

@@ -244,7 +244,7 @@ class Programs:
             build=None if provenance is None else provenance.build,
             manifest=_checked_manifest(manifest or _WANTS_NOTHING),
         )
-        statement = self._signed(VERSION_TYPE, version_json(version), signer)
+        statement = self._sign(VERSION_TYPE, version_json(version), signer)
         await self._store(version, wasm, statement, provenance)
         if activate:
             await self.activate(name, version.sha256, signer=signer)
@@ -359,7 +359,7 @@ class Programs:
             sequence=sequence,
             statement_sha256=statement_sha256 or UNSET,
         )
-        statement = self._signed(ACTIVE_TYPE, to_builtins(stated), signer)
+        statement = self._sign(ACTIVE_TYPE, to_builtins(stated), signer)
         try:
             await self._kv.put(
                 project.active_key,
@@ -429,7 +429,7 @@ class Programs:
     def _project(self, name: str) -> ProjectId:
         return ProjectId(self._kv.space.owner, checked_project_name(name))
 
-    def _signed(self, kind: str, statement: Mapping[str, Json], signer: StatementSigner) -> bytes:
+    def _sign(self, kind: str, statement: Mapping[str, Json], signer: StatementSigner) -> bytes:
         data = sign_statement(kind, statement, signer)
         try:
             # Raises, like every later reader, for the signature of somebody else.

@@ -182,7 +182,7 @@ class Draft:
         self._connection.execute("DELETE FROM bodies")
         self._connection.execute("DELETE FROM entries")
         self.has_former = True
-        self.state = _emptied(self.state, revoked)
+        self.state = _empty_state(self.state, revoked)
 
     def _delete_former_generations(self) -> int:
         """Delete the keys that the present generation of the feed did not have.
@@ -233,7 +233,7 @@ class Draft:
         )
 
 
-def _emptied(state: State, revoked: str | None) -> State:
+def _empty_state(state: State, revoked: str | None) -> State:
     """Return the state of a copy whose keys and values were deleted."""
     return replace(
         state,
@@ -452,7 +452,7 @@ class ReplicaFile:
                     return
             except ReplicaUnusable:
                 pass  # the files are removed instead
-            self._recreate_files(replace(_emptied(self.state, revoked), seen_at=self.seen_at))
+            self._recreate_files(replace(_empty_state(self.state, revoked), seen_at=self.seen_at))
 
     def clear_log(self) -> bool:
         """Move the content of SQLite's log into the file, and empty the log.

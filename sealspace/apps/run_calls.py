@@ -291,7 +291,7 @@ def _call_capability(capabilities: tuple[Capability, ...], program: Json) -> Cap
 
 
 @memoize(256)
-def _signed(sign_in: str) -> Delegation:
+def _verify_signature(sign_in: str) -> Delegation:
     """Return a sign-in with a valid signature; a caller sends the same one for a day."""
     return verify_delegation(parse_delegation(sign_in))
 
@@ -306,7 +306,7 @@ def _verify_sign_in(sign_in: str | None, now: float) -> Registered:
             "the call's token cites a sign-in message, but the message was not sent with the call",
             hint=f"send the sign-in message in the header {SIGN_IN_HEADER}",
         )
-    delegation = _signed(sign_in)
+    delegation = _verify_signature(sign_in)
     if delegation.form != "cacao" or delegation.parents or delegation.issued_at is None:
         raise CallRefused(
             "the sign-in message sent with the call must be signed by a wallet and have no parent"

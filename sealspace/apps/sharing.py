@@ -110,7 +110,7 @@ class Sharing:
         Raises:
             SealspaceError: the same errors as `Delegations.query`.
         """
-        signed = await self._signed(self._caller.session.owner)
+        signed = await self._fetch_live_grants(self._caller.session.owner)
         names = [target for target in signed if isinstance(target, SecretName)]
         shares = []
         for target, grants in signed.items():
@@ -185,7 +185,7 @@ class Sharing:
         ]
         # Raises for a secret that does not exist or may not be copied, before a signature.
         await self._values_of(secret_names)
-        signed = await self._signed(self._caller.session.owner)
+        signed = await self._fetch_live_grants(self._caller.session.owner)
         now = self._caller.clock.now()
         grants = signed.get(folder, [])
         ends_at = grants[0].expires_at if grants else None
@@ -266,7 +266,7 @@ class Sharing:
     async def _renew(self, former: Share, pin: NetworkPin, wallet: _Wallet) -> Share:
         """Replace a person's folder by one that names the person's newest key."""
         folder = former.folder._replace(key=pin.public_key, key_version=pin.key_version)
-        signed = await self._signed(self._caller.session.owner)
+        signed = await self._fetch_live_grants(self._caller.session.owner)
         grants = signed.get(folder, [])
         if not grants:
             # SH5: copies that an ended right left in the folder would be readable again.
@@ -360,7 +360,7 @@ class Sharing:
         if member_of_session(self._caller.session) is not None:
             raise NotShared("a team shares no copies of its secrets: its members read them")
         prefix = _path_of_shared(team, did, owner)
-        signed = await self._signed(owner)
+        signed = await self._fetch_live_grants(owner)
         if labels is None:
             ending = [target for target in signed if target.path.startswith(prefix)]
         else:
@@ -414,7 +414,7 @@ class Sharing:
             SealspaceError: the same errors as `Delegations.query` and `Delegations.accept`.
         """
         by_team: dict[str, Share] = {}
-        for target, grants in (await self._signed(owner)).items():
+        for target, grants in (await self._fetch_live_grants(owner)).items():
             if not isinstance(target, SharedFolder) or target.did != self._caller.session.owner:
                 continue
             name = target.team or ""  # "" is the person alone
@@ -551,7 +551,7 @@ class Sharing:
         ]
         return [read_grant(portable.header) for portable in portables]
 
-    async def _signed(self, owner: str) -> dict[SharedFolder | SecretName, list[Grant]]:
+    async def _fetch_live_grants(self, owner: str) -> dict[SharedFolder | SecretName, list[Grant]]:
         """Return the folders and names in an owner's live grants, the latest first (SH3)."""
         session = self._caller.session
         if member_of_session(session) is not None:

@@ -217,7 +217,7 @@ def judge_call(condition: Condition, call: Call) -> Verdict:
         case Whitelist(accounts):
             return call.caller in accounts
         case AccountPattern(pattern):
-            compiled = _compiled(pattern)
+            compiled = _compile(pattern)
             # RN210: a grant that was accepted before this limit existed may exceed it.
             if compiled is None or _steps(compiled) > MAX_PATTERN_STEPS:
                 return None
@@ -272,7 +272,7 @@ def require_bounded_patterns(condition: Condition) -> None:
     """
     match condition:
         case AccountPattern(pattern):
-            compiled = _compiled(pattern)
+            compiled = _compile(pattern)
             if compiled is not None and _steps(compiled) > MAX_PATTERN_STEPS:
                 raise InvalidInput(
                     f'the pattern {pattern[:40]!r} in "AccountPattern" takes {_steps(compiled)}'
@@ -304,7 +304,7 @@ def _parse_condition(value: Json, depth: int) -> Condition:
         case ["AccountPattern", ("pattern", str(pattern))] if (
             len(pattern) <= MAX_PATTERN_BYTES and pattern.isascii() and pattern.isprintable()
         ):
-            _compiled(pattern)  # raises for a pattern that does not compile
+            _compile(pattern)  # raises for a pattern that does not compile
             return AccountPattern(pattern)
         case ["ValidUntil", ("until", str(text))]:
             try:
@@ -358,7 +358,7 @@ _EXPECTED = {
 }
 
 
-def _compiled(pattern: str) -> Any:
+def _compile(pattern: str) -> Any:
     """Compile a pattern with RE2, which matches in linear time (RN210).
 
     Returns None without the extra `runner`.

@@ -118,7 +118,7 @@ class ContactList(NamedTuple):
                 hint="remove a contact that is no longer needed",
                 step="sealspace contact remove NAME",
             )
-        return self._changed([*self.contacts, added])
+        return self._next_list([*self.contacts, added])
 
     def renamed(self, name: str, new_name: str) -> "ContactList":
         """Return the list with another name for a contact.
@@ -129,7 +129,7 @@ class ContactList(NamedTuple):
         """
         renamed = Contact(checked_name(new_name), self.did_of(name))
         self._require_free(new_name)
-        return self._changed([renamed, *self._others(name)])
+        return self._next_list([renamed, *self._others(name)])
 
     def without(self, name: str) -> "ContactList":
         """Return the list without a contact.
@@ -138,7 +138,7 @@ class ContactList(NamedTuple):
             NoSuchContact: the name is not in the list.
         """
         self.did_of(name)  # raises NoSuchContact
-        return self._changed([*self._others(name)])
+        return self._next_list([*self._others(name)])
 
     def _others(self, name: str) -> Iterator[Contact]:
         for contact in self.contacts:
@@ -154,7 +154,7 @@ class ContactList(NamedTuple):
                     step=f"choose another name, or: sealspace contact remove {name}",
                 )
 
-    def _changed(self, contacts: list[Contact]) -> "ContactList":
+    def _next_list(self, contacts: list[Contact]) -> "ContactList":
         return ContactList(tuple(sorted(contacts)), self.serial + 1)
 
 

@@ -215,7 +215,7 @@ def _check_permission(entry: Permission, where: str) -> None:
         has_prefix = entry.path.startswith(prefix)
         space_with_same_end = f"tinycloud:{entry.path.removeprefix(prefix)}"
         if not has_prefix or not _is_space(space_with_same_end):
-            needed = f'require path to be a networkId URN (got "{_shown(entry.path)}")'
+            needed = f'require path to be a networkId URN (got "{_printable(entry.path)}")'
             _refuse_as(f"{where}.path", f"tinycloud.encryption entries {needed}")
     elif not _is_uri_path(entry.path):
         _refuse_as(
@@ -253,7 +253,7 @@ def _check_expiry(expiry: str | None, where: str) -> None:
 
 def _parse_secret(key: str, spec: object) -> Permission:
     """Convert an entry of a manifest's `secrets` to a permission."""
-    where = f"secrets.{_shown(key)}"
+    where = f"secrets.{_printable(key)}"
     if not is_secret_name(key):
         _refuse(where, f"must match {NAME_PATTERN}")
     if spec is not True and not isinstance(spec, str | list | dict):
@@ -348,28 +348,28 @@ def full_action(service: str, word: str) -> str:
         action = _VAULT_ACTIONS.get(word.removeprefix(f"{VAULT}/").removeprefix(f"{KV}/"))
         if action is None:
             expected = "read, write, delete, get, put, del, list, head, or metadata"
-            invalid(f'unknown vault action "{_shown(word)}"; expected {expected}')
+            invalid(f'unknown vault action "{_printable(word)}"; expected {expected}')
         return f"{KV}/{action}"
     if service == ENCRYPTION:
         action = word.removeprefix(f"{ENCRYPTION}/")
         if action not in _ENCRYPTION_ACTIONS:
             expected = "decrypt, network.create, or network.revoke"
-            invalid(f'unknown encryption action "{_shown(word)}"; expected {expected}')
+            invalid(f'unknown encryption action "{_printable(word)}"; expected {expected}')
         return f"{ENCRYPTION}/{action}"
     action = word if "/" in word else f"{service}/{word}"
     action_service, _, name = action.partition("/")
     # An action belongs to the service of its entry, and has one spelling (MF20).
     if action_service != service or _ACTION.fullmatch(name) is None:
         invalid(
-            f'"{_shown(word)}" is not an action of {_shown(service)}: use the form "get" or'
-            f' "{_shown(service)}/get"'
+            f'"{_printable(word)}" is not an action of {_printable(service)}: use the form "get" or'
+            f' "{_printable(service)}/get"'
         )
     if action_service in _ACTIONS and name not in _ACTIONS[action_service]:
         advice = f"it has {', '.join(_ACTIONS[action_service])}"
         near = difflib.get_close_matches(name, _ACTIONS[action_service], 1)
         if near:
             advice = f"did you mean {near[0]}?"
-        invalid(f'{action_service} has no action "{_shown(name)}"; {advice}')
+        invalid(f'{action_service} has no action "{_printable(name)}"; {advice}')
     return action
 
 
@@ -397,7 +397,7 @@ def _is_space(space: str) -> bool:
     return is_id or ":" not in space
 
 
-def _shown(text: str) -> str:
+def _printable(text: str) -> str:
     return printable(text, most=_MAX_SHOWN_CHARS)
 
 

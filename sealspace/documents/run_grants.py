@@ -380,11 +380,11 @@ def read_run_grant(header: str, *, runner: str | None) -> RunGrant:
         Expiry and revocation: the node does, for the reads of each run. Whether the policy approves
             the code: the node does.
     """
-    _, delegation = _verified(header)
+    _, delegation = _verify(header)
     # A grant that a job signed has the job grant in its only fact (RN246).
     with suppress(InvalidJson):
         (refresh,) = shaped([*delegation.facts], tuple[_Refresh])
-        return _refreshed(delegation, refresh, runner)
+        return _read_job_grant(delegation, refresh, runner)
     unverified, delegation, expires_at = verified_own(header, runner=runner)
     secrets, network = _secrets_and_network(delegation)
     statement = _statement_of(unverified)
@@ -414,7 +414,7 @@ def read_run_grant(header: str, *, runner: str | None) -> RunGrant:
     )
 
 
-def _refreshed(delegation: Delegation, stated: _Refresh, runner: str | None) -> RunGrant:
+def _read_job_grant(delegation: Delegation, stated: _Refresh, runner: str | None) -> RunGrant:
     """Return the run grant that a job made for a later build (RN246).
 
     The job chooses the hash and the commit. Everything else is what the job grant says.
@@ -475,7 +475,7 @@ def verified_own(header: str, *, runner: str | None) -> OwnGrant:
     Raises:
         InvalidPortableDelegation: the delegation is not such a grant.
     """
-    unverified, delegation = _verified(header)
+    unverified, delegation = _verify(header)
     # The statements of a parent delegation could be left out (RN41).
     if delegation.parents or runner not in (None, delegation.audience):
         raise InvalidPortableDelegation(
@@ -495,7 +495,7 @@ def verified_own(header: str, *, runner: str | None) -> OwnGrant:
     return OwnGrant(unverified=unverified, delegation=delegation, expires_at=delegation.expires_at)
 
 
-def _verified(header: str) -> tuple[UnverifiedDelegation, Delegation]:
+def _verify(header: str) -> tuple[UnverifiedDelegation, Delegation]:
     try:
         unverified = parse_delegation(header)
         return unverified, verify_delegation(unverified)

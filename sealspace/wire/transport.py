@@ -342,19 +342,19 @@ class Transport:
         with a fresh token, unless the request is marked `serves_once`; so is a failure to connect.
         After a broken connection or a timeout, only a repeatable request is tried again.
         """
-        return await self._retried(request, Stream.whole)
+        return await self._try_repeatedly(request, Stream.whole)
 
     async def stream(self, request: Request) -> "Stream":
         """Send a request and return the response as a stream.
 
         The caller must close the stream.
         """
-        tried = await self._retried(request, Stream.unread_if_success)
+        tried = await self._try_repeatedly(request, Stream.unread_if_success)
         if isinstance(tried, Stream):
             return tried
         raise tried.refusal()
 
-    async def _retried(
+    async def _try_repeatedly(
         self, request: Request, read: "Callable[[Stream], Awaitable[_Tried]]"
     ) -> "_Tried":
         tries = 0
@@ -389,7 +389,7 @@ class Transport:
                 # The source's own error says more than the one that it caused.
                 raise request.body.failure from exc
             if is_last or not request.repeatable:
-                raise self._interrupted(subject, exc) from exc
+                raise self._error_for_no_response(subject, exc) from exc
             return None
         if tried.status == 503 and not is_last and not request.serves_once:
             return None
@@ -405,7 +405,9 @@ class Transport:
             " otherwise, use the address of its TLS proxy",
         )
 
-    def _interrupted(self, subject: str, error: Exception) -> NodeTimeout | NodeUnreachable:
+    def _error_for_no_response(
+        self, subject: str, error: Exception
+    ) -> NodeTimeout | NodeUnreachable:
         """Return the error for a request to which no response arrived."""
         if isinstance(error, TimeoutError):
             waited = f"within {self._settings.timeout_s:g} s"

@@ -158,7 +158,7 @@ def load_certificate(der: bytes) -> x509.Certificate:
 
     Raises MalformedCertificate if it cannot be parsed.
     """
-    return _loaded(
+    return _load(
         der, x509.load_der_x509_certificate, "certificate", max_bytes=MAX_CERTIFICATE_BYTES
     )
 
@@ -168,10 +168,10 @@ def load_crl(der: bytes) -> x509.CertificateRevocationList:
 
     Raises MalformedCertificate if it cannot be parsed.
     """
-    return _loaded(der, x509.load_der_x509_crl, "revocation list", max_bytes=MAX_CRL_BYTES)
+    return _load(der, x509.load_der_x509_crl, "revocation list", max_bytes=MAX_CRL_BYTES)
 
 
-def _loaded(der: bytes, load: Callable[[bytes], Loaded], kind: str, *, max_bytes: int) -> Loaded:
+def _load(der: bytes, load: Callable[[bytes], Loaded], kind: str, *, max_bytes: int) -> Loaded:
     if len(der) > max_bytes:
         raise MalformedCertificate(f"the {kind} has {len(der)} bytes; the maximum is {max_bytes}")
     try:

@@ -103,7 +103,7 @@ def verify_release(
     with _convert_errors("receipt"):
         receipt = verify_receipt(parse_receipt(data))  # 1
     if receipt.node != node_did:
-        raise _refuted("receipt", "another node signed it")
+        raise _receipt_invalid("receipt", "another node signed it")
     policies = tuple(  # 2
         [_read_document(documents, "policy", digest, _policy_in) for digest in receipt.policies]
     )
@@ -114,7 +114,7 @@ def verify_release(
     for digest, policy in zip(receipt.policies, policies, strict=True):  # 7
         refusal = judge(evidence, policy, receipt.at)
         if refusal is not None:
-            raise _refuted(
+            raise _receipt_invalid(
                 f"policy {digest.hex()}", f"the evidence does not satisfy the policy: {refusal}"
             )
     return VerifiedRelease(receipt=receipt, policies=policies, evidence=evidence, bound=bound)
@@ -140,7 +140,7 @@ def judge_with(
             now.
     """
     if release.bound is None:
-        raise _refuted(
+        raise _receipt_invalid(
             "receipt", "the key was released without evidence, so there is no code to judge"
         )
     with _convert_errors("the current collateral"):
@@ -160,30 +160,34 @@ def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
     """Check that the reason for a release fits its mode, policies and parties (step 3)."""
     # Exactly a release to attested code has evidence.
     if (receipt.evidence is None) == (receipt.ground == "attested"):
-        raise _refuted("receipt", "the stated reason for the release does not match the evidence")
+        raise _receipt_invalid(
+            "receipt", "the stated reason for the release does not match the evidence"
+        )
     match receipt.ground:
         case "attested":
             if not policies:
                 # a node may not release a key to code that no policy approves (RC32)
-                raise _refuted(
+                raise _receipt_invalid(
                     "receipt", "the receipt says that code was attested, but names no policy"
                 )
             if receipt.mode != "off" and not any(policy.is_allow_list for policy in policies):
-                raise _refuted("receipt", "none of the policies in force approves specific code")
+                raise _receipt_invalid(
+                    "receipt", "none of the policies in force approves specific code"
+                )
         case "off":
             if receipt.mode != "off" or policies:
-                raise _refuted(
+                raise _receipt_invalid(
                     "receipt",
                     "the attestation mode or a policy required evidence, but there is none",
                 )
         case _:  # the owner, a session of the owner, or a machine token
             if receipt.mode == "everyone" or not all(policy.in_person for policy in policies):
-                raise _refuted(
+                raise _receipt_invalid(
                     "receipt",
                     "the attestation mode or a policy required evidence, but there is none",
                 )
             if same_principal(receipt.invoker, receipt.owner) != (receipt.ground == "owner"):
-                raise _refuted(
+                raise _receipt_invalid(
                     "receipt",
                     "the receipt states another reason for the release than its caller allows",
                 )
@@ -201,7 +205,7 @@ def _verify_evidence(
         not same_principal(evidence.invoker, receipt.invoker)
         or evidence.collateral_sha256 != verdict.collateral
     ):
-        raise _refuted(
+        raise _receipt_invalid(
             "evidence", "the evidence names another backend or other collateral than the receipt"
         )
     bound = _bind_quote(receipt, verdict, evidence, documents)
@@ -215,18 +219,18 @@ def _verify_evidence(
     names = {field.name for field in fields(Evidence)} - {"attested_at", "expires_at"}
     differing = {name for name in names if getattr(examined, name) != getattr(evidence, name)}
     if differing & {"compose_hash", "app_id"}:
-        raise _refuted(
+        raise _receipt_invalid(
             "event log", "the log is missing, or is for a different application than the evidence"
         )
     # Evidence that an earlier version stored may name no key provider: nothing to compare then.
     if "key_provider" in differing and evidence.key_provider is not None:
-        raise _refuted("event log", "the log and the evidence name different key providers")
+        raise _receipt_invalid("event log", "the log and the evidence name different key providers")
     if differing - {"key_provider"}:
-        raise _refuted(
+        raise _receipt_invalid(
             "evidence", f"the quote and the evidence differ in {', '.join(sorted(differing))}"
         )
     if evidence.expires_at > examined.expires_at:
-        raise _refuted("evidence", "the evidence expires later than its collateral")
+        raise _receipt_invalid("evidence", "the evidence expires later than its collateral")
     return evidence, bound
 
 
@@ -238,10 +242,12 @@ def _bind_quote(
     This is step 5.
     """
     if verdict.quote is None or verdict.nonce is None:
-        raise _refuted("quote", "the node had deleted the quote before it made the receipt")
+        raise _receipt_invalid("quote", "the node had deleted the quote before it made the receipt")
     key_hash = canonical_hash(encode_standard(evidence.receiver_public_key))
     if evidence.receiver_mode == "attested" and key_hash != receipt.receiver_public_key_hash:
-        raise _refuted("evidence", "the evidence and the request name different receiver keys")
+        raise _receipt_invalid(
+            "evidence", "the evidence and the request name different receiver keys"
+        )
     quote = _read_document(documents, "quote", verdict.quote, bytes)
     log = None
     log_name = "event log"
@@ -264,7 +270,7 @@ def _bind_quote(
             if error.code != "key-provider":
                 raise
             # whatever a node accepts, the host alone vouches for such an application (RC32)
-            raise _refuted(
+            raise _receipt_invalid(
                 "event log", "an application without a key provider is never accepted"
             ) from None
 
@@ -279,9 +285,9 @@ def _read_document(
     name = f"{what} {digest.hex()}"
     document = documents(digest)
     if document is None:
-        raise _refuted(name, "the document is missing")
+        raise _receipt_invalid(name, "the document is missing")
     if hashlib.sha256(document).digest() != digest:
-        raise _refuted(name, "the document does not match the digest in the receipt")
+        raise _receipt_invalid(name, "the document does not match the digest in the receipt")
     with _convert_errors(name):
         return parse(document)
 
@@ -296,12 +302,12 @@ def _convert_errors(what: str, *, log: str = "event log") -> Iterator[None]:
         yield
     except AttestationError as error:
         is_log = error.code in ("event-log", "event-log-malformed")
-        raise _refuted(log if is_log else what, f"{error.code}: {error.detail}") from error
+        raise _receipt_invalid(log if is_log else what, f"{error.code}: {error.detail}") from error
     except (EncryptionError, InvalidJson) as error:
-        raise _refuted(what, str(error)) from error
+        raise _receipt_invalid(what, str(error)) from error
 
 
-def _refuted(what: str, why: str) -> ReceiptInvalid:
+def _receipt_invalid(what: str, why: str) -> ReceiptInvalid:
     return ReceiptInvalid(
         f"{what}: {why}",
         hint="fetch the receipt and its documents again from the node, or use a backup of them",

@@ -62,7 +62,7 @@ def session_binding(
     """
     if len(receiver_key) != RECEIVER_KEY_BYTES:
         raise ValueError(f"the receiver public key must be {RECEIVER_KEY_BYTES} bytes long")
-    expected = _hashed(LABEL, nonce, audience, holder, mode, receiver_key)
+    expected = _hash(LABEL, nonce, audience, holder, mode, receiver_key)
     return Binding(
         report_data=expected, holder=holder, receiver_public_key=receiver_key, receiver_mode=mode
     )
@@ -80,7 +80,7 @@ def published_binding(nonce: bytes, holder: Principal, statement_sha256: bytes) 
             log.
     """
     return Binding(
-        report_data=_hashed(PUBLISHED_LABEL, nonce, holder, statement_sha256), holder=holder
+        report_data=_hash(PUBLISHED_LABEL, nonce, holder, statement_sha256), holder=holder
     )
 
 
@@ -98,7 +98,7 @@ def runner_binding(holder: Principal, receipt_key: bytes, statement_sha256: byte
             receipts.
         statement_sha256: as for `published_binding`.
     """
-    expected = _hashed(RUNNER_LABEL, holder, receipt_key, statement_sha256)
+    expected = _hash(RUNNER_LABEL, holder, receipt_key, statement_sha256)
     return Binding(report_data=expected, holder=holder)
 
 
@@ -130,7 +130,7 @@ def node_report_data(nonce: str, statement: NodeStatement) -> bytes:
     Raises:
         UnicodeEncodeError: the nonce cannot be encoded (a mistake of the calling code).
     """
-    return _hashed(
+    return _hash(
         NODE_LABEL,
         nonce,
         statement.node_did,
@@ -156,7 +156,7 @@ def joined(*fields: bytes | str) -> bytes:
     return bytes(encoded)
 
 
-def _hashed(*fields: bytes | str) -> bytes:
+def _hash(*fields: bytes | str) -> bytes:
     return hashlib.sha512(joined(*fields)).digest()
 
 

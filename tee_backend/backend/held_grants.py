@@ -120,7 +120,7 @@ class HeldGrants:
             counted = [grant for grant in staying if owner in owners_of(grant)]
         if len(counted) < most:
             return
-        droppable = self._droppable(counted, _replaced(new, counted), is_total=owner is None)
+        droppable = self._droppable(counted, _find_replaced(new, counted), is_total=owner is None)
         if not droppable:
             raise GrantsFull(f"the limit of {most} grants is reached, and none may be dropped")
         staying.remove(droppable[-1])  # newest first, so the last one is the oldest
@@ -147,7 +147,7 @@ class HeldGrants:
         return [grant for grant in candidates if grant.cid not in used]
 
 
-def _replaced(new: Grant, current_grants: Iterable[Grant]) -> set[str]:
+def _find_replaced(new: Grant, current_grants: Iterable[Grant]) -> set[str]:
     """Return the ids of the grants that lose nothing when they are dropped.
 
     Newer grants that the owner signed cover such a grant, or the owner did not sign it itself.

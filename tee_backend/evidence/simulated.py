@@ -142,15 +142,15 @@ def measurements_of(code: str) -> Measurements:
     Equal names give equal measurements.
     """
     return Measurements(
-        mrtd=_measured("mrtd", code),
-        rtmr0=_measured("0", code),
-        rtmr1=_measured("1", code),
-        rtmr2=_measured("2", code),
-        rtmr3=_measured("3", code),
+        mrtd=_simulated_register("mrtd", code),
+        rtmr0=_simulated_register("0", code),
+        rtmr1=_simulated_register("1", code),
+        rtmr2=_simulated_register("2", code),
+        rtmr3=_simulated_register("3", code),
     )
 
 
-def _measured(register: str, code: str) -> bytes:
+def _simulated_register(register: str, code: str) -> bytes:
     """Return the simulated value of a register."""
     return hashlib.sha384(f"{register}\x00{code}".encode()).digest()
 

@@ -82,9 +82,9 @@ class SimulatedAgent:
         self._log = EventLog((*boot_events, *application_log.log.entries))
         self._measurements = Measurements(
             mrtd=_part_digest(_MRTD_PAGES_FIRST),
-            rtmr0=_extended(boot_digests[0]),
-            rtmr1=_extended(boot_digests[1]),
-            rtmr2=_extended(boot_digests[2]),
+            rtmr0=_extend(boot_digests[0]),
+            rtmr1=_extend(boot_digests[1]),
+            rtmr2=_extend(boot_digests[2]),
             rtmr3=application_log.rtmr3,
         )
 
@@ -198,7 +198,7 @@ def _boot_event(register: int, digest: bytes) -> Event:
     )
 
 
-def _extended(digests: list[bytes]) -> bytes:
+def _extend(digests: list[bytes]) -> bytes:
     """Return the value of a register after it was extended with digests."""
     register = bytes(48)
     for digest in digests:

@@ -45,13 +45,13 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runne
 def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect the texts of the grants whose signatures are verified during a test."""
     texts = list[str]()
-    verify = run_grants._verified
+    verify = run_grants._verify
 
     def counted(header: str) -> Any:
         texts.append(header)
         return verify(header)
 
-    monkeypatch.setattr(run_grants, "_verified", counted)
+    monkeypatch.setattr(run_grants, "_verify", counted)
     return texts
 
 

@@ -65,7 +65,7 @@ CLIENT_FAULTS = {
     ),
     "plaintext": Fault(
         name="an envelope has the value beside the ciphertext",
-        function=Secrets._sealed,
+        function=Secrets._seal,
         line="metadata=VAULT_METADATA,",
         instead='metadata={"note": payload.decode()},',
         group="client requests",

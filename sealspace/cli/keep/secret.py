@@ -380,22 +380,22 @@ async def generate(
 def _read_value(source: Path | None, *, keep_newline: bool, is_bytes: bool) -> str | bytes:
     """Read a value from a file, a prompt or standard input."""
     if source is not None:
-        data = _bounded(read_named(source, most_bytes=MAX_SECRET_BYTES), str(source))
+        data = _require_bounded(read_named(source, most_bytes=MAX_SECRET_BYTES), str(source))
     elif sys.stdin.isatty():
         data = ask_hidden("value", twice=True).encode()
     else:
-        # One byte more than the limit, so that `_bounded` can refuse a longer value.
+        # One byte more than the limit, so that `_require_bounded` can refuse a longer value.
         data = sys.stdin.buffer.read(MAX_SECRET_BYTES + 1)
         if not (keep_newline or is_bytes):
             data = data.removesuffix(b"\n").removesuffix(b"\r")
-        data = _bounded(data, "standard input")
+        data = _require_bounded(data, "standard input")
     if not is_bytes:
         with suppress(UnicodeDecodeError):
             return data.decode()
     return data
 
 
-def _bounded(data: bytes, source: str) -> bytes:
+def _require_bounded(data: bytes, source: str) -> bytes:
     if len(data) > MAX_SECRET_BYTES:
         raise InvalidInput(
             f"a secret must be at most {MAX_SECRET_BYTES} bytes long",

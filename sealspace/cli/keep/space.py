@@ -31,7 +31,7 @@ async def list_(client: Client) -> None:
     with _sign_in_hint():
         spaces = await client.spaces().list()
     print_rows(
-        [_described(entry) for entry in spaces],
+        [_space_json(entry) for entry in spaces],
         ("name", "since"),
         [(entry.space.name, time_of(entry.created_at) or "") for entry in spaces],
         nothing="no spaces on this node; next: sealspace space create NAME",
@@ -67,7 +67,7 @@ async def create(client: Client, name: str) -> None:
     home.keep_session(client.session)
     # The stored session is read again: `keep_session` added the grants of other commands to it.
     home.keep(replace(profile, spaces=(*profile.spaces, name)), home.session())
-    print_result(_described(created), [created.space.text])
+    print_result(_space_json(created), [created.space.text])
     tell(f"next: sealspace kv put KEY --space {name} < FILE")
 
 
@@ -87,20 +87,20 @@ async def info(client: Client, name: str) -> None:
         "name": entry.space.name,
         "id": entry.space.text,
         "since": time_of(entry.created_at),
-        "stored": _stored(entry),
+        "stored": _usage_text(entry),
     }
     use = {"usageBytes": entry.usage_bytes, "limitBytes": entry.limit_bytes}
-    print_result(_described(entry) | use, facts(shown))
+    print_result(_space_json(entry) | use, facts(shown))
 
 
-def _stored(entry: SpaceEntry) -> str:
+def _usage_text(entry: SpaceEntry) -> str:
     if entry.usage_bytes is None:
         return "-"
     limit = "no limit" if entry.limit_bytes is None else f"at most {entry.limit_bytes:,}"
     return f"{entry.usage_bytes:,} bytes, {limit}"
 
 
-def _described(entry: SpaceEntry) -> JsonObject:
+def _space_json(entry: SpaceEntry) -> JsonObject:
     return {"name": entry.space.name, "id": entry.space.text, "createdAt": entry.created_at}
 
 

@@ -78,10 +78,10 @@ class Names(NamedTuple):
     def short(self, did: str) -> str:
         """Return the name with the DID shortened, for a column; or the DID if it has no name."""
         name = self.name(did)
-        return did if name is None else f"{name} ({_shortened(did)})"
+        return did if name is None else f"{name} ({_shorten(did)})"
 
 
-def _shortened(did: str) -> str:
+def _shorten(did: str) -> str:
     method, colon, rest = did.rpartition(":")
     if len(rest) <= 2 * _SHOWN_CHARS:
         return did

@@ -57,7 +57,9 @@ def _read(file: Path) -> Json:
         ) from error
 
 
-def _parsed(_context: click.Context, _argument: click.Parameter, file: Path) -> Manifest:
+def _parse_manifest_file(
+    _context: click.Context, _argument: click.Parameter, file: Path
+) -> Manifest:
     value = _read(file)
     try:
         return parse_manifest(value)
@@ -68,7 +70,7 @@ def _parsed(_context: click.Context, _argument: click.Parameter, file: Path) -> 
         ) from None
 
 
-_manifest = click.argument("manifest", metavar="FILE", type=FILE, callback=_parsed)
+_manifest = click.argument("manifest", metavar="FILE", type=FILE, callback=_parse_manifest_file)
 
 
 @click.command(epilog="Example: `sealspace manifest check manifest.json`.")

@@ -101,7 +101,9 @@ async def other_readers(client: Client, label: str) -> list[str]:
     access = await client.access.of(secret.name, scope=secret.scope)
     names = await known_names(client, _others(access))
     lines = _readers_in_words(access, client, names, without=("owner", "session", "operator"))
-    lines += [f"{_named(writer.delegate, names)}, who can replace it" for writer in access.writers]
+    lines += [
+        f"{_add_name(writer.delegate, names)}, who can replace it" for writer in access.writers
+    ]
     if not access.is_complete:
         lines.append(f"others may have grants: the answer lacks {'; and '.join(access.missing)}")
     return lines
@@ -206,15 +208,15 @@ def _who(reader: Reader, client: Client, names: Mapping[str, str]) -> str:
             return f"CI jobs of the trust {reader.name}"
         case "person":
             team = f", in the team {reader.name}" if reader.name else ""
-            return f"{_named(reader.did, names)}, who has a copy{team}"
+            return f"{_add_name(reader.did, names)}, who has a copy{team}"
         case "operator":
             return "the operator of the node, which does not run in a TEE"
         case "backend" | "runner":
             # The name of one without a contact is "the backend at URL".
-            name = _named(reader.did, names).removeprefix("the backend ")
+            name = _add_name(reader.did, names).removeprefix("the backend ")
             return f"the {reader.kind} {name}"
         case _:
-            return _named(reader.did, names)
+            return _add_name(reader.did, names)
 
 
 def _who_of_team(reader: Reader, me: str, names: Mapping[str, str]) -> str:
@@ -226,18 +228,18 @@ def _who_of_team(reader: Reader, me: str, names: Mapping[str, str]) -> str:
     if reader.did == me:
         return f"you, {reader.did}, as a member"
     own_name = {reader.did: reader.name} if reader.name else names
-    return f"the member {_named(reader.did, own_name)}"
+    return f"the member {_add_name(reader.did, own_name)}"
 
 
 def _writer(writer: DelegationRecord, access: SecretAccess, names: Mapping[str, str]) -> str:
     """Return in words who can replace a secret."""
     members = _members(access)
     if writer.delegate in members:
-        return f"the member {_named(writer.delegate, names)}"
+        return f"the member {_add_name(writer.delegate, names)}"
     for member in members:
         if same_principal(writer.delegator, member):
-            return f"a login or grant of the member {_named(member, names)}, {writer.delegate}"
-    return _named(writer.delegate, names)
+            return f"a login or grant of the member {_add_name(member, names)}, {writer.delegate}"
+    return _add_name(writer.delegate, names)
 
 
 def _command_to_end_writing(writer: DelegationRecord, access: SecretAccess) -> str:
@@ -255,7 +257,7 @@ def _members(access: SecretAccess) -> list[str]:
     return [reader.did for reader in access.readers if reader.kind == "member"]
 
 
-def _named(did: str, names: Mapping[str, str]) -> str:
+def _add_name(did: str, names: Mapping[str, str]) -> str:
     """Return a DID, after its name if it has one."""
     name = names.get(did)
     return did if name is None else f"{name} ({did})"

@@ -89,7 +89,7 @@ def keep_visit(client: Client, *, earliest: float, times: Sequence[float]) -> No
             former visit counts.
         times: the times of all reads that were listed, epoch seconds.
     """
-    seen = _seen(client)
+    seen = _read_last_visit(client)
     if earliest > (seen or 0.0):
         return
     # The times are by the node's clock, so the clock of this machine does not matter.
@@ -114,7 +114,7 @@ async def reads_by_others(client: Client) -> ReadsByOthers | None:
         client.session.proofs_for([allow(network.text, READ_RECEIPTS)], now=now)
     except NotGranted:
         return None
-    seen = _seen(client)
+    seen = _read_last_visit(client)
     since = now - _FIRST_S if seen is None else seen
     count = 0
     try:
@@ -133,7 +133,7 @@ async def reads_by_others(client: Client) -> ReadsByOthers | None:
     return ReadsByOthers(count, since, is_visit=seen is not None)
 
 
-def _seen(client: Client) -> float | None:
+def _read_last_visit(client: Client) -> float | None:
     """Return the time of the last visit in epoch seconds, or None if there was none here."""
     try:
         visit = msgspec.json.decode(read_file(_path(), most_bytes=_MOST_BYTES), type=_Visit)

@@ -78,11 +78,11 @@ def child_environment(
         if not variable.startswith(b"SEALSPACE_"):
             environment[variable] = text
     for name, value in values.items():
-        environment[name.encode()] = _encoded(name, value)
+        environment[name.encode()] = _encode_for_environment(name, value)
     return environment
 
 
-def _encoded(name: str, value: str | bytes) -> bytes:
+def _encode_for_environment(name: str, value: str | bytes) -> bytes:
     """Return the bytes of a secret as the value of an environment variable."""
     data = text_of(value).encode()
     if len(name) + 1 + len(data) > _LONGEST_BYTES:

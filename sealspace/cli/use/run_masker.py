@@ -58,12 +58,12 @@ def patterns_of(value: bytes) -> frozenset[bytes]:
     if b"\n" in whole:
         parts.update(line.strip() for line in whole.splitlines())
     if len(whole) >= _MIN_PART_BYTES:
-        parts.update(_encoded(whole))
+        parts.update(_encodings_of(whole))
     patterns.update(part for part in parts if len(part) >= _MIN_PART_BYTES)
     return frozenset(patterns)
 
 
-def _encoded(value: bytes) -> Iterator[bytes]:
+def _encodings_of(value: bytes) -> Iterator[bytes]:
     """Yield a value as the content of a JSON string, percent-encoded, in hex and in base64."""
     text = value.decode("utf-8", "surrogateescape")
     for ascii_only in (True, False):

@@ -103,14 +103,14 @@ class SecretWatch:
 
         A new client reads the session of the newest login.
         """
-        async with self._opened() as secrets:
+        async with self._open_secrets() as secrets:
             while True:
                 await self._look(secrets)
                 self._succeed()
                 await self._wait(spread(self._delay_s))
 
     @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[Secrets]:
+    async def _open_secrets(self) -> AsyncIterator[Secrets]:
         async with (
             owner_home().client() as client,
             shared_secrets(client, self._reading.source) as secrets,
