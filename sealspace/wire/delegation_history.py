@@ -14,7 +14,15 @@ import msgspec
 from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET, KV_PUT, satisfies
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import is_wallet, principal_of, same_principal
-from capabilities.resources import OpaqueResource, Resource, SpaceId, extends, network_of
+from capabilities.resources import (
+    NetworkId,
+    OpaqueResource,
+    Resource,
+    SpaceId,
+    SpaceResource,
+    extends,
+    network_of,
+)
 
 from ..documents.secret_names import PROTECTED_NETWORK, SECRETS_SPACE, is_protected, secret_at
 from ..errors import MalformedAnswer
@@ -253,19 +261,28 @@ def _kinds_of_opened_secrets(record: DelegationRecord, owner: str) -> set[_Secre
     for right in record.rights:
         resource = right.parsed
         if isinstance(resource, OpaqueResource):
-            network = network_of(resource)
-            if network is not None and network.owner == owner and DECRYPT in right.abilities:
-                kinds.add("protected" if network.name == PROTECTED_NETWORK else "other")
-        elif (
-            resource.space == SpaceId(principal_of(owner), SECRETS_SPACE)
-            and KV_GET in right.abilities
-        ):
-            secret = secret_at(resource.path or "")
-            if secret is None:  # a folder or the whole space may contain secrets of both kinds
-                kinds.update(("protected", "other"))
-            else:
-                kinds.add("protected" if is_protected(secret.name) else "other")
+            if DECRYPT in right.abilities:
+                kinds |= _kinds_of_network(network_of(resource), owner)
+        elif KV_GET in right.abilities:
+            kinds |= _kinds_at(resource, owner)
     return kinds
+
+
+def _kinds_of_network(network: NetworkId | None, owner: str) -> set[_SecretKind]:
+    """Return the kind of an owner's secrets that are encrypted to a network."""
+    if network is None or network.owner != owner:
+        return set()
+    return {"protected" if network.name == PROTECTED_NETWORK else "other"}
+
+
+def _kinds_at(resource: SpaceResource, owner: str) -> set[_SecretKind]:
+    """Return the kinds of an owner's secrets at a path, or below it."""
+    if resource.space != SpaceId(principal_of(owner), SECRETS_SPACE):
+        return set()
+    secret = secret_at(resource.path or "")
+    if secret is None:  # a folder or the whole space may contain secrets of both kinds
+        return {"protected", "other"}
+    return {"protected" if is_protected(secret.name) else "other"}
 
 
 class HistoryPage(FrozenStruct, kw_only=True, rename="camel"):
