@@ -21,7 +21,7 @@ import pytest
 from embedded_node import EmbeddedNode, embedded_node
 from tests_support import Input
 
-from node.config.tree import Config, Hosting, Http, Store
+from node.config.tree import Config, Hosting, Http, PublicSpaces, Store
 from sealspace.cli.root import main
 from sealspace.client import Client
 from sealspace.session import load_session
@@ -138,6 +138,8 @@ async def owner_desk(
         http=Http(port=0, drain_s=0),
         store=Store(data=str(folder / "data")),
         hosting=hosting or Hosting(),
+        # On a fast machine a test may ask for successions more often than one client may.
+        public_spaces=PublicSpaces(requests_per_minute=0),
     )
     async with embedded_node(config) as node:
         yield OwnerDesk(node, node.url, folder / "home", capsys, monkeypatch)
