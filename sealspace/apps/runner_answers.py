@@ -1,9 +1,4 @@
-"""The answers of runners, which are untrusted.
-
-Example:
-    answer = await ask_backend(url, Request("GET", "/info", repeatable=True))
-    members = require_success(answer)
-"""
+"""The answers of runners, which are untrusted."""
 
 from collections.abc import Mapping
 from contextlib import suppress

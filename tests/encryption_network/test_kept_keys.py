@@ -76,6 +76,11 @@ def sealed_by_new(keys: object, version: int = 1) -> bytes:
     return seal_blob(NEW.derive(KEPT_KEYS_SEAL), encoded, CountingEntropy())
 
 
+def with_other_end(data: bytes) -> bytes:
+    """Return bytes whose last one has another value."""
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
 GOOD = {context: FORMER.derive(context) for context in KEPT_WITH_IDENTITY}
 
 
@@ -84,7 +89,7 @@ GOOD = {context: FORMER.derive(context) for context in KEPT_WITH_IDENTITY}
     [
         b"",
         bytes(MAX_KEPT_KEYS_BYTES + 1),
-        sealed_by_new(GOOD)[:-1] + b"\0",
+        with_other_end(sealed_by_new(GOOD)),
         b"\2" + sealed_by_new(GOOD)[1:],
         sealed_by_new(GOOD, version=2),
         sealed_by_new({}),
@@ -137,7 +142,7 @@ def test_RK5_only_the_seal_changes() -> None:
     "damaged",
     [
         replace(NETWORK, public_key=bytes(32)),
-        replace(NETWORK, sealed_private_key=NETWORK.sealed_private_key[:-1] + b"\0"),
+        replace(NETWORK, sealed_private_key=with_other_end(NETWORK.sealed_private_key)),
     ],
 )
 def test_RK5_a_damaged_network_is_not_sealed_again(damaged: NetworkRecord) -> None:

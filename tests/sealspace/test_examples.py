@@ -59,6 +59,7 @@ NOT_HERE = {"documents.node_evidence", "documents.iexec_results"}
 WITHOUT = {
     "apps.memberships",
     "apps.readers",
+    "apps.runner_answers",
     "documents.manifest_reading",
     "documents.secret_names",
 }

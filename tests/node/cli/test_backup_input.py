@@ -201,7 +201,8 @@ def test_the_root_secret_opens_each_network_of_a_copy(
     assert "private key the root secret decrypts: 3" in said, out + said
     # The second one has the sealed key of the first, the third one has damaged bytes.
     foreign = replace(made[1], sealed_private_key=made[0].sealed_private_key)
-    torn = replace(made[2], sealed_private_key=made[2].sealed_private_key[:-1] + b"\0")
+    sealed = made[2].sealed_private_key
+    torn = replace(made[2], sealed_private_key=sealed[:-1] + bytes([sealed[-1] ^ 1]))
     store_networks(foreign, torn)
     status, out, said = run("check", "--open", "--data", data)
     assert status == 1
