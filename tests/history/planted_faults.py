@@ -102,8 +102,8 @@ PLANTED_FAULTS = (
     PlantedFault(
         name="commits do not wait for the database's log",
         module="spaces/store/postgres/engine.py",
-        sound="url, size=COMMIT_CONNECTIONS, session={}, opened=self._prepare",
-        broken="""url, size=COMMIT_CONNECTIONS, opened=self._prepare,
+        sound="url, size=COMMIT_CONNECTIONS, session={}, opened=self._prepare_commits",
+        broken="""url, size=COMMIT_CONNECTIONS, opened=self._prepare_commits,
             session={"synchronous_commit": "off"},""",
         system=DatabaseSystem,
         kinds=(Fault.KILL_DATABASE,),
