@@ -363,7 +363,17 @@ async def key_sign_in(
 ) -> Session:
     """Sign in to the node with a key instead of a wallet.
 
-    The node is asked to host `spaces`. Raises the same errors as `Client.sign_in_with_key`.
+    Without `spaces`, only the node's DID is asked for, because a key signs its requests itself. To
+    have spaces hosted, the key registers a delegation to itself. If the node skips some of them, it
+    hosts them only with a delegation to the node, which is registered second.
+
+    Args:
+        caller: sends the requests.
+        key: the key, or its 32 secret bytes.
+        spaces: names of the key's spaces that the node is to host; the first one becomes that of
+            the session.
+    Raises:
+        SealspaceError: the same errors as `Client.sign_in_with_key`.
     """
     session = replace(key_session(key), node_id=await caller.node_id())
     if not spaces:

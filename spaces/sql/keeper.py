@@ -129,7 +129,12 @@ class _Keeper:
     # --- events
 
     def run(self, lifeline: int) -> None:
-        """Handle events until the node stops."""
+        """Lend children to workers until the node stops.
+
+        Args:
+            lifeline: descriptor of a pipe whose other end the supervisor has open. It ends when the
+                supervisor ends, however that happens.
+        """
         woken, wakeup = socket.socketpair()
         for own_socket in (woken, wakeup, self._listener):
             own_socket.setblocking(False)

@@ -508,7 +508,16 @@ class _Exchange(BaseHTTPRequestHandler):
         self._send(200, self.server.console.TYPES[name.rpartition(".")[2]], body)
 
     def _receive(self, place: str) -> None:
-        """Read a message from the page, and send what the page has to show."""
+        """Read a message from the page, and send what the page has to show.
+
+        A request that is refused is refused for the first of its faults, so another site learns
+        nothing of the paths. A view with a version is noted as delivered once it was sent.
+
+        Args:
+            place: the rest of the path; messages are sent to the empty one.
+        Raises:
+            AnswerRefused: with the HTTP status of the refusal.
+        """
         # Another site's form cannot send JSON, and its scripts send another Origin (LP4).
         if self.headers.get("Origin") is None or self.headers.get("Content-Type") != _JSON:
             raise AnswerRefused(403, "requests from other sites are refused")

@@ -271,7 +271,17 @@ async def admit(
 
 
 async def remove_member(client: Client, team: str, did: str, admitted: Admitted | None) -> None:
-    """Remove a member of a team with members. `team` and `did` are DIDs."""
+    """Remove a member of a team with members, and name the secrets that the member knows.
+
+    Members whom a removed admin had admitted would lose their membership too. Those that stay get
+    a new one first, which the owner's wallet signs.
+
+    Args:
+        client: with the owner's own session; the owner is an admin of the team.
+        team: DID of the team.
+        did: DID of the member.
+        admitted: which of the members whom the removed one had admitted stay; None: ask.
+    """
     team_client = await _client_for_team(client, team)
     wallet = wallet_of_owner()
     cids_to_renew = await choose_memberships_to_renew(
