@@ -254,7 +254,7 @@ async def _fetch_keys(kv: Kv) -> Mapping[bytes, set[str]]:
     labels_by_key: dict[bytes, set[str]] = {}
     # Without a space of secrets, or the right to read it, secrets are named by other facts.
     with suppress(NotGranted, NotFound):
-        values = await kv.get_many(await _paths_of_secrets(kv))
+        values = await kv.get_many(await paths_of_secrets(kv))
         for path, value in values.items():
             _add_key(labels_by_key, path, value.body)
     return labels_by_key
@@ -270,7 +270,7 @@ async def _fetch_former_keys(kv: Kv) -> Mapping[bytes, set[str]]:
     reads = 0
     # A node need not keep former values, and they are the owner's in person.
     with suppress(NotGranted, NotFound, MalformedAnswer):
-        for path in await _paths_of_secrets(kv):
+        for path in await paths_of_secrets(kv):
             former = [version for version in await kv.versions(path) if not version.is_current]
             reads += 1 + len(former)
             if reads > MOST_FORMER_READS:
@@ -281,7 +281,8 @@ async def _fetch_former_keys(kv: Kv) -> Mapping[bytes, set[str]]:
     return labels_by_key
 
 
-async def _paths_of_secrets(kv: Kv) -> list[str]:
+async def paths_of_secrets(kv: Kv) -> list[str]:
+    """Return the paths in an owner's folder of secrets, without the copies that others get."""
     return [path async for path in kv.list(OWN_FOLDER) if not path.startswith(SHARED_PREFIX)]
 
 

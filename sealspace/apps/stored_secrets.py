@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from capabilities.principals import same_principal
 
-from ..documents.secret_names import OWN_FOLDER, SHARED_PREFIX, secret_at
+from ..documents.secret_names import secret_at
 from ..errors import NotFound
 from ..kv import Kv
 from ..wire.concurrency import all_of
+from .released_secrets import paths_of_secrets
 
 MOST_SECRETS = 1000
 """Most secrets whose versions are read, with one request each."""
@@ -45,9 +46,9 @@ async def secrets_stored_by(secrets: Kv, did: str) -> StoredSecrets:
         SealspaceError: as `Kv.list` and `Kv.versions`.
     """
     paths: dict[str, str] = {}  # label of a secret -> path
-    async for path in secrets.list(OWN_FOLDER):
+    for path in await paths_of_secrets(secrets):
         secret = secret_at(path)
-        if secret is not None and not path.startswith(SHARED_PREFIX):
+        if secret is not None:
             paths[secret.label] = path
     labels = sorted(paths)[:MOST_SECRETS]
 

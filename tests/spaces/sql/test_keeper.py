@@ -4,6 +4,8 @@ import os
 import re
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -51,16 +53,23 @@ def _parent_of(process: int) -> int:
     return int(found[1])
 
 
-def test_an_idle_child_is_lent_before_several_children_are_started(tmp_path: Path) -> None:
-    """SQ29: an owner with an idle child does not wait until many others have a new child."""
+@contextmanager
+def _worker_with_a_child(folder: Path) -> Iterator[socket.socket]:
+    """Connect a worker with a new keeper, which has lent it one child."""
     with (
-        sql_processes(tmp_path) as path,
+        sql_processes(folder) as path,
         socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as worker,
     ):
         worker.connect(str(path))
         assert _received(worker) == Serving()
         worker.send(encoded(_request(1, owner=_KNOWN_OWNER)))
         assert _received(worker) == ChildLent(1)
+        yield worker
+
+
+def test_an_idle_child_is_lent_before_several_children_are_started(tmp_path: Path) -> None:
+    """SQ29: an owner with an idle child does not wait until many others have a new child."""
+    with _worker_with_a_child(tmp_path) as worker:
         worker.send(encoded(EndLease(1, keeps_child=True)))
         (child,) = sql_children()
         keeper = _parent_of(child)
@@ -82,14 +91,7 @@ def _is_sleeping(process: int) -> bool:
 
 def test_SQ30_a_killed_reader_costs_no_processor_time(tmp_path: Path) -> None:
     """SQ30: the keeper sleeps while the lease of a reader that it killed for a writer goes on."""
-    with (
-        sql_processes(tmp_path) as path,
-        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as worker,
-    ):
-        worker.connect(str(path))
-        assert _received(worker) == Serving()
-        worker.send(encoded(_request(1, owner=_KNOWN_OWNER)))
-        assert _received(worker) == ChildLent(1)
+    with _worker_with_a_child(tmp_path) as worker:
         (reader,) = sql_children()
         keeper = _parent_of(reader)
         worker.send(encoded(_request(2, owner=_KNOWN_OWNER, writes=True)))
