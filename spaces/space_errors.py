@@ -27,6 +27,10 @@ class StoreUnavailable(StoreError):
     code = "store-unavailable"
 
 
+class AuthoritiesUnreadable(StoreUnavailable):
+    """The client of a bucket found no certificate authority that it can read."""
+
+
 class SqlOutcomeUnknown(StoreUnavailable):
     """The process of an SQL database ended, or did not answer, while it committed a write.
 

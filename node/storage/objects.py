@@ -4,6 +4,7 @@ Files are in the data folder; several machines may share a bucket. The bucket cl
 only if a bucket is configured, so that other nodes start faster.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
@@ -11,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from sealspace.private_files import read_setting
 from sealspace.service.command_errors import ConfigurationError, StoreMisused
 from spaces.identity import recorded_identity
-from spaces.space_errors import BodiesElsewhere
+from spaces.space_errors import AuthoritiesUnreadable, BodiesElsewhere
 from spaces.store.contract import Store
 from spaces.values.object_folder import ObjectFolder
 from spaces.values.object_place import FOLDER, claim_location
@@ -75,7 +76,25 @@ def open_bucket(config: Config) -> "ObjectBucket":
         region=objects.region,
         endpoint=_endpoint(objects),
     )
-    return ObjectBucket(BucketLocation(bucket, prefix), access, max_bytes=config.store.max_bytes)
+    location = BucketLocation(bucket, prefix)
+    try:
+        return ObjectBucket(location, access, max_bytes=config.store.max_bytes)
+    except AuthoritiesUnreadable as unreadable:
+        raise ConfigurationError(
+            f"the bucket in objects.url cannot be used: {unreadable} ({_authorities_named()})",
+            hint="install the package ca-certificates, or set SSL_CERT_FILE to a file of"
+            " certificates in PEM that this user may read",
+        ) from None
+
+
+def _authorities_named() -> str:
+    """Return where the environment says that certificate authorities are, in words."""
+    named = [
+        f"{name} is {os.environ[name]!r}"
+        for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")
+        if name in os.environ
+    ]
+    return " and ".join(named) or "SSL_CERT_FILE and SSL_CERT_DIR are not set"
 
 
 async def claim_objects(

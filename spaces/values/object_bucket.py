@@ -41,7 +41,12 @@ from obstore.store import S3Store
 
 from capabilities.frozen import frozen
 
-from ..space_errors import BodiesElsewhere, RecordDamaged, StoreUnavailable
+from ..space_errors import (
+    AuthoritiesUnreadable,
+    BodiesElsewhere,
+    RecordDamaged,
+    StoreUnavailable,
+)
 from .object_records import ObjectName, parse_file_name
 from .object_store import PIECE_BYTES, OpenedBody, Piece
 
@@ -71,6 +76,8 @@ _LISTED = 1000
 _INCOMING_KEY = re.compile(rf"{INCOMING}/[0-9a-f]{{32}}")
 _BODIES_FOLDER = re.compile(r"[0-9a-f]{2}")
 _ERRORS = (BaseError, OSError, ValueError)
+# What the client says where SSL_CERT_FILE and SSL_CERT_DIR name no readable certificate.
+_NO_AUTHORITIES = "No CA certificates were loaded"
 
 
 # The prefix of a store must not be inside the prefix of another store. The sweeps of the outer
@@ -586,17 +593,23 @@ def _objects(location: BucketLocation, access: BucketAccess) -> S3Store:
     options["endpoint"] = options["aws_endpoint_url_s3"] = access.address
     if access.session_token is not None:
         options["session_token"] = access.session_token
-    return S3Store(
-        location.bucket,
-        prefix=location.prefix or None,
-        config=options,  # type: ignore[arg-type]  # a dictionary of some of its names
-        client_options={
-            "allow_http": access.address.startswith("http://"),
-            "timeout": timedelta(seconds=_REQUEST_S),
-            "connect_timeout": timedelta(seconds=_CONNECT_S),
-        },
-        retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_RETRY_S)},
-    )
+    try:
+        return S3Store(
+            location.bucket,
+            prefix=location.prefix or None,
+            config=options,  # type: ignore[arg-type]  # a dictionary of some of its names
+            client_options={
+                "allow_http": access.address.startswith("http://"),
+                "timeout": timedelta(seconds=_REQUEST_S),
+                "connect_timeout": timedelta(seconds=_CONNECT_S),
+            },
+            retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_RETRY_S)},
+        )
+    except BaseError as failed:
+        # The client reads the authorities before it sends anything, for http:// too.
+        if _NO_AUTHORITIES in str(failed):
+            raise AuthoritiesUnreadable("no certificate authority could be read") from None
+        raise StoreUnavailable("the client of the bucket cannot be started") from None
 
 
 @contextmanager

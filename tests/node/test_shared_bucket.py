@@ -316,6 +316,23 @@ def test_settings_that_do_not_fit(bad: dict[str, str | None]) -> None:
     assert "hush" not in refused.value.message + refused.value.hint
 
 
+@pytest.mark.parametrize("named", ["missing.pem", "empty.pem", "text.pem"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_authorities_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, scheme: str
+) -> None:
+    """A user whose SSL_CERT_FILE has no certificate is told that name and what to set."""
+    (tmp_path / "empty.pem").touch()
+    (tmp_path / "text.pem").write_text("no certificate")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / named))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    settings = {**_GOOD, "endpoint": f"{scheme}://127.0.0.1:9"}
+    with pytest.raises(ConfigurationError) as refused:
+        open_bucket(Config(objects=Objects(**settings)))  # type: ignore[arg-type]  # by name
+    assert f"SSL_CERT_FILE is '{tmp_path / named}'" in refused.value.message
+    assert "SSL_CERT_FILE" in refused.value.hint
+
+
 def test_bodies_that_a_bucket_does_not_copy() -> None:
     """A body limit beyond a bucket's limit for copies is refused."""
     config = Config(objects=Objects(**_GOOD), http=Http(max_body_bytes=5_000_000_001))

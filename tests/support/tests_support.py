@@ -63,8 +63,10 @@ for _ended_by in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(_ended_by, signal.SIG_DFL)
 
 # No test trusts an authority of this machine: each names its own. Every process that imports
-# aiohttp reads all that this file has, for a tenth of a second.
-os.environ["SSL_CERT_FILE"] = os.devnull
+# aiohttp reads all that this file has, for a tenth of a second. So it has one certificate, whose key
+# was thrown away: an S3 client refuses to start without any.
+os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("unused_authority.pem"))
+os.environ.pop("SSL_CERT_DIR", None)
 
 settings.register_profile(
     "fuzz",
