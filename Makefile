@@ -7,9 +7,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := capabilities spaces encryption_network sealspace tee_backend runner node
+# Tests get these variables of the caller and no others, so that they pass or fail alike for everybody.
+KEPT := HOME PATH TMPDIR TERM CI PYTHONPYCACHEPREFIX HYPOTHESIS_STORAGE_DIRECTORY REFERENCE_VECTORS SEALSPACE_BUNDLES \
+	SEALSPACE_TEST_PYTHON_BASE COMPOSE_SCHEMA CONSOLE_SCREENSHOTS TEST_ENGINE MODEL_SEED FUZZ_EXAMPLES SQL_HTTP_FUZZ
+CLEAN := env -i LANG=C.UTF-8 $(foreach name,$(KEPT),$${$(name)+$(name)="$$$(name)"})
 # Three for the two cores of CI: for a quarter of their time tests wait for nodes, disks and browsers. A process gets whole
 # files: what a file shares is started once, and scheduling takes 10 s instead of 26 s. Without `reorder`, slow files are first.
-PYTEST := $(BIN)/pytest -q --numprocesses=3 --dist=loadfile --no-loadscope-reorder
+PYTEST := $(CLEAN) $(BIN)/pytest -q --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 # Stores, the model, load, races, and some forty requests over the wire. The contract of a store, and all tests that start
 # a database for themselves, run on PostgreSQL in every run.
 ON_POSTGRESQL := tests/spaces tests/model tests/durability/test_load.py tests/attacks/test_races.py \
@@ -38,21 +42,25 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help changes-model demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix histories rotations models members mutants coverage python-base test-python-base test-image fuzz fuzz-coverage wycheproof lock clean
+.PHONY: help changes-model demo test test-all test-others test-postgresql test-tools check check-others pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix histories rotations models members mutants coverage python-base test-python-base test-image fuzz fuzz-coverage wycheproof lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@echo "setting up $(VENV) (about a minute the first time)" >&2
+	@command -v $(PYTHON) >/dev/null || { echo "sealspace needs Python 3.11 to 3.15; on Debian run: apt-get install python3 python3-venv" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 16))' || { echo "sealspace needs Python 3.11 to 3.15; run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python cannot make virtual environments; on Debian run: apt-get install python3-venv" >&2; exit 1; }
+	@echo "setting up $(VENV) (about a minute the first time)" >&2
 	@$(PYTHON) -m venv $(VENV)
 	@# The lock names everything, so pip need not look for more: `check` tells what would be missing. What some packages
 	@# bring as templates does not compile.
 	@$(BIN)/pip install --quiet --no-deps --no-compile --require-hashes --requirement requirements.lock
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@$(BIN)/pip check >/dev/null || $(BIN)/pip check
-	@$(BIN)/python -m compileall -qq -j 2 -x '$(NEVER_IMPORTED)' $(VENV)/lib || true
+	@# Where semaphores are not allowed, one process compiles.
+	@jobs=2; $(BIN)/python -c 'import multiprocessing; multiprocessing.Semaphore()' 2>/dev/null || jobs=1; \
+	$(BIN)/python -m compileall -qq -j $$jobs -x '$(NEVER_IMPORTED)' $(VENV)/lib || true
 	@touch $@
 
 demo: $(VENV)/.installed ## play the story: a secret is stored, granted, opened by approved code and by nobody else
@@ -63,31 +71,42 @@ demo: $(VENV)/.installed ## play the story: a secret is stored, granted, opened 
 	@$(BIN)/pytest --collect-only -qq >/dev/null || true
 	@touch $@
 
-# What checks is one process most of the time, so it runs beside the pass on PostgreSQL.
-test: $(VENV)/.installed ## check, then run the whole test suite
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync check test-postgresql
-	@$(PYTEST)
+# What checks is one process most of the time, so it runs beside the tests, and its output is printed when they have ended.
+test: $(VENV)/.installed ## check, and run every test for which Python is enough
+	@mkdir -p .cache
+	@$(MAKE) --no-print-directory check >.cache/check.log 2>&1 & checks=$$!; \
+	tested=0; $(PYTEST) --only-python || tested=$$?; \
+	if ! wait $$checks; then cat .cache/check.log; echo "make check failed; its output is above" >&2; exit 1; fi; \
+	exit $$tested
+
+test-all: test test-others ## all of that, and the tests that need PostgreSQL, a browser, npm, programs of others, reference vectors or root
+
+test-others: $(VENV)/.installed ## the part of test-all that is not in test; what is not installed is skipped by name
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync check-others test-postgresql
+	@$(PYTEST) --others
 
 # Each process collects the tests and starts a server for itself, and `check` runs beside them.
 test-postgresql: .cache/.compiled-tests ## stores, races and forty requests, with every store in PostgreSQL where that is installed
 	@if PYTHONPATH=tests/support $(BIN)/python -c 'import sys; from postgres_server import programs; sys.exit(not programs())'; \
-	then TEST_ENGINE=postgresql $(PYTEST) --numprocesses=2 $(ON_POSTGRESQL) $(addprefix --ignore=,$(WITHOUT_A_STORE)); \
+	then export TEST_ENGINE=postgresql; $(PYTEST) --numprocesses=2 $(ON_POSTGRESQL) $(addprefix --ignore=,$(WITHOUT_A_STORE)); \
 	else echo "the programs of a PostgreSQL server are not installed: these tests run on LMDB alone"; fi
 
 test-tools: $(VENV)/.installed ## the benchmarks, a moment of each; the documentation as a site; the recording of the demo
 	@$(PYTEST) tools
 
-check: $(VENV)/.installed ## formatting, lint, types (of the console too, where npm is), the order of the packages, reading, generated pages
+check: $(VENV)/.installed ## formatting, lint, types, the order of the packages, reading, generated pages
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/mypy --platform darwin --no-warn-unreachable --cache-dir .cache/mypy-darwin $(addprefix --package=,$(OF_CLIENTS))
 	@$(BIN)/lint-imports
 	@$(BIN)/python tools/structure.py --check
 	@$(BIN)/python tests/house/reading.py --check
 	@$(BIN)/python tools/pages --check
 	@$(BIN)/python tools/sync_stubs.py --check
 	@$(BIN)/stubtest --concise sealspace.sync
+
+check-others: $(VENV)/.installed ## types on macOS, and of the console where npm is
+	@$(BIN)/mypy --platform darwin --no-warn-unreachable --cache-dir .cache/mypy-darwin $(addprefix --package=,$(OF_CLIENTS))
 	@if ! { command -v node && command -v npm; } >/dev/null; then echo "node or npm is not installed: types of the console are not checked"; \
 	elif ! $(MAKE) --silent --no-print-directory $(CONSOLE_TOOLS)/.installed; then echo "npm could not install TypeScript: types of the console are not checked"; \
 	else $(CONSOLE_TOOLS)/node_modules/.bin/tsc --project tests/console/tsconfig.json; fi
@@ -96,7 +115,7 @@ check: $(VENV)/.installed ## formatting, lint, types (of the console too, where 
 $(CONSOLE_TOOLS)/.installed: tests/console/package.json tests/console/package-lock.json
 	@mkdir -p $(CONSOLE_TOOLS)
 	@cp $^ $(CONSOLE_TOOLS)
-	@npm ci --prefix $(CONSOLE_TOOLS) --cache $(CURDIR)/.cache/npm --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null
+	@npm ci --prefix $(CONSOLE_TOOLS) --cache "$(CURDIR)/.cache/npm" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null
 	@touch $@
 
 pages: $(VENV)/.installed ## write the generated pages, and generated parts of pages
@@ -115,7 +134,7 @@ fmt: $(VENV)/.installed ## rewrite the code in the house style
 
 iexec-client: ## install iExec's own client, whose test is skipped without it (needs npm and the network)
 	@mkdir -p .cache/iexec
-	@npm install --prefix .cache/iexec --cache $(CURDIR)/.cache/npm --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error iexec@9.0.1 >/dev/null
+	@npm install --prefix .cache/iexec --cache "$(CURDIR)/.cache/npm" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error iexec@9.0.1 >/dev/null
 
 # Files in archives get the time of the commit, so that the same commit is built to the same bytes anywhere. Without a
 # commit they get the time that hatchling has for this.
@@ -129,7 +148,7 @@ python-base: $(VENV)/.installed ## build the component that runs programs in Pyt
 	@$(BIN)/python tools/python_base/build.py $(PYTHON_BASE)
 
 test-python-base: python-base ## test the Python base; these tests are skipped without it
-	@SEALSPACE_TEST_PYTHON_BASE=$(CURDIR)/$(PYTHON_BASE) $(BIN)/pytest -q tests/guests/test_python_base.py
+	@SEALSPACE_TEST_PYTHON_BASE="$(CURDIR)/$(PYTHON_BASE)" $(BIN)/pytest -q tests/guests/test_python_base.py
 
 wheel: $(VENV)/.installed ## build the wheel into dist
 	@rm -rf dist
@@ -240,7 +259,7 @@ wycheproof: $(VENV)/.installed ## run Project Wycheproof's vectors for signature
 	@git -C .cache/wycheproof/project fetch --quiet --depth 1 $(WYCHEPROOF) $(WYCHEPROOF_REVISION)
 	@git -C .cache/wycheproof/project checkout --quiet FETCH_HEAD
 	@mkdir .cache/wycheproof/vectors && ln -s ../project/testvectors_v1 .cache/wycheproof/vectors/wycheproof
-	@REFERENCE_VECTORS=$(CURDIR)/.cache/wycheproof/vectors $(BIN)/pytest -q -m shared tests/capabilities/test_wycheproof.py tests/encryption_network/test_keywrap.py
+	@REFERENCE_VECTORS="$(CURDIR)/.cache/wycheproof/vectors" $(BIN)/pytest -q -m shared tests/capabilities/test_wycheproof.py tests/encryption_network/test_keywrap.py
 
 lock: ## resolve the dependencies anew into requirements.lock (needs uv)
 	@uv pip compile pyproject.toml --all-extras --generate-hashes --no-header --no-annotate --no-emit-index-url --universal --python-version 3.11 --output-file requirements.lock --quiet

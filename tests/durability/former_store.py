@@ -122,8 +122,7 @@ def pack(data: Path, written: Written, archive: Path) -> None:
 def unpack(archive: Path, folder: Path) -> Written:
     """Unpack an archive into a folder, with the store in `data`."""
     with tarfile.open(archive) as packed:
-        # The archives are of this repository: files alone, whose names are checked here, because the
-        # filters of `extractall` are absent in Python 3.11.2.
+        # The names are checked here: Python 3.11.2 has no filters of `extractall`.
         for entry in packed:
             assert entry.isfile() and ".." not in Path(entry.name).parts, entry.name
             assert not Path(entry.name).is_absolute(), entry.name

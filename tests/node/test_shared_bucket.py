@@ -328,7 +328,7 @@ def test_authorities_that_cannot_be_read(
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     settings = {**_GOOD, "endpoint": f"{scheme}://127.0.0.1:9"}
     with pytest.raises(ConfigurationError) as refused:
-        open_bucket(Config(objects=Objects(**settings)))  # type: ignore[arg-type]  # by name
+        open_bucket(Config(objects=Objects(**settings)))
     assert f"SSL_CERT_FILE is '{tmp_path / named}'" in refused.value.message
     assert "SSL_CERT_FILE" in refused.value.hint
 

@@ -24,7 +24,6 @@ from blake3 import blake3
 from engines import is_on_postgresql
 from hypothesis import HealthCheck, settings
 from own_process import refuse_limits_for_all
-from pgbouncer import PGBOUNCER_ABSENT
 from postgres_server import PROGRAMS_ABSENT
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -63,8 +62,8 @@ for _ended_by in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(_ended_by, signal.SIG_DFL)
 
 # No test trusts an authority of this machine: each names its own. Every process that imports
-# aiohttp reads all that this file has, for a tenth of a second. So it has one certificate, whose key
-# was thrown away: an S3 client refuses to start without any.
+# aiohttp reads all that this file has, for a tenth of a second. So it has one certificate, whose
+# key was thrown away: an S3 client refuses to start without any.
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("unused_authority.pem"))
 os.environ.pop("SSL_CERT_DIR", None)
 
@@ -222,12 +221,7 @@ def starts_a_server(item: pytest.Item) -> bool:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print how many tests were left out because this machine lacks something."""
-    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
-    for reason in (VECTORS_ABSENT, PROGRAMS_ABSENT, PGBOUNCER_ABSENT):
-        number = sum(reason in reported for reported in skipped)
-        if number:
-            terminalreporter.write_line(f"{number} tests skipped: {reason}")
+    """Print what tests noted for whoever ran them, and how many used PostgreSQL."""
     passed = [
         report for report in terminalreporter.stats.get("passed", []) if report.when == "call"
     ]
