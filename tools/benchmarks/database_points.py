@@ -1,11 +1,14 @@
 """Commits of the PostgreSQL engine at a database of this machine, measured beside what the model
 says.
 
+    python tools/benchmarks/database_points.py [--seconds 5]
+
 A database is started on a disk that is waited for. One connection and the disk alone give the
 costs; then more connections, and commits that all weigh into one space, are measured and compared
 with the model's answer for the same setting. Each worker is a process of its own.
 """
 
+import argparse
 import asyncio
 import json
 import os
@@ -45,6 +48,9 @@ _LOG_TIMES = "select wal_sync, wal_sync_time + wal_write_time from pg_stat_wal"
 _MARKS = (ContentKey(b"\1" * 32), ContentKey(b"\2" * 32))
 _SPACES = 10_000
 _DURABLE = {"fsync": "on", "full_page_writes": "on", "track_wal_io_timing": "on"}
+
+_WORK = "work"
+"""First argument of a process that is one of the workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +177,7 @@ async def _marks(url: str) -> None:
 
 def _worker(url: str, setting: Setting, seconds: float) -> "subprocess.Popen[str]":
     asked = [url, str(setting.lanes), str(setting.spaces), str(seconds)]
-    command = [sys.executable, __file__, *asked]
+    command = [sys.executable, __file__, _WORK, *asked]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -271,6 +277,20 @@ def server_pid(server: PostgresServer) -> int:
     return int((server.folder / "data" / "postmaster.pid").read_text().split("\n")[0])
 
 
+def main() -> None:
+    """Print the comparison, or commit as one of its workers."""
+    if sys.argv[1:2] == [_WORK]:
+        url, lanes, spaces, seconds = sys.argv[2:]
+        asyncio.run(work(url, int(lanes), int(spaces), float(seconds)))
+        return
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=5.0, help="of each measurement (default: %(default)s)"
+    )
+    print("\n".join(compare(parser.parse_args().seconds)))
+
+
 if __name__ == "__main__":
-    url, lanes, spaces, seconds = sys.argv[1:]
-    asyncio.run(work(url, int(lanes), int(spaces), float(seconds)))
+    main()

@@ -1,7 +1,7 @@
-"""A queueing model of commits of many workers at one database, compared with a real PostgreSQL.
+"""A queueing model of commits of many workers at one database.
 
-    python tools/benchmarks/simulate_database.py              the model alone, with fixed costs
-    python tools/benchmarks/simulate_database.py --measure    start a PostgreSQL, measure, compare
+    python tools/benchmarks/simulate_database.py    the model alone, with fixed costs
+    python tools/benchmarks/database_points.py      start a PostgreSQL, measure, compare
 
 The model. A worker has four connections that commit, and one thread. A commit takes the worker's
 thread and a core for its share of work, then a core of the database for its statement, then the
@@ -243,22 +243,10 @@ def planned() -> list[tuple[str, Setting, Costs]]:
 
 
 def main() -> int:
-    """Print what the model says, and with --measure how far it is from a database."""
-    parser = argparse.ArgumentParser(
+    """Print what the model says."""
+    argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--measure", action="store_true", help="start a PostgreSQL, measure, and compare"
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=5.0, help="of each measurement (default: %(default)s)"
-    )
-    arguments = parser.parse_args()
-    if arguments.measure:
-        from database_points import compare
-
-        print("\n".join(compare(arguments.seconds)))
-        return 0
+    ).parse_args()
     for name, setting, costs in planned():
         carried = simulate(setting, costs)
         print(
