@@ -66,8 +66,10 @@ async def test_the_environment_is_what_was_given(executor: Executor, name: str) 
 @pytest.mark.parametrize("name", BOTH)
 async def test_clocks_and_random_are_real(executor: Executor, name: str) -> None:
     """RN12: time is the host's, a clock moves, and random numbers differ."""
+    before_s = int(time.time())
     seconds, moved = map(int, (await run_guest(executor, guest(name), b"clocks")).output.split())
-    assert abs(seconds - time.time()) < 60 and moved > 0
+    after_s = time.time()
+    assert before_s <= seconds <= after_s and moved > 0
     drawn = {(await run_guest(executor, guest(name), b"random")).output for _ in range(3)}
     assert 3 == len(drawn)
 
