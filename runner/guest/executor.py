@@ -224,6 +224,8 @@ class Executor:
             if request.folders is not None:
                 await self._pool.end_and_wait(child)  # TG2: afterwards its files do not change
         took_ns = time.monotonic_ns() - begun
+        if not isinstance(answered, _NoAnswer) and not await _is_within_limits(request):
+            answered = _NoAnswer("limit-files")
         if not isinstance(answered, _NoAnswer):
             answer, output, stderr = answered
             return await _result(request, answer, output, stderr, took_ns)
@@ -312,6 +314,16 @@ class Executor:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise RunRefused("runner-closed")
+
+
+async def _is_within_limits(request: RunRequest) -> bool:
+    """Return whether what a program left in its folder is within limits (TG8).
+
+    A fast program can end above them before the folder is looked at.
+    """
+    if request.folders is None:
+        return True
+    return await asyncio.to_thread(request.folders.is_within_limits)
 
 
 def _is_reusable(

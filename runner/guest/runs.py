@@ -99,12 +99,15 @@ class TaskFolders(NamedTuple):
         output: the folder `output` beside it, which the program reads and writes as `/iexec_out`.
         max_bytes: longest file that the program can write.
         filled: ends once the program has written more than it may.
+        is_within_limits: whether what the program wrote is within its limits. It reads the folder,
+            so it is called in a thread, after the program has ended.
     """
 
     input: Path
     output: Path
     max_bytes: int
     filled: "asyncio.Task[object]"
+    is_within_limits: Callable[[], bool]
 
 
 class ReuseScope(NamedTuple):

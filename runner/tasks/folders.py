@@ -122,7 +122,13 @@ async def task_folders(root: Path, *, max_bytes: int, max_files: int) -> AsyncIt
         # TG8: this file system refuses what is over the limits. Where this process may not mount,
         # the call fails, and `_watch` enforces them.
         _libc.mount(b"tmpfs", bytes(output), b"tmpfs", _NO_SUID_DEVICES_OR_PROGRAMS, options)
-        yield TaskFolders(input=source, output=output, max_bytes=max_bytes, filled=filled)
+        yield TaskFolders(
+            input=source,
+            output=output,
+            max_bytes=max_bytes,
+            filled=filled,
+            is_within_limits=lambda: _is_within_limits(output, max_bytes, max_files),
+        )
     finally:
         filled.cancel()
         await asyncio.to_thread(_remove, folder)
@@ -131,12 +137,17 @@ async def task_folders(root: Path, *, max_bytes: int, max_files: int) -> AsyncIt
 
 async def _watch(folder: Path, max_bytes: int, max_files: int) -> None:
     """Return once a folder is over its limits, or too deep to look into (TG8)."""
-    with suppress(OSError):
+    while await asyncio.to_thread(_is_within_limits, folder, max_bytes, max_files):  # noqa: ASYNC110  # a guest sends no event
+        await asyncio.sleep(_WATCH_S)
+
+
+def _is_within_limits(folder: Path, max_bytes: int, max_files: int) -> bool:
+    """Return whether a folder is within limits; False if it is too deep to look into (TG8)."""
+    try:
         # A folder that is a file system of its own is limited by the kernel.
-        while folder.is_mount() or await asyncio.to_thread(  # noqa: ASYNC110, ASYNC240  # a guest sends no event
-            _fits_limits, folder, max_bytes, max_files
-        ):
-            await asyncio.sleep(_WATCH_S)
+        return folder.is_mount() or _fits_limits(folder, max_bytes, max_files)
+    except OSError:
+        return False
 
 
 def _fits_limits(folder: Path, max_bytes: int, max_files: int) -> bool:

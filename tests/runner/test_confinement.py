@@ -23,6 +23,7 @@ from guest_programs import (
     run_request,
     running,
 )
+from live_processes import looks_inside
 from tests_support import REPOSITORY
 
 from runner.guest import child as _child
@@ -44,6 +45,7 @@ async def _one_child(executor: Executor) -> int:
     return next(process for process in children(kind="_run_child") if cpu_bound_s(process))
 
 
+@looks_inside
 async def test_a_child_has_given_up_what_it_does_not_need(executor: Executor) -> None:
     """RN21, RN23, RN24, RN25: a child has dropped its privileges, files and core dumps."""
     child = await _one_child(executor)
@@ -158,6 +160,7 @@ async def test_a_run_with_secrets_has_a_process_of_its_own(executor: Executor) -
     assert result.secrets_delivered is True
 
 
+@looks_inside
 async def test_no_secret_is_in_a_text(executor: Executor) -> None:
     """A secret appears in no repr, no detail, and no argument or environment of a process."""
     program = guest("probe-wasip1")

@@ -303,6 +303,21 @@ async def test_limits_without_a_mount(tmp_path: Path, arguments: tuple[str, ...]
     assert is_clean(tmp_path)
 
 
+_WITHOUT_LOOKS = "from runner.tasks import folders; folders._WATCH_S = 3600"
+
+
+@pytest.mark.parametrize("arguments", [("parts", "90", "100000"), ("many", "101"), ("deep", "101")])
+async def test_limits_of_a_program_that_is_faster_than_the_next_look(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """TG8: a folder that is not limited by a mount is judged once more when its program has
+    ended."""
+    prelude = f"{_WITHOUT_MOUNTS}; {_WITHOUT_LOOKS}"
+    with ran_apart(f"asyncio.run(run(*{arguments!r}))", tmp_path, prelude) as runner:
+        assert ["limit-files False\n", "[]\n"] == runner.stdout.readlines()
+    assert is_clean(tmp_path)
+
+
 async def test_folders_that_nobody_may_enter(tmp_path: Path) -> None:
     """TG9: folders that a program made inaccessible are removed too."""
     own_uid = os.geteuid()

@@ -24,6 +24,7 @@ from guest_programs import (
     run_request,
     running,
 )
+from live_processes import looks_inside
 from patience import PATIENCE_S, until
 from tests_support import REPOSITORY
 
@@ -63,6 +64,7 @@ def maps(process: int) -> str:
     return Path(f"/proc/{process}/maps").read_text()
 
 
+@looks_inside
 async def test_a_template_has_given_up_what_it_does_not_need(executor: Executor) -> None:
     """RN130: the template has no privileges, environment or files, and one thread."""
     for _ in range(3):
@@ -80,9 +82,7 @@ async def test_a_template_has_given_up_what_it_does_not_need(executor: Executor)
     assert ["/dev/null"] * 3 == files and connection.startswith("socket:")
 
 
-@pytest.mark.skipif(
-    os.geteuid() != 0, reason="only root reads the memory of a process that is not dumpable"
-)
+@looks_inside
 async def test_a_template_holds_no_secret(executor: Executor) -> None:
     """RN130: neither a secret nor its program is in the template's memory."""
     result = await run_guest(executor, guest(BOTH[0]), b"env KEY", secrets={"KEY": _SECRET})
@@ -97,6 +97,7 @@ async def test_a_template_holds_no_secret(executor: Executor) -> None:
     assert _SECRET.encode() not in found and guest(BOTH[0]).data[:200] not in found
 
 
+@looks_inside
 async def test_a_child_has_run_before_it_is_ready(executor: Executor) -> None:
     """RN138, RN181: a ready child has unloaded the runner's own program."""
     task, busy = await running(executor, b"sleep 100", fresh=True)
@@ -133,6 +134,7 @@ async def test_children_are_the_runner_s_own(executor: Executor) -> None:
         assert child == os.getsid(child)
 
 
+@looks_inside
 async def test_no_child_has_the_connection_of_another(executor: Executor) -> None:
     """RN136: a child shares no connection with the template or another child."""
     await run_guest(executor, guest("count"))
@@ -268,6 +270,7 @@ async def test_a_fork_that_fails() -> None:
     assert not child.is_alive() and 1 == process.returncode
 
 
+@looks_inside
 async def test_templates_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """RN135: a template is replaced after many forks, and runs are not affected."""
     monkeypatch.setattr(_pool, "_MOST_FORKS", 3)

@@ -8,6 +8,13 @@ import select
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
+looks_inside = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root looks into a process that is not dumpable"
+)
+"""The mark of tests that read open files, memory or environment of such a process in `/proc`."""
+
 
 def processes_that_name(folder: Path) -> list[str]:
     """Return the command lines of running processes that contain a folder's name."""

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from live_processes import looks_inside
 from own_process import in_own_process
 from running_node import RunningNode, key_token, new_key, running_node, send
 from sql_processes import sql_children
@@ -84,6 +85,7 @@ def _open_files(process: int) -> int:
     return len(os.listdir(f"/proc/{process}/fd"))
 
 
+@looks_inside
 @pytest.mark.slow
 def test_H11_databases_take_no_files_of_a_worker(tmp_path: Path) -> None:
     """After 256 databases were opened, a worker has as many files open as before, and the processes

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from live_processes import looks_inside
 from patience import PATIENCE_S, until
 from sql_caller import Databases, databases_at
 from sql_processes import sql_children
@@ -86,6 +87,7 @@ def _open_databases(process: int) -> set[str]:
     return opened
 
 
+@looks_inside
 async def test_all_databases_of_a_space_stay_open(owner: Databases) -> None:
     """A process that writes to all 64 databases of a space in turn keeps each of them open."""
     for number in range(64):
