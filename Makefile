@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := capabilities spaces encryption_network sealspace tee_backend runner node
 # Tests get these variables of the caller and no others, so that they pass or fail alike for everybody.
-KEPT := HOME PATH TMPDIR TERM CI PYTHONPYCACHEPREFIX HYPOTHESIS_STORAGE_DIRECTORY REFERENCE_VECTORS SEALSPACE_BUNDLES \
+KEPT := HOME PATH TMPDIR CI PYTHONPYCACHEPREFIX HYPOTHESIS_STORAGE_DIRECTORY REFERENCE_VECTORS SEALSPACE_BUNDLES \
 	SEALSPACE_TEST_PYTHON_BASE COMPOSE_SCHEMA CONSOLE_SCREENSHOTS TEST_ENGINE MODEL_SEED FUZZ_EXAMPLES SQL_HTTP_FUZZ
 CLEAN := env -i LANG=C.UTF-8 $(foreach name,$(KEPT),$${$(name)+$(name)="$$$(name)"})
 # Three for the two cores of CI: for a quarter of their time tests wait for nodes, disks and browsers. A process gets whole

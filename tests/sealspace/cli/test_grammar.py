@@ -326,6 +326,7 @@ def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, typed: str, agrees: 
         ):
             patch.setattr(sys, "stdin", stdin)
             patch.setattr(sys, "stderr", stderr)
+            patch.setenv("TERM", "xterm")  # a dumb one shows no progress bar
             assert is_interactive()
             os.write(controller, typed.encode())
             if agrees:
