@@ -271,7 +271,8 @@ class Delegations:
             scope: the scope of all of them; None: global secrets.
             ttl_s: lifetime in seconds, from one minute to 366 days.
             unbound: let the program use secrets that state no place (EN46).
-            wallet, membership: see `delegate`; None only if the session's key is the owner's own.
+            wallet: see `delegate`; None only if the session's key is the owner's own.
+            membership: see `delegate`.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
             The line for SEALSPACE_TOKEN. Protect it like a password.

@@ -47,10 +47,11 @@ def test_it_has_fifteen_lines_at_most() -> None:
     )
 
 
-def test_the_readme_has_it() -> None:
-    """The README contains the same program, apart from blank lines."""
-    readme = re.sub(r"\n{2,}", "\n", (REPOSITORY / "README.md").read_text("utf-8"))
-    assert re.sub(r"\n{2,}", "\n", f"```python\n{program_of_the_docstring()}```") in readme
+def test_the_page_has_it() -> None:
+    """The page on backends contains the same program, apart from blank lines."""
+    path = REPOSITORY / "docs" / "how-to" / "share-with-a-backend.md"
+    page = re.sub(r"\n{2,}", "\n", path.read_text("utf-8"))
+    assert re.sub(r"\n{2,}", "\n", f"```python\n{program_of_the_docstring()}```") in page
 
 
 @asynccontextmanager

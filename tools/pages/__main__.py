@@ -52,7 +52,7 @@ GENERATED = (
     Generated(runner_metrics_table.PAGE, runner_metrics_table.page),
     Generated(variables_table.PAGE, variables_table.page),
     Generated(versus_page.PAGE, versus_page.page),
-    Generated(versus_page.README, versus_page.readme),
+    Generated(versus_page.COMPARED, versus_page.compared),
     *[Generated(path, partial(package_tables.page, path)) for path in package_tables.PAGES],
 )
 _COMMANDS = {"--write": write, "--check": check}

@@ -1,5 +1,5 @@
-"""Generator of the tables of `spec/operations/versus.md` and of the figures in README, from the raw
-data of one run of `tools/benchmarks/versus.py`."""
+"""Generator of the tables of `spec/operations/versus.md` and of the figures in
+`docs/reference/compared.md`, from the raw data of one run of `tools/benchmarks/versus.py`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from tests_support import REPOSITORY
 
 DATA = REPOSITORY / "spec" / "operations" / "versus.json"
 PAGE = REPOSITORY / "spec" / "operations" / "versus.md"
-README = REPOSITORY / "README.md"
+COMPARED = REPOSITORY / "docs" / "reference" / "compared.md"
 
 Report = Mapping[str, Any]
 """A report as `versus.py` writes it."""
@@ -27,7 +27,7 @@ LABELS = {
 ONE, MANY = 1, 16
 TARGETS = {"get 1 KiB": 12.0, "put 1 KiB": 13.0, "list 100": 12.0, "delegate": 12.0}
 ABSENT = "n/a"
-_IN_README = ("get 1 KiB", "put 1 KiB", "list 100")
+_COMPARED_LOADS = ("get 1 KiB", "put 1 KiB", "list 100")
 
 
 def page() -> str:
@@ -44,15 +44,15 @@ def page() -> str:
     return text
 
 
-def readme() -> str:
-    """Return README with the figures of the last run."""
+def compared() -> str:
+    """Return the page on other tools with the figures of the last run."""
     report, rows = _last_report(), []
-    for load in _IN_README:
+    for load in _COMPARED_LOADS:
         cells = [_cpu(report, load, server, _most(report, load, server)) for server in SERVERS]
         rows.append([LABELS[load], *cells])
     head = ["CPU µs of all server processes a request"]
     head += [f"{server} {_number(report, server)}".rstrip() for server in SERVERS]
-    return with_part(README.read_text("utf-8"), "versus", _table(head, rows))
+    return with_part(COMPARED.read_text("utf-8"), "versus", _table(head, rows))
 
 
 # --- parts ----------------------------------------------------------------------------------------
