@@ -268,8 +268,12 @@ async def _turned_away(laden: Laden, owner: Owner) -> None:
     ).status >= 400
 
 
-async def _stopped(laden: Laden, owner: Owner) -> None:
-    """Begin an authorised put, and stop in the middle of its body."""
+async def _stopped(laden: Laden, owner: Owner, *, until_closed: bool) -> None:
+    """Begin an authorised put, and stop in the middle of its body.
+
+    Args:
+        until_closed: wait until the node no longer waits for the rest, for ten seconds.
+    """
     token = laden.token(await laden.member(owner), {laden.key(owner.space("more")): [PUT]})
     host, port = urlsplit(laden.stage.url).hostname, urlsplit(laden.stage.url).port
     reader, writer = await asyncio.open_connection(host, port)
@@ -281,7 +285,13 @@ async def _stopped(laden: Laden, owner: Owner) -> None:
         f"{head}X-TinyCloud-Meta-Note: {laden.canaries['metadata']}\r\n\r\n".encode()
         + laden.canaries.body
     )
-    answer = await asyncio.wait_for(reader.read(), AT_ONCE_S)
+    async with asyncio.timeout(AT_ONCE_S):
+        answer = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)\r\ncontent-length: *(\d+)\r\n", answer)
+        assert length is not None
+        answer += await reader.readexactly(int(length.group(1)))
+        if until_closed:
+            assert await reader.read() == b""
     writer.close()
     assert b" 408 " in answer.partition(b"\r\n")[0]
     laden.errors.append(answer.decode())
@@ -360,7 +370,7 @@ async def test_canaries_stay_out_of_logs_numbers_audit_and_errors(
             owner = await laden.stage.owner("more", "other")
             await _let_in(laden, owner)
             await _turned_away(laden, owner)
-            await _stopped(laden, owner)
+            await _stopped(laden, owner, until_closed=False)
             await _damaged(laden, owner, tmp_path / "data")
             await _without_room(laden, owner)
             await _unanswered(laden, owner, *node.children("storekeeper"))
@@ -472,7 +482,7 @@ async def test_nothing_that_was_sent_stays_in_a_process(
             owner = await laden.stage.owner("more", "other")
             await _let_in(laden, owner)
             await _turned_away(laden, owner)
-            await _stopped(laden, owner)
+            await _stopped(laden, owner, until_closed=True)
             await _damaged(laden, owner, tmp_path / "data")
         spellings = laden.canaries.spellings()
         assert process.stdin is not None
