@@ -271,8 +271,7 @@ class Delegations:
             scope: the scope of all of them; None: global secrets.
             ttl_s: lifetime in seconds, from one minute to 366 days.
             unbound: let the program use secrets that state no place (EN46).
-            wallet: see `delegate`; None only if the session's key is the owner's own.
-            membership: see `delegate`.
+            wallet: as in `delegate`, like `membership`; None only if the key is the owner's own.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
             The line for SEALSPACE_TOKEN. Protect it like a password.
