@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from guest_programs import are_gone, bounds_of, children, code, guest, run_guest
 from patience import PATIENCE_S
+from task_memory import TASK_MEMORY, has_task_memory
 from tests_support import REPOSITORY
 
 from runner.guest import child as _child
@@ -264,11 +264,9 @@ async def run(*arguments):
 @pytest.fixture
 def memory() -> Iterator[Path]:
     """A folder on tmpfs for tasks."""
-    if Path("/proc/swaps").read_text().count("\n") > 1 or not re.search(
-        r"^\S+ /dev/shm tmpfs ", Path("/proc/mounts").read_text(), re.M
-    ):
-        pytest.skip("/dev/shm is not tmpfs, or this machine swaps")
-    with TemporaryDirectory(dir="/dev/shm") as folder:
+    if not has_task_memory():
+        pytest.skip("/dev/shm is not in memory, or this machine swaps")
+    with TemporaryDirectory(dir=TASK_MEMORY) as folder:
         yield Path(folder)
 
 
