@@ -327,7 +327,7 @@ _CLIENT = REPOSITORY / ".cache" / "iexec" / "node_modules" / ".bin" / "iexec"
 
 @pytest.mark.skipif(
     shutil.which("node") is None or not _CLIENT.exists(),
-    reason="needs node, and `npm install --prefix .cache/iexec iexec@9.0.1`",
+    reason="the client iexec is not installed in .cache/iexec",
 )
 def test_the_client_of_iexec_opens_a_result(output: Path) -> None:
     """iexec-D7: `iexec result decrypt` opens a result."""

