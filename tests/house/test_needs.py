@@ -1,7 +1,7 @@
 """Each test is part of `make test` or of `make test-others`, whatever it needs.
 
-A test that is skipped for a reason that the table of `support/needs.py` lacks would be skipped in the first, because the
-machine of an ordinary user lacks what it needs, and left out of the second.
+A test that is skipped for a reason that the table of `support/needs.py` lacks would be in neither:
+an ordinary user's machine lacks what it needs, and the second run leaves it out.
 """
 
 import ast

@@ -120,9 +120,7 @@ def test_LP1_a_closed_socket_is_nobody_s(tmp_path: Path, row: str, user: int | N
     )
 
 
-@pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("bash") is None, reason="needs root and bash"
-)
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("bash") is None, reason="needs root and bash")
 def test_LP1_another_user_gets_nothing(
     server: WalletPage, capfd: pytest.CaptureFixture[str]
 ) -> None:
