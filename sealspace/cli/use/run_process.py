@@ -83,7 +83,7 @@ def replace_process(command: Sequence[str], environment: Environment) -> None:
     try:
         os.execvpe(command[0], list(command), dict(environment))  # noqa: S606  # the user's own command, without a shell
     except OSError as error:
-        raise _not_started(command[0], error) from None
+        raise _not_started(command[0], environment, error) from None
 
 
 def run_masked(
@@ -157,7 +157,7 @@ def _run_once(
                 ),
             )
         except OSError as error:
-            raise _not_started(command[0], error) from None
+            raise _not_started(command[0], environment, error) from None
         finally:
             # While this process has them open too, the streams do not end with the child.
             os.close(its_out)
@@ -183,8 +183,12 @@ def _ask_for_end(libc: ctypes.CDLL, number: signal.Signals, *, parent: int) -> N
         os.kill(os.getpid(), number)
 
 
-def _not_started(program: str, error: OSError) -> CommandNotFound | CommandNotExecutable:
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
+def _not_started(
+    program: str, environment: Environment, error: OSError
+) -> CommandNotFound | CommandNotExecutable:
+    if isinstance(error, FileNotFoundError | NotADirectoryError) or not _is_there(
+        program, environment
+    ):
         return CommandNotFound(
             f"command not found: {program}",
             hint="check the spelling, or use the path of the program",
@@ -194,6 +198,18 @@ def _not_started(program: str, error: OSError) -> CommandNotFound | CommandNotEx
     if error.errno == errno.E2BIG:
         hint = "pass fewer secrets: sealspace run --only A,B -- COMMAND"
     return CommandNotExecutable(f"cannot run {program}: {reason}", hint=hint)
+
+
+def _is_there(program: str, environment: Environment) -> bool:
+    """Return whether a program is in a folder of PATH, as far as these folders can be read.
+
+    The kernel's error does not say it: one folder of another user makes it "permission denied" for
+    every name.
+    """
+    if os.sep in program:
+        return True
+    folders = os.get_exec_path(environment)
+    return any(os.path.exists(os.path.join(folder, program)) for folder in folders)
 
 
 def _end_of(child: "subprocess.Popen[bytes]") -> int:

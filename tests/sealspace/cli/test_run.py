@@ -126,8 +126,11 @@ async def test_a_command_that_cannot_be_started(owner: Owner) -> None:
     step."""
     await owner.store_secrets(API_KEY=CANARY)
     (owner.here / "text").write_text("no program")
+    of_another = owner.folder / "of-another"
+    of_another.mkdir(mode=0)
+    path = f"{of_another}:{os.environ['PATH']}"
     for mode in ((), ("--no-masking",)):
-        missing = await owner.run("run", *mode, "--", "absent-command")
+        missing = await owner.run("run", *mode, "--", "absent-command", PATH=path)
         assert (missing.returncode, said(missing)[0]) == (127, "command not found: absent-command")
         refused = await owner.run("run", *mode, "--", "./text")
         assert (refused.returncode, said(refused)[0]) == (
