@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from .child_memory import MemoryReport
 from .frames import LeaseRequest
+from .priorities import Priority
 
 
 @dataclass(eq=False, slots=True)
@@ -20,7 +21,7 @@ class Child:
         has_folder: whether it can reach the folder of that space.
         idle_since: when its last lease ended, or it was started, in seconds of the monotonic clock.
         memory: how much it uses, as it reports itself.
-        is_slow: whether it has low priority, which cannot be taken back.
+        priority: at which it computes.
         retired_at: when it was asked to end, unless it was killed.
     """
 
@@ -30,7 +31,7 @@ class Child:
     has_folder: bool
     idle_since: float
     memory: MemoryReport
-    is_slow: bool = False
+    priority: Priority
     retired_at: float | None = None
 
 
@@ -42,8 +43,9 @@ class ChildLease:
         worker: the worker that sent the request.
         child: None while the request waits.
         began_at: when the child was lent, in seconds of the monotonic clock.
-        cpu_at_start_s: the processor time of the child at that moment.
-        next_check_at: when the processor time of the child is checked next.
+        counted_s: the processor time of the child at that moment, or when it was last counted as
+            that of a slow statement.
+        next_check_at: when the processor time of the child is checked next; infinity: never.
         needs_readers_ended: whether no other lease may read its database until it ends.
         have_readers_ended: whether the worker was told that no other lease reads the database.
         is_slow: whether the child has computed for too long in this lease.
@@ -53,7 +55,7 @@ class ChildLease:
     request: LeaseRequest
     child: Child | None = None
     began_at: float = 0.0
-    cpu_at_start_s: float = 0.0
+    counted_s: float = 0.0
     next_check_at: float = 0.0
     needs_readers_ended: bool = False
     have_readers_ended: bool = False

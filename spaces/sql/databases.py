@@ -6,9 +6,9 @@ the child if the answer is no longer wanted: after a deadline, or if `watch` say
 
 import asyncio
 import itertools
+import math
 import os
 import re
-import socket
 import stat
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -44,7 +44,8 @@ from .frames import (
     ToChild,
     framed,
 )
-from .keeper_client import KeeperClient
+from .keeper_client import KeeperClient, LentChild
+from .priorities import processor_time_s
 
 PIECE_BYTES = 256 * 1024
 COMMIT_S = 60.0
@@ -125,7 +126,7 @@ class Databases:
         )
         self._waiting[queue] += 1
         try:
-            connection = await self._keeper.borrow(request, self._wait_s)
+            child = await self._keeper.borrow(request, self._wait_s)
         finally:
             self._waiting[queue] -= 1
             if self._waiting[queue] == 0:
@@ -136,7 +137,7 @@ class Databases:
         lease = Lease(
             self._keeper,
             number=request.number,
-            connection=connection,
+            child=child,
             file=file,
             wait_s=self._wait_s,
         )
@@ -194,6 +195,10 @@ def _open_and_unlink(path: Path) -> IO[bytes]:
     return file
 
 
+class _DeadlineOver(Exception):
+    """A child has not answered before the deadline of a request."""
+
+
 class Lease:
     """A child process that works for one request.
 
@@ -210,13 +215,14 @@ class Lease:
         keeper: KeeperClient,
         *,
         number: int,
-        connection: socket.socket,
+        child: LentChild,
         file: str,
         wait_s: float,
     ) -> None:
         self._keeper = keeper
         self._number = number
-        self._connection = connection
+        self._connection = child.connection
+        self._process = child.process
         self._file = file
         self._wait_s = wait_s
         self._reader = MessageReader(FromChild, MAX_FROM_CHILD_BYTES)
@@ -242,20 +248,31 @@ class Lease:
             Errors of `Connection` and `watch`.
         """
         deadline = asyncio.get_running_loop().time() + within_s
-        timeout_error = SqlError(f"SQLite error: statement exceeded {round(within_s * 1000)} ms")
+        computed_before_s = processor_time_s(self._process)
         try:
-            answer = await self._request(run, deadline, timeout_error, watch)
-        except LogHeld:
-            await self._keeper.end_readers(self._number, self._wait_s)
-            try:
-                answer = await self._request(run, deadline, timeout_error, watch)
-            except LogHeld:
-                raise StoreBusy("the log of an SQL database is full") from None
+            answer = await self._run_with_empty_log(run, deadline, watch)
+        except _DeadlineOver:
+            computed_s = processor_time_s(self._process) - computed_before_s
+            raise SqlError(_timeout_text(within_s, computed_s)) from None
         if not isinstance(answer, Ran):
             raise self._wrong_answer()
         leaves_transaction_open = run.writes and run.file != ""
         self.is_clean = not leaves_transaction_open
         return answer
+
+    async def _run_with_empty_log(self, run: Run, deadline: float, watch: Watch) -> Any:
+        """Run statements, a second time if the log of their database had to be emptied first.
+
+        Raises _DeadlineOver, and the errors of `run`.
+        """
+        try:
+            return await self._request(run, deadline, watch)
+        except LogHeld:
+            await self._keeper.end_readers(self._number, self._wait_s)
+        try:
+            return await self._request(run, deadline, watch)
+        except LogHeld:
+            raise StoreBusy("the log of an SQL database is full") from None
 
     async def commit(self) -> None:
         """Commit the open transaction durably.
@@ -265,11 +282,10 @@ class Lease:
             SpaceError: the database was not changed, for example because the disk is full.
         """
         deadline = asyncio.get_running_loop().time() + COMMIT_S
-        outcome_unknown = SqlOutcomeUnknown("it is unknown whether an SQL database was changed")
         try:
-            answer = await self._request(Commit(), deadline, outcome_unknown, None)
-        except StoreBusy:
-            raise outcome_unknown from None  # the child has ended, perhaps after its commit
+            answer = await self._request(Commit(), deadline, None)
+        except (StoreBusy, _DeadlineOver):  # the child has ended, perhaps after its commit
+            raise SqlOutcomeUnknown("it is unknown whether an SQL database was changed") from None
         if not isinstance(answer, Committed):
             raise self._wrong_answer()
 
@@ -282,8 +298,10 @@ class Lease:
             The errors that the child reports.
         """
         deadline = asyncio.get_running_loop().time() + _COPY_S
-        timeout_error = StoreBusy("the export of an SQL database took too long")
-        answer = await self._request(Copy(self._file), deadline, timeout_error, None)
+        try:
+            answer = await self._request(Copy(self._file), deadline, None)
+        except _DeadlineOver:
+            raise StoreBusy("the export of an SQL database took too long") from None
         if not isinstance(answer, Copied) or not _COPY_NAME.fullmatch(answer.file):
             raise self._wrong_answer()
         return answer.file
@@ -298,17 +316,15 @@ class Lease:
         self.is_clean = False
         return StoreUnavailable("a process for SQL statements gave a wrong answer")
 
-    async def _request(
-        self, message: ToChild, deadline: float, timeout_error: Exception, watch: Watch | None
-    ) -> Any:
+    async def _request(self, message: ToChild, deadline: float, watch: Watch | None) -> Any:
         """Send a request to the child, and return its answer.
 
         Args:
             message: the request.
-            deadline: when `timeout_error` is raised, by the clock of the event loop.
-            timeout_error: see `deadline`.
+            deadline: by the clock of the event loop.
             watch: see `run`; None to watch nothing.
         Raises:
+            _DeadlineOver: the child has not answered before the deadline.
             StoreBusy: the child has ended.
             StoreUnavailable: the answer cannot be parsed.
             The errors that the child reports, and those of `watch`.
@@ -317,7 +333,7 @@ class Lease:
         loop = asyncio.get_running_loop()
         release_deadline: float | None = None
         try:
-            await self._send(message, deadline, timeout_error)
+            await self._send(message, deadline)
             while True:
                 answer = self._received_message()
                 if isinstance(answer, Releasing):
@@ -330,7 +346,7 @@ class Lease:
                     break
                 left_s = deadline - loop.time()
                 if left_s <= 0:
-                    raise timeout_error
+                    raise _DeadlineOver
                 is_readable = await self._wait_for_bytes(min(_WATCH_EVERY_S, left_s))
                 if watch is not None and not is_readable:
                     await watch()
@@ -343,14 +359,14 @@ class Lease:
             raise ERRORS.get(answer.kind, RecordDamaged)(answer.text)
         return answer
 
-    async def _send(self, message: ToChild, deadline: float, timeout_error: Exception) -> None:
+    async def _send(self, message: ToChild, deadline: float) -> None:
         """Send a message. The deadline also ends a child that reads slowly, or not at all."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout_at(deadline):
                 await loop.sock_sendall(self._connection, framed(message))
         except TimeoutError:
-            raise timeout_error from None
+            raise _DeadlineOver from None
 
     def _received_message(self) -> Any:
         """Return the next message if all of it has arrived, or None.
@@ -383,3 +399,16 @@ class Lease:
             return bool(done)
         finally:
             loop.remove_reader(self._connection)
+
+
+def _timeout_text(within_s: float, computed_s: float) -> str:
+    """Return what a caller is told whose statement was ended by its deadline (SQ15).
+
+    Args:
+        within_s: the time that it had.
+        computed_s: the processor time that it got; not finite if that is not known.
+    """
+    text = f"SQLite error: statement exceeded {round(within_s * 1000)} ms"
+    if math.isfinite(computed_s) and computed_s < within_s / 2:
+        text += f"; the node was busy, and it computed for {round(computed_s * 1000)} ms of them"
+    return text

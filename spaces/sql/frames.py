@@ -92,9 +92,14 @@ class Serving(FrozenStruct, tag=True):
 
 
 class ChildLent(FrozenStruct, tag=True):
-    """The keeper lends a child. With the message comes the worker's end of its connection."""
+    """The keeper lends a child. With the message comes the worker's end of its connection.
+
+    Attributes:
+        process: the id of the child, whose processor time the worker reads.
+    """
 
     number: int
+    process: int
 
 
 class ChildNotStarted(FrozenStruct, tag=True):

@@ -9,8 +9,10 @@ node's.
   as half of all places are taken, a place is given only to owners who have none.
 - Between two forks, requests for which a child is idle are served.
 - Of a database, one lease writes at a time; the others wait here, without a place.
-- A child that has computed for 20 ms in one lease gets the lowest priority. So do further children
-  of that owner from their start, for a while: a slow statement is often followed by others.
+- A child that has computed for 20 ms in one lease gets low priority. So do further children of that
+  owner from their start, for a while: a slow statement is often followed by others. Once the slow
+  statements of an owner have computed for two seconds in a minute, they come after everything else
+  until that minute is over.
 - Readers that keep the log of a database from being emptied are ended (SQ30).
 - Idle children are ended when others are needed, or after a minute.
 - If a child is killed that wrote, another one empties the log that it left (SQ30).
@@ -52,13 +54,14 @@ from .frames import (
     encoded,
     framed,
 )
+from .priorities import Priority, SlowOwners, lower_priority, processor_time_s
 from .requests import Batch
 
 READS_OF_AN_OWNER = 2
 WRITES_OF_AN_OWNER = 2
 SLOW_S = 0.02  # processor time in one lease
-_SLOW_OWNER_S = 10.0  # how long an owner counts as slow afterwards
 _LEAST_CHECK_S = 0.005  # between two looks at the same child
+_SLOW_CHECK_S = 0.1  # the same, once it is slow
 _IDLE_S = 60.0
 _LONGEST_READ_S = 0.5  # of those that keep a log from being emptied
 _CLOSING_S = 1.0  # for a child without a lease, to close its databases
@@ -123,7 +126,7 @@ class _Keeper:
         self._killed_writers = dict[int, LeaseRequest]()
         self._owners = dict[bytes, Owner]()  # those that were served last come last
         self._running = RunningLeases()
-        self._slow_until = dict[bytes, float]()  # by owner; those that were slow last come last
+        self._slow_owners = SlowOwners()
         self._has_started_child = False  # in this turn; the next turn may have to start another
 
     # --- events
@@ -241,6 +244,8 @@ class _Keeper:
         else:
             self._running.remove(lease)
             owner.end(lease)
+            if lease.is_slow:
+                self._count_slow(lease, child, time.monotonic())
             if keeps_child:
                 self._take_back(child)
             else:
@@ -315,14 +320,13 @@ class _Keeper:
     def _begin_lease(self, owner: Owner, lease: ChildLease, child: Child) -> None:
         """Lend a child for a request that waits."""
         owner.begin(lease)
-        if lease.request.owner in self._slow_until:
-            _give_low_priority(child)
         lease.child = child
         lease.began_at = time.monotonic()
-        lease.cpu_at_start_s = _cpu_s(child)
+        lease.counted_s = processor_time_s(child.process)
         lease.next_check_at = lease.began_at + SLOW_S
         self._running.add(lease)
-        self._send(lease.worker, ChildLent(lease.request.number), child.connection.fileno())
+        lent = ChildLent(lease.request.number, child.process)
+        self._send(lease.worker, lent, child.connection.fileno())
 
     # --- time
 
@@ -336,7 +340,7 @@ class _Keeper:
             if child.retired_at is not None
         ]
         for lease in self._running:
-            if not lease.is_slow:
+            if lease.next_check_at < math.inf:
                 due.append(lease.next_check_at)
             if lease.waits_for_readers:
                 due += self._ends_of_reads_for(lease)
@@ -363,12 +367,8 @@ class _Keeper:
         """Do everything whose time has come."""
         now = time.monotonic()
         self._slow_down(now)
-        # Owners are in the order in which they stop being slow, and idle children in the order in
-        # which they became idle. So each loop ends at the first that is not due.
-        for owner in list(self._slow_until):
-            if now < self._slow_until[owner]:
-                break
-            del self._slow_until[owner]
+        self._slow_owners.forget(now)
+        # Idle children are in the order in which they became idle.
         for child in list(self._idle):
             if now < child.idle_since + _IDLE_S:
                 break
@@ -381,26 +381,35 @@ class _Keeper:
                 self._end_readers_for(lease, now)
 
     def _slow_down(self, now: float) -> None:
-        """Give low priority to children that have computed for long in their lease.
-
-        Their owner then counts as slow for a while. Each such owner has used 20 ms of processor
-        time, so there are few of them.
-        """
+        """Lower the priority of children that have computed for long in their lease."""
         for lease in self._running:
             child = lease.child
-            if child is None or lease.is_slow or now < lease.next_check_at:
+            if child is None or now < lease.next_check_at:
                 continue
             # Only processor time counts, not the time in which the child waits for the disk or for
             # its worker.
-            left_s = SLOW_S - (_cpu_s(child) - lease.cpu_at_start_s)
-            if left_s > 0:
-                lease.next_check_at = now + max(left_s, _LEAST_CHECK_S)
+            computed_s = processor_time_s(child.process) - lease.counted_s
+            if computed_s == math.inf:  # it has ended, which its worker sees
+                lease.next_check_at = math.inf
+                continue
+            if not lease.is_slow and computed_s < SLOW_S:
+                lease.next_check_at = now + max(SLOW_S - computed_s, _LEAST_CHECK_S)
                 continue
             lease.is_slow = True
-            _give_low_priority(child)
-            # Removed first, so that the owner becomes the last in order.
-            self._slow_until.pop(lease.request.owner, None)
-            self._slow_until[lease.request.owner] = now + _SLOW_OWNER_S
+            lease.next_check_at = now + _SLOW_CHECK_S
+            self._count_slow(lease, child, now)
+            priority = self._slow_owners.priority_of(lease.request.owner, now)
+            if child.priority < priority:
+                child.priority = priority
+                lower_priority(child.process, priority)
+
+    def _count_slow(self, lease: ChildLease, child: Child, now: float) -> None:
+        """Count what a slow statement has computed since it was counted last."""
+        computed_s = processor_time_s(child.process) - lease.counted_s
+        if computed_s == math.inf:
+            return
+        lease.counted_s += computed_s
+        self._slow_owners.add(lease.request.owner, computed_s, now)
 
     def _end_readers_for(self, writer: ChildLease, now: float) -> None:
         """End long reads of a writer's database, and tell its worker when no read is left (SQ30).
@@ -420,9 +429,9 @@ class _Keeper:
     def _take_idle_child_for(self, request: LeaseRequest) -> Child | None:
         """Return an idle child for a request, which then no longer counts as idle, or None."""
         space = space16_of(request.key)
-        is_slow = request.owner in self._slow_until
+        priority = self._slow_owners.priority_of(request.owner, time.monotonic())
         for child in reversed(self._idle):  # the most recently used first
-            if child.space != space or child.is_slow != is_slow:
+            if child.space != space or child.priority is not priority:
                 continue
             if child.has_folder or not request.has_file:
                 del self._idle[child]
@@ -444,7 +453,8 @@ class _Keeper:
             return None
         request = lease.request
         try:
-            child = self._fork_child(request, is_slow=request.owner in self._slow_until)
+            priority = self._slow_owners.priority_of(request.owner, time.monotonic())
+            child = self._fork_child(request, priority)
         except OSError:  # the system has no more processes or descriptors
             self._send(lease.worker, ChildNotStarted(request.number))
             del lease.worker.leases[request.number]
@@ -453,8 +463,8 @@ class _Keeper:
         self._has_started_child = True
         return child
 
-    def _fork_child(self, request: LeaseRequest, *, is_slow: bool) -> Child:
-        """Fork a child for the space of a request, with low priority if `is_slow`.
+    def _fork_child(self, request: LeaseRequest, priority: Priority) -> Child:
+        """Fork a child for the space of a request.
 
         Raises OSError if the system allows no more.
         """
@@ -470,9 +480,8 @@ class _Keeper:
             raise
         if process == 0:
             try:
-                if is_slow:
-                    # Before anything else, as the child would delay the keeper and the workers.
-                    _lower_priority_of(0)
+                # Before anything else, as the child would delay the keeper and the workers.
+                lower_priority(0, priority)
                 self._become_child(theirs, folder, keeper_process, memory)
             finally:
                 os._exit(1)  # an error must not lead the child back into the keeper's loop
@@ -484,7 +493,7 @@ class _Keeper:
             has_folder=folder is not None,
             idle_since=time.monotonic(),
             memory=memory,
-            is_slow=is_slow,
+            priority=priority,
         )
         self._children[process] = child
         return child
@@ -579,7 +588,7 @@ class _Keeper:
         if self._running.has_writer(request.key) or log_bytes <= _child.LEAST_LOG_BYTES:
             return
         with suppress(OSError):  # then the next write empties it
-            child = self._fork_child(request, is_slow=False)
+            child = self._fork_child(request, Priority.USUAL)
             child.connection.sendall(framed(_write_without_statements(file.name)))
             child.connection.shutdown(socket.SHUT_WR)
             child.retired_at = time.monotonic() + _EMPTYING_S  # it is killed if it takes longer
@@ -614,35 +623,8 @@ def _write_without_statements(file: str) -> Run:
     )
 
 
-def _give_low_priority(child: Child) -> None:
-    if not child.is_slow:
-        child.is_slow = True
-        _lower_priority_of(child.process)
-
-
-def _lower_priority_of(process: int) -> None:
-    """Let a process compute when nothing else wants the processor; 0 is this process.
-
-    A mere nice value of 19 is not enough: the kernel lets such a process finish its turn of some
-    milliseconds when a worker wakes, and p99 of other owners was twice as long.
-    """
-    with suppress(OSError):  # it has ended, or the service manager forbids the call
-        os.sched_setscheduler(process, os.SCHED_IDLE, os.sched_param(0))
-
-
 def _size_of(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _cpu_s(child: Child) -> float:
-    """Return how long a child has computed; infinity if it has ended.
-
-    The number of the clock of another process is defined by Linux (`clock_getcpuclockid`).
-    """
-    try:
-        return time.clock_gettime(~child.process << 3 | 2)
-    except OSError:
-        return math.inf

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections import deque
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -28,6 +29,13 @@ _KEEPER_ENDED = "the keeper of SQL processes has ended"
 _DECODER: msgspec.msgpack.Decoder[FromKeeper] = msgspec.msgpack.Decoder(FromKeeper)
 
 
+class LentChild(NamedTuple):
+    """A connection with a child that was lent, and the id of its process."""
+
+    connection: socket.socket
+    process: int
+
+
 class KeeperClient:
     """A worker's connection with the keeper.
 
@@ -44,13 +52,13 @@ class KeeperClient:
         self._socket: socket.socket | None = None
         self._unsent = deque[bytes]()
         # By the number of the lease, what a request waits for.
-        self._awaited_connections = dict[int, asyncio.Future[socket.socket]]()
+        self._awaited_children = dict[int, asyncio.Future[LentChild]]()
         self._awaited_ends_of_readers = dict[int, asyncio.Future[None]]()
         self._is_closed = False
         self._serving: asyncio.Future[None] = asyncio.Future()  # done once the keeper has answered
 
-    async def borrow(self, request: LeaseRequest, wait_s: float) -> socket.socket:
-        """Wait for a child, and return the connection with it.
+    async def borrow(self, request: LeaseRequest, wait_s: float) -> LentChild:
+        """Wait for a child, and return it.
 
         The lease lasts until `end_lease` is called with the number of the request.
 
@@ -65,22 +73,22 @@ class KeeperClient:
         if self._socket is None:
             raise StoreBusy(_KEEPER_ENDED)
         loop = asyncio.get_running_loop()
-        connection_future: asyncio.Future[socket.socket] = loop.create_future()
-        self._awaited_connections[request.number] = connection_future
+        lent_future: asyncio.Future[LentChild] = loop.create_future()
+        self._awaited_children[request.number] = lent_future
         try:
             self._send(request)
             async with asyncio.timeout(wait_s):
-                return await connection_future
+                return await lent_future
         except (TimeoutError, asyncio.CancelledError) as exc:
             # A child may have been lent just before. It got no statements, so it can be kept.
-            if _has_result(connection_future):
-                connection_future.result().close()
+            if _has_result(lent_future):
+                lent_future.result().connection.close()
             self.end_lease(request.number, keeps_child=True)
             if isinstance(exc, TimeoutError):
                 raise StoreBusy("other requests use the SQL databases") from None
             raise
         finally:
-            del self._awaited_connections[request.number]
+            del self._awaited_children[request.number]
 
     def end_lease(self, number: int, *, keeps_child: bool) -> None:
         """End a lease, or stop waiting for it.
@@ -182,17 +190,17 @@ class KeeperClient:
         match message:
             case Serving():
                 self._serving.set_result(None)
-            case ChildLent(number):
-                connection_future = self._awaited_connections.get(number)
-                if connection_future is not None and not connection_future.done():
+            case ChildLent(number, process):
+                lent_future = self._awaited_children.get(number)
+                if lent_future is not None and not lent_future.done():
                     connection = connections.pop()
                     connection.setblocking(False)
-                    connection_future.set_result(connection)
+                    lent_future.set_result(LentChild(connection, process))
             case ChildNotStarted(number):
-                connection_future = self._awaited_connections.get(number)
-                if connection_future is not None and not connection_future.done():
+                lent_future = self._awaited_children.get(number)
+                if lent_future is not None and not lent_future.done():
                     error = StoreUnavailable("no process for SQL statements can be started")
-                    connection_future.set_exception(error)
+                    lent_future.set_exception(error)
             case ReadersEnded(number):
                 readers_ended = self._awaited_ends_of_readers.get(number)
                 if readers_ended is not None and not readers_ended.done():
@@ -209,14 +217,14 @@ class KeeperClient:
             self._socket = None
         if not self._serving.done():
             self._serving.set_result(None)  # `borrow` finds no connection
-        for connection_future in self._awaited_connections.values():
-            if not connection_future.done():
-                connection_future.set_exception(StoreBusy(_KEEPER_ENDED))
+        for lent_future in self._awaited_children.values():
+            if not lent_future.done():
+                lent_future.set_exception(StoreBusy(_KEEPER_ENDED))
         for readers_ended in self._awaited_ends_of_readers.values():
             if not readers_ended.done():
                 readers_ended.set_exception(StoreBusy(_KEEPER_ENDED))
 
 
-def _has_result(future: "asyncio.Future[socket.socket]") -> bool:
+def _has_result(future: "asyncio.Future[LentChild]") -> bool:
     """Return whether a future ended with a result, not with an error or a cancellation."""
     return future.done() and not future.cancelled() and future.exception() is None

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -74,7 +74,8 @@ async def test_a_statement_without_jumps_ends_by_its_deadline(
         reading = asyncio.create_task(owner.refused(STRAIGHT))
         await owner.execute("CREATE TABLE other (a)")
         async with asyncio.timeout(AT_ONCE_S):
-            assert await reading == (400, "SQLite error: statement exceeded 1000 ms")
+            status, text = await reading
+        assert status == 400 and text.startswith("SQLite error: statement exceeded 1000 ms")
 
 
 async def test_a_revoked_reader_is_stopped(tmp_path: Path, clock: FixedClock) -> None:
@@ -116,11 +117,21 @@ async def test_several_owners_leave_places_for_others(tmp_path: Path, clock: Fix
         await asyncio.gather(*slow, return_exceptions=True)
 
 
-async def test_an_owner_who_was_slow_goes_on_at_the_lowest_priority(
-    tmp_path: Path, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+_USUAL, _LOW, _LAST = (os.SCHED_OTHER, 0), (os.SCHED_OTHER, 19), (os.SCHED_IDLE, 0)
+
+
+@pytest.mark.parametrize(("budget_s", "priority"), [(1000, _LOW), (0.01, _LAST)])
+async def test_an_owner_who_was_slow_goes_on_at_a_lower_priority(
+    tmp_path: Path,
+    clock: FixedClock,
+    monkeypatch: pytest.MonkeyPatch,
+    budget_s: float,
+    priority: tuple[int, int],
 ) -> None:
-    """SQ29: after a slow statement, its owner's next statements run at the lowest priority."""
-    monkeypatch.setattr(sql_processes, "before_keeper", "")
+    """SQ29: after a slow statement, its owner's next statements run at low priority, and at the
+    lowest one if the budget for slow statements is used up."""
+    budget = f"from spaces.sql import priorities; priorities.SLOW_BUDGET_S = {budget_s}; "
+    monkeypatch.setattr(sql_processes, "before_keeper", budget)
     async with databases_at(tmp_path, clock, sql=Sql(read_s=1)) as owner:
         stranger = Databases(owner.node, owner.session, clock)
         assert (await stranger.put("a", b"")).status == 200
@@ -128,18 +139,20 @@ async def test_an_owner_who_was_slow_goes_on_at_the_lowest_priority(
         slow = set(sql_children())
         # A statement of the lowest priority need not get an answer on a busy machine.
         going_on = asyncio.create_task(stranger.ask({"action": "query", "sql": "SELECT 1"}))
-        await until(lambda: os.SCHED_IDLE in _policies(set(sql_children()) - slow))
+        await until(lambda: priority in _priorities(set(sql_children()) - slow))
         of_stranger = slow | set(sql_children())
         await owner.execute("CREATE TABLE t (a)")
-        assert _policies(set(sql_children()) - of_stranger) == {os.SCHED_OTHER}
+        assert _priorities(set(sql_children()) - of_stranger) == {_USUAL}
         await going_on
 
 
-def _policies(processes: set[int]) -> set[int]:
+def _priorities(processes: Iterable[int]) -> set[tuple[int, int]]:
+    """Return the policies and nice values of processes."""
     found = set()
     for process in processes:
         with suppress(ProcessLookupError):  # it ended meanwhile
-            found.add(os.sched_getscheduler(process))
+            nice = os.getpriority(os.PRIO_PROCESS, process)
+            found.add((os.sched_getscheduler(process), nice))
     return found
 
 
@@ -206,7 +219,8 @@ async def test_a_writer_that_is_ended_leaves_no_long_log(tmp_path: Path, clock: 
         data = owner.node.services.config.data
         writing = asyncio.create_task(owner.refused(without_end, action="execute"))
         await until(lambda: _longest_log(data) > 2 * LEAST_LOG_BYTES)
-        assert await writing == (400, "SQLite error: statement exceeded 1000 ms")
+        status, text = await writing
+        assert status == 400 and text.startswith("SQLite error: statement exceeded 1000 ms")
         async with asyncio.timeout(AT_ONCE_S):
             await until(lambda: _longest_log(data) < LEAST_LOG_BYTES)
 

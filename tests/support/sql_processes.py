@@ -25,9 +25,11 @@ from spaces.store.lmdb.engine import socket_path_for
 PROCESSES = 8
 _BUSY_S = 0.7
 _CODE = "from node.processes.sqlkeeper import main; sys.exit(main())"
-OF_ONE_PRIORITY = "from refused_call import refuse_call; refuse_call(144, 119); "
-"""Refuses `sched_setscheduler`, as a service manager may. A statement of the lowest priority would
-not run at all on a busy machine."""
+OF_ONE_PRIORITY = (
+    "from refused_call import refuse_call; refuse_call(144, 119); refuse_call(141, 140); "
+)
+"""Refuses `sched_setscheduler` and `setpriority`, as a service manager may. A statement of the
+lowest priority would not run at all on a busy machine."""
 before_keeper = OF_ONE_PRIORITY
 """What a keeper runs first."""
 

@@ -1,6 +1,7 @@
 """The connection of a worker with the keeper of SQL processes."""
 
 import asyncio
+import os
 import socket
 from pathlib import Path
 
@@ -35,7 +36,9 @@ async def test_a_child_that_is_lent_too_late_is_disconnected(
             keeper.send(encoded(Serving()))
             await loop.sock_recv(keeper, MAX_KEEPER_BYTES)
             # The message arrives and the time ends in one iteration of the loop.
-            socket.send_fds(keeper, [encoded(ChildLent(REQUEST.number))], [lent.fileno()])
+            socket.send_fds(
+                keeper, [encoded(ChildLent(REQUEST.number, os.getpid()))], [lent.fileno()]
+            )
             time = loop.time
             monkeypatch.setattr(loop, "time", lambda: time() + 3600)
             with pytest.raises(StoreBusy):

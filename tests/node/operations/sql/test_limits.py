@@ -22,10 +22,10 @@ async def test_a_statement_ends_by_its_deadline(tmp_path: Path, clock: FixedCloc
     async with databases_at(tmp_path, clock, sql=Sql(read_s=0.1, write_s=0.2)) as owner:
         await owner.execute("CREATE TABLE t (a)")
         for sql, most_ms in ((ENDLESS, 100), (f"INSERT INTO t {ENDLESS}", 200)):
-            assert await owner.refused(sql) == (
-                400,
-                f"SQLite error: statement exceeded {most_ms} ms",
-            )
+            status, text = await owner.refused(sql)
+            assert status == 400
+            # On a loaded machine it also says how little the statement computed.
+            assert text.startswith(f"SQLite error: statement exceeded {most_ms} ms")
         # Of a slow owner, further statements begin at low priority, and may be late on a loaded
         # machine.
         request = {"action": "query", "sql": "SELECT count(*) FROM t"}
