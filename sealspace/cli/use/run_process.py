@@ -25,6 +25,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, redirect_stderr, suppress
 from functools import partial
 from io import FileIO
+from pathlib import Path
 
 from capabilities.frozen import frozen
 
@@ -208,8 +209,8 @@ def _is_there(program: str, environment: Environment) -> bool:
     """
     if os.sep in program:
         return True
-    folders = os.get_exec_path(environment)
-    return any(os.path.exists(os.path.join(folder, program)) for folder in folders)
+    folders = os.fsdecode(environment.get(b"PATH", os.fsencode(os.defpath))).split(os.pathsep)
+    return any(os.access(Path(folder, program), os.F_OK) for folder in folders)
 
 
 def _end_of(child: "subprocess.Popen[bytes]") -> int:
