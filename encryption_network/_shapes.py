@@ -43,6 +43,8 @@ _PARSER_TEXTS = {
     "Invalid \\uXXXX escape": "invalid escape",
 }
 
+_TRAILING_COMMA = "Illegal trailing comma"
+
 
 class ShapeError(Exception):
     """The JSON value does not have the required members.
@@ -169,6 +171,8 @@ def _parser_text(data: bytes) -> str:
     try:
         json.loads(text)
     except json.JSONDecodeError as exc:
+        if exc.msg.startswith(_TRAILING_COMMA):
+            return _trailing_comma_text(text, exc.pos)
         fault = _PARSER_TEXTS.get(exc.msg, "expected value")
         return f"{fault} at line {exc.lineno} column {exc.colno}"
     except (ValueError, RecursionError):
@@ -176,6 +180,17 @@ def _parser_text(data: bytes) -> str:
     # The standard parser accepts the text or fails by its own limits. So the text is not Unicode,
     # or exceeds a limit of this node's decoder.
     return "recursion limit or number out of range at line 1 column 1"
+
+
+def _trailing_comma_text(text: str, comma: int) -> str:
+    """Return the error message for a comma before the end of an array or an object.
+
+    Clients expect the position of the bracket, and so it is reported before Python 3.13.
+    """
+    after = text[comma + 1 :]
+    bracket = comma + 1 + len(after) - len(after.lstrip(" \t\r\n"))
+    fault = "key must be a string" if text[bracket] == "}" else "expected value"
+    return f"{fault} at {_position(text, bracket + 1)}"
 
 
 def _position(text: str, end: int) -> str:

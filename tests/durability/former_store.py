@@ -122,7 +122,8 @@ def pack(data: Path, written: Written, archive: Path) -> None:
 def unpack(archive: Path, folder: Path) -> Written:
     """Unpack an archive into a folder, with the store in `data`."""
     with tarfile.open(archive) as packed:
-        # The names are checked here: Python 3.11.2 has no filters of `extractall`.
+        # The names are checked here: Python 3.11.2 has no filters, and later ones ask for one.
+        packed.extraction_filter = getattr(tarfile, "data_filter", None)
         for entry in packed:
             assert entry.isfile() and ".." not in Path(entry.name).parts, entry.name
             assert not Path(entry.name).is_absolute(), entry.name

@@ -354,6 +354,8 @@ def test_a_record_of_another_network_is_none(world: Any) -> None:
         (b"{} x", "trailing characters at line 1 column 4"),
         (b"nullx", "trailing characters at line 1 column 5"),
         (b"[1,]", "expected value at line 1 column 4"),
+        (b"[1,\n]", "expected value at line 2 column 1"),
+        (b'{"a":1, }', "key must be a string at line 1 column 9"),
         (b"\xff", "expected value at line 1 column 1"),
         (b'"\\ud800"', "recursion limit or number out of range at line 1 column 1"),
         (b"1e400", "recursion limit or number out of range at line 1 column 1"),

@@ -157,7 +157,8 @@ def test_the_action_installs_what_is_locked(
     said = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=True)
     assert said.stdout == b"as locked\n"
     # The next step runs this Python, which has no pip.
-    assert sorted(one.name for one in (temporary / "sealspace" / "bin").glob("p*3")) == ["python3"]
+    programs = {one.name for one in (temporary / "sealspace" / "bin").iterdir()}
+    assert "python3" in programs and not any(name.startswith("pip") for name in programs)
 
 
 async def test_OX8_the_action_passes_masked_values(

@@ -3,6 +3,7 @@
 import io
 import math
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,8 @@ async def test_a_copy_of_a_database(bench: Any, tmp_path: Path) -> None:
     )
     assert progress[-1] == (size_bytes, size_bytes)
     assert path.stat().st_size == size_bytes
-    assert sqlite3.connect(path).execute(ALL).fetchall() == [(1, "a")]
+    with closing(sqlite3.connect(path)) as copy:
+        assert copy.execute(ALL).fetchall() == [(1, "a")]
     await owner.sql("app").export(opened := io.BytesIO())
     assert opened.getvalue() == path.read_bytes()
 

@@ -54,8 +54,22 @@ class Service:
         return f"https://{host or self.host}:{self.port}{path}"
 
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 def make_certificates(folder: Path, names: list[str]) -> tuple[Path, Path]:
-    """Make a certificate authority and a certificate for names.
+    """Make a certificate authority and a certificate for names, with the extensions of RFC 5280
+    that Python demands from 3.13 on.
 
     Returns the files with the authority, and with the certificate and its key.
     """
@@ -70,20 +84,29 @@ def make_certificates(folder: Path, names: list[str]) -> tuple[Path, Path]:
             .public_key(key.public_key())
         )
         builder = builder.serial_number(x509.random_serial_number())
-        return builder.not_valid_before(now - datetime.timedelta(1)).not_valid_after(
+        builder = builder.not_valid_before(now - datetime.timedelta(1)).not_valid_after(
             now + datetime.timedelta(1)
         )
+        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        return builder.add_extension(identifier, critical=False)
 
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
     authority, own = (
         ec.generate_private_key(ec.SECP256R1()),
         ec.generate_private_key(ec.SECP256R1()),
     )
-    root = made("authority", authority).add_extension(
-        x509.BasicConstraints(ca=True, path_length=0), critical=True
+    root = (
+        made("authority", authority)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_SIGNS_CERTIFICATES, critical=True)
     )
     alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
-    leaf = made("service", own).add_extension(alternatives, critical=False)
+    signed_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key())
+    leaf = (
+        made("service", own)
+        .add_extension(alternatives, critical=False)
+        .add_extension(signed_by, critical=False)
+    )
     ca, chain = folder / "ca.pem", folder / "service.pem"
     ca.write_bytes(root.sign(authority, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     key = own.private_bytes(

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import stat
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,8 @@ async def test_sizes_and_a_copy(desk: OwnerDesk, tmp_path: Path) -> None:
     copy.chmod(0o644)
     assert (await desk.run("sql", "export", "app", "--out", str(copy), "--yes")).status == 0
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
-    assert sqlite3.connect(copy).execute("SELECT * FROM note").fetchall() == []
+    with closing(sqlite3.connect(copy)) as copied:
+        assert copied.execute("SELECT * FROM note").fetchall() == []
     missing = await desk.run("sql", "export", "other", "--out", str(tmp_path / "other"))
     assert (missing.status, missing.next) == (21, "sealspace sql list")
 
