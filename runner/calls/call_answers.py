@@ -42,10 +42,11 @@ def run_answer(outcome: Outcome, **more: object) -> Answer:
         "status": "completed" if result.reason is None else "failed",
         "secrets": facts.secrets,
         "metrics": {"instructions": facts.instructions, "timeMs": facts.time_ms},
-        "stderrBytes": result.stderr_bytes,
         "salt": encode_url(outcome.salt),
         "receipt": msgspec.Raw(outcome.receipt),
     } | more
+    if not result.is_stderr_private:  # RN85: the length alone tells how far a program came
+        value["stderrBytes"] = result.stderr_bytes
     if result.stderr:
         value["stderr"] = result.stderr.decode("utf-8", "replace")
     if result.stdout:

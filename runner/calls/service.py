@@ -51,6 +51,7 @@ from ..reasons import REASONS, Reason, RunRefused
 from ..shares import FairSemaphore, Payer
 from .build_proofs import BuildProofs, missing_root
 from .call_bodies import CallBody, TaskOrder
+from .disclosure import without_traces
 from .grant_judging import ConditionJudge, located
 from .journal import Journal
 from .ledger import JobRecord
@@ -454,9 +455,9 @@ class Runner:
         except RunRefused as refused:
             result = RunResult(_shown(refused.reason, is_owner=is_owner))
         result = replace(result, fetch_s=sum(fetch_s))
-        # what a program writes may contain the secrets, and is for their owner alone (RN85)
+        # What a program writes may contain the secrets, and is for their owner alone.
         if request.secrets_delivered and not is_owner:
-            result = replace(result, stderr=b"", stdout=b"")
+            result = without_traces(result, request, stated=body.limits, most=self.most)
             if body.task is not None and result.reason is not None:
                 result = replace(result, output=b"")  # the same bytes as `stdout` (TK9)
         return await self._signed(job, record, request, result)

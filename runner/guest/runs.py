@@ -159,7 +159,8 @@ class RunResult:
 
     For a completed run, `reason` is None. For a task, `output` describes the sealed result,
     `stdout` is the beginning of standard output, and `fetch_s` is how long its data set was
-    fetched. `answer_format` is that of the answer of a program that failed (RN263).
+    fetched. `answer_format` is that of the answer of a program that failed (RN263). With
+    `is_stderr_private`, the caller is not told how long standard error was (RN85).
     """
 
     reason: Reason | None
@@ -169,6 +170,7 @@ class RunResult:
     stderr: bytes = field(default=b"", repr=False)
     stdout: bytes = field(default=b"", repr=False)
     stderr_bytes: int = 0
+    is_stderr_private: bool = False
     instructions: int = 0
     time_ns: int = 0
     memory_bytes: int = 0

@@ -79,8 +79,8 @@ async def test_a_secret_reaches_the_program_and_the_receipt_proves_the_run(
     seen = variables(answer)
     assert seen["API_KEY"] == SECRET and "OTHER" not in seen
     assert seen["OUTLAYER_PROJECT_NAME"] == "digest" and seen["NEAR_GAS_BURNT"] == ""
-    assert answer["secrets"] == "delivered" and answer["stderrBytes"] > 0
-    assert "stderr" not in answer  # the caller does not own the secrets (RN85)
+    assert answer["secrets"] == "delivered"
+    assert not {"stderr", "stderrBytes"} & answer.keys()  # the caller does not own the secrets
 
     receipt = json.dumps(answer["receipt"]).encode()
     async with stage.http.get(f"{stage.url}/start") as got:
