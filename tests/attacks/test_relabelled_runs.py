@@ -16,6 +16,8 @@ import pytest_asyncio
 from moved_secrets import copy, put_for, put_unbound
 from runner_stage import ENVIRONMENT, RunnerStage, runner_stage
 from sms_owner import new_owner
+from task_memory import TASK_MEMORY as MEMORY
+from task_memory import needs_task_memory
 from task_parties import VALUES, Party, party
 from task_programs import reporting
 
@@ -46,11 +48,10 @@ HIDDEN, PLAIN = "a value for other programs", "an old value"
 HIDDEN_NAME = parse_secret_name("HIDDEN")
 RESULT = wallet_secret(RESULT_KEY_NAME)
 FIRST = requester_secret("my-key")
-MEMORY = Path("/dev/shm")
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing"),
+    needs_task_memory,
 ]
 
 

@@ -16,6 +16,8 @@ import pytest_asyncio
 from https_service import Service, https_service
 from patience import PATIENCE_S, until
 from runner_stage import RunnerStage, runner_stage
+from task_memory import TASK_MEMORY as MEMORY
+from task_memory import needs_task_memory
 from task_parties import Party, party
 from task_programs import reporting
 
@@ -43,7 +45,6 @@ from sealspace.documents.secret_names import SecretName
 from sealspace.documents.signed_statements import sign_statement
 from tee_backend.outbound import Outbound
 
-MEMORY = Path("/dev/shm")  # the tests make folders of their own there
 KEY = bytes(range(32))
 BLOB = b"".join(encrypt("aead-chunked-v1", KEY, BytesIO(b"rows").read, SystemEntropy()))
 RESULT = wallet_secret(RESULT_KEY_NAME)
@@ -51,7 +52,7 @@ DOWNLOAD_FAILED = "PRE_COMPUTE_DATASET_DOWNLOAD_FAILED"
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing"),
+    needs_task_memory,
 ]
 
 

@@ -20,6 +20,7 @@ from conformance.raw_http import RawConnection
 from embedded_node import embedded_node
 from engines import no_housekeeping, store_at
 from openapi_checks import is_documented_code, openapi_mismatch
+from task_memory import fast_folder
 from tests_support import FixedClock
 from wire_replay import ADMIN_SECRET, NODE_SECRET, Answer, Case, Exchange, load_network_keys
 
@@ -39,7 +40,6 @@ from node.config.tree import (
 from node.logs import configure_logs
 
 # A store in memory, where the machine has such a folder: hundreds of cases wait for their commits.
-_MEMORY_FOLDER = Path("/dev/shm")
 
 
 class ReplayEntropy:
@@ -198,9 +198,7 @@ class ReplayNodes:
         self, *, secret: bytes = NODE_SECRET, server: frozenset[str] = frozenset()
     ) -> ReplayNode:
         """Start a node that no other case uses."""
-        folder = tempfile.TemporaryDirectory(
-            dir=_MEMORY_FOLDER if _MEMORY_FOLDER.is_dir() else None
-        )
+        folder = tempfile.TemporaryDirectory(dir=fast_folder())
         data = Path(self._running.enter_context(folder))
         clock, entropy = FixedClock(), ReplayEntropy()
         node = await self._running.enter_async_context(

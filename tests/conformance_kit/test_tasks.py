@@ -18,11 +18,11 @@ from sealspace_conformance import task_results
 from sealspace_conformance.__main__ import main
 from sealspace_conformance.catalogue import run_groups
 from sealspace_conformance.report import FAILED, NOT_APPLICABLE, PASSED, Row
+from task_memory import TASK_MEMORY as MEMORY
+from task_memory import needs_task_memory
 from tests_support import REPOSITORY
 
 FEWEST_ROWS = 85
-MEMORY = Path("/dev/shm")
-needs_memory = pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def rows_of(addresses: Addresses) -> list[Row]:
     return [row for row in run.rows if row.group == "tasks"]
 
 
-@needs_memory
+@needs_task_memory
 def test_every_row_passes(addresses: Addresses) -> None:
     """Our runner passes every row, and no row is left out."""
     rows = rows_of(addresses)
@@ -85,7 +85,7 @@ def test_every_row_passes(addresses: Addresses) -> None:
     assert len(rows) >= FEWEST_ROWS
 
 
-@needs_memory
+@needs_task_memory
 @pytest.mark.parametrize("fault", RUNNER_FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_noticed(addresses: Addresses, fault: Fault) -> None:
     """A row fails that names the fault. The same row passes without it."""

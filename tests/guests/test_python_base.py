@@ -23,6 +23,8 @@ from page_blocks import blocks_of
 from patience import PATIENCE_S
 from runner_stage import RunnerStage, runner_stage
 from standin_base import python_program
+from task_memory import TASK_MEMORY as MEMORY
+from task_memory import needs_task_memory
 from task_parties import VALUES, party
 from tests_support import REPOSITORY
 
@@ -38,7 +40,6 @@ from tee_backend.outbound import Outbound
 
 BASE = os.environ.get("SEALSPACE_TEST_PYTHON_BASE", "")
 BINARIES = Path(sys.executable).parent
-MEMORY = Path("/dev/shm")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.asyncio(loop_scope="module"),
@@ -419,7 +420,7 @@ async def test_requests(executor: Executor, tmp_path: Path) -> None:
     assert third == "api.example answered 404 Not Found True"
 
 
-@pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing")
+@needs_task_memory
 async def test_a_file_that_a_task_leaves_open(executor: Executor) -> None:
     """PY26: a file that the script has not closed is complete, also if the script fails."""
     for end in ("", "\n1 / 0"):
@@ -437,7 +438,7 @@ async def test_a_file_that_a_task_leaves_open(executor: Executor) -> None:
             assert gzip.decompress((folders.output / "packed").read_bytes()) == b"packed"
 
 
-@pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing")
+@needs_task_memory
 async def test_a_file_of_a_task_replaces_no_module(executor: Executor) -> None:
     """PY4: a module of the document runs, not an input file at the path of its package."""
     program = python_program(
@@ -452,7 +453,7 @@ async def test_a_file_of_a_task_replaces_no_module(executor: Executor) -> None:
     assert bytes(result.output) == b"program\n", result.stderr
 
 
-@pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing")
+@needs_task_memory
 async def test_a_task_with_a_sealed_result(stage: RunnerStage, tmp_path: Path) -> None:
     """PY20, PY26, TK3: a task of a script gets arguments and the secrets of its requester, and the
     result has the files that the script did not close."""
@@ -470,7 +471,7 @@ async def test_a_task_with_a_sealed_result(stage: RunnerStage, tmp_path: Path) -
     assert found == ["app.py", "one", "two", VALUES["my-key"]]
 
 
-@pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing")
+@needs_task_memory
 async def test_files_of_a_task(executor: Executor) -> None:
     """PY20, TG1: a script of a task reads and writes files, and gets arguments."""
     program = _program(

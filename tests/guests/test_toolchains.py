@@ -17,6 +17,8 @@ import pytest
 from guest_programs import Guest, code, guest, run_request
 from https_service import https_service
 from page_blocks import blocks_of
+from task_memory import TASK_MEMORY as MEMORY
+from task_memory import needs_task_memory
 from tests_support import REPOSITORY
 from wasmtime import wat2wasm
 
@@ -39,7 +41,6 @@ BLOCKS = [
     line for block in BLOCKS for line in block.text.splitlines()
 ]
 TASK_COMMANDS = {"Python": PYTHON_TASK, "JavaScript": JAVASCRIPT_TASK}
-MEMORY = Path("/dev/shm")
 STORED = {"go": "go", "componentize-py": "python", "jco": "javascript"}
 """The guest that has the shape of a toolchain's programs."""
 SEGMENTS = 39_000
@@ -138,7 +139,7 @@ async def test_an_example_runs(command: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing")
+@needs_task_memory
 @pytest.mark.parametrize("name", ["counter-wasip1", "counter-wasip2", *TASK_COMMANDS])
 async def test_a_program_of_a_task(name: str, tmp_path: Path) -> None:
     """TG1: a task's program reads its secrets, calls a service and writes the result."""

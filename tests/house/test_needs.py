@@ -14,7 +14,7 @@ from tests_support import REPOSITORY
 
 _OF_THE_MACHINE = frozenset(
     {
-        "/dev/shm is missing",
+        "/dev/shm is missing, or cannot be written",
         "about the store in the data folder",
         "by the numbers of x86-64",
         "curl is not installed",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from matrix.comparison import compare
+from task_memory import fast_folder
 
 FOLDER = Path(__file__).parent
 ORACLE = (
@@ -19,13 +20,12 @@ ORACLE = (
 )
 CASES = 1500
 # A store in memory, where the machine has such a folder: thousands of steps wait for their commits.
-MEMORY_FOLDER = Path("/dev/shm")
 
 
 @pytest.mark.slow
 async def test_the_node_and_the_oracle_agree() -> None:
     """A node admits the same requests as the oracle, and refuses the others with its texts."""
-    folder = MEMORY_FOLDER if MEMORY_FOLDER.is_dir() else None
+    folder = fast_folder()
     with tempfile.TemporaryDirectory(dir=folder) as data:
         report = await compare(Path(data), cases=CASES, seed="suite")
     print(report)

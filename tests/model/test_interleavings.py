@@ -6,7 +6,6 @@ import secrets
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,6 +13,7 @@ from conformance.raw_http import RawConnection
 from embedded_node import embedded_node
 from engines import store_at
 from model.traces import Comparison
+from task_memory import fast_folder
 from tests_support import FixedClock
 
 from node.config.tree import Config, Http, Limits
@@ -22,16 +22,13 @@ _SEED_VARIABLE = "MODEL_SEED"
 _TRACES, _LENGTH = 12, 200
 _FEWEST_ANSWERS = 1800
 # A store in memory, where the machine has such a folder: thousands of steps wait for their commits.
-_MEMORY_FOLDER = Path("/dev/shm")
 
 
 @asynccontextmanager
 async def comparison(seed: str) -> AsyncIterator[Comparison]:
     """A node with default settings, except for a higher limit on refused tokens."""
     clock = FixedClock()
-    with tempfile.TemporaryDirectory(
-        dir=_MEMORY_FOLDER if _MEMORY_FOLDER.is_dir() else None
-    ) as folder:
+    with tempfile.TemporaryDirectory(dir=fast_folder()) as folder:
         config = Config(
             http=Http(port=0, drain_s=0),
             store=store_at(folder),

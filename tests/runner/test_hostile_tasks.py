@@ -21,6 +21,8 @@ from other_user import OPEN_TO_ALL, processes_of, search_as_other_user, spelling
 from patience import PATIENCE_S
 from relay import relay_before
 from runner_stage import RunnerStage, runner_stage
+from task_memory import TASK_MEMORY as MEMORY
+from task_memory import needs_task_memory
 from task_parties import Party, party
 from task_programs import reporting
 
@@ -29,14 +31,13 @@ from runner.guest.runs import Limits
 from runner.tasks import results
 from sealspace.documents.iexec_names import RESULT_KEY_NAME, requester_secret, wallet_secret
 
-MEMORY = Path("/dev/shm")
 # An endless program ends at the runner's limits: the usual ones let it run for 8 seconds only.
 LONG = Limits(max_instructions=500_000_000_000, max_execution_s=180)
 RESULT = wallet_secret(RESULT_KEY_NAME)
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing"),
+    needs_task_memory,
 ]
 
 

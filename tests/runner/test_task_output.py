@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from runner_stage import RunnerStage, runner_stage
+from task_memory import TASK_MEMORY as MEMORY
+from task_memory import needs_task_memory
 from task_parties import Party, party
 from task_programs import reporting
 
@@ -24,11 +25,9 @@ from sealspace.documents.iexec_names import (
 )
 from sealspace.documents.project_names import parse_project
 
-MEMORY = Path("/dev/shm")
-
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing"),
+    needs_task_memory,
 ]
 
 

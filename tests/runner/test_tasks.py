@@ -19,6 +19,8 @@ from guest_programs import children
 from https_service import Service, https_service
 from patience import PATIENCE_S
 from runner_stage import RunnerStage, runner_stage
+from task_memory import TASK_MEMORY as MEMORY
+from task_memory import needs_task_memory
 from task_parties import VALUES, Party, party
 from task_programs import ResultKey, reporting
 
@@ -51,13 +53,12 @@ from sealspace.session import capability
 from tee_backend.outbound import Outbound
 
 APP_VALUE, OTHER_APP = "secret of the application", "secret of another application"
-MEMORY = Path("/dev/shm")
 BLOBS: dict[str, bytes] = {}
 KEY = bytes(range(32))
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing"),
+    needs_task_memory,
 ]
 
 

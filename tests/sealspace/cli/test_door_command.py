@@ -21,6 +21,7 @@ from https_service import make_certificates
 from owner_machine import LIMIT_S, Owner
 from patience import PATIENCE_S
 from running_node import until
+from task_memory import TASK_MEMORY, needs_task_memory
 from tests_support import REPOSITORY
 
 BAO = shutil.which("bao")
@@ -216,6 +217,7 @@ def _until_closed(connected: socket.socket) -> bytes:
 # --- files ----------------------------------------------------------------------------------------
 
 
+@needs_task_memory
 async def test_DR17_files_for_an_init_container(forking_owner: Owner) -> None:
     """DR17: a machine token's secrets become files with mode 0400 on a tmpfs, again at each run."""
     owner = forking_owner
@@ -225,7 +227,7 @@ async def test_DR17_files_for_an_init_container(forking_owner: Owner) -> None:
     made = await owner.run("token", "create", "deploy", *secrets)
     line = made.stdout.decode().strip()
     command = ("door", "--node", owner.desk.node, "--home", str(owner.folder / "none"))
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:  # a tmpfs
+    with tempfile.TemporaryDirectory(dir=TASK_MEMORY) as folder:  # a tmpfs
         for value in (CANARY, "changed"):
             await owner.store_secrets(API_KEY=value)
             ran = await owner.run(*command, "--render", folder, SEALSPACE_TOKEN=line)

@@ -32,6 +32,8 @@ from live_processes import started_by
 from patience import PATIENCE_S
 from runner_stage import ECHO
 from running_node import COMMAND, running_node
+from task_memory import TASK_MEMORY as MEMORY
+from task_memory import needs_task_memory
 from task_programs import ResultKey, reporting
 from tests_support import REPOSITORY
 
@@ -54,7 +56,6 @@ from tee_backend.attestation.inspection import Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend.grant_door import CHECKED_BYTES, CHECKS_OF_A_CLIENT_PER_MINUTE
 
-MEMORY = Path("/dev/shm")
 HAS_PATTERNS = pytest.mark.skipif(
     find_spec("re2") is None, reason="google-re2 is not installed: no runner starts"
 )
@@ -105,7 +106,7 @@ def serving(folder: Path, *arguments: str, status: int = 0) -> Iterator[tuple[st
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing")
+@needs_task_memory
 async def test_a_runner_that_is_killed_during_a_task(tmp_path: Path) -> None:
     """TK10, TG9: the task fails as interrupted, is not repeated, and its files are removed."""
     assert main(["backend", "simulate", str(tmp_path / "tee"), "-q"]) == 0

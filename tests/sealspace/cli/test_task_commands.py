@@ -16,6 +16,8 @@ from aiohttp import web
 from backend_desk import Desk
 from relay import Answer, relay_before
 from runner_stage import RunnerStage, failing, runner_stage
+from task_memory import TASK_MEMORY as MEMORY
+from task_memory import needs_task_memory
 from task_programs import ResultKey, reporting
 
 from capabilities.strict_json import Json
@@ -32,7 +34,6 @@ from sealspace.documents.iexec_results import encrypt_result
 from sealspace.documents.project_names import parse_project
 from sealspace.documents.secret_names import SecretName
 
-MEMORY = Path("/dev/shm")
 SECRET = "a secret of the requester"
 _PRINTING = b"""
 (module
@@ -47,7 +48,7 @@ _PRINTING = b"""
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing"),
+    needs_task_memory,
 ]
 
 
