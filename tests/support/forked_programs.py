@@ -36,7 +36,11 @@ import sealspace.cli
 import tee_backend.cli
 from sealspace.cli import root as cli
 
-_ASK = """#!{python} -IS
+# The kernel takes no blank in the path of an interpreter, so a shell starts Python: the first lines
+# are a text to Python. pip writes its programs in this way too.
+_ASK = """#!/bin/sh
+'''exec' "{python}" -IS "$0" "$@"
+'''
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as line:
     line.connect({place!r})

@@ -191,7 +191,8 @@ async def test_LP8_another_user_cannot_take_the_name(desk: OwnerDesk, run: Run) 
         _send_key(tab)
 
     ran, _ = await run(acts=acts)
-    assert (ran.status, seen) == (0, [errno.EADDRINUSE]), ran
+    # Without IPv6 nobody has the address.
+    assert ran.status == 0 and seen in ([errno.EADDRINUSE], [errno.EADDRNOTAVAIL]), ran
     with socket.create_server(at, family=socket.AF_INET6):
         ran = await desk.run("console")
     assert ran.status == 2, ran
