@@ -14,7 +14,8 @@ from .variable_families import FAMILIES
 
 _PATTERNS = [pattern for family in FAMILIES for pattern in family.patterns]
 _PREFIXES = tuple(pattern.removesuffix("*") for pattern in _PATTERNS if pattern.endswith("*"))
-_NAMES = frozenset(pattern for pattern in _PATTERNS if not pattern.endswith("*"))
+_ENDINGS = tuple(pattern.removeprefix("*") for pattern in _PATTERNS if pattern.startswith("*"))
+_NAMES = frozenset(pattern for pattern in _PATTERNS if "*" not in pattern)
 
 # `PGPASSWORD` has no underscore. Programs that take code, options, a file or an address from a
 # variable mostly use other endings: `_ASKPASS`, `_PASSCOMMAND`, `_PASSWORD_FILE`, `_KEY_CMD`.
@@ -49,7 +50,7 @@ def directs_programs(name: str) -> bool:
     # A `SEALSPACE_TOKEN` among the secrets would be the session of the child's commands (CL5).
     if name.startswith(_OURS):
         return True
-    is_listed = name in _NAMES or name.startswith(_PREFIXES)
+    is_listed = name in _NAMES or name.startswith(_PREFIXES) or name.endswith(_ENDINGS)
     return is_listed and not ends_like_a_secret(name)
 
 

@@ -61,6 +61,8 @@ def owner(forking_owner: Owner) -> Owner:
         *("SOPS_AGE_KEY_CMD", "XDG_CONFIG_HOME", "SEALSPACE_NODE", "SEALSPACE_TOKEN"),
         *("SYSTEM_WGETRC", "NAPI_RS_NATIVE_LIBRARY_PATH", "GOPACKAGESDRIVER", "BAZELISK_BASE_URL"),
         *("UWSGI_EXEC_PRE_APP", "PASSWORD_STORE_EXTENSIONS_DIR", "PGHOST", "KUBERNETES_MASTER"),
+        *("COSIGN_PKCS11_MODULE_PATH", "SOFTHSM2_CONF", "ACME_PKCS11_MODULE", "MY_HSM_LIBRARY"),
+        *("ACME_PLUGINS_DIR", "ACME_JAVA_OPTS", "ACME_LIBRARY_PATH", "ACME_PASSWORD_COMMAND"),
         *("HDF5_PLUGIN_PATH", "NCCL_NET_PLUGIN", "DEVELOPER_DIR", "VAULT_ADDR", "MODULEPATH"),
     ],
 )
@@ -77,6 +79,7 @@ def test_CL6_directing_names(name: str) -> None:
         *("OPENAI_API_KEY", "DATABASE_URL", "GITHUB_TOKEN", "NPM_TOKEN", "PGPASSWORD"),
         *("TF_VAR_DB_PASSWORD", "GIT_TOKEN", "PYTHON_TOKEN", "DOCKER_PASSWORD", "RESTIC_PASSWORD"),
         *("AWS_REGION", "SSH_HOST", "DOCKER_USERNAME", "GOOGLE_CLIENT_ID", "TEMPORAL_ADDRESS"),
+        *("COSIGN_PASSWORD", "PKCS11_PIN_TOKEN", "MODULE_NAME", "PLUGIN_ID", "CALIBRATION"),
         *("ENVIRONMENT", "PATHOLOGY", "HOMEPAGE", "STRIPE_ACCOUNT", "AZURE_TENANT_ID", "GHCR_USER"),
     ],
 )
@@ -98,7 +101,14 @@ def test_CL1_names_of_files_are_not_taken_from_others(name: str) -> None:
 
 def test_CL6_the_list_has_one_form() -> None:
     """CL6: each pattern in the list of names is unique and refuses at least one name."""
-    patterns = [pattern for family in FAMILIES for pattern in family.patterns]
+    everything = [pattern for family in FAMILIES for pattern in family.patterns]
+    endings = [pattern.removeprefix("*") for pattern in everything if pattern.startswith("*")]
+    patterns = [pattern for pattern in everything if not pattern.startswith("*")]
+    for ending in endings:
+        assert ending.startswith("_") and not ends_like_a_secret(f"A{ending}"), ending
+        assert [other for other in endings if ending.endswith(other)] == [ending]
+    for pattern in patterns:  # an ending that covers a name makes it superfluous
+        assert "*" in pattern or not pattern.endswith(tuple(endings)), pattern
     prefixes = [pattern.removesuffix("*") for pattern in patterns if pattern.endswith("*")]
     for pattern in patterns:
         name = pattern.removesuffix("*")
@@ -106,7 +116,7 @@ def test_CL6_the_list_has_one_form() -> None:
         assert not ends_like_a_secret(name)
         covering = [prefix for prefix in prefixes if name.startswith(prefix)]
         assert covering == [name] * pattern.endswith("*"), pattern
-    assert len({*patterns}) == len(patterns)
+    assert len({*everything}) == len(everything)
 
 
 # --- one's own secrets ----------------------------------------------------------------------------
