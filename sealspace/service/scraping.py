@@ -4,8 +4,7 @@ A thread answers `GET /metrics`, so metrics are available while the rest of the 
 Scrapes are answered one at a time, with a time limit and a size limit for the request, and each
 connection is closed afterwards.
 
-A web page must not read metrics through a name that resolves to this address (DNS rebinding).
-Therefore `Host` has to be an IP address, `localhost`, or the host named in the settings.
+`Host` has to be an IP address, `localhost`, or the host named in the settings (`host_names`).
 
 Example:
     scraping = Scraping(bound, "127.0.0.1", text)
@@ -21,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from capabilities.limits import parsed_address
+from .host_names import names_no_web_page
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PATH = "/metrics"
@@ -32,7 +31,6 @@ _REQUEST = re.compile(
     rb" HTTP/1\.[01]\r\n(?P<headers>([!#-'*+.0-9A-Z^-z|~-]+:[^\r\n]*\r\n)*)\r\n"
 )
 _HOST = re.compile(rb"^host:(.*)\r$", re.MULTILINE | re.IGNORECASE)
-_NAME = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]]+))(?::\d{1,5})?")
 _BARE_LINE_END = re.compile(rb"(?<!\r)\n")
 
 
@@ -74,7 +72,7 @@ class Scraping:
                 continue
             try:
                 with client:
-                    status = _status_of(_read_head(client, self.deadline_s), self.host.lower())
+                    status = _status_of(_read_head(client, self.deadline_s), self.host)
                     body = self.text() if status == HTTPStatus.OK else b""
                     head = (
                         f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: {CONTENT_TYPE}\r\n"
@@ -123,10 +121,7 @@ def _status_of(head: bytes, host: str) -> HTTPStatus:
         return HTTPStatus.BAD_REQUEST
     if request["method"] != b"GET":
         return HTTPStatus.NOT_IMPLEMENTED
-    # DNS rebinding: a page's own name may resolve to this address, so no other name is allowed.
-    name_match = _NAME.fullmatch(hosts[0].decode("latin-1").strip())
-    name = "" if name_match is None else (name_match["ipv6"] or name_match["name"]).lower()
-    if name not in ("localhost", host) and parsed_address(name) is None:
+    if not names_no_web_page(hosts[0].decode("latin-1"), own=host):
         return HTTPStatus.FORBIDDEN
     path, _, _query = request["path"].partition(b"?")
     if path != PATH.encode():

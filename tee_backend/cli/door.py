@@ -263,7 +263,9 @@ async def _serve(options: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
                 max_connections=_MAX_CONNECTIONS, connections_per_client=_PER_CLIENT
             )
             app = door_.application(
-                list_method=LIST_METHOD, surface=None if own is None else own.surface
+                list_method=LIST_METHOD,
+                own_host=_host_without_tls(options),
+                surface=None if own is None else own.surface,
             )
             async with listening(app, listener, limits, tls=options.tls, reads_list=True):
                 print_lines(f"listening on {address}", err=True)
@@ -326,6 +328,12 @@ def _write_token_file(path: Path | None, door_: Door) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
+
+
+def _host_without_tls(options: SimpleNamespace) -> str | None:
+    """Return the host of a TCP address that has no TLS (DR3)."""
+    has_own_names = options.socket_path is not None or options.tls is not None
+    return None if has_own_names else options.host
 
 
 def _require_private_address(options: SimpleNamespace) -> None:

@@ -16,6 +16,7 @@ from aiohttp import web
 from capabilities.capability_errors import InvalidJson
 from capabilities.frozen import frozen
 from capabilities.strict_json import JsonObject, parse_json
+from sealspace.service.host_names import names_no_web_page
 
 from .door_errors import DoorRefusal, unserved
 from .limits import BODY_S, MAX_TARGET_CHARS
@@ -39,6 +40,7 @@ _SINGLE_HEADERS = (
     "X-Vault-Namespace",
     "X-Vault-Wrap-TTL",
     "Content-Type",
+    "Host",
 )
 _PIECE_BYTES = 65_536
 
@@ -102,16 +104,18 @@ class ApiRequest:
         return await _read_body(self.source, most_bytes)
 
 
-def read_request(request: web.Request, *, list_method: str) -> ApiRequest:
+def read_request(request: web.Request, *, list_method: str, own_host: str | None) -> ApiRequest:
     """Check the form of a request.
 
     Args:
         request: the HTTP request.
         list_method: the method by which the listener passes on the method LIST.
+        own_host: the host that the door listens on without TLS; None if no page can reach it by a
+            name of its own, because it has a certificate or a Unix socket.
     Raises:
         DoorRefusal: the path, the query or a header is not valid, or is not supported.
     """
-    _refuse_web_page(request)
+    _refuse_web_page(request, own_host)
     _require_supported_headers(request)
     target, question_mark, query = request.raw_path.partition("?")
     if len(request.raw_path) > MAX_TARGET_CHARS:
@@ -146,13 +150,21 @@ def token_digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def _refuse_web_page(request: web.Request) -> None:
+def _refuse_web_page(request: web.Request, own_host: str | None) -> None:
     """Refuse a request that a web page made (DR3)."""
     # A page of any site can make a browser on this machine send requests to its loopback address.
     # Browsers add these headers themselves; no client of this API does.
     if "Origin" in request.headers or "Sec-Fetch-Site" in request.headers:
         raise DoorRefusal(
             403, "a door does not answer web pages; next: send the request from a program"
+        )
+    # A browser leaves both out of what it takes for a page's own address.
+    host = request.headers.get("Host", "")
+    if own_host is not None and not names_no_web_page(host, own=own_host):
+        raise DoorRefusal(
+            403,
+            "the header Host names neither this machine nor an address, so a web page may have sent"
+            " the request; next: use the address that the door printed",
         )
 
 

@@ -117,18 +117,23 @@ class Door:
         }
 
     def application(
-        self, *, list_method: str, surface: BackendSurface | None = None
+        self,
+        *,
+        list_method: str,
+        own_host: str | None = None,
+        surface: BackendSurface | None = None,
     ) -> web.Application:
         """Return the application, which answers every path.
 
         Args:
             list_method: the method by which the listener passes on the method LIST.
+            own_host: the host that the door listens on without TLS, see `read_request`.
             surface: publishes the evidence of the door's backend; None: nothing is published.
         """
 
         async def handle(source: web.Request) -> web.Response:
             try:
-                request = read_request(source, list_method=list_method)
+                request = read_request(source, list_method=list_method, own_host=own_host)
                 return await self._route(request)
             except DoorRefusal as refusal:
                 return refusal_response(refusal)

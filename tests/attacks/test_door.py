@@ -37,10 +37,12 @@ def _status(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1])
 
 
-async def _raw(caller: DoorCaller, target: str, *headers: str, method: str = "GET") -> bytes:
+async def _raw(
+    caller: DoorCaller, target: str, *headers: str, method: str = "GET", host: str = "localhost"
+) -> bytes:
     lines = "".join(f"{header}\r\n" for header in headers)
     return await caller.raw(
-        f"{method} {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{lines}\r\n"
+        f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{lines}\r\n"
     )
 
 
@@ -136,6 +138,29 @@ async def test_DR3_headers_that_would_change_the_meaning(
     assert b"; next: " in answer and CANARY.encode() not in answer
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8200", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:8200", 200),
+        ("LOCALHOST", 200),
+        ("rebound.evil.example:8200", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("localhost.evil.example", 403),
+        ("", 403),
+    ],
+)
+async def test_DR3_a_web_page_under_its_own_name(
+    caller: DoorCaller, host: str, status: int
+) -> None:
+    """DR3: a page whose own name resolves to this machine gets nothing, also with a token."""
+    own = f"X-Vault-Token: {caller.token}"
+    answer = await _raw(caller, "/v1/secret/data/API_KEY", own, host=host)
+    assert _status(answer) == status
+    assert (CANARY.encode() in answer) is (status == 200)
+
+
 async def test_DR6_tokens_of_others(bench: DoorBench, caller: DoorCaller) -> None:
     """DR6: a token of another door, a changed one, the machine token's line, and one in the URL or
     in a cookie are no tokens."""
@@ -224,7 +249,7 @@ async def test_DR14_huge_bodies(caller: DoorCaller) -> None:
     ):
         size = most_bytes + 1
         answer = await caller.raw(
-            f"POST {path} HTTP/1.1\r\nHost: a\r\n{token}Connection: close\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{token}Connection: close\r\n"
             f"Transfer-Encoding: chunked\r\n\r\n{size:x}\r\n{' ' * size}\r\n0\r\n\r\n"
         )
         assert _status(answer) == 413
@@ -240,7 +265,7 @@ async def test_DR12_bodies_that_are_no_requests(caller: DoorCaller, body: bytes)
     """DR12: any body is answered with 400 in the form of the API, without a part of it."""
     text = body.decode("latin-1")
     answer = await caller.raw(
-        "POST /v1/sys/capabilities-self HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        "POST /v1/sys/capabilities-self HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         f"X-Vault-Token: {caller.token}\r\nContent-Length: {len(body)}\r\n\r\n{text}"
     )
     head, _, data = answer.partition(b"\r\n\r\n")

@@ -193,7 +193,7 @@ async def open_door(
         door.add_own_grant()
     bound = bind_socket("127.0.0.1", 0)
     url = url_of(bound)
-    app = door.application(list_method=LIST_METHOD)
+    app = door.application(list_method=LIST_METHOD, own_host="127.0.0.1")
     async with listening(app, bound, ConnectionLimits(), reads_list=True):
         yield DoorCaller(url, door.add_own_grant() if has_own_grant else None)
 
