@@ -12,7 +12,7 @@ Example:
     assert (newest.key_version, done.sealed, done.failed) == (2, 1, ())
     assert await client.secrets().get("API_KEY") == "open sesame"
     await client.network_keys.retire(network, 1)
-    await client.network_keys.destroy(network, 1)
+    await client.network_keys.destroy(network, 1, wallet=lambda: wallet)
 """
 
 import asyncio
@@ -38,7 +38,12 @@ from encryption_network.pins import NetworkPin, pin_of
 from encryption_network.rotation import verify_candidate
 from encryption_network.signed_descriptor import MAX_NONCE_BYTES, SIGNATURE_MEMBER
 
-from ..documents.key_statements import key_change, read_key_changes, sign_key_change
+from ..documents.key_statements import (
+    key_change,
+    read_key_changes,
+    sign_key_change,
+    sign_key_end,
+)
 from ..documents.network_keys import NetworkKeys, parse_network_keys
 from ..documents.places import place_of, why_not_bound
 from ..documents.secret_names import OWN_FOLDER, SECRETS_SPACE, SHARED_PREFIX, VAULT_PREFIX
@@ -228,7 +233,7 @@ class KeyRotation:
         is_owners_network = network_of_owner(session.owner, network.name) == network
         if not is_owners_network:
             raise InvalidInput(
-                "only the owner of an encryption network can replace its key",
+                "only the owner of an encryption network can replace or destroy its key",
                 hint=f"ask {network.owner}",
             )
         owners_wallet = wallet()
@@ -291,17 +296,45 @@ class KeyRotation:
         answer = await self._post_change(network, {"action": "retire", "keyVersion": key_version})
         return parse_network_keys(answer.body, network)
 
-    async def destroy(self, network: NetworkId, key_version: int) -> NetworkKeys:
+    async def destroy(
+        self, network: NetworkId, key_version: int, *, wallet: WalletSource = lambda: None
+    ) -> NetworkKeys:
         """Destroy a former key that is retiring.
 
         Whatever is still sealed to it can never be opened again. Backups that the operator made
-        before still contain the key.
+        before still contain the key. The owner signs, as for a new key.
 
+        Args:
+            network: a network of the owner.
+            key_version: version of the key.
+            wallet: returns the owner's wallet, or None if the session's key is the owner's own. It
+                signs once.
         Raises:
+            InvalidInput: the wallet is missing, or is not the owner's; the network has no such
+                version.
             NodeRefused: the version is not retiring.
             SealspaceError: the same errors as `retire`.
         """
-        answer = await self._post_change(network, {"action": "destroy", "keyVersion": key_version})
+        signer = self._require_owners_signer(network, wallet)
+        listed = await self._encryption.keys(network)
+        pins = [key.pin(network.text) for key in listed.keys if key.key_version == key_version]
+        if not pins:
+            raise InvalidInput(
+                f"the network has no such version of its key: {key_version}",
+                hint=f"list the versions: sealspace network show {network.name}",
+            )
+        statement = sign_key_end(
+            pins[0],
+            signer,
+            node_did=await self._caller.node_id(),
+            at=iso_time(self._caller.clock.now()),
+        )
+        request: JsonObject = {
+            "action": "destroy",
+            "keyVersion": key_version,
+            "statement": statement.decode(),
+        }
+        answer = await self._post_change(network, request)
         return parse_network_keys(answer.body, network)
 
     async def usage(self, network: NetworkId, key_version: int) -> tuple[NeedingValue, ...]:

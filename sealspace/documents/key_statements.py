@@ -1,12 +1,16 @@
-"""Statements in which an owner replaces the key of an encryption network (EN36).
+"""Statements in which an owner replaces or destroys a key of an encryption network (EN36, EN38).
 
     {"network": id, "node": DID of the node, "alg": algorithm,
      "from": {"keyVersion": 1, "sha256": hex},
      "to": {"keyVersion": 2, "publicEncryptionKey": base64}, "at": RFC 3339 text}
 
+    {"network": id, "node": DID of the node, "key": {"keyVersion": 1, "sha256": hex},
+     "at": RFC 3339 text}
+
 The owner's wallet or own key signs a statement, never the key of a session: a stolen session must
-not install a key. The statement names the key before it by its hash, so the statements of a network
-form a chain. A client that knows a version of the key verifies the later ones with the chain.
+not install a key, nor destroy one that values still need. The first form names the key before it by
+its hash, so the statements of a network form a chain. A client that knows a version of the key
+verifies the later ones with the chain.
 
 Example:
     pin = client.session.pin_of(network)
@@ -35,16 +39,24 @@ from ..errors import StatementInvalid
 from .signed_statements import StatementSigner, read_shaped, sign_statement
 
 KEY_STATEMENT_TYPE = "sealspace.network.key/v1"
+KEY_END_TYPE = "sealspace.network.key.end/v1"
 _KEY_BYTES = 32
 
 _Version = Annotated[int, Meta(ge=1, le=MAX_KEY_VERSION)]
 
 
 class FormerKey(StrictRecord, rename="camel"):
-    """The version of a network's key that a statement replaces."""
+    """The version of a network's key that a statement replaces or destroys."""
 
     key_version: _Version
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+    def is_of(self, pin: NetworkPin) -> bool:
+        """Return whether this is a given version of a key."""
+        return (
+            self.key_version == pin.key_version
+            and self.sha256 == hashlib.sha256(pin.public_key).hexdigest()
+        )
 
 
 class NextKey(StrictRecord, rename="camel"):
@@ -84,10 +96,23 @@ class KeyChange(StrictRecord, kw_only=True, rename={"from_key": "from", "to_key"
 
     def follows(self, pin: NetworkPin) -> bool:
         """Return whether this is the statement that replaces a given version."""
-        return (
-            self.from_key.key_version == pin.key_version
-            and self.from_key.sha256 == hashlib.sha256(pin.public_key).hexdigest()
-        )
+        return self.from_key.is_of(pin)
+
+
+class KeyEnd(StrictRecord, kw_only=True):
+    """The content of a statement that destroys a former version of a network's key.
+
+    Attributes:
+        network: canonical id of the network.
+        node: DID of the node that keeps the network.
+        key: the version, with the SHA-256 of its public key.
+        at: RFC 3339 text, as the owner's machine stated it.
+    """
+
+    network: str
+    node: str
+    key: FormerKey
+    at: Annotated[str, Meta(max_length=40)]
 
 
 def key_change(pin: NetworkPin, public_key: bytes, *, node_did: str, at: str) -> KeyChange:
@@ -130,7 +155,34 @@ def sign_key_change(change: KeyChange, signer: StatementSigner) -> bytes:
         },
         "at": change.at,
     }
-    data = sign_statement(KEY_STATEMENT_TYPE, statement, signer)
+    return _require_short(sign_statement(KEY_STATEMENT_TYPE, statement, signer))
+
+
+def sign_key_end(pin: NetworkPin, signer: StatementSigner, *, node_did: str, at: str) -> bytes:
+    """Sign a statement that destroys a former key, and encode it as canonical JSON.
+
+    Args:
+        pin: the former version.
+        signer: the owner's wallet or own key.
+        node_did: DID of the node that keeps the network.
+        at: RFC 3339 text.
+    Raises:
+        StatementInvalid: the statement is too long because of a long network name.
+    """
+    statement: JsonObject = {
+        "network": pin.network,
+        "node": node_did,
+        "key": {
+            "keyVersion": pin.key_version,
+            "sha256": hashlib.sha256(pin.public_key).hexdigest(),
+        },
+        "at": at,
+    }
+    return _require_short(sign_statement(KEY_END_TYPE, statement, signer))
+
+
+def _require_short(data: bytes) -> bytes:
+    """Return a signed statement; raise StatementInvalid if no node would take it."""
     if len(data) > MAX_STATEMENT_BYTES:
         raise StatementInvalid(
             f"the statement about the network's key is longer than {MAX_STATEMENT_BYTES} bytes",
@@ -158,21 +210,49 @@ def read_key_change(data: bytes, *, network: NetworkId, node_did: str | None) ->
     if len(data) > MAX_STATEMENT_BYTES:
         raise StatementInvalid("the statement about the network's key is too long")
     change = read_shaped(data, KEY_STATEMENT_TYPE, KeyChange, signer=network.owner)
-    if change.network != network.text:
-        raise StatementInvalid("the statement is about the key of another network")
-    if node_did is not None and change.node != node_did:
-        raise StatementInvalid("the statement is about a network of another node")
+    _require_named(change, network, node_did)
     if change.alg != ALGORITHM:
         raise StatementInvalid("the statement names an algorithm that this client does not know")
     if change.to_key.key_version != change.from_key.key_version + 1:
         raise StatementInvalid("the statement skips a version of the network's key")
     if len(change.pin.public_key) != _KEY_BYTES:
         raise StatementInvalid("the statement's key is not 32 bytes in base64")
+    return change
+
+
+def read_key_end(data: bytes, *, network: NetworkId, node_did: str) -> KeyEnd:
+    """Parse a statement that destroys a former key, and verify its signature (EN38).
+
+    Args:
+        data: the signed statement, untrusted.
+        network: the network that it must name; its owner must have signed.
+        node_did: the node that it must name.
+    Raises:
+        StatementInvalid: the statement is too long, malformed, for another network or node, or not
+            signed by the network's owner.
+    Does not check:
+        That the network has such a version; see `FormerKey.is_of`.
+    """
+    if len(data) > MAX_STATEMENT_BYTES:
+        raise StatementInvalid("the statement about the network's key is too long")
+    end = read_shaped(data, KEY_END_TYPE, KeyEnd, signer=network.owner)
+    _require_named(end, network, node_did)
+    return end
+
+
+def _require_named(statement: KeyChange | KeyEnd, network: NetworkId, node_did: str | None) -> None:
+    """Check that a statement names a network, a node and a time.
+
+    Raises StatementInvalid. None as `node_did` is any node.
+    """
+    if statement.network != network.text:
+        raise StatementInvalid("the statement is about the key of another network")
+    if node_did is not None and statement.node != node_did:
+        raise StatementInvalid("the statement is about a network of another node")
     try:
-        parse_rfc3339(change.at)  # raises for another form
+        parse_rfc3339(statement.at)  # raises for another form
     except InvalidIdentifier as exc:
         raise StatementInvalid("the statement's time is malformed") from exc
-    return change
 
 
 def follow_key_changes(

@@ -1534,13 +1534,22 @@ class KeyRotation:
             SealspaceError: the same errors as `rotate`.
         """
 
-    def destroy(self, network: NetworkId, key_version: int) -> NetworkKeys:
+    def destroy(
+        self, network: NetworkId, key_version: int, *, wallet: WalletSource = ...
+    ) -> NetworkKeys:
         """Destroy a former key that is retiring.
 
         Whatever is still sealed to it can never be opened again. Backups that the operator made
-        before still contain the key.
+        before still contain the key. The owner signs, as for a new key.
 
+        Args:
+            network: a network of the owner.
+            key_version: version of the key.
+            wallet: returns the owner's wallet, or None if the session's key is the owner's own. It
+                signs once.
         Raises:
+            InvalidInput: the wallet is missing, or is not the owner's; the network has no such
+                version.
             NodeRefused: the version is not retiring.
             SealspaceError: the same errors as `retire`.
         """

@@ -47,7 +47,7 @@ class Person:
     async def retire(self, version: int) -> None:
         network = self.client.encryption.network()
         await self.client.network_keys.retire(network, version)
-        await self.client.network_keys.destroy(network, version)
+        await self.client.network_keys.destroy(network, version, wallet=lambda: self.wallet)
 
     async def reads(self, owner: "Person", name: str) -> str | bytes:
         """Read this person's copy of a secret."""

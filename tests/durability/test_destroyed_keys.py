@@ -15,7 +15,7 @@ from sealspace.cli.root import main
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.session import Session
-from sealspace.wallets import new_wallet
+from sealspace.wallets import AnyWallet, new_wallet
 from spaces.documents.network_rows import network_row_key
 from spaces.store.contract import Range, pages_of, read_row
 
@@ -46,10 +46,12 @@ async def live_rows(node: EmbeddedNode) -> bytes:
 
 @dataclass(frozen=True)
 class Former:
-    """The former key of an owner's network, sealed and as it is, and the owner's session."""
+    """The former key of an owner's network, sealed and as it is, and the owner's wallet and
+    session."""
 
     sealed: bytes
     scalar: bytes
+    wallet: AnyWallet
     session: Session
 
 
@@ -68,7 +70,7 @@ async def replaced(config: Config) -> Former:
         assert (await owner.network_keys.reencrypt(network)).sealed == 20
         assert record.sealed_private_key in await live_rows(node)
         scalar = private_key(record, node.services.keyring)
-        return Former(record.sealed_private_key, scalar, owner.session)
+        return Former(record.sealed_private_key, scalar, wallet, owner.session)
 
 
 async def destroyed(config: Config, former: Former) -> None:
@@ -79,7 +81,7 @@ async def destroyed(config: Config, former: Former) -> None:
     ):
         network = owner.encryption.network()
         await owner.network_keys.retire(network, 1)
-        await owner.network_keys.destroy(network, 1)
+        await owner.network_keys.destroy(network, 1, wallet=lambda: former.wallet)
         rows = await live_rows(node)
         assert former.sealed not in rows and former.scalar not in rows
         assert await owner.secrets().get("NAME_7") == "value"

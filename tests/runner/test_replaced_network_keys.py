@@ -131,7 +131,7 @@ async def test_EN35_readers_throughout(stage: RunnerStage) -> None:
     assert (done.sealed, done.failed) == (len(NAMES), ())
     await keys.retire(network, 1)
     await all_have_read()
-    await keys.destroy(network, 1)
+    await keys.destroy(network, 1, wallet=lambda: stage.wallet)
     await all_have_read()
     ended.set()
     await asyncio.gather(*reading)

@@ -1,6 +1,6 @@
 """Tests of retiring a former key, and of people who share across a new key, with a real node."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,17 @@ from encryption_network.networks import decode_network
 from encryption_network.pins import NetworkPin
 from sealspace.client import Client
 from sealspace.delegations import allow
+from sealspace.documents.key_statements import sign_key_end
+from sealspace.documents.network_keys import NetworkKeys
 from sealspace.errors import (
     DecryptDenied,
+    InvalidInput,
     NetworkKeyChanged,
     NodeRefused,
+    SealspaceError,
     Unauthorized,
 )
-from sealspace.wallets import AnyWallet
+from sealspace.wallets import AnyWallet, new_wallet
 from spaces.documents.network_rows import network_row_key
 from spaces.store.contract import read_row
 
@@ -48,7 +52,12 @@ class Owner:
 
     async def retire(self, key_version: int) -> None:
         await self.client.network_keys.retire(self.network, key_version)
-        await self.client.network_keys.destroy(self.network, key_version)
+        await self.destroy(key_version)
+
+    async def destroy(self, key_version: int) -> NetworkKeys:
+        return await self.client.network_keys.destroy(
+            self.network, key_version, wallet=lambda: self.wallet
+        )
 
     async def shares(self, person: "Owner", *labels: str, team: str | None = None) -> None:
         await self.client.sharing.share(labels, person.did, team=team, wallet=lambda: self.wallet)
@@ -90,6 +99,51 @@ async def bob(bench: Any) -> Owner:
 # --- retiring -------------------------------------------------------------------------------------
 
 
+async def test_EN38_a_stolen_session_destroys_no_key(alice: Owner) -> None:
+    """EN38: only the owner's wallet or own key destroys a key, by a statement about this key and
+    this node that serves no other purpose."""
+    await alice.rotate()  # nothing is encrypted again yet
+    client, network = alice.client, alice.network
+    await client.network_keys.retire(network, 1)
+    first, second = (key.pin(network.text) for key in (await client.encryption.keys(network)).keys)
+    node_did, at = alice.bench.node.services.keyring.node_did, "2026-01-01T00:00:00Z"
+    of_session = sign_key_end(first, client.session.signer, node_did=node_did, at=at)
+    of_stranger = sign_key_end(first, new_wallet(), node_did=node_did, at=at)
+    of_other_node = sign_key_end(first, alice.wallet, node_did=client.session.did, at=at)
+    of_other_key = sign_key_end(second, alice.wallet, node_did=node_did, at=at)
+    of_other_bytes = sign_key_end(
+        replace(first, public_key=second.public_key), alice.wallet, node_did=node_did, at=at
+    )
+    other_network = replace(first, network=f"{network.text}x")
+    of_other_network = sign_key_end(other_network, alice.wallet, node_did=node_did, at=at)
+    without_time = sign_key_end(first, alice.wallet, node_did=node_did, at="")
+    activated = (await client.encryption.keys(network)).statements[0].encode()
+    for statement in (
+        of_session,
+        of_stranger,
+        of_other_node,
+        of_other_key,
+        of_other_bytes,
+        of_other_network,
+        without_time,
+        activated,
+        b"{}",
+    ):
+        with pytest.raises(NodeRefused) as refused:
+            await client.network_keys._post_change(
+                network, {"action": "destroy", "keyVersion": 1, "statement": statement.decode()}
+            )
+        assert refused.value.status == 400
+    with pytest.raises(NodeRefused, match="newer version"):  # as former clients ask
+        await client.network_keys._post_change(network, {"action": "destroy", "keyVersion": 1})
+    with pytest.raises(InvalidInput, match="wallet"):
+        await client.network_keys.destroy(network, 1)
+    assert await client.secrets().get("API_KEY") == "open sesame"
+    await alice.destroy(1)
+    with pytest.raises(DecryptDenied):
+        await client.secrets().get("API_KEY")
+
+
 async def test_a_former_key_is_retired_in_two_steps(alice: Owner) -> None:
     """A retiring key opens values and seals none; a retired key opens nothing (EN38)."""
     client, network = alice.client, alice.network
@@ -99,7 +153,7 @@ async def test_a_former_key_is_retired_in_two_steps(alice: Owner) -> None:
     former = (await kv.get("vault/secrets/API_KEY")).body
     await alice.rotate_and_reencrypt()
     with pytest.raises(NodeRefused, match="not retiring yet"):
-        await client.network_keys.destroy(network, 1)
+        await alice.destroy(1)
     keys = await client.network_keys.retire(network, 1)
     assert [one.state for one in keys.keys] == ["retiring", "newest"]
     with pytest.raises(NodeRefused, match="seal it to version 2") as refused:
@@ -109,7 +163,7 @@ async def test_a_former_key_is_retired_in_two_steps(alice: Owner) -> None:
         await stale.secrets().put_many({"OTHER": "after", "MORE": "after"})
     await client.secrets().put("OTHER", "after")
     assert await client.encryption.decrypt(former)
-    keys = await client.network_keys.destroy(network, 1)
+    keys = await alice.destroy(1)
     assert [one.state for one in keys.keys] == ["retired", "newest"]
     with pytest.raises(DecryptDenied):
         await client.encryption.decrypt(former)
@@ -122,9 +176,10 @@ async def test_a_former_key_is_retired_in_two_steps(alice: Owner) -> None:
 async def test_keys_that_cannot_be_retired(alice: Owner, version: int, why: str) -> None:
     """The newest key and an unknown one are not retired, and a retired one only once (EN38)."""
     await alice.rotate()
-    for change in (alice.client.network_keys.retire, alice.client.network_keys.destroy):
-        with pytest.raises(NodeRefused, match=why):
-            await change(alice.network, version)
+    with pytest.raises(NodeRefused, match=why):
+        await alice.client.network_keys.retire(alice.network, version)
+    with pytest.raises(SealspaceError, match=why):
+        await alice.destroy(version)
     await alice.retire(1)
     with pytest.raises(NodeRefused, match="retired already"):
         await alice.client.network_keys.retire(alice.network, 1)

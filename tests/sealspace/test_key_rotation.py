@@ -225,7 +225,8 @@ async def test_a_statement_serves_once(scene: Scene) -> None:
         {"action": "retire"},
         {"action": "retire", "keyVersion": 0},
         {"action": "retire", "keyVersion": True},
-        {"action": "destroy", "keyVersion": 33},
+        {"action": "destroy", "keyVersion": 1},
+        {"action": "destroy", "keyVersion": 33, "statement": "{}"},
     ],
 )
 async def test_malformed_changes(scene: Scene, body: Any) -> None:

@@ -71,7 +71,7 @@ async def test_EN38_a_key_that_is_destroyed_meanwhile(bench: Any, reader: str) -
             await owner.network_keys.rotate(network, wallet=lambda: wallet)
             await owner.secrets().put("API_KEY", await owner.secrets().get_text("API_KEY"))
             await owner.network_keys.retire(network, 1)
-            await owner.network_keys.destroy(network, 1)
+            await owner.network_keys.destroy(network, 1, wallet=lambda: wallet)
 
     async with relay_before(bench.node.url) as relay:
         relay.hold = hold

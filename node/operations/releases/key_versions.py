@@ -1,7 +1,8 @@
 """Operations that replace and retire an encryption network's key (EN35 to EN39).
 
-Only the owner in person may change the versions of a key. To install a new version, the caller also
-needs a statement that the owner's wallet or own key signed, which a stolen session does not have.
+Only the owner in person may change the versions of a key. To install a version or to destroy one,
+the caller also needs a statement that the owner's wallet or own key signed, which a stolen session
+does not have.
 """
 
 from functools import partial
@@ -27,7 +28,7 @@ from encryption_network.rotation import (
     with_key_retiring,
 )
 from encryption_network.signed_descriptor import is_nonce
-from sealspace.documents.key_statements import KeyChange, read_key_change
+from sealspace.documents.key_statements import KeyChange, read_key_change, read_key_end
 from sealspace.errors import StatementInvalid
 
 from ...refusal import Refusal
@@ -68,9 +69,15 @@ class RetireKey(StrictRecord, tag_field="action", tag="retire", rename="camel"):
 
 
 class DestroyKey(StrictRecord, tag_field="action", tag="destroy", rename="camel"):
-    """A request to destroy the private key of a version that is retiring."""
+    """A request to destroy the private key of a version that is retiring.
+
+    Attributes:
+        key_version: the version.
+        statement: the owner's signed statement, JSON text (EN38).
+    """
 
     key_version: _KeyNumber
+    statement: Annotated[str, Meta(max_length=MAX_STATEMENT_BYTES)]
 
 
 KeysRequest = MakeCandidate | ActivateKey | RetireKey | DestroyKey
@@ -111,9 +118,10 @@ async def change_keys(services: Services, header: str, *, path_id: str, body: by
     try:
         request: KeysRequest = msgspec.convert(value, KeysRequest)
     except msgspec.ValidationError as exc:
-        raise Refusal(
-            "request-malformed", hint="send the members of one documented action"
-        ) from exc
+        hint = "send the members of one documented action"
+        if isinstance(value, dict) and value.get("action") == "destroy":
+            hint = "sign the destruction with the owner's wallet, in a newer version of sealspace"
+        raise Refusal("request-malformed", hint=hint) from exc
     if isinstance(request, MakeCandidate) and not is_nonce(request.nonce):
         raise Refusal(
             "request-malformed",
@@ -149,9 +157,9 @@ def _detail(request: KeysRequest) -> bytes:
     match request:
         case MakeCandidate():
             return b""
-        case ActivateKey(statement=statement):
+        case ActivateKey(statement=statement) | DestroyKey(statement=statement):
             return statement.encode()
-        case RetireKey(key_version=key_version) | DestroyKey(key_version=key_version):
+        case RetireKey(key_version=key_version):
             return canonical_bytes({"keyVersion": key_version})
 
 
@@ -180,8 +188,10 @@ def _apply_request(
             return with_candidate_activated(record, data, now=now)
         case RetireKey(key_version=key_version):
             return with_key_retiring(record, key_version, now=now)
-        case DestroyKey(key_version=key_version):
-            return with_key_destroyed(record, key_version, now=now)
+        case DestroyKey(key_version=key_version, statement=statement):
+            destroyed = with_key_destroyed(record, key_version, now=now)
+            _check_end(statement.encode(), record, key_version, node_did=services.keyring.node_did)
+            return destroyed
 
 
 def _check_statement(data: bytes, record: NetworkRecord, *, node_did: str) -> None:
@@ -205,6 +215,27 @@ def _check_statement(data: bytes, record: NetworkRecord, *, node_did: str) -> No
         raise RequestError("key-version-changed", "there is no candidate for the next version")
     if change.pin.public_key != candidate.public_key:
         raise RequestError("key-statement-refused", "it names another key than the candidate")
+
+
+def _check_end(data: bytes, record: NetworkRecord, key_version: int, *, node_did: str) -> None:
+    """Check that the owner's statement destroys a former version (EN38).
+
+    Raises:
+        RequestError: `key-statement-refused`, the statement is not valid, or names another key.
+    """
+    try:
+        end = read_key_end(data, network=record.network_id, node_did=node_did)
+    except StatementInvalid as exc:
+        raise RequestError("key-statement-refused", exc.message) from exc
+    for former in record.former_keys:
+        pin = NetworkPin(
+            network=record.network,
+            public_key=former.public_key,
+            key_version=former.key_version,
+        )
+        if former.key_version == key_version and end.key.is_of(pin):
+            return
+    raise RequestError("key-statement-refused", "it destroys another key")
 
 
 def _read_statement(data: bytes, record: NetworkRecord, *, node_did: str) -> KeyChange:

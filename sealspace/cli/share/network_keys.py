@@ -110,7 +110,8 @@ async def retire(client: Client, name: str, key_version: int, lose_values: bool,
     The default is `default`. The node refuses new values that are encrypted to this key from now
     on. Then this lists what at this node still needs the key, and asks before the key is destroyed.
     Values that are encrypted to it can never be read again. While the node cannot read a value that
-    may need the key, the key is not destroyed. Nobody can list copies at other nodes.
+    may need the key, the key is not destroyed. Nobody can list copies at other nodes. Your wallet
+    signs the destruction.
     Backups that the node's operator made earlier still contain the key.
     """
     network = client.encryption.network(name)
@@ -133,7 +134,7 @@ async def retire(client: Client, name: str, key_version: int, lose_values: bool,
         )
     tell("copies and values at other nodes are not known here")
     confirm(f"destroy version {key_version} of the key of {network.text}?", yes=yes)
-    await client.network_keys.destroy(network, key_version)
+    await client.network_keys.destroy(network, key_version, wallet=owner_home().wallet)
     tell(f"destroyed: version {key_version} of the key of {name}")
     print_result(
         {

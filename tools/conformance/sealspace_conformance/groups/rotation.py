@@ -31,6 +31,7 @@ NAME = "rotated"
 _JSON = {"content-type": "application/json"}
 _KEYS_FACT = "sealspace.encryption.keys/v1"
 _STATEMENT = "sealspace.network.key/v1"
+_END = "sealspace.network.key.end/v1"
 _OTHER_VERSION = "invocation alg / key version does not match network"
 
 
@@ -69,6 +70,17 @@ class Keys:
             "at": time_text(self.run.now()),
             **changes,
         }
+
+    def destruction(self, signer: Key | Wallet) -> dict[str, Any]:
+        """Return a request to destroy version 1, with a signed statement (EN38)."""
+        statement = {
+            "network": self.network,
+            "node": self.run.did,
+            "key": {"keyVersion": 1, "sha256": hashlib.sha256(self.former).hexdigest()},
+            "at": time_text(self.run.now()),
+        }
+        signed = signed_statement(_END, statement, signer)
+        return {"action": "destroy", "keyVersion": 1, "statement": signed}
 
     async def change(
         self,
@@ -324,7 +336,8 @@ async def _releases(run: Run, old: Desk, new: Desk) -> None:
 async def _retired(run: Run, keys: Keys, old: Desk, new: Desk, bob: Key, grant: Token) -> None:
     kept = problem(400, "key-version-kept")
     retire = {"action": "retire", "keyVersion": 1}
-    destroy = {"action": "destroy", "keyVersion": 1}
+    destroy = keys.destruction(keys.owner.wallet)
+    stolen = keys.destruction(keys.owner.session)
     newest = {"action": "retire", "keyVersion": 2}
     await keys.change("EN38", "retire the newest version", kept, newest)
     await keys.change("EN38", "destroy a version that is not retiring", kept, destroy)
@@ -339,6 +352,9 @@ async def _retired(run: Run, keys: Keys, old: Desk, new: Desk, bob: Key, grant: 
     refused = begins(400, "the value is sealed to version 1 of the network's key")
     await _put(run, "EN38", "store another value of the retiring version", refused, old)
     await _open("EN38", "a value of the retiring version", old, 1)
+    unsigned = problem(400, "key-statement-refused")
+    await keys.change("EN38", "destroy by a statement that the session signed", unsigned, stolen)
+    await keys.states("EN38", "it destroyed no version", "retiring", "newest")
     await keys.change("EN38", "destroy the retiring version", status(200), destroy)
     await keys.states("EN38", "a version is retired", "retired", "newest")
     mismatch = text(401, _OTHER_VERSION)
