@@ -57,7 +57,8 @@ def require_memory(root: Path) -> None:
     """Check that a folder for tasks is in memory (TG7).
 
     Raises:
-        RuntimeError: it is missing or on a disk, or the machine swaps memory to one.
+        RuntimeError: it is missing, on a disk or cannot be written, or the machine swaps memory to
+            a disk.
     """
     is_in_memory = _is_in_memory(root)
     swap_areas = Path("/proc/swaps").read_text("utf-8").count("\n") - 1  # below a line of titles
@@ -66,6 +67,11 @@ def require_memory(root: Path) -> None:
             f"cannot use {root} for tasks: it is on a disk, or this machine swaps memory to one,"
             " where decrypted data would be readable; next: name a folder on tmpfs, such as"
             " /dev/shm, on a machine without swap"
+        )
+    if not os.access(root, os.W_OK | os.X_OK):  # containers often have it read-only
+        raise RuntimeError(
+            f"cannot use {root} for tasks: it is read-only, or belongs to another user; next: name"
+            " a folder on tmpfs that this user may write to"
         )
 
 

@@ -13,4 +13,7 @@ TESTS_OF_NETWORK_KEY_THREATS: dict[str, tuple[str, ...]] = {
         _ROTATION + "test_statements_that_the_node_refuses",
         _ROTATION + "test_statements_that_clients_refuse",
     ),
+    "3.3 a stolen session destroys the key of values that are not encrypted again": (
+        _RETIREMENT + "test_EN38_a_stolen_session_destroys_no_key",
+    ),
 }

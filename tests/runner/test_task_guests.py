@@ -367,3 +367,14 @@ async def test_the_root_of_tasks(tmp_path: Path) -> None:
         prepare_root(Path("/proc"))
     with pytest.raises(RuntimeError, match="cannot use"):
         prepare_root(tmp_path / "missing")
+
+
+async def test_TG7_a_folder_that_cannot_be_written(memory: Path) -> None:
+    """TG7: a folder in memory that this user may not write to is refused at once, not by each
+    task."""
+    if os.geteuid() == 0:
+        pytest.skip("this user may write everywhere")
+    memory.chmod(0o500)
+    with pytest.raises(RuntimeError, match="read-only, or belongs to another user"):
+        prepare_root(memory)
+    memory.chmod(0o700)
