@@ -45,7 +45,7 @@ _START_LIMIT_S = 60.0
 _STOP_LIMIT_S = 20.0
 _LISTENING = "listening on "
 _HOST = "127.0.0.1"
-_COMPOSE = "services:\n  example:\n    image: sealspace-example\n"
+_COMPOSE = f"services:\n  example:\n    image: sealspace-example@sha256:{'0' * 64}\n"
 _SECRET = "API_KEY"  # noqa: S105  # the name of a secret
 
 

@@ -20,16 +20,8 @@ export const compose = {
   noImage: "no image: its code is not in the file",
   mounts: "Mounts",
   variables: "Variables that the file sets",
-  chosen: "Variables that the operator chooses",
+  allows: "It may also",
   none: "none",
-  also: "Also",
-  /** @type {{[note: string]: string}} */
-  notes: {
-    script: "A script runs before the containers. Read it in the text.",
-    logs: "Everyone can read the output of the containers.",
-    system: "Everyone can read the state of the machine.",
-    include: "It includes other files, which its SHA-256 does not cover.",
-  },
   /** @param {number} line */
   unread: (line) => `This page does not read line ${line} of this file. Read the text itself, or on your own machine: sealspace backend measure`,
   whole: "The whole text",

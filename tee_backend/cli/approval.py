@@ -20,6 +20,7 @@ from sealspace.cli.lazy import is_installed
 from sealspace.cli.owner.owner_profile import KeptGrant, owner_home
 from sealspace.cli.terminal import time_text
 from sealspace.documents.app_names import AppNames, is_alike, quoted_name, read_app_names
+from sealspace.service.command_errors import ExtraMissing
 from sealspace.wire.portable import PortableDelegation
 
 from .backend_measure import code_lines, compared, compared_lines
@@ -52,34 +53,63 @@ def approval_lines(
         yield from _changes(seen, policy, is_full=is_full)
 
 
-def _published_code(seen: Seen) -> Iterator[str]:
-    """Yield the images in the compose file that a backend publishes.
+def known_compose(seen: Seen, measured: "Measured | None") -> "ComposeFile | None":
+    """Return the compose file of a backend's code, or None if nobody showed it.
 
-    The quote confirmed the file's hash, so the backend runs this file.
+    It is the file of `measured`, else the one that the backend publishes, whose hash the quote
+    confirmed.
+
+    Raises:
+        ExtraMissing: the file cannot be read without the extra `yaml`.
+        MeasurementRefused: the published file cannot be read, so nothing of it is approved.
     """
-    if seen.published.statement.compose is None:
-        return
+    if measured is not None:
+        return measured.compose
+    text = seen.published.statement.compose
+    if text is None:
+        return None
     if not is_installed("yaml"):
-        yield "code           to see the images: pip install 'sealspace[yaml]'"
+        raise ExtraMissing(
+            "what the backend's code may do is not known: the extra `yaml` is not installed",
+            hint="pip install 'sealspace[yaml]'",
+        )
+    from ..measuring.compose_files import parse_compose
+
+    return parse_compose(text.encode(), file="the published compose file", is_pinned=False)
+
+
+def compose_lines(compose: "ComposeFile | None") -> Iterator[str]:
+    """Yield what would be approved, in a sentence, and then what is not harmless."""
+    if compose is None:
         return
+    name = f'the application "{compose.name}"' if compose.name else "an application"
+    publishers = ", ".join(dict.fromkeys(compose.publishers)) or "nobody"
+    number = "1 image" if len(compose.images) == 1 else f"{len(compose.images)} images"
+    yield f"to approve     {name}, which runs {number} published at {publishers}"
+    for text in compose.line_texts:
+        yield f"allows         {text}"
+    if compose.lines:
+        yield f"allow with     --allow {compose.lines_digest}"
+
+
+def shown_compose_lines(seen: Seen, measured: "Measured | None") -> Iterator[str]:
+    """Yield the lines of `compose_lines`, or why they are not known; nothing is granted."""
     from ..measuring.measuring_errors import MeasurementRefused
 
     try:
-        compose = _parse_published_compose(seen.published.statement.compose)
-    except MeasurementRefused as error:
-        yield f"warning: {error.message}"
-        return
-    publishers = ", ".join(compose.publishers)
-    name = f'"{compose.name}", ' if compose.name else ""
-    yield f"code           {name}images published at {publishers}"
-    for image in compose.images:
-        yield f"image          {image.service}: {image.reference}"
+        yield from compose_lines(known_compose(seen, measured))
+    except (ExtraMissing, MeasurementRefused) as error:
+        yield f"warning: {error.message}; next: {error.hint}"
 
 
-def _parse_published_compose(text: str) -> "ComposeFile":
-    from ..measuring.compose_files import parse_compose
+def _published_code(seen: Seen) -> Iterator[str]:
+    """Yield the images in the compose file that a backend publishes."""
+    from ..measuring.measuring_errors import MeasurementRefused
 
-    return parse_compose(text.encode(), file="the published compose file")
+    with suppress(ExtraMissing, MeasurementRefused):
+        compose = known_compose(seen, None)
+        for image in () if compose is None else compose.images:
+            yield f"image          {image.service}: {image.reference or 'none'}"
 
 
 def code_names(seen: Seen, measured: "Measured | None") -> JsonObject | None:
@@ -87,19 +117,30 @@ def code_names(seen: Seen, measured: "Measured | None") -> JsonObject | None:
 
     The files are those of `measured`, else the compose file that the backend publishes.
     """
-    published_compose = seen.published.statement.compose
-    if measured is None and (published_compose is None or not is_installed("yaml")):
-        return None
     from ..measuring.measuring_errors import MeasurementRefused
+
+    os_image_hash = "" if measured is None else measured.os_image_hash
+    try:
+        compose = known_compose(seen, measured)
+    except (ExtraMissing, MeasurementRefused):
+        return None
+    if compose is None:
+        return None
     from ..measuring.reference_values import code_json
 
-    if measured is not None:
-        return code_json(measured.compose, measured.os_image_hash)
-    try:
-        compose = _parse_published_compose(published_compose or "")
-    except MeasurementRefused:
-        return None
-    return code_json(compose)
+    return code_json(compose, os_image_hash)
+
+
+def allowed_names(seen: Seen, measured: "Measured | None") -> JsonObject:
+    """Return what a backend's compose file allows as JSON; null if the file is not known."""
+    from ..measuring.measuring_errors import MeasurementRefused
+
+    compose = None
+    with suppress(ExtraMissing, MeasurementRefused):
+        compose = known_compose(seen, measured)
+    if compose is None:
+        return {"allows": None, "allowDigest": None}
+    return {"allows": [*compose.line_texts], "allowDigest": compose.lines_digest}
 
 
 # --- signed names ---------------------------------------------------------------------------------

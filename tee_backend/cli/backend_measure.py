@@ -166,7 +166,10 @@ def measured_lines(measured: "Measured") -> Iterator[str]:
     yield f"sources        {measured.sources}"
     if measured.has_quote:
         yield "quote          compared, but its signatures were not verified here"
-    yield from (f"note           {note}" for note in measured.notes)
+    for note in measured.notes:
+        yield f"note           {note}"
+    if measured.compose.lines:
+        yield f"allow with     --allow {measured.compose.lines_digest}"
 
 
 def code_lines(measured: "Measured") -> Iterator[str]:

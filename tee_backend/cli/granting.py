@@ -68,10 +68,19 @@ from sealspace.wire.portable import PortableDelegation
 
 from ..attestation.inspection import CollateralFolder, FetchedCollateral, Inspector
 from ..attestation.trust_files import read_trust_root
-from .approval import approval_lines, code_names, name_lines
+from .approval import (
+    allowed_names,
+    approval_lines,
+    code_names,
+    compose_lines,
+    known_compose,
+    name_lines,
+    shown_compose_lines,
+)
 from .backend_measure import SOURCE, compared, compared_lines, require_same
 
 if TYPE_CHECKING:  # the parser of compose files needs the extra `yaml`
+    from ..measuring.compose_files import ComposeFile
     from ..measuring.reference_values import Measured
 
 _SHOWN_TTL_S = 86_400.0  # of the policy that `show` prints; it grants nothing
@@ -95,11 +104,13 @@ class BackendVerifier:
         accept: tuple[Leniency, ...] = (),
         pin: Pin = "compose",
         files: Path | None = None,
+        allow: str | None = None,
         full: bool = False,
         yes: bool = False,
     ) -> None:
         self.expect = expect
         self.files = files
+        self.allow = allow
         self.full = full
         self.accept = accept
         self.pin = pin
@@ -182,17 +193,34 @@ class BackendVerifier:
     ) -> None:
         """Ask the user to confirm a grant.
 
-        Everything that is granted is printed first. No question is asked with --yes, or if the
-        options name all the code and all that is granted (`are_named`).
+        Everything that is granted is printed first. What the code may do that is not harmless has
+        a question of its own, which only `--allow` answers. The other question is not asked with
+        --yes, or if the options name all the code and all that is granted (`are_named`).
         """
         is_quiet = err or shared().as_json
-        print_lines(*lines, *self.approval(seen, self.policy_or_none(seen)), err=is_quiet)
+        compose = known_compose(seen, self.measured())
+        approval = self.approval(seen, self.policy_or_none(seen))
+        print_lines(*compose_lines(compose), *lines, *approval, err=is_quiet)
+        if compose is not None:
+            self._confirm_lines(compose)
         if self.yes or (self.names_all_code(seen) and are_named):
             return
         confirm(
             "grant access to exactly this code?",
             hint="add one of these options: --like FILE (saved output of `backend show --json`),"
             " --expect for each part of the code and the key provider, or --yes (any code)",
+        )
+
+    def _confirm_lines(self, compose: "ComposeFile") -> None:
+        """Ask for what a compose file allows, unless `--allow` names exactly these lines (AT71)."""
+        if not compose.lines or self.allow == compose.lines_digest:
+            return
+        number = len(compose.lines)
+        lines = "the line" if number == 1 else f"all {number} lines"
+        digest = compose.lines_digest
+        confirm(
+            f"allow {lines} marked `allows`?",
+            hint=f"read them, then add --allow {digest}; no other option answers this",
         )
 
 
@@ -249,6 +277,12 @@ verifier_options = gathering(
         help="Compute the values from these files, as `backend measure` does, and require that the"
         " backend shows the same.",
     ),
+    click.option(
+        "--allow",
+        metavar="DIGEST",
+        help="Allow what the compose file allows beyond running pinned images: the digest that"
+        " `show` and `backend measure` print below these lines.",
+    ),
     flag_option("--full", help="Print complete hashes in comparisons."),
     repeatable_option(
         "--accept",
@@ -296,10 +330,15 @@ def show(url: str, verifier: BackendVerifier) -> None:
         policy = verifier.policy(seen, ttl_s=_SHOWN_TTL_S)
     except BackendNotAcceptable:
         # The code is shown in spite of the refusal, so that a person can read what is wrong.
-        print_result(as_json(seen), in_plain_words(seen))
+        opening = shown_compose_lines(seen, verifier.measured())
+        print_result(as_json(seen), (*opening, *in_plain_words(seen)))
         raise
     run_grants: list[Json] = []
-    lines = [*in_plain_words(seen, policy), *verifier.approval(seen, policy)]
+    lines = [
+        *shown_compose_lines(seen, verifier.measured()),
+        *in_plain_words(seen, policy),
+        *verifier.approval(seen, policy),
+    ]
     for kept_grant in owner_home().grants_to(seen.did):
         grant = run_grant_of(kept_grant.portable)
         if grant is not None and seen.seen_at < grant.expires_at:
@@ -311,6 +350,7 @@ def show(url: str, verifier: BackendVerifier) -> None:
             lines.append(f"you granted    {secrets} until {until}, {run_sentence(grant.statement)}")
     measured = verifier.measured()
     description = as_json(seen, policy) | {"code": code_names(seen, measured)}
+    description |= allowed_names(seen, measured)
     if measured is not None:
         description["compared"] = [*compared(measured, seen)]
     command = f"backend grant {url}"

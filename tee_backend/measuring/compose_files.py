@@ -9,10 +9,9 @@ Two kinds of file are read:
 
 The hash of the file names the code only if the file names it. So each service has to have an image
 with a digest, and nothing that comes from elsewhere: no `build`, `extends` or `include`. What the
-file leaves to the operator, such as values of environment variables, is returned as notes.
+file allows beyond that is returned as lines (`compose_members`).
 
-The file is untrusted. Only the names of its services and what they contain are read; no value of it
-is executed or expanded.
+The file is untrusted. No value of it is executed or expanded.
 
 Example:
     compose = parse_compose(Path("app-compose.json").read_bytes(), file="app-compose.json")
@@ -22,8 +21,7 @@ Source: the Compose specification; the dstack guest agent's app-compose.json, ma
 """
 
 import hashlib
-import re
-from collections.abc import Iterator
+import json
 from dataclasses import field
 from typing import Annotated
 
@@ -32,28 +30,26 @@ from msgspec import Meta, Struct
 
 from capabilities.capability_errors import InvalidJson
 from capabilities.frozen import frozen
-from capabilities.strict_json import parse_json, shaped
+from capabilities.strict_json import Json, parse_json, shaped
 from sealspace.printable import printable
 
+from .compose_members import PINNED, Line, Node, described, variable_lines
 from .measuring_errors import MeasurementRefused
 
 MAX_COMPOSE_BYTES = 256 * 1024
 """Genuine files are 1 to 30 KiB."""
 MAX_SERVICES = 64
 _MAX_VARIABLES = 256
-_MAX_SHOWN_VARIABLES = 16
+MAX_LINES = 512
+_MAX_NODES = 50_000
+_MAX_DEPTH = 16
+_MAX_LINE_CHARS = 400
+_BLOCK_TEXT = "$…"
+"""In place of a text of several lines. No rule accepts it as harmless, a mount included."""
 
-_PINNED = re.compile(r"[a-z0-9][A-Za-z0-9._/:-]{0,254}@sha256:[0-9a-f]{64}")
-_VARIABLE = re.compile(
-    r"(?<!\$)\$(?:\{(?P<braced>[A-Za-z_][A-Za-z0-9_]*)|(?P<plain>[A-Za-z_][A-Za-z0-9_]*))"
-)
-_SOCKETS = {
-    "docker.sock": "controls all containers through the Docker socket",
-    "dstack.sock": "can request quotes and keys of the application",
-    "tappd.sock": "can request quotes and keys of the application",
-}
 _DEFAULT_REGISTRY = "docker.io"
 _MERGE_TAG = "tag:yaml.org,2002:merge"
+_NULL_TAG = "tag:yaml.org,2002:null"
 
 
 @frozen(kw_only=True)
@@ -79,14 +75,14 @@ class Image:
 
 @frozen(kw_only=True)
 class ComposeFile:
-    """A compose file whose images are all pinned.
+    """A compose file.
 
     Attributes:
         data: the bytes whose SHA-256 is the compose hash.
         is_app_compose: whether it is dstack's app-compose.json.
         name: the application's name in the file, or "".
         images: one for each service, in the file's order.
-        notes: what the file leaves to the operator, and what else a reader should know.
+        lines: what the file allows that is not harmless, and what in it is not understood.
         has_instance_id: whether each instance gets a random id.
     """
 
@@ -94,13 +90,33 @@ class ComposeFile:
     is_app_compose: bool
     name: str
     images: tuple[Image, ...]
-    notes: tuple[str, ...]
+    lines: tuple[Line, ...]
     has_instance_id: bool
 
     @property
     def sha256(self) -> bytes:
         """The compose hash."""
         return hashlib.sha256(self.data).digest()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The lines for a person, and what the hash is not the hash of."""
+        hash_note = (
+            "dstack logs the hash of app-compose.json, not of this file: on a dstack machine,"
+            " measure that file instead"
+        )
+        return (*(() if self.is_app_compose else (hash_note,)), *self.line_texts)
+
+    @property
+    def line_texts(self) -> tuple[str, ...]:
+        """The lines for a person."""
+        return tuple(printable(line.text, most=_MAX_LINE_CHARS) for line in self.lines)
+
+    @property
+    def lines_digest(self) -> str:
+        """The SHA-256, in hex, of the lines as they are; a script names the lines by it."""
+        texts = [[line.place, line.sentence, line.value] for line in self.lines]
+        return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
     @property
     def publishers(self) -> tuple[str, ...]:
@@ -115,19 +131,18 @@ class _AppCompose(Struct):
     manifest_version: int | str | float
     runner: str
     name: Annotated[str, Meta(max_length=256)] = ""
-    public_logs: bool = False
-    public_sysinfo: bool = False
     no_instance_id: bool = False
-    pre_launch_script: str | None = None
     allowed_envs: Annotated[list[str], Meta(max_length=_MAX_VARIABLES)] = []
 
 
-def parse_compose(data: bytes, *, file: str) -> ComposeFile:
-    """Parse a compose file, and require that it names its code.
+def parse_compose(data: bytes, *, file: str, is_pinned: bool = True) -> ComposeFile:
+    """Parse a compose file.
 
     Args:
         data: untrusted bytes, at most MAX_COMPOSE_BYTES.
         file: name of the file, for messages.
+        is_pinned: whether the file has to name all its code. Otherwise, what it does not name is
+            among the lines.
     Raises:
         MeasurementRefused: `compose-malformed`, another kind of file; `compose-unpinned`, a service
             without an image that is pinned by a digest, or with code that the file does not name.
@@ -135,87 +150,79 @@ def parse_compose(data: bytes, *, file: str) -> ComposeFile:
     if len(data) > MAX_COMPOSE_BYTES:
         raise _malformed(file, f"it has more than {MAX_COMPOSE_BYTES} bytes")
     if not data.lstrip().startswith(b"{"):
-        return _parse_yaml(data, file=file)
+        return _parse_yaml(data, file=file, is_pinned=is_pinned)
     try:
-        app_compose = shaped(parse_json(data, max_bytes=MAX_COMPOSE_BYTES), _AppCompose)
+        application = parse_json(data, max_bytes=MAX_COMPOSE_BYTES)
+        app_compose = shaped(application, _AppCompose)
     except InvalidJson as error:
         raise _malformed(file, str(error)) from None
     if app_compose.runner != "docker-compose":
         raise _malformed(file, f"its runner is {printable(app_compose.runner, most=40)!r}")
-    services = _parse_services(app_compose.docker_compose_file, file=file)
+    text = app_compose.docker_compose_file
+    document = _parse_document(text, file=file)
+    lines = (
+        *described(_written(application), level="application"),
+        *variable_lines(text, place="docker_compose_file"),
+        *described(document, level="file"),
+    )
     return ComposeFile(
         data=data,
         is_app_compose=True,
         name=printable(app_compose.name, most=80),
-        images=_require_pinned_images(services, file=file),
-        notes=(*_settings_notes(app_compose), *_services_notes(services)),
+        images=_images(document, file=file, is_pinned=is_pinned),
+        lines=_bounded(lines, file=file),
         has_instance_id=not app_compose.no_instance_id,
     )
 
 
-def _parse_yaml(data: bytes, *, file: str) -> ComposeFile:
+def _parse_yaml(data: bytes, *, file: str, is_pinned: bool) -> ComposeFile:
     """Parse a compose file in YAML."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
         raise _malformed(file, "it is not UTF-8") from None
-    services = _parse_services(text, file=file)
-    hash_note = (
-        "dstack logs the hash of app-compose.json, not of this file: on a dstack machine, measure"
-        " that file instead"
-    )
+    document = _parse_document(text, file=file)
+    lines = (*variable_lines(text, place="compose file"), *described(document, level="file"))
     return ComposeFile(
         data=data,
         is_app_compose=False,
         name="",
-        images=_require_pinned_images(services, file=file),
-        notes=(hash_note, *_variables_notes(text), *_services_notes(services)),
+        images=_images(document, file=file, is_pinned=is_pinned),
+        lines=_bounded(lines, file=file),
         has_instance_id=True,
     )
 
 
-def _settings_notes(app_compose: _AppCompose) -> Iterator[str]:
-    """Yield what an application's settings leave to the operator or show to others."""
-    if app_compose.allowed_envs:
-        first_names = app_compose.allowed_envs[:_MAX_SHOWN_VARIABLES]
-        names = ", ".join(printable(name, most=40) for name in first_names)
-        yield f"the operator chooses these variables, which are not measured: {names}"
-    else:
-        yield from _variables_notes(app_compose.docker_compose_file)
-    if app_compose.pre_launch_script:
-        yield "a script runs before the containers; its text is in the file: read it"
-    if app_compose.public_logs:
-        yield "anyone can read the output of the containers (public_logs)"
-    if app_compose.public_sysinfo:
-        yield "anyone can read the state of the machine (public_sysinfo)"
+def _bounded(lines: tuple[Line, ...], *, file: str) -> tuple[Line, ...]:
+    """Return the lines, unless they are too many for a person to read."""
+    if len(lines) > MAX_LINES:
+        raise _malformed(file, f"more than {MAX_LINES} of its members are not harmless")
+    return lines
 
 
-def _variables_notes(text: str) -> Iterator[str]:
-    """Yield a note if a compose file uses variables, written as `${NAME}` or `$NAME`."""
-    names: list[str] = []
-    for match in _VARIABLE.finditer(text):
-        name = match["braced"] or match["plain"]
-        if name not in names:
-            names.append(name)
-        if len(names) == _MAX_SHOWN_VARIABLES:
-            break
-    if names:
-        yield f"the file uses variables whose values are not measured: {', '.join(names)}"
+def _written(value: Json) -> Node:
+    """Return a value of JSON as the table reads it: texts, lists and mappings."""
+    if isinstance(value, dict):
+        return {name: _written(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_written(item) for item in value]
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else "number"
 
 
 # --- services -------------------------------------------------------------------------------------
 # The file is read as a tree of nodes, so that no object is built from it, a repeated name is
 # noticed, and an alias costs nothing.
 
-_Services = dict[str, dict[str, yaml.Node]]
-"""The members of each service, by the name of the service."""
 
-
-def _parse_services(text: str, *, file: str) -> _Services:
-    """Return the members of each service in a compose file.
+def _parse_document(text: str, *, file: str) -> dict[str, Node]:
+    """Return what a compose file has, each text as it is written.
 
     Raises:
-        MeasurementRefused: the text is not a compose file, or includes another one.
+        MeasurementRefused: the text is not a compose file.
     """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -223,20 +230,51 @@ def _parse_services(text: str, *, file: str) -> _Services:
         mark = getattr(error, "problem_mark", None)
         place = "" if mark is None else f" in line {mark.line + 1}"
         raise _malformed(file, f"it is not valid YAML{place}") from None
-    top_members = _read_members(root, "the file", file=file)
-    if "include" in top_members:
-        raise _unpinned(file, "it includes other files, which the hash does not cover")
-    if "services" not in top_members:
+    document = _Reader(file).mapping(root, "the file", depth=0)
+    services = document.get("services")
+    if services is None:
         raise _malformed(file, "it has no services")
-    service_nodes = _read_members(top_members["services"], "services", file=file)
-    if not 0 < len(service_nodes) <= MAX_SERVICES:
+    if not isinstance(services, dict):
+        raise _malformed(file, "services is not a mapping")
+    if not 0 < len(services) <= MAX_SERVICES:
         raise _malformed(
-            file, f"it must have 1 to {MAX_SERVICES} services, but has {len(service_nodes)}"
+            file, f"it must have 1 to {MAX_SERVICES} services, but has {len(services)}"
         )
-    services: _Services = {}
-    for name, node in service_nodes.items():
-        services[name] = _read_members(node, f"service {name}", file=file)
-    return services
+    for name, service in services.items():
+        if not isinstance(service, dict):
+            raise _malformed(file, f"service {printable(name, most=80)} is not a mapping")
+    return document
+
+
+class _Reader:
+    """Copies a tree of YAML, and counts what it copies: aliases could make it grow."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._nodes = 0
+
+    def mapping(self, node: yaml.Node | None, place: str, *, depth: int) -> dict[str, Node]:
+        """Return the members of a mapping."""
+        members = _read_members(node, place, file=self._file)
+        copied: dict[str, Node] = {}
+        for name, value in members.items():
+            copied[name] = self._value(value, name, depth=depth + 1)
+        return copied
+
+    def _value(self, node: yaml.Node, place: str, *, depth: int) -> Node:
+        self._nodes += 1
+        if self._nodes > _MAX_NODES or depth > _MAX_DEPTH:
+            line = node.start_mark.line + 1
+            raise _malformed(self._file, f"it is too deep or too large at line {line}")
+        if isinstance(node, yaml.ScalarNode):
+            if node.style in ("|", ">"):
+                return _BLOCK_TEXT
+            is_null = node.tag == _NULL_TAG and node.style is None
+            text: str = "" if is_null else node.value
+            return text
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(item, place, depth=depth + 1) for item in node.value]
+        return self.mapping(node, place, depth=depth)
 
 
 def _read_members(node: yaml.Node | None, place: str, *, file: str) -> dict[str, yaml.Node]:
@@ -285,61 +323,43 @@ def _read_merged_members(node: yaml.Node, place: str, *, file: str) -> dict[str,
     return _read_members(node, place, file=file)
 
 
-def _require_pinned_images(services: _Services, *, file: str) -> tuple[Image, ...]:
-    """Return the image of each service, in the file's order.
+def _images(document: dict[str, Node], *, file: str, is_pinned: bool) -> tuple[Image, ...]:
+    """Return the image of each service, in the file's order; "" if a service has none.
 
     Raises:
-        MeasurementRefused: a service has no image, or one without a digest, or other code.
+        MeasurementRefused: `is_pinned`, and code comes from elsewhere, or an image has no digest.
     """
+    if is_pinned and "include" in document:
+        raise _unpinned(file, "it includes other files, which the hash does not cover")
+    services = document["services"]
+    assert isinstance(services, dict), "checked by _parse_document"
     images = []
     for name, members in services.items():
+        assert isinstance(members, dict), "checked by _parse_document"
         service = printable(name, most=80)
-        for member in ("build", "extends"):
-            if member in members:
-                raise _unpinned(
-                    file, f"service {service} has {member!r}, so its code is not in the file"
-                )
-        image_node = members.get("image")
-        reference = image_node.value if isinstance(image_node, yaml.ScalarNode) else ""
-        if not reference:
-            raise _unpinned(file, f"service {service} has no image")
-        if _PINNED.fullmatch(reference) is None:
-            raise _unpinned(
-                file,
-                f"the image of service {service} is {printable(reference, most=120)}, without a"
-                " digest: its code can be replaced while the hash stays the same",
-            )
-        images.append(Image(service=service, reference=reference))
+        image = members.get("image")
+        reference = image if isinstance(image, str) else ""
+        if is_pinned:
+            _require_pinned(members, reference, service=service, file=file)
+        images.append(Image(service=service, reference=printable(reference, most=400)))
     return tuple(images)
 
 
-def _services_notes(services: _Services) -> Iterator[str]:
-    """Yield what the services of a file can do beyond running their image."""
-    for name, members in services.items():
-        service = printable(name, most=80)
-        volume_texts = list(_texts_in(members.get("volumes")))
-        for socket, meaning in _SOCKETS.items():
-            if any(socket in text for text in volume_texts):
-                yield f"service {service} {meaning}"
-        if "env_file" in members:
-            yield f"service {service} reads variables from a file that is not measured"
-        if "true" in _texts_in(members.get("privileged")):
-            yield f"service {service} is privileged"
-
-
-def _texts_in(node: yaml.Node | None) -> Iterator[str]:
-    """Yield the texts in a node and in two levels below it, as deep as a volume's long form."""
-    level_nodes = [] if node is None else [node]
-    for _ in range(3):
-        next_nodes: list[yaml.Node] = []
-        for level_node in level_nodes:
-            if isinstance(level_node, yaml.ScalarNode):
-                yield level_node.value
-            elif isinstance(level_node, yaml.SequenceNode):
-                next_nodes += level_node.value
-            elif isinstance(level_node, yaml.MappingNode):
-                next_nodes += [value for _, value in level_node.value]
-        level_nodes = next_nodes
+def _require_pinned(members: dict[str, Node], reference: str, *, service: str, file: str) -> None:
+    """Refuse a service that has no image, or one without a digest, or other code."""
+    for member in ("build", "extends", "provider"):
+        if member in members:
+            raise _unpinned(
+                file, f"service {service} has {member!r}, so its code is not in the file"
+            )
+    if not reference:
+        raise _unpinned(file, f"service {service} has no image")
+    if PINNED.fullmatch(reference) is None:
+        raise _unpinned(
+            file,
+            f"the image of service {service} is {printable(reference, most=120)}, without a"
+            " digest: its code can be replaced while the hash stays the same",
+        )
 
 
 def _malformed(file: str, reason: str) -> MeasurementRefused:

@@ -642,6 +642,8 @@ def measured_json(measured: Measured) -> JsonObject:
         "events": [*events],
         "comparedWithQuote": measured.has_quote,
         "notes": list(measured.notes),
+        "allows": [*measured.compose.line_texts],
+        "allowDigest": measured.compose.lines_digest,
         "missing": list(measured.missing),
         # what no file explains is never approved without asking (AT66)
         "policy": None if measured.missing else policy,

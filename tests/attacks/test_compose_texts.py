@@ -167,7 +167,7 @@ def test_CN20_code_from_elsewhere_is_named(console: Scripts) -> None:
     added = "".join(f"    {member}\n" for member in members)
     (result,) = console.evaluate(DESCRIBE, [f"include: [other.yaml]\n{TEXT}{added}"])
     said: Any = result["said"]
-    assert [one["text"] for one in said["services"]] == [one.split(":")[0] for one in members]
-    assert said["notes"] == ["include"]
+    named = [f"services.notes.{member.partition(':')[0]}" for member in members]
+    assert [line["place"] for line in said["lines"]] == ["include", *named]
     (result,) = console.evaluate(DESCRIBE, ["services: {a: {build: .}}\n"])
     assert result["said"]["images"] == [{"service": "a", "text": ""}]

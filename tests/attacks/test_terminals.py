@@ -43,7 +43,7 @@ FORGED = "MRTD           approved by everybody"
 # Clears the screen, begins a line, sets a title, reverses the reading order; the last is one
 # character for many.
 HOSTILE = f"\x1b[2J\r\n{FORGED}\n\x1b]0;fine\x07\x9b2J\u202e\u2028{FORGED}\x7f"
-COMPOSE = "services: {}\n"
+COMPOSE = f"services: {{notes: {{image: 'notes@sha256:{'01' * 32}'}}}}\n"
 IMAGE = replace(measurements_of("image"), rtmr3=None)
 _PASSED_BACK = ("content-type", "etag", "x-tinycloud-truncated", "x-tinycloud-next-cursor")
 

@@ -112,13 +112,16 @@ def test_CN20_what_a_file_says(scripts: Scripts) -> None:
         ("proxy", "DOMAIN"),
         ("proxy", "EMAIL"),
     ]
-    assert services["services"] == [{"service": "notes", "text": "privileged"}]
-    assert (services["name"], services["chosen"], services["notes"]) == ("", [], [])
-    assert app == services | {
-        "name": "acme-notes",
-        "chosen": ["API_KEY"],
-        "notes": ["script", "logs"],
-    }
+    places = [line["place"] for line in services["lines"]]
+    assert places == [
+        "services.notes.volumes.2",
+        "services.notes.environment.API_KEY",
+        "services.notes.privileged",
+        "services.proxy.image",
+    ]
+    assert (services["name"], app["name"]) == ("", "acme-notes")
+    app_places = [line["place"] for line in app["lines"]]
+    assert app_places == ["allowed_envs", "pre_launch_script", "public_logs", *places]
 
 
 def plain(node: yaml.Node | None) -> Any:

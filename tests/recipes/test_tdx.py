@@ -75,7 +75,9 @@ def test_packed_files_name_all_code(role: str) -> None:
     compose = parse_compose(data, file="app-compose.json")
     assert [image.reference for image in compose.images] == [IMAGE]
     # the only thing to note is the socket of the guest agent, which the role needs
-    assert compose.notes == (f"service {role} can request quotes and keys of the application",)
+    (line,) = compose.lines
+    assert line.place == f"services.{role}.volumes.1"
+    assert line.sentence == "can request quotes and keys of the application"
     service = service_of(role)
     assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
     assert "IMAGE" not in data.decode() and "NODE," not in data.decode()

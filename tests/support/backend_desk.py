@@ -28,8 +28,8 @@ from tee_backend.backend import Backend
 from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import SIMULATED_KEY_PROVIDER, measurements_of, mint_event_log
 
-COMPOSE = "services:\n  notes: {}\n"
-EVIL = "services:\n  evil: {}\n"
+COMPOSE = f"services:\n  notes:\n    image: acme/notes@sha256:{'01' * 32}\n"
+EVIL = f"services:\n  evil:\n    image: acme/evil@sha256:{'02' * 32}\n"
 COMPOSE_HASH = hashlib.sha256(COMPOSE.encode()).hexdigest()
 PROVIDER = f"kms:{SIMULATED_KEY_PROVIDER.id.hex()}"
 IMAGE = replace(measurements_of("image"), rtmr3=None)

@@ -67,7 +67,7 @@ from tee_backend.listener import ConnectionLimits
 from tee_backend.outbound import Outbound
 
 MANY_READS = PublicSpaces(requests_per_minute=1_000_000)
-COMPOSE = "services:\n  runner:\n    image: runner@sha256:0123\n"
+COMPOSE = f"services:\n  runner:\n    image: runner@sha256:{'0123' * 16}\n"
 P1: Target = "wasm32-wasip1"
 
 ENVIRONMENT = """

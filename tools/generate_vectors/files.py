@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from . import (
     attestation,
     chain,
+    compose_files,
     datasets,
     descriptors,
     envelopes,
@@ -82,6 +83,8 @@ def all_files() -> Files:
         files[PurePosixPath("python_programs") / f"{name}.json"] = _document(*document)
     for name, document in datasets.documents().items():
         files[PurePosixPath("datasets") / f"{name}.json"] = _document(*document)
+    for name, described in compose_files.documents().items():
+        files[PurePosixPath("compose") / f"{name}.json"] = _document(*described)
     for name, document in recovery.documents().items():
         files[PurePosixPath("recovery") / f"{name}.json"] = _document(*document)
     return files

@@ -18,6 +18,7 @@ sys.path += [
 
 from pages import (
     commands_page,
+    compose_members,
     conformance_page,
     iexec_cases_page,
     in_person_page,
@@ -46,6 +47,8 @@ GENERATED = (
     Generated(runner_page.PAGE, runner_page.page),
     Generated(runner_cases_page.PAGE, runner_cases_page.page),
     Generated(iexec_cases_page.PAGE, iexec_cases_page.page),
+    Generated(compose_members.PAGE, compose_members.page),
+    Generated(compose_members.CONSOLE, compose_members.console),
     Generated(commands_page.PAGE, commands_page.page),
     Generated(settings_page.PAGE, settings_page.page),
     Generated(metrics_table.PAGE, metrics_table.page),

