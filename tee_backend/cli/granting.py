@@ -203,6 +203,12 @@ class BackendVerifier:
         print_lines(*compose_lines(compose), *lines, *approval, err=is_quiet)
         if compose is not None:
             self._confirm_lines(compose)
+        elif seen.verified.evidence.compose_hash is not None:
+            # Otherwise an operator could hide the lines by not publishing the file (AT71).
+            confirm(
+                "its compose file is not published: grant without knowing what the code may do?",
+                hint="name the compose file that you have read: --files COMPOSE|FOLDER",
+            )
         if self.yes or (self.names_all_code(seen) and are_named):
             return
         confirm(

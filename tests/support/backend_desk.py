@@ -81,7 +81,12 @@ class Desk:
         return ran
 
     async def backend(
-        self, compose: str = COMPOSE, *, seed: int = 1, wants: tuple[str, ...] = ("API_KEY",)
+        self,
+        compose: str = COMPOSE,
+        *,
+        seed: int = 1,
+        wants: tuple[str, ...] = ("API_KEY",),
+        publishes: bool = True,
     ) -> Site:
         domain = Domain(
             self.platform, IMAGE, mint_event_log(hashlib.sha256(compose.encode()).digest())
@@ -95,7 +100,7 @@ class Desk:
             domain,
             did=program.backend.did,
             manifest={**asked, "secrets": dict.fromkeys(wants, True)},
-            compose=compose,
+            compose=compose if publishes else None,
             on_grant=program.accept,
         )
         return Site(await self.stack.enter_async_context(serving(surface)), program)

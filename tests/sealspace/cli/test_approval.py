@@ -138,3 +138,22 @@ async def test_without_the_parser(desk: Desk, monkeypatch: pytest.MonkeyPatch) -
     refused = await desk.run("backend", "grant", backend.url, "--yes")
     assert refused.status != 0
     assert "pip install 'sealspace[yaml]'" in refused.err
+
+
+async def test_a_file_that_is_not_published(desk: Desk, tmp_path: Path) -> None:
+    """A backend cannot hide the lines by not publishing its compose file (AT71)."""
+    await desk.log_in()
+    await desk.run("secret", "put", "API_KEY", given="value")
+    published = await desk.backend(WITH_SOCKET)
+    approved = tmp_path / "approved.json"
+    approved.write_text((await desk.run("backend", "show", published.url, "--json")).out)
+    hidden = await desk.backend(WITH_SOCKET, publishes=False)
+    grant = ("backend", "grant", hidden.url, "--secret", "API_KEY")
+    for options in (("--yes",), ("--like", str(approved))):
+        refused = await desk.run(*grant, *options)
+        assert refused.status != 0
+        assert "its compose file is not published" in refused.err
+    file = tmp_path / "compose.yaml"
+    file.write_text(PINNED)
+    other = await desk.run(*grant, "--yes", "--files", str(file))
+    assert other.status == 14
