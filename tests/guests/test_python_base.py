@@ -47,13 +47,19 @@ pytestmark = [
 ]
 NEWEST = known_bases()[0]
 DRAWN = """
-import json, os, random, secrets, sqlite3, tempfile, uuid
-rows = sqlite3.connect(":memory:").execute("SELECT random(), hex(randomblob(8))").fetchall()
+import _sqlite3, json, os, random, secrets, sqlite3, tempfile, uuid
+drawing = "SELECT random(), hex(randomblob(8))"
+class Native(sqlite3.Connection.__base__):
+    pass
+rows = sqlite3.connect(":memory:").execute(drawing).fetchall()
 print(json.dumps({
     "random": random.random(), "system": random.SystemRandom().random(),
     "secrets": secrets.token_hex(), "uuid1": str(uuid.uuid1())[9:], "node": uuid.getnode(),
     "uuid4": str(uuid.uuid4()), "urandom": os.urandom(8).hex(), "rows": rows,
     "name": next(tempfile._get_candidate_names()), "seeded": random.Random().random(),
+    "direct": _sqlite3.connect(":memory:").execute(drawing).fetchall(),
+    "direct class": _sqlite3.Connection(":memory:").execute(drawing).fetchall(),
+    "factory": sqlite3.connect(":memory:", factory=Native).execute(drawing).fetchall(),
 }))
 """
 KEPT = """
@@ -304,7 +310,7 @@ async def test_two_runs_draw_different_numbers(executor: Executor) -> None:
         json.loads(bytes((await _run(executor, DRAWN, fresh=fresh)).output))
         for fresh in (True, False)
     ]
-    assert len(first) == 10
+    assert len(first) == 13
     assert [name for name in first if first[name] == second[name]] == []
     assert first["rows"][0][1] != second["rows"][0][1]
 

@@ -5,6 +5,7 @@ interpreter continues from the state that it had when the component was built. E
 differ between two runs is made anew in `_forget_the_build`.
 """
 
+import _sqlite3
 import asyncio
 import atexit
 import contextlib
@@ -196,19 +197,29 @@ class _Connection(sqlite3.Connection):
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
-        self.create_function("random", 0, lambda: secrets.randbits(64) - (1 << 63))
-        self.create_function("randomblob", 1, lambda size: os.urandom(max(1, size)))
+        _draw_real_numbers(self)
+
+
+def _draw_real_numbers(connection: sqlite3.Connection) -> None:
+    """Replace the SQL functions that draw random numbers."""
+    connection.create_function("random", 0, lambda: secrets.randbits(64) - (1 << 63))
+    connection.create_function("randomblob", 1, lambda size: os.urandom(max(1, size)))
 
 
 def _connect(*args: Any, **named: Any) -> sqlite3.Connection:
     """Open a database, as `sqlite3.connect`."""
-    named.setdefault("factory", _Connection)
-    return _sqlite_connect(*args, **named)
+    if len(args) < 6:  # the sixth argument is the factory
+        named.setdefault("factory", _Connection)
+    connection: sqlite3.Connection = _sqlite_connect(*args, **named)
+    if not isinstance(connection, _Connection):  # the program's factory made another one
+        _draw_real_numbers(connection)
+    return connection
 
 
 _sqlite_connect: Any = sqlite3.connect
 _sqlite: Any
-for _sqlite in (sqlite3, sqlite3.dbapi2):
+# `_sqlite3` has the same names for programs that import it directly.
+for _sqlite in (sqlite3, sqlite3.dbapi2, _sqlite3):
     _sqlite.connect = _connect
     _sqlite.Connection = _Connection
 _unix_events: Any = asyncio.unix_events
