@@ -25,6 +25,7 @@ from tee_backend.evidence.simulated import SimulatedSource
 
 NODE = os.environ.get("SEALSPACE_NODE", "http://127.0.0.1:8000")
 PORT = int(os.environ.get("PORT", "8080"))
+COMPOSE = f"services: {{notes: {{image: 'acme/notes@sha256:{'01' * 32}'}}}}"
 MANIFEST = {
     "app_id": "com.example.notes",
     "name": "Notes",
@@ -35,7 +36,7 @@ MANIFEST = {
 
 async def main() -> web.Application:
     """Return the application: it publishes evidence, accepts grants, and works with the secret."""
-    agent = SimulatedSource.load(Path("tee"), compose="services: {}")
+    agent = SimulatedSource.load(Path("tee"), compose=COMPOSE)
     backend = Backend.open(NODE, agent, folder=Path("example"), keys=agent)
 
     async def work(request: web.Request) -> web.Response:
@@ -47,7 +48,9 @@ async def main() -> web.Application:
 
     app = web.Application()
     app.router.add_get("/work", work)
-    BackendSurface(agent, did=backend.did, manifest=MANIFEST, on_grant=backend.accept).mount(app)
+    BackendSurface(
+        agent, did=backend.did, manifest=MANIFEST, compose=COMPOSE, on_grant=backend.accept
+    ).mount(app)
     app.on_cleanup.append(lambda _: backend.close())
     backend.watch()
     return app

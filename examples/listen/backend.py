@@ -27,6 +27,7 @@ from tee_backend.evidence.simulated import SimulatedSource
 NODE = os.environ.get("SEALSPACE_NODE", "http://127.0.0.1:8000")
 FIREFLIES = os.environ.get("FIREFLIES_URL", "http://127.0.0.1:8070/transcripts")
 PORT = int(os.environ.get("PORT", "8080"))
+COMPOSE = f"services: {{notes: {{image: 'acme/notes@sha256:{'01' * 32}'}}}}"
 MANIFEST = json.loads((Path(__file__).parent / "manifest.json").read_text("utf-8"))
 FOLDER = "com.example.listen/meetings"  # below the manifest's app_id
 
@@ -53,7 +54,7 @@ async def meetings_of(key: str) -> list[dict[str, str]]:
 
 async def main() -> web.Application:
     """Return the application: it publishes evidence, accepts grants, and fetches meetings."""
-    agent = SimulatedSource.load(Path("tee"), compose="services: {}")
+    agent = SimulatedSource.load(Path("tee"), compose=COMPOSE)
     backend = Backend.open(NODE, agent, folder=Path("listen"), keys=agent)
 
     async def fetch(request: web.Request) -> web.Response:
@@ -75,7 +76,9 @@ async def main() -> web.Application:
 
     app = web.Application()
     app.router.add_post("/fetch", fetch)
-    BackendSurface(agent, did=backend.did, manifest=MANIFEST, on_grant=backend.accept).mount(app)
+    BackendSurface(
+        agent, did=backend.did, manifest=MANIFEST, compose=COMPOSE, on_grant=backend.accept
+    ).mount(app)
     app.on_cleanup.append(lambda _: backend.close())
     return app
 

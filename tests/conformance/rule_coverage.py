@@ -402,6 +402,10 @@ VECTOR_TESTS: dict[str, tuple[str, ...]] = {
     "secrets/unbound.json": ("spec/test_secret_vectors.py::test_unbound",),
     "recovery/shares.json": ("spec/test_recovery_vectors.py::test_shares",),
     "recovery/sheets.json": ("spec/test_recovery_vectors.py::test_sheets",),
+    "compose/lines.json": (
+        "spec/test_compose_vectors.py::test_lines",
+        "spec/test_compose_vectors.py::test_lines_of_the_console",
+    ),
     "python_programs/documents.json": ("spec/test_python_program_vectors.py::test_document",),
     "datasets/formats.json": ("spec/test_dataset_vectors.py::test_format",),
     "manifests/portable.json": (

@@ -544,6 +544,11 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _BACKENDS + "test_a_changed_statement",
         _BACKENDS + "test_a_grant_reaches_no_other_secret",
     ),
+    "3.5 a compose file gives its code more than its images show: the Docker socket, scripts,"
+    " files of the operator": (
+        "sealspace/cli/test_approval.py::test_what_code_may_do_has_its_own_yes",
+        "sealspace/cli/test_approval.py::test_a_file_that_is_not_published",
+    ),
     "3.5 a hostile image writes an approved compose hash into its log": (
         _BACKENDS + "test_other_code_with_the_same_key_is_refused",
         "sealspace/cli/test_owner_commands.py::test_a_part_of_the_code_is_not_enough",

@@ -27,9 +27,10 @@ def test_lines(case: Any) -> None:
     assert lines == case["expect"]["lines"]
 
 
-@pytest.mark.skipif(NODE_JS is None, reason=NODE_JS_ABSENT)
 def test_lines_of_the_console() -> None:
     """The console names the same lines (AT71, CN20)."""
+    if NODE_JS is None:
+        pytest.skip(NODE_JS_ABSENT)
     with node_js("http://127.0.0.1:9") as console:
         described = console.evaluate(DESCRIBE, [case["text"] for case in CASES])
     for case, lines in zip(CASES, described, strict=True):

@@ -37,9 +37,9 @@ def _lines() -> Iterator[str]:
         " `backend show`, `backend grant` and the console read"
         " ([AT71](attestation.md)). A member that is not listed is shown as *not understood*."
     )
-    for level, members in TABLE["levels"].items():
+    for number, (level, members) in enumerate(TABLE["levels"].items(), 1):
         yield ""
-        yield f"## {level.capitalize()}"
+        yield f"## {number}. {level.capitalize()}"
         yield ""
         harmless = [f"`{name}`" for name, rule in members.items() if not rule]
         yield f"Harmless: {', '.join(harmless)}."
