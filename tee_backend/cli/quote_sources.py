@@ -27,7 +27,7 @@ KEY_KINDS = ("platform", "file")
 KeyKind = Literal["platform", "file"]
 
 _MAX_COMPOSE_BYTES = 64 * 1024
-_EXAMPLE_COMPOSE = "services:\n  example:\n    image: sealspace-example\n"
+_EXAMPLE_COMPOSE = f"services:\n  example:\n    image: sealspace-example@sha256:{'0' * 64}\n"
 
 
 @contextmanager
