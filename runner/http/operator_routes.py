@@ -18,6 +18,7 @@ Example:
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -152,8 +153,13 @@ async def serving_operator(ledger: Ledger, folder: Path, runner: Principal) -> A
     served = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await served.setup()
     try:
+        (folder / SOCKET).unlink(missing_ok=True)  # of a runner that was killed
         with _short_socket_path(folder) as path:
-            await web.UnixSite(served, path).start()
+            # Bound here: from Python 3.13 on, asyncio removes at the end what it has bound itself,
+            # and complains where the short path has ended.
+            bound = socket.socket(socket.AF_UNIX)
+            bound.bind(path)
+        await web.SockSite(served, bound).start()
         yield
     finally:
         await served.cleanup()

@@ -79,6 +79,7 @@ DIGEST_NAME = "digest"
 _DIGEST_BYTES = 65
 _PIECE_BYTES = 256 * 1024
 _MAX_NAME_BYTES = BLOCKSIZE
+_CHECKSUM = slice(148, 156)  # of a tar header
 _ZEROS = bytes(BLOCKSIZE)
 
 _Text = Annotated[str, msgspec.Meta(max_length=4096)]
@@ -339,10 +340,18 @@ class ArchiveReader:
 
 
 def _parse_tar_header(block: bytes) -> TarInfo:
+    """Parse a tar header, whose checksum has to be in the form in which it was written.
+
+    The checksum covers all other bytes of a header. `tarfile` reads it in several forms, and the
+    digest does not cover the header of its own member.
+    """
     try:
-        return TarInfo.frombuf(block, "utf-8", "replace")
+        info = TarInfo.frombuf(block, "utf-8", "replace")
     except (TarError, ValueError) as exc:
         raise BackupDamaged("the file is not a backup, or was altered") from exc
+    if block[_CHECKSUM] != b"%06o\0 " % info.chksum:
+        raise BackupDamaged("the backup was altered: a checksum in it has another form")
+    return info
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from tests_support import CountingEntropy, FixedClock
 from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
 
 from spaces.archive.backup import (
+    DIGEST_NAME,
     BackupSummary,
     backup_file,
     encode_part,
@@ -536,6 +537,14 @@ def test_a_backup_that_is_altered_anywhere(
     )
     other = (whole[at] + data.draw(st.integers(1, 255))) % 256
     refused(whole[:at] + bytes((other,)) + whole[at + 1 :], tmp_path / "restored")
+
+
+def test_the_checksum_of_the_last_header(whole: bytes, tmp_path: Path) -> None:
+    """The checksum in the header of the digest, which covers neither, has one form (BK4)."""
+    checksum = whole.rindex(DIGEST_NAME.encode()) + 148
+    for at in range(checksum, checksum + 8):
+        for other in {0, 0x20, 0x30, whole[at] ^ 1} - {whole[at]}:
+            refused(whole[:at] + bytes((other,)) + whole[at + 1 :], tmp_path / "restored")
 
 
 def test_what_follows_the_end(whole: bytes, tmp_path: Path) -> None:
