@@ -42,7 +42,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help changes-model demo test test-all test-others test-postgresql test-tools check check-others pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix histories rotations models members mutants coverage python-base test-python-base test-image fuzz fuzz-coverage wycheproof lock clean
+.PHONY: help changes-model demo test test-all test-others test-postgresql costs test-tools check check-others pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix histories rotations models members mutants coverage python-base test-python-base test-image fuzz fuzz-coverage wycheproof lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -90,6 +90,9 @@ test-postgresql: .cache/.compiled-tests ## stores, races and forty requests, wit
 	@if PYTHONPATH=tests/support $(BIN)/python -c 'import sys; from postgres_server import programs; sys.exit(not programs())'; \
 	then export TEST_ENGINE=postgresql; $(PYTEST) --numprocesses=2 $(ON_POSTGRESQL) $(addprefix --ignore=,$(WITHOUT_A_STORE)); \
 	else echo "the programs of a PostgreSQL server are not installed: these tests run on LMDB alone"; fi
+
+costs: $(VENV)/.installed ## run the tests of `make test`, and write what they cost into tests/README.md
+	@$(PYTEST) --only-python --write-costs
 
 test-tools: $(VENV)/.installed ## the benchmarks, a moment of each; the documentation as a site; the recording of the demo
 	@$(PYTEST) tools
