@@ -6,7 +6,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,8 @@ class _Costs:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: "pytest.CallInfo[None]"
-    ) -> Iterator[None]:
-        report: Any = yield
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
         if call.when == "teardown":
             report.user_properties.append((_PROPERTY, _cpu_s() - item.stash[_START]))
         return report
