@@ -14,6 +14,7 @@ Inside a TDX guest, use `agent = DstackSource.find()` instead of the simulation.
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -32,6 +33,7 @@ MANIFEST = {
     "defaults": False,
     "secrets": {"API_KEY": True},
 }
+surface_of = partial(BackendSurface, manifest=MANIFEST, compose=COMPOSE)
 
 
 async def main() -> web.Application:
@@ -48,9 +50,7 @@ async def main() -> web.Application:
 
     app = web.Application()
     app.router.add_get("/work", work)
-    BackendSurface(
-        agent, did=backend.did, manifest=MANIFEST, compose=COMPOSE, on_grant=backend.accept
-    ).mount(app)
+    surface_of(agent, did=backend.did, on_grant=backend.accept).mount(app)
     app.on_cleanup.append(lambda _: backend.close())
     backend.watch()
     return app
