@@ -148,7 +148,7 @@ function environmentLines(value, place) {
     }
   } else if (value !== "") return [notUnderstood(place)];
   return [...isOpen].flatMap(([name, isChosen]) => {
-    const loads = environment.names.includes(name) || environment.prefixes.some((prefix) => name.startsWith(prefix));
+    const loads = environment.names.includes(name) || environment.prefixes.some((/** @type {string} */ prefix) => name.startsWith(prefix));
     const lines = loads ? [lineOf(`${place}.${name}`, environment.loads)] : [];
     return isChosen ? [...lines, lineOf(`${place}.${name}`, environment.open)] : lines;
   });
