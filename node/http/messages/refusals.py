@@ -39,8 +39,19 @@ AnsweredRoute = Literal[
 request on `/invoke`."""
 
 
+_KEPT_PHRASES = {
+    413: "Request Entity Too Large",
+    414: "Request-URI Too Long",
+    416: "Requested Range Not Satisfiable",
+    422: "Unprocessable Entity",
+}
+"""Phrases that Python 3.13 changed. A node answers the same on each version of Python."""
+
+
 def reason_of(status: int) -> str:
     """Return the reason phrase of an HTTP status."""
+    if status in _KEPT_PHRASES:
+        return _KEPT_PHRASES[status]
     try:
         return HTTPStatus(status).phrase
     except ValueError:

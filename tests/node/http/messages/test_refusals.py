@@ -6,7 +6,7 @@ from refusal_forms import codes_of, error_classes
 
 from capabilities.capability_errors import CapabilityError
 from encryption_network.network_errors import EncryptionError
-from node.http.messages.refusals import SECTIONS, TABLE, Coded
+from node.http.messages.refusals import SECTIONS, TABLE, Coded, reason_of
 from node.refusal import Refusal
 from sealspace.errors import SealspaceError
 from sealspace.service.command_errors import NodeError
@@ -113,3 +113,17 @@ def test_rows_are_whole() -> None:
         assert 400 <= row.status < 600 and row.hint, code
         assert row.title or row.body != "title", code
         assert all(400 <= place.status < 600 for place in row.by_route.values()), code
+
+
+def test_phrases_of_every_python() -> None:
+    """H2: the phrase of a status does not depend on the version of Python."""
+    phrases = [reason_of(status) for status in (200, 413, 414, 416, 422, 431, 799)]
+    assert phrases == [
+        "OK",
+        "Request Entity Too Large",
+        "Request-URI Too Long",
+        "Requested Range Not Satisfiable",
+        "Unprocessable Entity",
+        "Request Header Fields Too Large",
+        "Error",
+    ]
