@@ -83,7 +83,7 @@ class Stub:
             *(one.annotation for one in ast.walk(node.args) if isinstance(one, ast.arg)),
         ):
             self._import_names(annotation, source)
-        doc = inspect.getdoc(documented)
+        doc = None if documented is None else inspect.getdoc(documented)
         body: list[ast.stmt] = [ast.Expr(ast.Constant(...))]
         kept = ("property", "classmethod")
         decorators = [one for one in node.decorator_list if ast.unparse(one) in kept]
