@@ -389,7 +389,7 @@ class _Keeper:
             # Only processor time counts, not the time in which the child waits for the disk or for
             # its worker.
             computed_s = processor_time_s(child.process) - lease.counted_s
-            if computed_s == math.inf:  # it has ended, which its worker sees
+            if not math.isfinite(computed_s):  # it has ended, which its worker sees
                 lease.next_check_at = math.inf
                 continue
             if not lease.is_slow and computed_s < SLOW_S:
@@ -406,7 +406,7 @@ class _Keeper:
     def _count_slow(self, lease: ChildLease, child: Child, now: float) -> None:
         """Count what a slow statement has computed since it was counted last."""
         computed_s = processor_time_s(child.process) - lease.counted_s
-        if computed_s == math.inf:
+        if not math.isfinite(computed_s):  # ended, perhaps before it was lent
             return
         lease.counted_s += computed_s
         self._slow_owners.add(lease.request.owner, computed_s, now)

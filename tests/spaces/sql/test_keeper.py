@@ -1,9 +1,11 @@
 """The order in which the keeper of SQL processes serves requests."""
 
+import math
 import os
 import re
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,8 @@ from running_node import until
 from sql_processes import sql_children, sql_processes
 
 from spaces.keyspace import DATABASES_PREFIX
+from spaces.sql.child_leases import Child, ChildLease, Worker
+from spaces.sql.child_memory import MemoryReport
 from spaces.sql.frames import (
     MAX_KEEPER_BYTES,
     ChildLent,
@@ -24,6 +28,8 @@ from spaces.sql.frames import (
     Serving,
     encoded,
 )
+from spaces.sql.keeper import _Keeper
+from spaces.sql.priorities import SLOW_BUDGET_S, Priority
 
 _NEW_OWNERS = (2, 3, 4)
 _KNOWN_OWNER = 5
@@ -106,3 +112,23 @@ def test_SQ30_a_killed_reader_costs_no_processor_time(tmp_path: Path) -> None:
         until(lambda: _is_sleeping(keeper))
         worker.send(encoded(EndLease(1, keeps_child=False)))
         assert _received(worker) == ReadersEnded(2)
+
+
+def test_SQ29_a_child_that_ended_before_it_was_lent_uses_no_budget() -> None:
+    """SQ29: the processor time of a child that has ended is not known, and counts as nothing: the
+    budget of its owner goes on."""
+    ours, theirs = socket.socketpair()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener, ours, theirs:
+        keeper = _Keeper(Path(), listener, 1, lambda _folder, _process: None)
+        with subprocess.Popen(["true"]) as ended:
+            ended.wait()
+        child = Child(ended.pid, ours, b"", False, 0.0, MemoryReport(), Priority.USUAL)
+        request = _request(1, owner=_KNOWN_OWNER)
+        lease = ChildLease(Worker(theirs), request, child=child, counted_s=math.inf, is_slow=True)
+        keeper._running.add(lease)
+        keeper._slow_owners.add(request.owner, SLOW_BUDGET_S, now=100)
+        keeper._slow_down(now=100)
+        keeper._count_slow(lease, child, now=100)
+        assert keeper._slow_owners.priority_of(request.owner, now=100) is Priority.LAST
+        assert lease.next_check_at == math.inf
+        child.memory.close()
