@@ -137,7 +137,20 @@ async def task_folders(root: Path, *, max_bytes: int, max_files: int) -> AsyncIt
         )
     finally:
         filled.cancel()
-        await asyncio.to_thread(_remove, folder)
+        removing = asyncio.create_task(asyncio.to_thread(_remove_locked, folder, lock))
+        try:
+            # Shielded, because a thread that runs cannot be cancelled.
+            await asyncio.shield(removing)
+        finally:
+            # TG9: after a cancellation, nothing is left once this block has ended
+            await asyncio.gather(removing, return_exceptions=True)
+
+
+def _remove_locked(folder: Path, lock: int) -> None:
+    """Remove a task's folder, and then close the descriptor that has it locked."""
+    try:
+        _remove(folder)
+    finally:
         os.close(lock)
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +19,7 @@ from tests_support import REPOSITORY
 from runner.guest import child as _child
 from runner.guest.environment import environment_of
 from runner.guest.executor import Executor
-from runner.guest.runs import Limits, RunRequest, RunResult
+from runner.guest.runs import Limits, RunRequest, RunResult, TaskFolders
 from runner.tasks.folders import prepare_root, task_folders
 from tee_backend.confinement.landlock import landlock_version
 
@@ -332,6 +333,32 @@ async def test_folders_that_nobody_may_enter(tmp_path: Path) -> None:
     finally:
         os.seteuid(own_uid)
     assert is_clean(tmp_path)
+
+
+async def test_cancelled_while_the_folder_is_removed(tmp_path: Path) -> None:
+    """TG9: a task that is cancelled while its folder is removed leaves no file, nothing open."""
+    made: asyncio.Future[TaskFolders] = asyncio.get_running_loop().create_future()
+    ran = asyncio.Event()
+
+    async def run_task() -> None:
+        async with task_folders(tmp_path, max_bytes=1 << 20, max_files=4_000) as folders:
+            for name in range(3_000):  # removing them takes longer than the steps below
+                (folders.input / str(name)).touch()
+            made.set_result(folders)
+            await ran.wait()
+
+    task = asyncio.create_task(run_task())
+    folders = await made
+    ran.set()
+    while not folders.filled.cancelling():
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert is_clean(tmp_path)
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the descriptor that listed them
+            assert not os.readlink(descriptor).startswith(str(tmp_path))
 
 
 async def test_without_landlock_no_task_runs(tmp_path: Path) -> None:

@@ -220,8 +220,12 @@ def starts_a_server(item: pytest.Item) -> bool:
     return any(mark.kwargs.get("reason") == PROGRAMS_ABSENT for mark in item.iter_markers("skipif"))
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print what tests noted for whoever ran them, and how many used PostgreSQL."""
+    """Print what tests noted for whoever ran them, how many used PostgreSQL, and why tests failed.
+
+    pytest cuts its own line of a failure to 80 columns, often before the cause.
+    """
     passed = [
         report for report in terminalreporter.stats.get("passed", []) if report.when == "call"
     ]
@@ -231,3 +235,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if is_on_postgresql():
         ran = sum(len(terminalreporter.stats.get(outcome, [])) for outcome in ("passed", "failed"))
         terminalreporter.write_line(f"{ran} tests ran with their stores in PostgreSQL")
+    for outcome in ("failed", "error"):
+        for report in terminalreporter.stats.get(outcome, []):
+            lines = report.longreprtext.splitlines()
+            causes = [line for line in lines if line.startswith("E  ")]
+            for cause in causes[:3]:
+                terminalreporter.write_line(cause[:200])
