@@ -17,17 +17,18 @@ from enum import Enum
 from math import floor
 from typing import Literal
 
-from .abilities import HOST, REVOKE, sufficient_for
+from .abilities import HOST, REVOKE
 from .capability_errors import CaveatRefused, ChainError, MalformedToken
-from .caveats import Caveats, check_delegated, check_invoked, mentions_selector, selection_of
+from .caveats import check_delegated, check_invoked, mentions_selector, selection_of
 from .cids import ContentKey, Digest, cid_text
+from .coverage import begins_by, is_own, outlives, reason_not_covered
 from .facts import policy_profile_refusal
 from .frozen_struct import AcyclicStruct
 from .machine_tokens import cited_grant, is_machine_token
 from .principals import Principal, is_wallet
 from .references import CID_URN, CitedDelegation
-from .resources import OpaqueResource, SpaceId, SpaceResource, extends, root_of
-from .sql_caveats import check_understood, contains, is_sql
+from .resources import OpaqueResource, SpaceId, SpaceResource
+from .sql_caveats import check_understood, is_sql
 from .tokens import MAX_CAPABILITIES, Capability, Delegation, Invocation, Revocation, check_window
 
 MAX_CHAIN_NODES = 64
@@ -77,7 +78,7 @@ class Registered(AcyclicStruct):
         expires_at: The earliest expiry of the closure, epoch seconds.
         parents: The proofs that it cites, by content key.
         registered_at: Epoch seconds.
-        accounts: The principals in whose accounts it is listed.
+        accounts: The principals with an account who signed it or one of its ancestors.
     """
 
     delegation: Delegation
@@ -159,7 +160,7 @@ def judge_registration(
         expires_at=ends,
         parents=keys,
         registered_at=now,
-        accounts=_listing_accounts(delegation, known),
+        accounts=_accounts_above(delegation, known),
     )
 
 
@@ -420,9 +421,7 @@ def _dependent(principal: Principal, capabilities: Iterable[Capability]) -> tupl
     """
     dependent = []
     for capability in capabilities:
-        resource = capability.resource
-        root = resource.space.owner if isinstance(resource, SpaceResource) else root_of(resource)
-        if root != principal:
+        if not is_own(principal, capability):
             dependent.append(capability)
     return tuple(dependent)
 
@@ -445,21 +444,24 @@ def _with_ancestors(
     return known, members
 
 
-def _listing_accounts(
-    delegation: Delegation, parents: Iterable[Registered]
-) -> tuple[Principal, ...]:
-    """Return the principals in whose accounts a delegation is listed.
+def has_account(delegation: Delegation) -> bool:
+    """Return whether the signer of a delegation has an account.
 
-    These are the signer, if it has an account, and the principals in whose accounts a parent is
-    listed.
+    Wallets and owners of the granted spaces have one. A key that delegates further has none.
     """
     signer = delegation.delegator
-    # Only wallets and owners of the granted spaces have accounts; a key that delegates further
-    # has none.
-    has_account = is_wallet(signer) or any(
+    return is_wallet(signer) or any(
         space.owner == signer for space in mentioned_spaces(delegation.capabilities)
     )
-    accounts = [signer] if has_account else []
+
+
+def _accounts_above(delegation: Delegation, parents: Iterable[Registered]) -> tuple[Principal, ...]:
+    """Return the principals with an account who signed a delegation or one above it.
+
+    Everything that is cited counts, because a wallet that moves ends all of it (TM18). A delegation
+    is listed in fewer accounts; see `support`.
+    """
+    accounts = [delegation.delegator] if has_account(delegation) else []
     for parent in parents:
         accounts += parent.accounts
     return tuple(dict.fromkeys(accounts))
@@ -536,7 +538,7 @@ def _check_covered(
     # A delegation may narrow a selector, a call has to repeat its grant's caveats (3.5, I35).
     check_caveats = check_delegated if boundary == "delegation" else check_invoked
     for capability in dependent:
-        reason = _reason_not_covered(capability, grants, check_caveats)
+        reason = reason_not_covered(capability, grants, check_caveats)
         if reason:  # the resource and ability are granted, but not with these caveats
             raise ChainError("caveats-not-contained", BOUNDARIES[boundary], reason)
         if reason is not None:  # it is empty: no grant has the resource and ability
@@ -605,62 +607,14 @@ def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list
     expiry_failed = False
     for parent in parents:
         outer = parent.delegation
-        if outer.expires_at is not None and (
-            child.expires_at is None or child.expires_at > outer.expires_at
-        ):
+        if not outlives(outer, child):
             expiry_failed = True
-        elif outer.not_before is None or (
-            child.not_before is not None and child.not_before >= outer.not_before
-        ):
+        elif begins_by(outer, child):
             supporting.append(outer)
     if not supporting:
         # If any parent was rejected for its expiry, that is the reason given.
         raise ChainError("expiry-exceeds-parent" if expiry_failed else "not-before-precedes-parent")
     return supporting
-
-
-def _reason_not_covered(
-    capability: Capability,
-    grants: Iterable[Delegation],
-    check_caveats: Callable[[Caveats, Caveats], None],
-) -> str | None:
-    """Return why no grant covers a capability, or None if one does.
-
-    The reason is the caveat rule that failed last, or "" if no grant has the resource and ability.
-    Authority is never assembled from two capabilities (D27, I34).
-    """
-    sufficient = sufficient_for(capability.ability)
-    resource = capability.resource
-    reason = ""
-    for grant in grants:
-        is_exact = grant.facts and is_machine_token(grant)
-        for row in grant.capabilities:
-            if row.ability not in sufficient or not extends(resource, row.resource):
-                continue
-            # MT3: other grants cover what is stored below their paths, too (X3)
-            if is_exact and not extends(row.resource, resource):
-                continue
-            refusal = _caveat_refusal(row.caveats, capability, check_caveats)
-            if refusal is None:
-                return None
-            reason = refusal
-    return reason
-
-
-def _caveat_refusal(
-    granted: Caveats, capability: Capability, check_caveats: Callable[[Caveats, Caveats], None]
-) -> str | None:
-    """Return the rule by which granted caveats do not permit a capability, or None if they do."""
-    caveats = capability.caveats
-    if not (granted or caveats):
-        return None
-    try:
-        # Limits on a database are compared by what they allow, not by their text (SQ28).
-        if not (is_sql(capability) and contains(granted, caveats)):
-            check_caveats(granted, caveats)
-    except CaveatRefused as refusal:
-        return refusal.text
-    return None
 
 
 def _joint_window(

@@ -49,7 +49,7 @@ from msgspec import field
 from capabilities.abilities import DECRYPT, satisfies
 from capabilities.capability_errors import MalformedToken
 from capabilities.chain import Authority, Registered, is_in_force
-from capabilities.cids import ContentKey, cid_text
+from capabilities.cids import ContentKey, Digest, cid_text
 from capabilities.frozen import frozen
 from capabilities.frozen_struct import AcyclicStruct, FrozenStruct
 from capabilities.members import Member, admin_statement
@@ -62,6 +62,7 @@ from capabilities.sign_ins import (
     owner_statement_sessions,
 )
 from capabilities.strict_json import Json
+from capabilities.support import SupportingPaths, SupportUnknown, supporting_keys
 from capabilities.tokens import Delegation
 
 from .holders import Holder, cited_memberships, holder_of
@@ -277,14 +278,13 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
     rows += _check_key_owner(request, path_lists, holder)  # 9
     if basis.evidence_row is not None:
         rows = (basis.evidence_row, *rows)
-    cids = (member.cid for key in facts.cited for member in facts.links[key].closure)
     return ReleasePermit(
         decrypt=request.decrypt,
         ground=basis.ground,
         mode=request.release_record.mode,
         live=tuple(dict.fromkeys((*request.authority.live, *basis.relied))),
         checks=(request.network_row, request.record_row, request.withdrawals_row, *rows),
-        chain=tuple([cid_text(cid) for cid in dict.fromkeys(cids)]),
+        chain=_supporting_chain(request, facts),
         holder=holder,
         policies=in_force,
         policy_sha256=tuple([policy_digest(policy) for policy in in_force]),
@@ -292,6 +292,28 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
         decided_at=facts.now,
         seal=_SEAL,
     )
+
+
+def _supporting_chain(request: ReleaseRequest, facts: AuthorityFacts) -> tuple[str, ...]:
+    """Return the CIDs of the delegations that gave the invoker the right to decrypt (RC7).
+
+    What is cited beside them narrows the release, but nobody is named by it.
+
+    Raises ReleaseRefused if the paths cannot be found.
+    """
+    cited = [facts.links[key] for key in facts.cited]
+    try:
+        supporting = supporting_keys(
+            request.authority.dependent, cited, SupportingPaths(facts.links)
+        )
+    except SupportUnknown as exc:
+        raise _refused("chain", "the chain is too large to find the paths of the right") from exc
+    cids: dict[Digest, None] = {}
+    for link in cited:
+        for member in link.closure:
+            if member.content_key in supporting:
+                cids[member.cid] = None
+    return tuple(map(cid_text, cids))
 
 
 def needs_evidence(

@@ -29,10 +29,8 @@ from capabilities.chain import (
 from capabilities.cids import ContentKey
 from capabilities.facts import KEYS_FACT, POLICY_FACT, SESSION_FACT, WITHDRAWAL_FACT
 from capabilities.frozen_struct import AcyclicStruct
-from capabilities.principals import Principal
 from capabilities.references import CitedDelegation
 from capabilities.resources import SpaceId
-from capabilities.sign_ins import signs_in_a_key
 from capabilities.successions import is_successors_reading, wallets_of
 from capabilities.token_kinds import check_addressed
 from capabilities.tokens import (
@@ -110,6 +108,9 @@ class Call(AcyclicStruct):
     """An authorised invocation, with the rows that its operation needs.
 
     The rows are from the same snapshot as the authorisation.
+
+    `cited` has everything that the invocation cites. Restrictions look at all of it. Names, lists
+    and receipts follow only what supports the call (`capabilities.support`).
     """
 
     invocation: Invocation
@@ -137,20 +138,6 @@ class Call(AcyclicStruct):
         The operation's commit fails if one of these delegations has been revoked meanwhile.
         """
         return marker_keys(self.authority.live)
-
-    @property
-    def person(self) -> Principal:
-        """The wallet that signed the invoker in, or the invoker itself (M62).
-
-        Sign-ins of two wallets to the same key do not say whose request it is.
-        """
-        wallets = set()
-        for cited in self.cited:
-            delegation = cited.delegation
-            is_to_invoker = delegation.delegate == self.invocation.invoker
-            if is_to_invoker and signs_in_a_key(delegation, registered_at=cited.registered_at):
-                wallets.add(delegation.delegator)
-        return wallets.pop() if len(wallets) == 1 else self.invocation.invoker
 
     def require_hosted(self) -> None:
         """Raise `space-not-found` unless the node hosts every requested space (M60, I37)."""

@@ -39,6 +39,7 @@ from ..wire.caller import Caller
 from ..wire.delegation_history import LIVE, MAX_PAGE_ITEMS, DelegationRecord, writers_of
 from ..wire.team_session import member_of_session
 from .attestation import fetch_terms
+from .read_credits import ReadCredits
 from .readers import Facts, Reader, readers_of
 
 _T = TypeVar("_T")
@@ -154,7 +155,8 @@ class Access:
         judged = readers_of(facts)
         for cid in judged.unread:
             missing.append(f"what the grant {cid} allows, whose form is unknown to this version")
-        reads = await self._last_reads(secret, envelope, missing)
+        credits = ReadCredits(judged.readers, facts.records)
+        reads = await self._last_reads(secret, envelope, credits, missing)
         readers = []
         for reader in judged.readers:
             last_read = reads.get(reader.grant or reader.did)
@@ -231,7 +233,11 @@ class Access:
         return copies
 
     async def _last_reads(
-        self, secret: SecretName, envelope: InlineEnvelope, missing: list[str]
+        self,
+        secret: SecretName,
+        envelope: InlineEnvelope,
+        credits: ReadCredits,
+        missing: list[str],
     ) -> Mapping[str, float]:
         """Return when the current value was last read, by CIDs of grants and by DIDs of readers."""
         receipts = Receipts(self._caller)
@@ -246,7 +252,7 @@ class Access:
                     missing.append(f"the reads after the first {MOST_RELEASES} of 30 days")
                     break
                 if release.key_sha256 == key_sha256:
-                    names = (release.receipt.invoker, *release.receipt.chain)
+                    names = credits.names_of(release.receipt)
                     reads |= dict.fromkeys(names, release.receipt.at)
             async for fetch in receipts.fetches(since=since):
                 if fetch.label == secret.label:

@@ -62,7 +62,8 @@ class KeptVersion(FrozenStruct, rename="camel"):
         replaced_at: when the value was replaced or deleted, likewise; None for the current value.
         is_current: whether this is the current value.
         stored_by: DID of who stored the value, as the node says: the wallet that signed in the key
-            of the request, or the key itself. None if the node does not say.
+            of the request, the recipient of the owner's grant, or the key itself. None if the node
+            does not say.
     """
 
     version: int

@@ -2,20 +2,29 @@
 
 A delegation needs each row that its registration wrote. It books one for each of them to an account
 for that kind of index. Each index row subtracts one, so an orphaned index row leaves a negative
-balance. Five deviations are accepted, because the node accepts them: aliases (`I`) of a delegation
+balance. Six deviations are accepted, because the node accepts them: aliases (`I`) of a delegation
 that was removed, until they are swept; the revocation marker of a delegation that was revoked while
 it was removed; a session (`t`) that today's rules would not index; a machine token whose row in `x`
-was swept; and a delegation without an expiry of its own whose row in `E` was swept.
+was swept; a delegation without an expiry of its own whose row in `E` was swept; and rows (`P`) that
+list a delegation for an account above it whose rights it does not use.
 
 The signatures of delegations are not verified again.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from capabilities.chain import Registered
+from capabilities.cids import ContentKey
 from capabilities.machine_tokens import issuing_owner
+from capabilities.support import SupportingPaths, SupportUnknown, listing_accounts
 
-from ..grants.delegations import decode_delegation, expiry_index_key, registration_puts
+from ..grants.delegations import (
+    decode_delegation,
+    expiry_index_key,
+    registration_puts,
+    sort_key_of,
+)
 from ..grants.exchanged import exchanged_puts
 from ..grants.revocations import revocation_of
 from ..grants.sessions import session_row_key
@@ -23,11 +32,13 @@ from ..keyspace import (
     ALIASES_PREFIX,
     EXCHANGED_PREFIX,
     EXPIRY_PREFIX,
+    ROLE_FROM,
     delegation_key,
     delegations_counter,
     expiry_key,
     micros8,
     newest8,
+    party_key,
     x16,
 )
 from ..space_errors import RecordDamaged, TooManySpaces
@@ -50,7 +61,7 @@ def delegation_entries(key: bytes, record: Record, get_row: GetRow) -> Iterator[
     require(
         key == delegation_key(delegation.content_key), "a delegation is stored under the wrong key"
     )
-    expected_rows = _registration_rows(registered)
+    expected_rows = _expected_rows(registered, get_row)
     wrong_prefixes = set()
     for row_key, value in expected_rows.items():
         prefix = row_key[:1]
@@ -92,6 +103,37 @@ def _registration_rows(registered: Registered) -> dict[bytes, bytes | None]:
         elif put.key[:1] not in (EXPIRY_PREFIX, EXCHANGED_PREFIX):
             rows[put.key] = put.value
     return rows
+
+
+def _expected_rows(registered: Registered, get_row: GetRow) -> dict[bytes, bytes | None]:
+    """Return the rows of `_registration_rows` without those that may be absent, and are."""
+    rows = _registration_rows(registered)
+    for optional_key in _optional_listing_keys(registered, get_row):
+        row = get_row(optional_key)
+        if row is None or row.value is None:
+            rows.pop(optional_key, None)
+    return rows
+
+
+def _optional_listing_keys(registered: Registered, get_row: GetRow) -> set[bytes]:
+    """Return the keys of the rows that list a delegation for accounts which do not support it.
+
+    Earlier versions wrote these rows, and the account's owner may have removed them. If a
+    delegation above was removed, it is not known which accounts support this one.
+    """
+    delegation = registered.delegation
+    other_accounts = set(registered.accounts) - {delegation.delegator}
+    if not other_accounts:  # nearly every delegation
+        return set()
+    links: dict[ContentKey, Registered] = {}
+    for member in registered.closure[1:]:
+        ancestor = decode_delegation(get_row(delegation_key(member.content_key)))
+        if ancestor is not None:
+            links[member.content_key] = ancestor
+    with suppress(SupportUnknown):
+        other_accounts -= set(listing_accounts(registered, SupportingPaths(links)))
+    place = sort_key_of(delegation)
+    return {party_key(x16(account), ROLE_FROM, place) for account in other_accounts}
 
 
 def _has_value(row: Record | None, value: bytes | None) -> bool:

@@ -5,9 +5,10 @@ marker can change (`revocations`) and is read for every answer. A cid is an alia
 be encoded in several ways, each with its own cid, and all of them lead to one content key.
 
 Rows of one registration: the delegation itself, its alias, its revocation marker, one row for each
-of its two parties and each account above it, one for each space it names, one for each account
-whose delegations its delegate may list, one for the sweep if it expires, one if it is a session
-that the owner signed (`sessions`), and one if the node made it under a trust (`exchanged`).
+of its two parties and each account whose rights it passes on, one for each space it names, one for
+each account whose delegations its delegate may list, one for the sweep if it expires, one if it is
+a session that the owner signed (`sessions`), and one if the node made it under a trust
+(`exchanged`).
 
 Example:
     found = await delegations.by_cid([parent.digest for parent in token.parents])
@@ -88,10 +89,17 @@ _CODEC = Codec(_Row)
 _ANCESTOR_BYTES = 64
 
 
-def registration_puts(registered: Registered, *, client_account: bytes | None = None) -> list[Put]:
+def registration_puts(
+    registered: Registered,
+    *,
+    listing_accounts: Sequence[Principal] | None = None,
+    client_account: bytes | None = None,
+) -> list[Put]:
     """Return the write operations that register a delegation.
 
-    The commit is refused if the delegation is registered already.
+    The commit is refused if the delegation is registered already. `listing_accounts` are the
+    accounts in whose lists it is filed. Without them the result has a row for every account above,
+    as earlier versions wrote; it contains the keys of all rows that may exist.
 
     The size of all rows counts towards two limits. One row, which never changes, charges it to the
     signer, and comes first. Another one charges it to the client address.
@@ -118,7 +126,9 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
     marker = Put(marker_key(content), LIVE_MARK, expect=ABSENT)
     place = sort_key_of(delegation)
     received = Put(party_key(x16(delegation.delegate), ROLE_TO, place), content)
-    indexes = _index_puts(registered, spaces, place)
+    if listing_accounts is None:
+        listing_accounts = registered.accounts
+    indexes = _index_puts(registered, listing_accounts, spaces, place)
     size_bytes = row_bytes([whole, alias, marker, received, *indexes])
     whole = replace(
         whole,
@@ -130,7 +140,12 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
     return [whole, alias, marker, received, *indexes]
 
 
-def _index_puts(registered: Registered, spaces: Sequence[SpaceId], place: bytes) -> list[Put]:
+def _index_puts(
+    registered: Registered,
+    listing_accounts: Sequence[Principal],
+    spaces: Sequence[SpaceId],
+    place: bytes,
+) -> list[Put]:
     """Return the index rows of a delegation, besides the one for its receiver.
 
     `place` is the sort key of the delegation.
@@ -142,7 +157,7 @@ def _index_puts(registered: Registered, spaces: Sequence[SpaceId], place: bytes)
     member16 = x16(delegation.delegate)
     puts = [
         Put(party_key(x16(signer), ROLE_FROM, place), content)
-        for signer in dict.fromkeys((delegation.delegator, *registered.accounts))
+        for signer in dict.fromkeys((delegation.delegator, *listing_accounts))
     ]
     puts += [
         Put(space_grant_key(space_id16(space), registered8, content), content + expiry8)

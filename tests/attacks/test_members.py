@@ -210,6 +210,57 @@ async def test_M62_who_stored_a_secret(stage: Stage) -> None:
     assert stored_by == [key.did, admin.did, writer.did, team.wallet.did]
 
 
+async def test_M62_a_member_who_passes_the_right_on(stage: Stage) -> None:
+    """A member who has a further key write is named, and not the admin who admitted the member."""
+    team = await stage.owner()
+    admin, _ = await admitted(stage, team, "admin")
+    writer, key = await admitted(stage, team, "writer", by=admin)
+    bare = Delegate()
+    bare.proofs = [await stage.register(key.grant(bare.did, {team.secret: [PUT]}, ttl_s=300))]
+    body = encode_envelope(team.envelope)
+    assert (
+        await stage.invoke(bare.signer, {team.secret: [PUT]}, proofs=bare.proofs, body=body)
+    ).status == 200
+    assert (await stored_by(stage, team, key))[0] == writer.did
+
+
+async def test_M62_a_sign_in_that_does_not_support_the_write(stage: Stage) -> None:
+    """A sign-in for something else, cited beside the right, names nobody (M62)."""
+    team = await stage.owner()
+    writer, key = await admitted(stage, team, "writer")
+    other = Person()
+    for_own = {f"tinycloud:{other.did[4:]}:default/kv": [PUT]}
+    unrelated = await stage.register(wallet_token(other.wallet, key.did_url, for_own, ttl_s=300))
+    body = encode_envelope(team.envelope)
+    for proofs in ([unrelated, *key.proofs], [*key.proofs, unrelated]):
+        reply = await stage.invoke(key.signer, {team.secret: [PUT]}, proofs=proofs, body=body)
+        assert reply.status == 200
+        assert (await stored_by(stage, team, key))[0] == writer.did
+
+
+async def stored_by(stage: Stage, team: Owner, key: Delegate) -> list[str]:
+    """Return who stored each version of the secret, the newest first."""
+    headers = {"x-sealspace-version": "all"}
+    listed = await stage.invoke(
+        key.signer, {team.secret: [METADATA]}, proofs=key.proofs, headers=headers
+    )
+    return [version["storedBy"] for version in json.loads(listed.body)]
+
+
+async def test_TM8_last_reads_are_the_members(held: HeldStage) -> None:
+    """A member's read is not credited to the admin who admitted the member."""
+    team = await held.owner()
+    admin, _ = await admitted(held, team, "admin")
+    friend, key = await admitted(held, team, "reader", by=admin)
+    other, _ = await admitted(held, team, "reader", by=admin)
+    assert await reads(held, key, team)
+    rights = [allow(team.network, SET_POLICY), allow(team.network, READ_RECEIPTS)]
+    await team.client.delegations.add_right(team.wallet, rights)
+    access = await team.client.access.of(SECRET)
+    have_read = {one.did: one.last_read is not None for one in access.readers}
+    assert [have_read[one.did] for one in (friend, admin, other)] == [True, False, False]
+
+
 # --- who is a member ------------------------------------------------------------------------------
 
 

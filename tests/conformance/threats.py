@@ -335,6 +335,14 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "spaces/audit/test_chain.py::test_every_flipped_byte_is_found",
         "node/housekeeping/test_seal_audit.py::test_a_turn_of_the_housekeeping_seals",
     ),
+    "3.3 whoever knows the cid of an owner's delegation cites it, to fill the owner's list, or to"
+    " have another person named for a read or a write": (
+        "capabilities/test_support.py::test_support_is_found_as_the_rules_say",
+        "node/operations/delegations/test_delegation_query.py"
+        "::test_D33_citing_an_owners_delegation_lists_nothing_there",
+        "attacks/test_members.py::test_M62_a_sign_in_that_does_not_support_the_write",
+        "sealspace/test_copy_fetches.py::test_RC33_who_cites_anothers_grant_is_named",
+    ),
     "3.3 one wrong clock locks the others out, or prevents housekeeping": (
         _CLOCKS + "test_one_wrong_clock_locks_nobody_out",
         _CLOCKS + "test_a_floor_that_a_wrong_clock_raised_is_lowered",

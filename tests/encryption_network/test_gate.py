@@ -8,6 +8,7 @@ import pytest
 from tests_support import altered
 
 from capabilities.chain import Authority, Marker
+from capabilities.cids import cid_text
 from capabilities.sign_ins import OwnerAuthority, session_holders
 from encryption_network.gate import (
     MAX_PATHS,
@@ -596,3 +597,24 @@ def test_the_default_size_of_the_policy_cache(world: Any) -> None:
         cache = PolicyCache()
         assert cache.of(altered(delegation, header="x" * size_bytes)) == (world.LIST,)
         assert len(cache) == kept
+
+
+def test_RC7_a_receipt_lists_what_supports_the_release(world: Any) -> None:
+    """The chain of a permit has all supporting paths, and nothing else that is cited."""
+    session, again = world.sign_in(world.session), world.sign_in(world.session)
+    other = world.sign_in(world.session, decrypt=False)
+    chain = admit(world.request(world.session, [other, session, again])).chain
+    assert chain == tuple(cid_text(one.delegation.cid) for one in (session, again))
+
+
+@pytest.mark.parametrize(("mrtd", "is_released"), [(None, True), (b"\x09" * 48, False)])
+def test_RL2_a_policy_of_a_proof_that_supports_nothing_applies(
+    world: Any, mrtd: bytes | None, is_released: bool
+) -> None:
+    """Restrictions look at everything that is cited: such a policy narrows the release."""
+    code = world.CODE if mrtd is None else altered(world.CODE, mrtd=mrtd)
+    world.demand(world.LIST)
+    session = world.sign_in(world.session)
+    other = world.sign_in(world.session, decrypt=False, policies=[Policy(measurements=(code,))])
+    request = world.request(world.session, [session, other], evidence=world.evidence(world.session))
+    assert (world.reason_of(request) == "") is is_released

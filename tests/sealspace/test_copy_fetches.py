@@ -13,7 +13,7 @@ from backend_site import OWNER_ABILITIES
 from embedded_node import embedded_node
 from msgspec.structs import replace
 from relay import Answer, relay_before
-from running_node import send
+from running_node import key_token, send
 
 from capabilities.abilities import KV_GET, KV_METADATA, READ_RECEIPTS
 from node.config.tree import Config, Http, Retention, Store
@@ -238,6 +238,29 @@ async def test_RC33_who_the_reader_is(bench: Any, alice: Person, bob: Person) ->
     )
     await program.kv(place).get(path)
     assert await alice.seen() == {(bob.did, "API_KEY"): 1, (program.session.owner, "API_KEY"): 1}
+
+
+async def test_RC33_who_cites_anothers_grant_is_named(
+    bench: Any, alice: Person, bob: Person
+) -> None:
+    """A reader who cites the owner's grant to somebody else, by way of a delegation of own rights,
+    is named all the same."""
+    path = f"{await alice.share(bob, 'API_KEY')}API_KEY"
+    resource = f"{alice.client.kv('secrets').space.text}/kv/{path}"
+    granted = [one async for one in alice.client.delegations.query(direction="granted")]
+    (to_bob,) = [one.cid for one in granted if one.delegate == bob.did]
+    eve = key_session(bytes([9]) * 32).signer
+    portable = await alice.client.delegations.delegate(eve.did, [allow(resource, KV_GET)])
+    node_did = bench.node.services.keyring.node_did
+    ends_at = bench.clock.now() + 60
+    own = {f"tinycloud:{eve.did[4:]}:default/kv": [KV_GET]}
+    lure = key_token(eve, eve.did, own, proofs=[to_bob], ends_at=ends_at)
+    for token in (portable.header, lure):
+        assert (await send(bench.node.url, "POST", "/delegate", token=token)).status == 200
+    for proofs in ([lure, portable.header], [portable.header, lure]):
+        call = key_token(eve, node_did, {resource: [KV_GET]}, proofs=proofs, ends_at=ends_at)
+        assert (await send(bench.node.url, "POST", "/invoke", token=call)).status == 200
+    assert await alice.seen() == {(eve.did, "API_KEY"): 1}
 
 
 async def test_RC33_a_signed_url_counts_when_it_is_made(

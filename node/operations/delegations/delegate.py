@@ -18,6 +18,7 @@ from capabilities.members import check_admitted
 from capabilities.memberships import is_membership, stated_membership
 from capabilities.principals import is_wallet, same_principal
 from capabilities.resources import NetworkId, network_of
+from capabilities.support import SupportUnknown
 from capabilities.token_kinds import check_granting
 from capabilities.tokens import Delegation, check_window, parse_delegation, verify_delegation
 from encryption_network.canonical_json import canonical_members
@@ -38,12 +39,22 @@ from spaces.grants.retention import (
 from spaces.grants.revocations import marker_keys, markers_of
 from spaces.keyspace import ROOT_SECRET_KEY
 from spaces.space_errors import TooManyDelegations
-from spaces.store.contract import Add, Check, Commit, Record, ReplayRecord, check_of, counter_of
+from spaces.store.contract import (
+    Add,
+    Check,
+    Commit,
+    Put,
+    Record,
+    ReplayRecord,
+    check_of,
+    counter_of,
+)
 
 from ...refusal import Refusal
 from ...services import Services
 from ..attempts import until_committed
 from ..authorise import check_proof_count, closure_contents
+from .filing import filing_accounts
 from .succession import (
     Moves,
     SuccessionFacts,
@@ -242,7 +253,7 @@ async def _attempt(
     exchanged = _exchanged_adds(services, state)
     _, *members_above = registered.closure
     ancestors = tuple([member.content_key for member in members_above])
-    rows = registration_puts(registered, client_account=usage.client_account)
+    rows = await _registration_rows(services, registered, usage.client_account)
     charged_row = rows[0]  # the row that is charged to the signer comes first
     detail = b""
     # Claims with ancestors are those of a job whose ID token was exchanged (OX5). A trust has
@@ -270,6 +281,23 @@ async def _attempt(
     )
     is_first_of_signer = usage.delegations.value == 0
     return commit, _Outcome(state.answer, registered, is_counted=is_first_of_signer)
+
+
+async def _registration_rows(
+    services: Services, registered: Registered, client_account: bytes | None
+) -> list[Put]:
+    """Return the rows of a new delegation, filed for the accounts that support it (D33).
+
+    Raises:
+        ChainError: `chain-too-large`, the search for these accounts takes too long.
+    """
+    try:
+        accounts = await filing_accounts(services, registered)
+    except SupportUnknown as exc:
+        # Filed for the signer alone, it could be hidden from the owner whose right it passes on.
+        # Filed for all accounts above, it would reach owners who cannot revoke it.
+        raise ChainError("chain-too-large") from exc
+    return registration_puts(registered, listing_accounts=accounts, client_account=client_account)
 
 
 def _exchanged_adds(services: Services, state: "_State") -> tuple[Add, ...]:

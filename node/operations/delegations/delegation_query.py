@@ -6,10 +6,10 @@ The cost of a page depends on its length and not on the size of the account. The
 read in order, latest issued first, from the end of the previous page. An account's delegations are
 
 - those that its owner signed or received;
-- those that depend on a delegation of the owner, signed by a key that may list the account's
-  delegations as well;
+- those that use a right of the owner, signed by a key that may list the account's delegations as
+  well;
 - those that the calling key itself signed or received;
-- on request, all that depend on a delegation of the owner, whoever signed them.
+- on request, all that use a right of the owner, whoever signed them.
 
 Other delegations of a key are not listed for the owner, because a key can be granted a right
 without its consent.
@@ -29,6 +29,7 @@ from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource
 from capabilities.strict_base64 import encode_url
+from capabilities.support import SupportUnknown
 from capabilities.tokens import Invocation, UnverifiedInvocation
 from spaces.grants.delegations import (
     cid_at,
@@ -47,6 +48,7 @@ from ...refusal import Refusal
 from ...services import Services
 from ..authorise import Call, admit_signed, closure_contents, read_call
 from .delegation_listing import Listed, listed_of
+from .filing import filing_accounts
 from .query_filters import Direction, Filters, parse_filters
 from .status import Status, Verdict, verdict_of
 
@@ -162,24 +164,37 @@ class _View(FrozenStruct):
     parties: tuple[Principal, ...]
     filters: Filters
 
-    def direction(self, stored: Registered, members: frozenset[Principal]) -> Direction | None:
+    def direction(self, stored: Registered, *, uses_right: bool) -> Direction | None:
         """Classify a delegation as granted or received by the queried account.
 
-        Return None if the delegation is hidden from the account. `members` are the keys that may
-        list the account's delegations.
+        Return None if the delegation is hidden from the account. `uses_right` states whether its
+        signer used a right of the account's, and the query asks for what this signer did with it.
         """
         delegation = stored.delegation
-        if delegation.delegator in self.parties:
-            return "granted"
-        # A signer that cites a delegation of the owner used a right of the owner's, so a query may
-        # ask for it.
-        if self.account in stored.accounts and (
-            self.filters.derived or delegation.delegator in members
-        ):
+        if delegation.delegator in self.parties or uses_right:
             return "granted"
         if delegation.delegate in self.parties:
             return "received"
         return None
+
+    async def uses_right(
+        self, services: Services, stored: Registered, members: frozenset[Principal]
+    ) -> bool:
+        """Return whether a delegation passes on a right of the account's, and is asked for.
+
+        A delegation that only cites one of the account's is not listed, whoever signed it: the
+        account has nothing to do with it. `members` are the keys that may list the account's
+        delegations.
+        """
+        signer = stored.delegation.delegator
+        if signer in self.parties or self.account not in stored.accounts:
+            return False
+        if not self.filters.derived and signer not in members:
+            return False
+        try:
+            return self.account in await filing_accounts(services, stored)
+        except SupportUnknown:  # a list rather names too much than hides a grant
+            return True
 
 
 async def _authorised_read(
@@ -426,19 +441,20 @@ async def _list_entries(
         if stored is None:
             entries.append(None)
         else:
-            entries.append(_entry(view, stored, members, marks, now))
+            uses_right = await view.uses_right(services, stored, members)
+            direction = view.direction(stored, uses_right=uses_right)
+            entries.append(_entry(view, stored, direction, marks, now))
     return entries
 
 
 def _entry(
     view: _View,
     stored: Registered,
-    members: frozenset[Principal],
+    direction: Direction | None,
     marks: Mapping[ContentKey, Record | None],
     now: float,
 ) -> Listed | None:
     """Return the entry of one delegation; None if it is hidden, removed or does not match."""
-    direction = view.direction(stored, members)
     # Without a revocation marker, the delegation was removed after its expiry and is only in this
     # process's cache.
     if direction is None or marker_of(marks[stored.delegation.content_key]) is None:

@@ -8,7 +8,7 @@ returned in its state at that step.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -27,7 +27,7 @@ from ...refusal import Refusal
 from ...services import Services
 from ..authorise import closure_contents, read_call, read_markers
 from .delegation_listing import Entries, postable_token
-from .root_identity import root_identity
+from .root_identity import root_identities
 from .status import status_at
 
 FACT = "capabilitiesReadParams"
@@ -40,14 +40,14 @@ class GrantFilters(FrozenStruct):
     path: str | None = None
     actions: frozenset[str] | None = None
 
-    def match(self, delegation: Delegation, identity: Principal) -> bool:
+    def match(self, delegation: Delegation, identities: Collection[Principal]) -> bool:
         """Return whether a delegation matches all filters.
 
-        `identity` is the wallet or key that created or received the listed delegations.
+        `identities` are the wallets or keys that created or received the listed delegations.
         """
-        if self.direction == "created" and delegation.delegator != identity:
+        if self.direction == "created" and delegation.delegator not in identities:
             return False
-        if self.direction == "received" and delegation.delegate != identity:
+        if self.direction == "received" and delegation.delegate not in identities:
             return False
         capabilities = delegation.capabilities
         if self.actions is not None:
@@ -153,7 +153,7 @@ async def read_capabilities(
     newest = space_grants_range(space, limit=bounds.page_rows)
     call = await read_call(services, invocation, (), (newest,))
     call.require_hosted()
-    identity = await root_identity(services, call)
+    identities = await root_identities(services, call)
     grants = _Grants(bounds)
     (page,) = call.pages
     examined = 0
@@ -161,7 +161,7 @@ async def read_capabilities(
         contents = unexpired_of(page, now=services.now())
         for start in range(0, len(contents), _STEP):
             step = contents[start : start + _STEP]
-            for delegation in await _matching(services, step, query, identity):
+            for delegation in await _matching(services, step, query, identities):
                 if grants.is_full:
                     return Entries(grants.by_cid, truncated=True)
                 grants.add(delegation)
@@ -197,7 +197,10 @@ class _Grants:
 
 
 async def _matching(
-    services: Services, contents: Sequence[ContentKey], filters: GrantFilters, identity: Principal
+    services: Services,
+    contents: Sequence[ContentKey],
+    filters: GrantFilters,
+    identities: Collection[Principal],
 ) -> list[Delegation]:
     """Return those of some delegations that are live and match the filters."""
     delegations = await services.delegations.by_content(contents)
@@ -207,7 +210,7 @@ async def _matching(
     for stored in delegations:
         if stored is None or not _is_live(stored, marks, now):
             continue
-        if filters.match(stored.delegation, identity):
+        if filters.match(stored.delegation, identities):
             matching.append(stored.delegation)
     return matching
 

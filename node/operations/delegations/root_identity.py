@@ -1,33 +1,35 @@
-"""Search for the wallet that granted a key its rights.
+"""Search for the wallets that granted a key its rights.
 
-The search goes upwards along the key's delegations.
+The search goes upwards along the delegations that support the call.
 """
 
-from capabilities.chain import MAX_CHAIN_NODES
+from capabilities.chain import Registered
 from capabilities.principals import Principal, is_wallet
+from capabilities.support import SupportingPaths, SupportUnknown, persons_of
 
 from ...services import Services
-from ..authorise import Call
+from ..authorise import Call, closure_contents
+from ..owner_authority import links_of
 
-_STEPS = range(MAX_CHAIN_NODES)
 
+async def root_identities(services: Services, call: Call) -> frozenset[Principal]:
+    """Return the wallets that granted the caller its rights.
 
-async def root_identity(services: Services, call: Call) -> Principal:
-    """Return the wallet that granted the caller its rights.
-
-    The wallet may have done so directly or through other keys. It is found by following the first
-    proof of each delegation, starting at the caller. If this leads to no wallet, return the signer
-    of the last delegation followed. A caller that acts in its own right is its own root identity,
-    whatever it cites.
+    A wallet may have done so directly or through other keys. It is the nearest one on each path
+    that supports the call. A path without a wallet leads to the signer of its first delegation. A
+    caller that acts in its own right is its own root identity, whatever it cites, and so is one
+    whose paths are unknown.
     """
-    identity = call.invocation.invoker
-    stored = call.cited[0] if call.authority.dependent else None
-    for _ in _STEPS:
-        # An owner may cite delegations that were not granted to it; those are not followed.
-        if stored is None or stored.delegation.delegate != identity:
-            break
-        if is_wallet(identity):
-            break
-        identity = stored.delegation.delegator
-        stored = await services.delegations.first_parent(stored)
-    return identity
+    invoker = call.invocation.invoker
+    if not call.authority.dependent or is_wallet(invoker):
+        return frozenset((invoker,))
+
+    def name(link: Registered, recipient_below: Principal | None) -> Principal | None:
+        signer = link.delegation.delegator
+        return signer if is_wallet(signer) else None
+
+    links = await links_of(services, closure_contents(call.cited))
+    try:
+        return persons_of(call.authority.dependent, call.cited, SupportingPaths(links), name)
+    except SupportUnknown:
+        return frozenset((invoker,))

@@ -37,7 +37,7 @@ from ...services import Services
 from ..attempts import until_committed
 from ..authorise import read_call
 from .delegation_listing import Entries, time_text
-from .root_identity import root_identity
+from .root_identity import root_identities
 
 MAX_LISTED = 1000
 """Most spaces in a list; in modes with automatic hosting an owner has far fewer."""
@@ -142,7 +142,7 @@ async def read_space(
     hosted = space_of(space_row)
     if hosted is None:
         raise Refusal("space-not-found")
-    is_own = await root_identity(services, call) == hosted.space.owner
+    is_own = hosted.space.owner in await root_identities(services, call)
     (database_page,) = call.pages
     databases: dict[str, int] = {}
     for _, record in database_page.rows:

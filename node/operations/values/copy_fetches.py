@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 from capabilities.abilities import KV_GET, satisfies
 from capabilities.chain import Registered
+from capabilities.memberships import is_membership
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId, SpaceResource, extends
 from capabilities.sign_ins import owner_statement_sessions
+from capabilities.support import SupportingPaths, SupportUnknown, persons_of
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.documents.secret_names import SECRETS_SPACE, SHARED_PREFIX
 from spaces.documents.fetch_rows import Fetch, fetch_put, fetch_row_key
@@ -128,31 +130,32 @@ async def fetch_writes(
 async def reader_of(services: Services, call: Call, space: SpaceId, path: str) -> str | None:
     """Return the DID that a read of a value is recorded for, or None for the owner in person.
 
-    It is the recipient of the grant that the owner made, or that a sign-in of the owner made. So a
-    person has one name, whatever keys the person's sessions have.
+    It is the member of a membership that the read depends on, or the recipient of the grant that
+    the owner made, or that a sign-in of the owner made. So a person has one name, whatever keys the
+    person's sessions have. Only grants that support the read count. If rights of several persons
+    do, it is the key that called.
     """
     authority = await decide_owner_authority(services, call, space.owner)
     if authority.in_person is not None:
         return None
-    value = SpaceResource(space, "kv", path=path)
     facts = authority.facts
-    # The delegations that the owner, or a session of the owner, made and that grant this read.
-    grants = [
-        link.delegation
-        for link in facts.links.values()
-        if owner_statement_sessions(facts, link) is not None and _covers(link, value)
+    value = SpaceResource(space, "kv", path=path)
+
+    def name(link: Registered, recipient_below: Principal | None) -> Principal | None:
+        is_named = is_membership(link.delegation)
+        # The nearest statement of the owner comes first, so a session of the owner that granted
+        # further is not named.
+        if is_named or owner_statement_sessions(facts, link) is not None:
+            return link.delegation.delegate
+        return None
+
+    used = [
+        capability
+        for capability in call.authority.dependent
+        if satisfies(capability.ability, KV_GET) and extends(value, capability.resource)
     ]
-    givers: set[Principal] = {grant.delegator for grant in grants}
-    for grant in grants:
-        # A recipient that granted further is a session of the owner, not another person.
-        if grant.delegate not in givers:
-            return grant.delegate
-    return call.invocation.invoker
-
-
-def _covers(link: Registered, value: SpaceResource) -> bool:
-    """Return whether a delegation grants reading a value."""
-    return any(
-        satisfies(capability.ability, KV_GET) and extends(value, capability.resource)
-        for capability in link.delegation.capabilities
-    )
+    try:
+        readers = persons_of(used, call.cited, SupportingPaths(facts.links), name)
+    except SupportUnknown:
+        return call.invocation.invoker
+    return next(iter(readers)) if len(readers) == 1 else call.invocation.invoker

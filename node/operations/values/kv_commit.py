@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from capabilities.abilities import KV_PUT
 from capabilities.frozen_struct import AcyclicStruct
 from capabilities.resources import SpaceId
 from spaces.audit.audit_records import MAX_DETAIL_BYTES
@@ -35,6 +36,7 @@ from spaces.values.value_writes import NO_LIMIT, VersionRoom, Write
 from ...refusal import Refusal
 from ...services import Services
 from ..attempts import until_committed
+from ..attribution import person_of
 from ..authorise import Call, read_call
 from .conditions import Options
 from .plan import Request
@@ -132,7 +134,7 @@ class PutReading(AcyclicStruct):
             room=self.room,
             pages=self.call.pages,
             deleted=self.call.records[count : 2 * count],
-            stored_by=self.call.person,
+            stored_by=await person_of(services, self.call, self.space, KV_PUT),
         )
 
     def row_excess_bytes(self, row_growth_bytes: int) -> int:

@@ -8,6 +8,7 @@ from space_grants import DAY_S, FRIEND, NOW, OWNER, WALLET, cacao, registered, s
 from value_bench import Bench
 
 from capabilities.chain import Registered
+from capabilities.principals import parse_principal
 from capabilities.signatures import Ed25519Signer
 from spaces.archive.checking import CheckResult, check_store
 from spaces.audit.audit_chain import Chain, seal_batch
@@ -18,6 +19,7 @@ from spaces.grants.delegations import (
     alias_put,
     decode_delegation,
     registration_puts,
+    sort_key_of,
 )
 from spaces.grants.retention import plan_removal
 from spaces.grants.revocations import Revoked, revocation_put
@@ -25,10 +27,12 @@ from spaces.identity import ensure_identity
 from spaces.keyspace import (
     IDENTITY_KEY,
     REPLAY_FLOOR_KEY,
+    ROLE_FROM,
     SCHEMA_KEY,
     WITHDRAWALS_KEY,
     delegation_key,
     delegations_counter,
+    party_key,
     x16,
 )
 from spaces.store.contract import Add, Commit, Committed, Put, Range, Record, Store
@@ -38,6 +42,7 @@ pytestmark = needs_folder()
 
 NODE = Ed25519Signer(b"\x71" * 32)
 OWN, ACCOUNT = f"{space_text(OWNER.did)}/kv", f"{space_text(OWNER.did)}/delegation"
+SELECT = "tinycloud.sql/read"
 GET, LIST = "tinycloud.kv/get", "tinycloud.delegation/list"
 
 
@@ -167,6 +172,25 @@ async def test_what_a_node_leaves_is_no_damage(bench: Bench) -> None:
     assert [key[1:] for key, _ in await rows_of(bench.store, b"G")] == [
         endless.delegation.content_key
     ]
+
+
+@pytest.mark.parametrize("is_supporting", [True, False])
+async def test_D33_rows_that_list_for_other_accounts(bench: Bench, is_supporting: bool) -> None:
+    """The row for an owner whose right is passed on is required. One that an earlier version wrote
+    for an owner who is only cited may be there or not."""
+    await fill(bench)
+    of_wallet = registered(cacao({f"{space_text(WALLET.did)}/sql": [SELECT]}, nonce="nonce0001"))
+    granted = f"{space_text(WALLET.did)}/sql" if is_supporting else f"{space_text(FRIEND.did)}/sql"
+    below = registered(
+        ucan({granted: [SELECT]}, signer=FRIEND, parents=[of_wallet.delegation]), of_wallet
+    )
+    for each in (of_wallet, below):
+        await register(bench.store, each)
+    assert (await check(bench)).findings == []  # with a row for every account above
+    wallet16 = x16(parse_principal(WALLET.did))
+    listing_key = party_key(wallet16, ROLE_FROM, sort_key_of(below.delegation))
+    await bench.store.commit(Commit(puts=(Put(listing_key, None),)))
+    assert (await check(bench)).damages == int(is_supporting)
 
 
 @pytest.mark.parametrize("key", [SCHEMA_KEY, IDENTITY_KEY])

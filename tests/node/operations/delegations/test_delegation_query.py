@@ -21,11 +21,17 @@ from delegation_bench import (
 )
 from wire_replay import token_id
 
+from capabilities.cids import parse_cid
+from capabilities.principals import parse_principal
 from capabilities.strict_base64 import encode_url
 from capabilities.tokens import parse_invocation
 from node.housekeeping.schedule import sweep_delegations
 from node.operations.delegations.delegation_query import query_delegations
+from spaces.grants.delegations import registration_puts
+from spaces.keyspace import ROLE_FROM, party_key, x16
+from spaces.store.contract import Commit
 
+PARTY_OF_ALICE = party_key(x16(parse_principal(ALICE.did)), ROLE_FROM)
 FILES = {f"{space()}/kv/a": [GET]}
 REFUSED = (403, "Delegation query proof is not authorized")
 
@@ -231,6 +237,42 @@ async def test_what_recipients_passed_on_is_listed_on_request(people) -> None:
     await people.sign_in(BOB, CAROL)
     seen = await people.query(SECOND, bobs, owner=BOB, derived=True)
     assert not set(cids(seen)) & {token_id(passed_on), token_id(further)}
+
+
+async def test_D33_citing_an_owners_delegation_lists_nothing_there(people) -> None:
+    """A delegation of own rights that cites an owner's is registered, and listed for its signer
+    alone; also if the signer may list the owner's account."""
+    session = await people.sign_in()
+    member = await people.sign_in(key=CAROL)
+    by_stranger = await people.grant(MALLORY, SECOND.did, {f"{space(MALLORY)}/kv": [GET]}, session)
+    by_member = await people.grant(CAROL, SECOND.did, {f"{space(CAROL)}/kv": [GET]}, member)
+    listed = {token_id(session), token_id(member)}
+    for derived in (False, True):
+        assert listed == set(cids(await people.query(SESSION, session, derived=derived)))
+    own = {f"{space(MALLORY)}/delegation": [LIST]}
+    mallorys = await people.grant(MALLORY, SECOND.did, own)
+    seen = await people.query(SECOND, mallorys, owner=MALLORY)
+    assert {token_id(mallorys), token_id(by_stranger)} <= set(cids(seen))
+    assert token_id(by_member) in cids(await people.query(SECOND, mallorys, owner=MALLORY))
+    # The owner's revocation still ends what cites it (D23): it was registered under that condition.
+    await people.revoke(session, ALICE)
+    again = await people.send("/delegate", by_stranger)
+    assert again.status == 401
+
+
+async def test_D33_what_an_earlier_version_filed_is_not_listed(people) -> None:
+    """A row by which an earlier version filed a delegation for an owner lists nothing, and a page
+    goes on after it."""
+    session = await people.sign_in()
+    passed_on = await people.grant(SESSION, CAROL.did, FILES, session)
+    foreign = await people.grant(MALLORY, SECOND.did, {f"{space(MALLORY)}/kv": [GET]}, session)
+    services = people.node.services
+    (stored,) = await services.delegations.by_cid([parse_cid(token_id(foreign)).digest32])
+    rows = [put for put in registration_puts(stored) if put.key.startswith(PARTY_OF_ALICE)]
+    assert len(rows) == 1
+    await services.store.commit(Commit(puts=tuple(rows)))
+    found = await walked(people, SESSION, session, derived=True, limit=1)
+    assert {token_id(session), token_id(passed_on)} == set(found)
 
 
 async def test_a_key_cannot_be_listed_against_its_will(people) -> None:

@@ -206,6 +206,16 @@ async def test_root_identity_of_an_owner_who_cites(people) -> None:
         assert [token_id(passed)] == list(json.loads(reply.text))
 
 
+async def test_root_identities_follow_what_supports_the_call(people) -> None:
+    """A proof that does not support the call names no root identity, wherever it is cited."""
+    session = await people.sign_in()
+    for_bob = await people.sign_in(BOB, SESSION, {f"{space(BOB)}/kv": [GET]})
+    created = params(type="list", filters={"direction": "created"})
+    for proofs in ((for_bob, session), (session, for_bob)):
+        reply = await people.invoke(SESSION, ALL, READ, *proofs, facts=created)
+        assert token_id(session) in json.loads(reply.text)
+
+
 async def test_chains(people) -> None:
     """A chain follows first parents, and ends before one that is not live or not on the space."""
     session = await people.sign_in()

@@ -1,0 +1,28 @@
+"""The accounts in whose lists a delegation is filed.
+
+They are those of the signer and of the signers above that it depends on for its rights. A
+delegation may cite others too, which were signed by owners who have nothing to do with it.
+"""
+
+from collections.abc import Mapping
+
+from capabilities.chain import Registered
+from capabilities.cids import ContentKey
+from capabilities.principals import Principal
+from capabilities.support import SupportingPaths, listing_accounts
+
+from ...services import Services
+from ..owner_authority import links_of
+
+
+async def filing_accounts(services: Services, registered: Registered) -> tuple[Principal, ...]:
+    """Return the accounts in whose lists a delegation belongs.
+
+    Raises:
+        SupportUnknown: a delegation above is missing, or the search takes too long.
+    """
+    members_above = registered.closure[1:]
+    links: Mapping[ContentKey, Registered] = {}
+    if members_above:
+        links = await links_of(services, [member.content_key for member in members_above])
+    return listing_accounts(registered, SupportingPaths(links))
