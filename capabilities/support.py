@@ -64,9 +64,10 @@ class SupportingPaths:
         return self._steps(capability, cited, check_invoked)
 
     def above(self, step: Step) -> list[Step]:
-        """Return the parents of a delegation that cover one of its capabilities (D22 to D27).
+        """Return the parents of a delegation that cover one of its capabilities (D25, D27).
 
         The result is empty if the signer is the root of the resource: parents support nothing then.
+        Otherwise the chain rules have checked that all parents are for the signer (D22).
 
         Raises:
             SupportUnknown: a parent is missing, or this takes too many comparisons.
@@ -80,8 +81,7 @@ class SupportingPaths:
             if parent is None:
                 raise SupportUnknown
             granted = parent.delegation
-            is_for_signer = granted.delegate == delegation.delegator
-            if is_for_signer and outlives(granted, delegation) and begins_by(granted, delegation):
+            if outlives(granted, delegation) and begins_by(granted, delegation):
                 supporting.append(parent)
         return self._steps(step.capability, supporting, check_delegated)
 
@@ -174,7 +174,7 @@ def _only_account(step: Step) -> Principal | None:
     if len(link.accounts) != 1 or not isinstance(resource, SpaceResource):
         return None
     (account,) = link.accounts
-    return account if account == resource.space.owner else None
+    return account
 
 
 Naming = Callable[[Registered, Principal | None], Principal | None]

@@ -29,7 +29,7 @@ from node.housekeeping.schedule import sweep_delegations
 from node.operations.delegations.delegation_query import query_delegations
 from spaces.grants.delegations import registration_puts
 from spaces.keyspace import ROLE_FROM, party_key, x16
-from spaces.store.contract import Commit
+from spaces.store.contract import Commit, Range
 
 PARTY_OF_ALICE = party_key(x16(parse_principal(ALICE.did)), ROLE_FROM)
 FILES = {f"{space()}/kv/a": [GET]}
@@ -249,6 +249,9 @@ async def test_D33_citing_an_owners_delegation_lists_nothing_there(people) -> No
     listed = {token_id(session), token_id(member)}
     for derived in (False, True):
         assert listed == set(cids(await people.query(SESSION, session, derived=derived)))
+    # No row is written for the owner, which would cost every page of the list.
+    of_alice = (await people.node.services.store.read(ranges=[Range(PARTY_OF_ALICE)])).pages[0]
+    assert len(of_alice.rows) == len(listed)
     own = {f"{space(MALLORY)}/delegation": [LIST]}
     mallorys = await people.grant(MALLORY, SECOND.did, own)
     seen = await people.query(SECOND, mallorys, owner=MALLORY)
