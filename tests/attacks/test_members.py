@@ -247,6 +247,18 @@ async def stored_by(stage: Stage, team: Owner, key: Delegate) -> list[str]:
     return [version["storedBy"] for version in json.loads(listed.body)]
 
 
+async def test_RC33_a_member_who_fetches_a_copy(stage: Stage) -> None:
+    """A fetch from a team's folder of copies is the member's, and not the admitting admin's."""
+    team = await stage.owner()
+    admin, _ = await admitted(stage, team, "admin")
+    friend, key = await admitted(stage, team, "reader", by=admin)
+    path = f"vault/secrets/shared/{friend.did}/{'A' * 43}/{SECRET}"
+    await team.client.kv("secrets").put(path, encode_envelope(team.envelope))
+    assert await status(stage, key, f"{team.space('secrets')}/kv/{path}", GET) == 200
+    await team.client.delegations.add_right(team.wallet, [allow(team.network, READ_RECEIPTS)])
+    assert [one.reader async for one in team.client.receipts.fetches()] == [friend.did]
+
+
 async def test_TM8_last_reads_are_the_members(held: HeldStage) -> None:
     """A member's read is not credited to the admin who admitted the member."""
     team = await held.owner()

@@ -237,7 +237,19 @@ async def test_RC33_who_the_reader_is(bench: Any, alice: Person, bob: Person) ->
         await alice.client.delegations.delegate(program.session.did, right)
     )
     await program.kv(place).get(path)
-    assert await alice.seen() == {(bob.did, "API_KEY"): 1, (program.session.owner, "API_KEY"): 1}
+    seen = {(bob.did, "API_KEY"): 1, (program.session.owner, "API_KEY"): 1}
+    assert await alice.seen() == seen
+    # With rights of two persons, it is not known who read, so the key is named.
+    of_program = await program.delegations.delegate(helper.session.did, right)
+    call = key_token(
+        helper.session.signer,
+        bench.node.services.keyring.node_did,
+        {f"{place}/kv/{path}": [KV_GET]},
+        proofs=[*[grant.header for grant in helper.session.grants], of_program.header],
+        ends_at=bench.clock.now() + 60,
+    )
+    assert (await send(bench.node.url, "POST", "/invoke", token=call)).status == 200
+    assert await alice.seen() == seen | {(helper.session.did, "API_KEY"): 1}
 
 
 async def test_RC33_who_cites_anothers_grant_is_named(

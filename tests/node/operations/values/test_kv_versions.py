@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from kv_client import FORM_TYPE, Owner, etag, form, owner_at
-from running_node import Reply
+from running_node import Reply, wallet_token
 from tests_support import FixedClock
 
 from capabilities.signatures import Ed25519Signer
 from node.config.tree import Hosting, Http
 from node.operations.values.admin_quota import show_quota
+from sealspace.wallets import new_wallet
 from spaces.keyspace import space_keys
 from spaces.store.contract import counter_of
 from spaces.values.metadata import path_bytes, row_bytes
@@ -167,6 +168,21 @@ async def test_M62_a_delegate_who_replaces_a_value(owner: Owner) -> None:
     await owner.invoke(("del", NAME), space="secrets")
     listed = json.loads((await ask(owner, "metadata", "all")).body)
     assert [one["storedBy"] for one in listed] == [delegate.signer.did, owner.signer.did]
+
+
+async def test_M62_an_owner_who_cites_somebody_elses_sign_in(owner: Owner) -> None:
+    """A write by the owner's own key is the owner's, whatever it cites (M62)."""
+    wallet = new_wallet()
+    theirs = {f"tinycloud:{wallet.did[4:]}:default/kv": ["tinycloud.kv/put"]}
+    sign_in = wallet_token(wallet, owner.signer.did_url, theirs, ttl_s=300)
+    async with owner.session.post(
+        f"{owner.node.url}/delegate", headers={"Authorization": sign_in}
+    ) as answer:
+        assert answer.status == 200
+    token = owner.token([("put", NAME)], space="secrets", proofs=(sign_in,))
+    assert (await owner.invoke(token=token, body=b"one")).status == 200
+    listed = json.loads((await ask(owner, "metadata", "all")).body)
+    assert [one["storedBy"] for one in listed] == [owner.signer.did]
 
 
 NUMBER = "x-sealspace-version must be a positive integer"
