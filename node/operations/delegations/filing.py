@@ -4,10 +4,7 @@ They are those of the signer and of the signers above that it depends on for its
 delegation may cite others too, which were signed by owners who have nothing to do with it.
 """
 
-from collections.abc import Mapping
-
 from capabilities.chain import Registered
-from capabilities.cids import ContentKey
 from capabilities.principals import Principal
 from capabilities.support import SupportingPaths, listing_accounts
 
@@ -21,8 +18,8 @@ async def filing_accounts(services: Services, registered: Registered) -> tuple[P
     Raises:
         SupportUnknown: a delegation above is missing, or the search takes too long.
     """
+    if not registered.parents:  # nothing is cited, as for most sign-ins
+        return registered.accounts
     members_above = registered.closure[1:]
-    links: Mapping[ContentKey, Registered] = {}
-    if members_above:
-        links = await links_of(services, [member.content_key for member in members_above])
+    links = await links_of(services, [member.content_key for member in members_above])
     return listing_accounts(registered, SupportingPaths(links))
