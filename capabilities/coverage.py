@@ -20,11 +20,15 @@ CheckCaveats = Callable[[Caveats, Caveats], None]
 `check_invoked`."""
 
 
+def owner_of(capability: Capability) -> Principal | None:
+    """Return the root of a capability's resource (R1 to R3), or None if it has none."""
+    resource = capability.resource
+    return resource.space.owner if isinstance(resource, SpaceResource) else root_of(resource)
+
+
 def is_own(principal: Principal, capability: Capability) -> bool:
     """Return whether a principal is the root of a capability's resource (R1 to R3)."""
-    resource = capability.resource
-    root = resource.space.owner if isinstance(resource, SpaceResource) else root_of(resource)
-    return root == principal
+    return owner_of(capability) == principal
 
 
 def outlives(parent: Delegation, child: Delegation) -> bool:

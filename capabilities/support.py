@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from .caveats import check_delegated, check_invoked
 from .chain import MAX_COMPARISONS, Registered, has_account
 from .cids import ContentKey
-from .coverage import CheckCaveats, begins_by, covering_capabilities, is_own, outlives
+from .coverage import CheckCaveats, begins_by, covering_capabilities, is_own, outlives, owner_of
 from .frozen_struct import AcyclicStruct
 from .memberships import is_membership
 from .principals import Principal
@@ -62,6 +62,28 @@ class SupportingPaths:
             SupportUnknown: this takes too many comparisons.
         """
         return self._steps(capability, cited, check_invoked)
+
+    def only_path(
+        self, dependent: Sequence[Capability], cited: Sequence[Registered]
+    ) -> frozenset[ContentKey] | None:
+        """Return the content keys of the delegations on the only path above a call.
+
+        Nothing is compared: the chain rules accepted the call, so a single proof supports it, and a
+        single parent supports what is below, up to the owner of the resource. The result is None if
+        a delegation on the way has several parents, or the call uses rights of several owners.
+        """
+        owners = {owner_of(capability) for capability in dependent}
+        if len(owners) != 1:
+            return None
+        (owner,) = owners
+        found = set()
+        while len(cited) == 1:
+            (link,) = cited
+            found.add(link.delegation.content_key)
+            if link.delegation.delegator == owner:
+                return frozenset(found)
+            cited = [self._links[key] for key in link.parents if key in self._links]
+        return None
 
     def above(self, step: Step) -> list[Step]:
         """Return the parents of a delegation that cover one of its capabilities (D25, D27).
@@ -111,6 +133,10 @@ def supporting_keys(
     Raises:
         SupportUnknown: the supporting paths cannot be found.
     """
+    dependent = tuple(dependent)
+    only_path = paths.only_path(dependent, cited)
+    if only_path is not None:  # as for nearly every call
+        return only_path
     pending: list[Step] = []
     for capability in dependent:
         pending += paths.above_call(capability, cited)
