@@ -158,7 +158,7 @@ def owner_authority(facts: AuthorityFacts) -> OwnerAuthority:
         in_person = ()
     # every cited proof has to be a sign-in of the owner to the invoker (IP2)
     elif _are_sign_ins(facts, _links(facts, facts.cited, len(facts.cited)), facts.invoker):
-        in_person = _live_session(facts, facts.invoker, (*facts.links.values(), *facts.sessions))
+        in_person = live_session(facts, facts.invoker, (*facts.links.values(), *facts.sessions))
     return OwnerAuthority(facts=facts, in_person=in_person, seal=_SEAL)
 
 
@@ -179,7 +179,7 @@ def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
             holders.add(link.delegation.delegator)
     if _are_sign_ins(facts, _links(facts, facts.cited, len(facts.cited)), facts.invoker):
         holders.add(facts.invoker)
-    return frozenset([holder for holder in holders if _live_session(facts, holder, links) is None])
+    return frozenset([holder for holder in holders if live_session(facts, holder, links) is None])
 
 
 def owner_statement_sessions(
@@ -202,7 +202,7 @@ def owner_statement_sessions(
         return ()
     if not _cites_only_sign_ins(facts, link):
         return None
-    return _live_session(facts, signer, (*facts.links.values(), *facts.sessions))
+    return live_session(facts, signer, (*facts.links.values(), *facts.sessions))
 
 
 def _cites_only_sign_ins(facts: AuthorityFacts, link: Registered) -> bool:
@@ -255,10 +255,10 @@ def _is_from_owner_to(facts: AuthorityFacts, delegation: Delegation, holder: Pri
     )
 
 
-def _live_session(
+def live_session(
     facts: AuthorityFacts, holder: Principal, links: Iterable[Registered]
 ) -> tuple[ContentKey, ...] | None:
-    """Find a live session that the owner granted to `holder` (IP2).
+    """Find a live session among `links` that the owner granted to `holder` (IP2).
 
     Return its content key in a tuple, or None if there is no such session.
     """

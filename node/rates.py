@@ -66,14 +66,14 @@ class Rates:
         """
         return self._most >= 1 and (client is None or counted_as(client) not in self._spent)
 
-    def charge(self, client: str | None, *, now: float) -> None:
-        """Take one token from the client's bucket.
+    def charge(self, client: str | None, *, now: float, count: int = 1) -> None:
+        """Take tokens from the client's bucket.
 
         Concurrent requests may take more tokens than the bucket has.
         """
         if client is None or not self._per_second:
             return
-        self._spent.add(counted_as(client), 1, per_s=self._per_second, now=now)
+        self._spent.add(counted_as(client), count, per_s=self._per_second, now=now)
 
 
 @lru_cache(maxsize=MAX_CLIENTS)

@@ -7,7 +7,7 @@ from aiohttp import web
 from capabilities.clock_and_entropy import Clock, Entropy
 from capabilities.frozen import frozen
 from encryption_network.keyring import Keyring
-from spaces.grants.delegations import Delegations
+from spaces.grants.delegation_cache import Delegations
 from spaces.grants.hosting import HostingPolicy
 from spaces.space_errors import StoreFull
 from spaces.sql.databases import Databases

@@ -206,6 +206,18 @@ class TooManyDelegations(SpaceError):
     code = "too-many-delegations"
 
 
+class DelegationTooLarge(SpaceError):
+    """A delegation is larger than its signer may store."""
+
+    code = "delegation-too-large"
+
+
+class TooMuchDecoded(SpaceError):
+    """A request depends on more bytes of stored delegations than one request may decode."""
+
+    code = "too-much-decoded"
+
+
 class TooManyExchanged(SpaceError):
     """Too many machine tokens that were made under one trust have not ended (OX9)."""
 

@@ -49,6 +49,8 @@ CODES = (
     "quota-exceeded",
     "value-exceeds-quota",
     "too-many-delegations",
+    "delegation-too-large",
+    "too-much-decoded",
     "too-many-exchanged",
     "body-too-large",
     # replays

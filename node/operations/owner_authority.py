@@ -11,10 +11,16 @@ from collections.abc import Sequence
 
 import msgspec
 
-from capabilities.chain import Registered
+from capabilities.chain import Marker, Registered
 from capabilities.cids import ContentKey
 from capabilities.principals import Principal
-from capabilities.sign_ins import AuthorityFacts, OwnerAuthority, owner_authority, session_holders
+from capabilities.sign_ins import (
+    AuthorityFacts,
+    OwnerAuthority,
+    live_session,
+    owner_authority,
+    session_holders,
+)
 from spaces.grants.delegations import contents_of
 from spaces.grants.sessions import sessions_range
 
@@ -47,28 +53,39 @@ async def decide_owner_authority(
     )
     holders = session_holders(facts)  # empty if the cited delegations decide
     if holders:
-        sessions = await _sessions(services, owner, sorted(holders))
-        if sessions:
-            # A sign-in has no parents, so its own revocation marker is the only one that can revoke
-            # it.
-            facts = msgspec.structs.replace(
-                facts,
-                sessions=tuple(sessions.values()),
-                marks={**call.marks, **await read_markers(services, tuple(sessions))},
-            )
+        facts = await _with_sessions(services, facts, sorted(holders))
     return owner_authority(facts)
 
 
-async def _sessions(
-    services: Services, owner: Principal, holders: Sequence[Principal]
-) -> dict[ContentKey, Registered]:
-    """Load the sign-ins of some keys, at most _MOST_SESSIONS for all keys together."""
+async def _with_sessions(
+    services: Services, facts: AuthorityFacts, holders: Sequence[Principal]
+) -> AuthorityFacts:
+    """Add one session in force of each key that has one.
+
+    At most _MOST_SESSIONS sign-ins are examined, for all keys together. A sign-in has no parents,
+    so its own revocation marker is the only one that can revoke it. Sign-ins that are not live are
+    not decoded.
+    """
     limit = _MOST_SESSIONS // len(holders)
-    ranges = [sessions_range(owner, holder, limit=limit) for holder in holders]
-    contents: dict[ContentKey, None] = {}  # in the order of the pages, without repetition
-    for page in (await services.store.read(ranges=ranges)).pages:
-        contents.update(dict.fromkeys(contents_of(page)))
-    return await links_of(services, tuple(contents))
+    ranges = [sessions_range(facts.owner, holder, limit=limit) for holder in holders]
+    pages = [contents_of(page) for page in (await services.store.read(ranges=ranges)).pages]
+    contents: dict[ContentKey, None] = {}
+    for page in pages:
+        contents.update(dict.fromkeys(page))
+    if not contents:
+        return facts
+    marks = {**facts.marks, **await read_markers(services, tuple(contents))}
+    facts = msgspec.structs.replace(facts, marks=marks)
+    sessions = []
+    for holder, page in zip(holders, pages, strict=True):
+        for content in page:
+            if marks.get(content) is not Marker.LIVE:
+                continue
+            (session,) = await services.delegations.by_content((content,))
+            if session is not None and live_session(facts, holder, (session,)) is not None:
+                sessions.append(session)
+                break
+    return msgspec.structs.replace(facts, sessions=tuple(sessions))
 
 
 async def links_of(

@@ -17,7 +17,7 @@ from encryption_network.network_errors import RecordError
 from encryption_network.release_record import encode_release_record
 from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
 from sealspace.service.command_errors import ConfigurationError, ReleaseLoosened, StoreMisused
-from spaces.grants.delegations import Delegations
+from spaces.grants.delegation_cache import Delegations
 from spaces.grants.hosting import HostingPolicy
 from spaces.grants.replay_records import restore_wait
 from spaces.identity import ensure_identity

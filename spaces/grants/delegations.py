@@ -1,8 +1,8 @@
-"""Storage, indexes and a cache for registered delegations.
+"""The rows and indexes of registered delegations.
 
-A delegation never changes, so its decoded form is cached under its content key. Its revocation
-marker can change (`revocations`) and is read for every answer. A cid is an alias: a delegation can
-be encoded in several ways, each with its own cid, and all of them lead to one content key.
+A delegation never changes; its revocation marker can (`revocations`), and is read for every answer.
+A cid is an alias: a delegation can be encoded in several ways, each with its own cid, and all of
+them lead to one content key. `delegation_cache` reads the delegations.
 
 Rows of one registration: the delegation itself, its alias, its revocation marker, one row for each
 of its two parties and each account whose rights it passes on, one for each space it names, one for
@@ -11,12 +11,10 @@ a session that the owner signed (`sessions`), and one if the node made it under 
 (`exchanged`).
 
 Example:
-    found = await delegations.by_cid([parent.digest for parent in token.parents])
     registered = judge_registration(token, found, marks, now=now)
     commit = Commit(puts=(*registration_puts(registered), *plan.puts), live=marker_keys(...))
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -49,7 +47,7 @@ from ..keyspace import (
     x16,
 )
 from ..space_errors import RecordDamaged, TooManySpaces
-from ..store.contract import ABSENT, LIVE_MARK, Follow, Packed, Page, Put, Range, Record, Store
+from ..store.contract import ABSENT, LIVE_MARK, Packed, Page, Put, Range, Record
 from .exchanged import exchanged_puts, is_exchanged
 from .sessions import session_puts
 
@@ -64,15 +62,6 @@ _ROW_COST_BYTES = 64
 _PARTY_PREFIX_BYTES = 1 + 16 + 1
 _NEWEST_BYTES = 8
 _CONTENT_BYTES = 32
-_DELEGATIONS = delegation_key(b"")  # the prefix of the rows that aliases lead to
-DEFAULT_CACHE_BYTES = 64 * 1024 * 1024
-# Memory of a decoded delegation: at most 4 bytes for each byte of its text, measured on grants of
-# one to four hundred abilities, 187 for each ancestor, 205 for each alias. Rounded up here.
-_COST_PER_HEADER_BYTE = 5
-_COST_PER_ANCESTOR = 250
-_COST_FIXED = 2048
-_COST_OF_ALIAS = 250
-_SHARE_OF_ALIASES = 4  # aliases keep a quarter of the memory when it is full
 
 
 class _Row(Packed):
@@ -265,134 +254,6 @@ def decode_delegation(record: Record | None) -> Registered | None:
         registered_at=row.registered_at,
         accounts=row.accounts,
     )
-
-
-class Delegations:
-    """A read-through cache of the registered delegations.
-
-    Decoded delegations are cached by content key, and content keys by cid. The least recently used
-    are dropped first. Neither can change, so no entry has to be invalidated.
-
-    Attributes:
-        misses: number of lookups that did not find their delegation in memory.
-        memory_bytes: estimated memory of the cache; at most `max_bytes`.
-    """
-
-    def __init__(self, store: Store, *, max_bytes: int = DEFAULT_CACHE_BYTES) -> None:
-        self.misses = 0
-        self.memory_bytes = 0
-        self._store = store
-        self._max_bytes = max_bytes
-        self._by_content: OrderedDict[ContentKey, tuple[Registered, int]] = OrderedDict()
-        self._aliases: OrderedDict[Digest, ContentKey] = OrderedDict()
-
-    async def by_cid(self, cids: Sequence[Digest | None]) -> tuple[Registered | None, ...]:
-        """Return the registered delegations with the given CIDs.
-
-        The results are in the order of `cids`. A cid without a delegation, or a cid of None, gives
-        None. A delegation can have several cids.
-
-        Delegations that are not in memory are read from the store at once. The result says nothing
-        about revocations: read the markers with `marker_keys` afterwards, in the read that the
-        answer is based on.
-        """
-        by_cid: dict[Digest | None, Registered | None] = {None: None}  # no cid, no delegation
-        missing: list[Digest] = []
-        for cid in cids:
-            if cid is None or cid in by_cid:
-                continue
-            content = self._aliases.get(cid)
-            stored = None
-            if content is not None:
-                stored = self.cached(content)
-            by_cid[cid] = stored
-            if stored is None:
-                missing.append(cid)
-        if missing:
-            self.misses += len(missing)
-            for cid, stored in zip(missing, await self._read_by_cid(missing), strict=True):
-                by_cid[cid] = stored
-                if stored is not None:
-                    self.add(stored, cid)
-        return tuple([by_cid[cid] for cid in cids])
-
-    async def _read_by_cid(self, cids: Sequence[Digest]) -> list[Registered | None]:
-        """Read delegations from the store, through their aliases."""
-        aliases = Follow(tuple([alias_key(cid) for cid in cids]), _DELEGATIONS)
-        snapshot = await self._store.read(follow=aliases)
-        return [decode_delegation(record) for record in snapshot.followed]
-
-    async def by_content(self, contents: Sequence[ContentKey]) -> tuple[Registered | None, ...]:
-        """Return the registered delegations with the given content hashes.
-
-        The results are in the order of `contents`. A hash without a delegation gives None.
-        """
-        by_content = {content: self.cached(content) for content in contents}
-        missing = [content for content, cached in by_content.items() if cached is None]
-        if missing:
-            keys = [delegation_key(content) for content in missing]
-            records = (await self._store.read(keys)).records
-            for content, record in zip(missing, records, strict=True):
-                by_content[content] = stored = decode_delegation(record)
-                if stored is not None:
-                    self.add(stored)
-        return tuple([by_content[content] for content in contents])
-
-    async def first_parent(self, stored: Registered) -> Registered | None:
-        """Return the first delegation that a delegation cites, or None if it cites none.
-
-        None too if the parent is no longer stored.
-        """
-        if not stored.parents:
-            return None
-        (parent,) = await self.by_content(stored.parents[:1])
-        return parent
-
-    def cached(self, content: ContentKey) -> Registered | None:
-        """Return the cached delegation, or None.
-
-        The store is not read.
-        """
-        entry = self._by_content.get(content)
-        if entry is None:
-            return None
-        self._by_content.move_to_end(content)
-        stored, _ = entry
-        return stored
-
-    def add(self, stored: Registered, cid: Digest | None = None) -> None:
-        """Add a delegation to the cache.
-
-        If `cid` is given, the delegation can then be looked up by this CID too.
-        """
-        content = stored.delegation.content_key
-        if content not in self._by_content:
-            cost = (
-                _COST_FIXED
-                + _COST_PER_HEADER_BYTE * len(stored.delegation.header)
-                + _COST_PER_ANCESTOR * (len(stored.closure) + len(stored.accounts))
-            )
-            self._by_content[content] = (stored, cost)
-            self.memory_bytes += cost
-        if cid is not None and cid not in self._aliases:
-            self._aliases[cid] = content
-            self.memory_bytes += _COST_OF_ALIAS
-        if self.memory_bytes > self._max_bytes:
-            self._shrink()
-
-    def _shrink(self) -> None:
-        """Remove entries until the cache is within its limit.
-
-        CID aliases are removed before delegations, because they cost little to find again. A
-        quarter of the memory remains available to them.
-        """
-        most_aliases = self._max_bytes // _SHARE_OF_ALIASES // _COST_OF_ALIAS
-        while self.memory_bytes > self._max_bytes and len(self._aliases) > most_aliases:
-            self._aliases.popitem(last=False)
-            self.memory_bytes -= _COST_OF_ALIAS
-        while self.memory_bytes > self._max_bytes and self._by_content:
-            _, (_, cost) = self._by_content.popitem(last=False)
-            self.memory_bytes -= cost
 
 
 def space_grants_range(space: SpaceId, *, after: bytes | None = None, limit: int = 1000) -> Range:

@@ -42,7 +42,7 @@ from ..keyspace import (
     owner_counter,
     x16,
 )
-from ..space_errors import TooManyDelegations
+from ..space_errors import DelegationTooLarge, TooManyDelegations
 from ..store.contract import Add, Commit, Put, Record, counter_of
 from .delegations import (
     KEPT_AFTER_EXPIRY_S,
@@ -52,6 +52,9 @@ from .delegations import (
 )
 from .sessions import session_row_key
 
+MAX_UNHOSTED_HEADER_BYTES = 96 * 1024
+"""Largest delegation of a signer who hosts no space here. A sign-in for 64 values with five
+abilities each, and names of 128 characters, has 66,400 bytes."""
 _EXPIRY_AT = slice(len(EXPIRY_PREFIX), len(EXPIRY_PREFIX) + 8)
 """Where the time is in a key of the expiry index."""
 
@@ -65,6 +68,7 @@ class DelegationLimits(NamedTuple):
     delegations: int
     signer_bytes: int
     client_bytes: int
+    header_bytes: int = 0
 
 
 def delegation_usage_keys(signer: Principal, client: str | None) -> tuple[bytes, ...]:
@@ -120,6 +124,19 @@ class DelegationUsage(NamedTuple):
     delegations: _Counter
     signer_bytes: _Counter
     client_bytes: _Counter | None
+    most_header_bytes: int
+
+    def check_header(self, header: str) -> None:
+        """Check the size of a new delegation (D12).
+
+        Raises:
+            DelegationTooLarge: it is larger than this signer may store.
+        """
+        if self.most_header_bytes and len(header) > self.most_header_bytes:
+            raise DelegationTooLarge(
+                f"a delegation whose signer hosts no space here has at most"
+                f" {self.most_header_bytes} bytes; this one has {len(header)}"
+            )
 
     @property
     def client_account(self) -> bytes | None:
@@ -200,6 +217,7 @@ def delegation_usage(
             what="bytes of delegations of this signer",
         ),
         client_bytes=client_bytes,
+        most_header_bytes=limits.header_bytes,
     )
 
 

@@ -50,7 +50,7 @@ from node.operations.releases.owner_policy import set_policy
 from node.operations.releases.withdrawal import withdraw_everywhere, withdraw_for_network
 from node.refusal import Refusal
 from node.services import Services
-from spaces.grants.delegations import Delegations
+from spaces.grants.delegation_cache import Delegations
 from spaces.keyspace import WITHDRAWALS_KEY
 from spaces.space_errors import RecordDamaged
 from spaces.store.contract import (

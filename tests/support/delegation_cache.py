@@ -6,6 +6,8 @@ from node.services import Services
 def clear_delegation_cache(services: Services) -> None:
     """Empty the cache, as if the node had just started."""
     delegations = services.delegations
-    delegations._by_content.clear()
+    delegations._owners.clear()
+    delegations._of_owner.clear()
+    delegations._large_owners.clear()
     delegations._aliases.clear()
     delegations.memory_bytes = 0

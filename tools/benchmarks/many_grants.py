@@ -44,7 +44,8 @@ from node.operations.delegations.delegation_status import delegation_status
 from node.operations.delegations.read_capabilities import read_capabilities
 from node.processes.start import claim_store
 from node.services import Services
-from spaces.grants.delegations import Delegations, registration_puts
+from spaces.grants.delegation_cache import Delegations
+from spaces.grants.delegations import registration_puts
 from spaces.grants.hosting import HostingPolicy, hosting_by_put, plan_hosting
 from spaces.store.contract import Commit, Put
 from spaces.store.lmdb.engine import open_lmdb

@@ -247,6 +247,18 @@ _STORE = {
         hint="wait until old delegations are removed, 30 days after they expire",
         body="message",
     ),
+    "delegation-too-large": ErrorResponse(
+        status=400,
+        title="The delegation is too large",
+        hint="grant fewer resources in one delegation, or host a space at this node first",
+        body="message",
+    ),
+    "too-much-decoded": ErrorResponse(
+        status=400,
+        title="The request depends on too many bytes of delegations",
+        hint="cite fewer or smaller delegations, or revoke large ones that are not needed",
+        body="message",
+    ),
     "too-many-exchanged": ErrorResponse(
         status=429,
         title="Too many machine tokens of this trust are live",

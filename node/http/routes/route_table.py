@@ -214,7 +214,7 @@ _NO_CONTENT = ResponseShape(None, status=204)
 _UNCHANGED = ResponseShape(None, status=304, headers=("ETag",))
 _VALUE = ResponseShape(bytes, headers=("ETag",))
 _TAKEN_NETWORK = {"body-not-json", "request-too-large", "invalid-canonical-json"}
-_READS = {"store-unavailable", "record-damaged"}
+_READS = {"store-unavailable", "record-damaged", "too-much-decoded"}
 _RECORDS = _READS | {"invalid-record"}
 _WRITES = _READS | {"store-busy", "store-full", "commit-too-large"}
 _USED_TOKEN = {"duplicate-invocation", "replay-unknown", "restored-recently"}
@@ -300,6 +300,7 @@ ROUTES = (
         authority="delegation",
         refuses=_WRITES
         | {"too-many-delegations", "too-many-spaces", "invalid-record", "invalid-policy"}
+        | {"delegation-too-large"}
         | {"machine-token-refused", "membership-refused", "too-many-exchanged"},
     ),
     _own(
@@ -308,7 +309,8 @@ ROUTES = (
         handler=post_exchange,
         takes=RequestBody(MAX_EXCHANGE_BODY_BYTES, ExchangeRequest),
         refuses=_WRITES
-        | {"wrong-shape", "oidc-refused", "too-many-delegations", "too-many-exchanged"},
+        | {"wrong-shape", "oidc-refused", "too-many-delegations", "too-many-exchanged"}
+        | {"delegation-too-large"},
     ),
     Route(
         method="POST",

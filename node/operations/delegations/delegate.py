@@ -31,6 +31,7 @@ from spaces.grants.delegations import alias_put, registration_puts
 from spaces.grants.exchanged import exchanged_bound, exchanged_counter_of
 from spaces.grants.hosting import HostingPlan, hosting_by_grant, plan_hosting
 from spaces.grants.retention import (
+    MAX_UNHOSTED_HEADER_BYTES,
     DelegationLimits,
     DelegationUsage,
     delegation_usage,
@@ -173,6 +174,8 @@ async def register(
             `membership-refused`, it is an invalid membership (TM1, TM2), or an invalid statement of
             a succession (TM16, TM17); `owner-moved`, a wallet above has moved (TM18).
         TooManyDelegations: the signer or the address has reached a limit.
+        DelegationTooLarge: the signer hosts no space here.
+        TooMuchDecoded: what it depends on is larger than one request may decode.
         TooManyExchanged: too many machine tokens of the trust that it cites are live (OX9).
         SpaceError: the store does not answer, or one of its limits is reached.
     """
@@ -234,6 +237,7 @@ async def _attempt(
     # A delegation that is cached but has no revocation marker was removed long after its expiry. It
     # is checked like a new one (D6 to D8).
     now, hosting, usage, network = state.now, state.hosting, state.usage, state.network
+    usage.check_header(delegation.header)
     # The policies are only parsed, so that a delegation with an attestation policy that cannot be
     # parsed is refused. Ignoring the policy would grant more.
     policies_of(delegation.facts)
@@ -482,6 +486,7 @@ def _usage(
             delegations=count,
             signer_bytes=limits.unhosted_bytes_per_signer,
             client_bytes=limits.unhosted_bytes_per_address,
+            header_bytes=MAX_UNHOSTED_HEADER_BYTES,
         ),
     )
 

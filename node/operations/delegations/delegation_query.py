@@ -42,6 +42,7 @@ from spaces.grants.delegations import (
 )
 from spaces.grants.revocations import marker_keys, marker_of
 from spaces.keyspace import ROLE_FROM, ROLE_TO, party_key, x16
+from spaces.space_errors import TooMuchDecoded
 from spaces.store.contract import Page, Range, Record, Store, has_value
 
 from ...refusal import Refusal
@@ -193,7 +194,7 @@ class _View(FrozenStruct):
             return False
         try:
             return self.account in await filing_accounts(services, stored)
-        except SupportUnknown:  # a list rather names too much than hides a grant
+        except (SupportUnknown, TooMuchDecoded):  # a list rather names too much than hides a grant
             return True
 
 
@@ -382,11 +383,15 @@ async def _page(
         step = await _take(merged, step_size)
         if not step:
             break
-        examined += len(step)
         entries = await _list_entries(services, view, [content for _, content in step])
-        items.add(step, entries)
+        examined += len(entries)
+        items.add(step[: len(entries)], entries)
         last_position, _ = step[-1]
         is_cut = items.position != last_position
+        if len(entries) < len(step):  # the request may not decode more
+            if not examined:  # it used up its bound before: refused, as the page would be empty
+                await services.delegations.by_content([content for _, content in step])
+            break
         await asyncio.sleep(0)  # lets other tasks run
     # The next page begins after the last delegation that was examined, listed or not.
     more = is_cut or await anext(merged, None) is not None
@@ -416,9 +421,10 @@ async def _list_entries(
     """Return one response entry per delegation.
 
     The order of the delegations is kept. An entry is None if the account may not see the
-    delegation, or the filters do not match.
+    delegation, or the filters do not match. There are fewer entries if the request may not decode
+    more delegations.
     """
-    delegations = await services.delegations.by_content(contents)
+    delegations = await services.delegations.first_of(contents)
     # The keys of these two dictionaries are in order and without repetition.
     closures: dict[ContentKey, None] = {}
     other_signers: dict[Principal, None] = {}  # those that are neither the account nor the caller

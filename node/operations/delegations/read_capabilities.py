@@ -14,13 +14,14 @@ import msgspec
 
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.chain import MAX_CHAIN_NODES, Marker, Markers, Registered, mentioned_spaces
-from capabilities.cids import ContentKey, cid_text, parse_cid
+from capabilities.cids import cid_text, parse_cid
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import Principal
 from capabilities.resources import Resource, SpaceId, SpaceResource
 from capabilities.strict_json import Json
 from capabilities.tokens import Delegation, Invocation
 from spaces.grants.delegations import space_grants_range, unexpired_of
+from spaces.space_errors import TooMuchDecoded
 from spaces.store.contract import read_page
 
 from ...refusal import Refusal
@@ -161,10 +162,11 @@ async def read_capabilities(
         contents = unexpired_of(page, now=services.now())
         for start in range(0, len(contents), _STEP):
             step = contents[start : start + _STEP]
-            for delegation in await _matching(services, step, query, identities):
-                if grants.is_full:
-                    return Entries(grants.by_cid, truncated=True)
-                grants.add(delegation)
+            delegations = await services.delegations.first_of(step)
+            grants.add_all(await _matching(services, delegations, query, identities))
+            # Fewer than asked for: the request may not decode more.
+            if grants.is_cut or len(delegations) < len(step):
+                return Entries(grants.by_cid, truncated=True)
             await asyncio.sleep(0)  # lets other tasks run
         examined += len(page.rows)
         if not page.more or examined >= bounds.examined:
@@ -174,41 +176,47 @@ async def read_capabilities(
 
 
 class _Grants:
-    """The delegations in a list, up to its bounds."""
+    """The delegations in a list, up to its bounds.
+
+    Attributes:
+        by_cid: the delegations as they are listed.
+        is_cut: whether one was left out.
+    """
 
     def __init__(self, bounds: ListBounds) -> None:
         self.by_cid: dict[str, msgspec.Raw] = {}
+        self.is_cut = False
         self._bounds = bounds
         self._size_bytes = 0
 
-    @property
-    def is_full(self) -> bool:
-        """Whether a further delegation is left out."""
-        return (
-            len(self.by_cid) >= self._bounds.reported
-            or self._size_bytes >= self._bounds.answer_bytes
-        )
-
-    def add(self, delegation: Delegation) -> None:
-        """Add a delegation."""
-        reported = _reported(delegation)
-        self.by_cid[cid_text(delegation.cid)] = msgspec.Raw(reported)
-        self._size_bytes += len(reported)
+    def add_all(self, delegations: Iterable[Delegation]) -> None:
+        """Add delegations until the list is full."""
+        for delegation in delegations:
+            if (
+                len(self.by_cid) >= self._bounds.reported
+                or self._size_bytes >= self._bounds.answer_bytes
+            ):
+                self.is_cut = True
+                return
+            reported = _reported(delegation)
+            self.by_cid[cid_text(delegation.cid)] = msgspec.Raw(reported)
+            self._size_bytes += len(reported)
 
 
 async def _matching(
     services: Services,
-    contents: Sequence[ContentKey],
+    delegations: Sequence[Registered | None],
     filters: GrantFilters,
     identities: Collection[Principal],
 ) -> list[Delegation]:
     """Return those of some delegations that are live and match the filters."""
-    delegations = await services.delegations.by_content(contents)
+    stored_ones = [stored for stored in delegations if stored is not None]
+    contents = [stored.delegation.content_key for stored in stored_ones]
     marks = await read_markers(services, contents)
     now = services.now()
     matching: list[Delegation] = []
-    for stored in delegations:
-        if stored is None or not _is_live(stored, marks, now):
+    for stored in stored_ones:
+        if not _is_live(stored, marks, now):
             continue
         if filters.match(stored.delegation, identities):
             matching.append(stored.delegation)
@@ -241,7 +249,10 @@ async def _list_chain(
         reported = _reported(delegation)
         grants.append(msgspec.Raw(reported))
         size_bytes += len(reported)
-        stored = await services.delegations.first_parent(stored)
+        try:
+            stored = await services.delegations.first_parent(stored)
+        except TooMuchDecoded:
+            return Entries(grants, truncated=True)
     return Entries(grants, truncated=False)
 
 

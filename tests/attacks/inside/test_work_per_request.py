@@ -19,7 +19,7 @@ from capabilities.tokens import parse_delegation, verify_delegation
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.policy import Policy, policy_json
 from encryption_network.requests import admin_fact, decrypt_body_json, decrypt_fact
-from spaces.grants.delegations import Delegations
+from spaces.grants.delegation_cache import Delegations
 
 DECRYPT = "tinycloud.encryption/decrypt"
 

@@ -26,9 +26,9 @@ from capabilities.principals import Principal
 from capabilities.resources import parse_space_id
 from capabilities.sign_ins import MAX_LIFE_S
 from capabilities.tokens import Delegation
+from spaces.grants.delegation_cache import Delegations
 from spaces.grants.delegations import (
     MAX_SPACES,
-    Delegations,
     alias_put,
     cid_at,
     contents_of,

@@ -112,6 +112,7 @@ async def test_tokens(people) -> None:
 async def test_a_page_with_long_tokens_is_short(people) -> None:
     """A page ends with the token that reaches the limit, and the next page continues there."""
     session = await people.sign_in()
+    await people.grant(SESSION, SESSION.did, {f"{space(SESSION)}/kv": [GET]})  # hosts a space
     facts = [{"note": "x" * 250_000}]
     for _ in range(6):
         await people.grant(SESSION, CAROL.did, FILES, session, facts=facts)

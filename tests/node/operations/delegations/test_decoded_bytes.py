@@ -1,0 +1,144 @@
+"""Tests of what requests may decode of stored delegations (D34), at the largest sizes.
+
+A client is charged one token for each 64 KiB, so that what it was charged tells what was decoded.
+"""
+
+import json
+from itertools import pairwise
+
+import pytest
+from delegation_bench import (
+    ALICE,
+    CAROL,
+    GET,
+    MALLORY,
+    PUT,
+    READ,
+    SESSION,
+    Delegating,
+    everything,
+    space,
+)
+from delegation_cache import clear_delegation_cache
+from wire_replay import token_id
+
+from capabilities.signatures import Ed25519Signer
+from capabilities.strict_json import Json
+from spaces.grants.decoding import MAX_DECODED_BYTES, UNPACED_BYTES
+
+pytestmark = pytest.mark.asyncio
+
+MOST_UNITS = MAX_DECODED_BYTES // UNPACED_BYTES
+PADDING: list[Json] = [{"padding": "x" * 280_000}]
+LARGE_UNITS = 5
+"""What one delegation with the padding counts for."""
+MANY = 15
+"""How many of them are more than one request may decode."""
+VALUE = f"{space()}/kv/a"
+METADATA = "tinycloud.kv/metadata"
+OWN = f"{space(MALLORY)}/capabilities/all"
+
+
+def charged(people: Delegating) -> float:
+    """Return what this machine was charged since the last call."""
+    rates = people.node.services.unauthenticated_rates
+    spent = rates._spent.spent("127.0.0.1", per_s=0, now=people.now)
+    rates._spent.pop("127.0.0.1", None)
+    return spent
+
+
+async def pad_account(people: Delegating, count: int = MANY) -> list[str]:
+    """Register large delegations of Mallory's."""
+    return [
+        await people.grant(MALLORY, CAROL.did, {f"{space(MALLORY)}/kv": [GET]}, facts=PADDING)
+        for _ in range(count)
+    ]
+
+
+async def test_D34_pages_of_a_query_end_by_bytes(people: Delegating) -> None:
+    """Each page decodes no more than a request may, and the pages together have everything."""
+    padded = await pad_account(people)
+    charged(people)
+    found: list[str] = []
+    asked: dict[str, Json] = {}
+    while True:
+        page = await people.query(MALLORY, owner=MALLORY, **asked)
+        assert LARGE_UNITS < charged(people) <= MOST_UNITS
+        found += [item["cid"] for item in page["items"]]
+        if page.get("nextCursor") is None:
+            break
+        asked = {"cursor": page["nextCursor"]}
+    assert sorted(map(token_id, padded)) == sorted(found) and asked
+
+
+async def test_D34_a_list_that_matches_nothing_ends_by_bytes(people: Delegating) -> None:
+    """A list of capabilities is marked as truncated."""
+    await pad_account(people)
+    await people.sign_in(ALICE)
+    charged(people)
+    wanted: list[Json] = [
+        {"capabilitiesReadParams": {"type": "list", "filters": {"path": "no/such/path"}}}
+    ]
+    reply = await people.invoke(MALLORY, OWN, READ, facts=wanted)
+    assert (reply.status, json.loads(reply.text)) == (200, {})
+    assert MOST_UNITS - LARGE_UNITS <= charged(people) <= MOST_UNITS
+
+
+async def test_D34_a_chain_has_so_many_bytes(people: Delegating) -> None:
+    """The delegation that makes a chain too large to read is refused, and its owner can still
+    revoke what is above."""
+    keys = [Ed25519Signer(bytes([fill]) * 32) for fill in range(60, 80)]
+    right = {f"{space(MALLORY)}/kv": [GET]}
+    first = await people.grant(MALLORY, keys[0].did, right, facts=PADDING)
+    above, length = first, 1
+    for signer, to in pairwise(keys):
+        await people.grant(signer, signer.did, {f"{space(signer)}/kv": [GET]})  # hosts a space
+        token = people.token(signer, right, above, audience=to.did, facts=PADDING)
+        reply = await people.send("/delegate", token)
+        if reply.status != 200:
+            break
+        above, length = token, length + 1
+    assert reply.status == 400 and "4 MiB" in reply.text, reply.text
+    assert length < MANY
+    asked = await people.invoke(keys[length - 1], f"{space(MALLORY)}/kv/a", GET, above)
+    assert asked.status == 404, asked.text  # authorised: there is no value
+    assert charged(people) > 0
+    await people.revoke(first, by=MALLORY)
+
+
+async def test_D34_one_session_in_force_is_enough(people: Delegating) -> None:
+    """Of the sign-ins of one key, those that are revoked are not decoded, and of the others one."""
+    long = {f"{space()}/kv/{'x' * 900}{number}": [GET] for number in range(100)}
+    plain = await people.sign_in(grants={VALUE: [METADATA, PUT]})
+    put = people.token(SESSION, {VALUE: [PUT]}, plain)
+    assert (await people.send("/invoke", put, b"1")).status == 200
+    sessions = [await people.sign_in(grants={**everything(), **long}) for _ in range(6)]
+
+    async def units_of_versions(status: int) -> float:
+        clear_delegation_cache(people.node.services)
+        charged(people)
+        token = people.token(SESSION, {VALUE: [METADATA]}, plain)
+        read = await people.send("/invoke", token, None, **{"x-sealspace-version": "all"})
+        assert read.status == status, read.text  # for the owner in person alone (M58)
+        return charged(people)
+
+    units_of_one = len(sessions[0]) // UNPACED_BYTES
+    assert units_of_one > 2
+    assert await units_of_versions(200) == units_of_one
+    for session in sessions:
+        await people.revoke(session, by=ALICE)
+    assert await units_of_versions(403) == 1  # for the refusal
+
+
+async def test_D12_who_hosts_nothing_stores_smaller_delegations(people: Delegating) -> None:
+    """A sign-in for 64 values is accepted from everybody; nobody needs more without a space."""
+    session = await people.sign_in()
+    mine = {f"{space()}/kv": [GET]}
+    padding: list[Json] = [{"padding": "x" * 60_000}]
+    await people.grant(SESSION, CAROL.did, mine, session, facts=padding)
+    token = people.token(SESSION, mine, session, audience=CAROL.did, facts=padding * 2)
+    refused = await people.send("/delegate", token)
+    assert refused.status == 400, refused.text
+    assert f"at most {96 * 1024} bytes; this one has {len(token)}" in refused.text
+    await people.grant(SESSION, SESSION.did, {f"{space(SESSION)}/kv": [GET]})
+    await people.grant(SESSION, CAROL.did, mine, session, facts=padding * 2)

@@ -1,0 +1,149 @@
+"""Tests of what one request may decode, and of what each owner keeps in the cache."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from space_grants import DAY_S, NOW, registered, space_text, ucan
+
+from capabilities.chain import Registered
+from capabilities.cids import ContentKey
+from capabilities.signatures import Ed25519Signer
+from spaces.grants import decoding, delegation_cache
+from spaces.grants.decoding import MAX_DECODED_BYTES, UNPACED_BYTES, begin_request
+from spaces.grants.delegation_cache import Delegations
+from spaces.grants.delegations import decode_delegation, registration_puts
+from spaces.space_errors import TooMuchDecoded
+from spaces.store.contract import Commit, Record, Store
+
+LARGE_BYTES = 280_000
+
+
+def of(owner: Ed25519Signer, number: int, size_bytes: int = 0) -> Registered:
+    """Return a delegation of an owner, with a nonce of some size."""
+    nonce = f"{number:04}".ljust(size_bytes, "x")
+    att = {f"{space_text(owner.did)}/kv": ["tinycloud.kv/get"]}
+    return registered(ucan(att, signer=owner, nonce=nonce, lifetime_s=DAY_S))
+
+
+def owner(fill: int) -> Ed25519Signer:
+    return Ed25519Signer(bytes([fill]) * 32)
+
+
+async def stored(store: Store, delegations: Sequence[Registered]) -> list[ContentKey]:
+    for one in delegations:
+        await store.commit(Commit(puts=tuple(registration_puts(one))))
+    return [one.delegation.content_key for one in delegations]
+
+
+async def test_a_request_decodes_so_much_and_no_more(one_store: Store) -> None:
+    """D34: a list gets as many as the bound allows, and everything else is refused. What is in
+    memory, and what the node reads for itself, does not count."""
+    many = [of(owner(1), number, LARGE_BYTES) for number in range(16)]
+    contents = await stored(one_store, many)
+    cids = [one.delegation.cid for one in many]
+    cache = Delegations(one_store)
+    decoded = begin_request()
+    first = await cache.first_of(contents)
+    assert 0 < len(first) < len(many) and list(first) == many[: len(first)]
+    assert decoded.size_bytes <= MAX_DECODED_BYTES < decoded.size_bytes + LARGE_BYTES * 4 / 3 + 1000
+    assert await cache.first_of(contents) == ()
+    for refused in (cache.by_content(contents[:1]), cache.by_cid(cids[:1])):
+        with pytest.raises(TooMuchDecoded):
+            await refused
+    begin_request()
+    for refused in (cache.by_content(contents), cache.by_cid(cids)):
+        with pytest.raises(TooMuchDecoded):
+            await refused
+    small = of(owner(1), 99)
+    cache.add(small)
+    assert await cache.by_content([small.delegation.content_key]) == (small,)
+    decoding._decoded.set(None)
+    assert list(await cache.by_content(contents)) == many
+
+
+async def test_large_work_is_done_by_one_request_at_a_time(
+    one_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that decodes much lets others run after each 64 KiB, but no other such request."""
+    many = [of(owner(1), number, LARGE_BYTES) for number in range(4)]
+    contents = await stored(one_store, many)
+    cache = Delegations(one_store)
+    order: list[str] = []
+
+    def noting(record: Record | None) -> Registered | None:
+        task = asyncio.current_task()
+        assert task is not None
+        order.append(task.get_name())
+        return decode_delegation(record)
+
+    monkeypatch.setattr(delegation_cache, "decode_delegation", noting)
+
+    async def read(keys: Sequence[ContentKey]) -> None:
+        begin_request()
+        await cache.by_content(keys)
+
+    async def others() -> None:
+        while len(order) < 8:
+            if order and order[-1] != "others":
+                order.append("others")
+            await asyncio.sleep(0)
+
+    tasks = [asyncio.create_task(read(contents), name=name) for name in ("one", "two")]
+    tasks.append(asyncio.create_task(others()))
+    await asyncio.gather(*tasks)
+    assert [name for name in order if name != "others"] == ["one"] * 4 + ["two"] * 4
+    assert "others" in order[1:4]
+
+
+async def test_an_owner_with_much_makes_room_first(one_store: Store) -> None:
+    """One owner, through whatever keys, cannot drive the delegations of others out of memory."""
+    cache = Delegations(one_store, max_bytes=200_000)
+    others = [of(owner(fill), 0) for fill in range(2, 12)]
+    for one in others:
+        cache.add(one)
+    for number in range(300):
+        cache.add(of(owner(1), number))
+        assert cache.memory_bytes <= 200_000
+    assert cache.cached(of(owner(1), 299).delegation.content_key)
+    assert not cache.cached(of(owner(1), 0).delegation.content_key)
+    assert all(cache.cached(one.delegation.content_key) for one in others)
+    key = owner(50)
+    parent = registered(
+        ucan(
+            {f"{space_text(owner(1).did)}/kv": ["tinycloud.kv/get"]},
+            signer=owner(1),
+            delegate=key.did,
+            lifetime_s=DAY_S,
+        )
+    )
+    for number in range(300):  # passed on by a key: the owner's share too
+        child = ucan(
+            {f"{space_text(owner(1).did)}/kv/{number}": ["tinycloud.kv/get"]},
+            signer=key,
+            parents=[parent.delegation],
+            lifetime_s=DAY_S,
+        )
+        cache.add(registered(child, parent))
+    assert all(cache.cached(one.delegation.content_key) for one in others)
+
+
+async def test_the_owner_who_was_not_used_for_longest_makes_room(one_store: Store) -> None:
+    """Without an owner above an eighth, the least recently used delegations go."""
+    cache = Delegations(one_store, max_bytes=60_000)
+    many = [of(owner(fill), 0) for fill in range(1, 60)]
+    for one in many:
+        cache.add(one)
+        assert cache.cached(many[0].delegation.content_key)
+    assert not cache.cached(many[1].delegation.content_key)
+    assert cache.cached(many[-1].delegation.content_key)
+
+
+async def test_what_is_very_large_is_not_kept(one_store: Store) -> None:
+    """A delegation of more than 100 KB is decoded for each use, and drives nothing out."""
+    cache = Delegations(one_store)
+    large = of(owner(1), 0, 2 * UNPACED_BYTES)
+    (content,) = await stored(one_store, [large])
+    assert (large,) == await cache.by_content([content])
+    assert cache.cached(content) is None and not cache.memory_bytes
+    assert large.registered_at == NOW
