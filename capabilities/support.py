@@ -189,6 +189,19 @@ def listing_accounts(registered: Registered, paths: SupportingPaths) -> tuple[Pr
     return tuple(accounts)
 
 
+def is_listed_for_all_above(registered: Registered) -> bool:
+    """Return whether `listing_accounts` are all accounts above, which is known without the paths.
+
+    It holds for nearly every delegation.
+    """
+    if not registered.parents:
+        return True
+    return any(
+        _only_account(Step(registered, capability)) is not None
+        for capability in registered.delegation.capabilities
+    )
+
+
 def _only_account(step: Step) -> Principal | None:
     """Return the only account on the paths above a step, or None if the paths have to be followed.
 

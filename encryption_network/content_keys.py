@@ -56,6 +56,20 @@ def known_digest(network: NetworkId, key_version: int, wrapped_key: bytes) -> by
     return None if known is None else known.digest
 
 
+def versions_to_try(network: NetworkRecord, key_version: int | None) -> tuple[int, ...]:
+    """Return the versions of a network's key that may open a wrapped key, the newest first.
+
+    An envelope that states no version is nearly always sealed to the present key.
+
+    Args:
+        network: to which the key is wrapped.
+        key_version: untrusted number that the envelope states; None: it states none.
+    """
+    if key_version is not None:
+        return (key_version,)
+    return usable_versions(network)[::-1]
+
+
 def content_key_digest(
     network: NetworkRecord, wrapped_key: bytes, keyring: Keyring, *, key_version: int | None
 ) -> bytes | None:
@@ -71,8 +85,7 @@ def content_key_digest(
         `content_key_hash`. A key that cannot be opened is never released, so it needs no hash.
     Source: release RL21.
     """
-    versions = usable_versions(network) if key_version is None else (key_version,)
-    for version in versions:
+    for version in versions_to_try(network, key_version):
         sealed_private_key = network.sealed_key_of(version)
         if sealed_private_key is None:  # unknown or retired
             continue

@@ -194,7 +194,7 @@ class StoreUpgrade:
             if space is not None:
                 sealed_by_space[space].append((head.path, sealed_key))
         for space, sealed in sealed_by_space.items():
-            stored = await stored_keys_of(self.store, self.keyring, space, sealed)
+            stored = await stored_keys_of(self.store, self.keyring, space, sealed, most_tries=None)
             plan = await plan_key_places(self.store, space_keys(space), stored)
             if not plan.puts:
                 continue

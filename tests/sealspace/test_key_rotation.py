@@ -19,6 +19,7 @@ from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_standard
 from encryption_network.envelope import parse_envelope
 from encryption_network.pins import NetworkPin
+from node.operations.releases import key_usage
 from sealspace.apps.key_rotation import Reencrypted
 from sealspace.client import Client
 from sealspace.delegations import allow
@@ -509,3 +510,28 @@ async def test_cut_at_50_moments_and_continued(scene: Scene, relayed: Any) -> No
     assert set((await scene.versions_of_keys()).values()) == {2}
     assert await scene.owner.secrets().get_many(values) == values
     assert cuts >= 10, cuts
+
+
+async def test_EN38_the_search_reads_so_much_at_a_time(
+    scene: Scene, relayed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of the search ends after some MiB of bodies in files; the pages find everything."""
+    monkeypatch.setattr(key_usage, "PAGE_BYTES", 150_000)
+    relay, connect = relayed
+    for name in ("LONG_1", "LONG_2", "LONG_3"):
+        await scene.owner.secrets().put(name, "x" * 100_000)
+    pages: list[str] = []
+
+    def note(answer: Answer) -> None:
+        if answer.path.endswith("/usage"):
+            pages.append(answer.path)
+
+    found = await scene.owner.network_keys.usage(scene.network, 1)
+    relay.twist = note
+    client = await connect()
+    assert found == await client.network_keys.usage(scene.network, 1)
+    assert {value.path.rpartition("/")[2] for value in found} >= {"LONG_1", "LONG_2", "LONG_3"}
+    monkeypatch.setattr(key_usage, "PAGE_BYTES", 1_000_000)
+    in_short_pages = len(pages)
+    await client.network_keys.usage(scene.network, 1)
+    assert len(pages) == 2 * in_short_pages - 1

@@ -6,7 +6,7 @@ delegation may cite others too, which were signed by owners who have nothing to 
 
 from capabilities.chain import Registered
 from capabilities.principals import Principal
-from capabilities.support import SupportingPaths, listing_accounts
+from capabilities.support import SupportingPaths, is_listed_for_all_above, listing_accounts
 
 from ...services import Services
 from ..owner_authority import links_of
@@ -18,7 +18,7 @@ async def filing_accounts(services: Services, registered: Registered) -> tuple[P
     Raises:
         SupportUnknown: a delegation above is missing, or the search takes too long.
     """
-    if not registered.parents:  # nothing is cited, as for most sign-ins
+    if is_listed_for_all_above(registered):
         return registered.accounts
     members_above = registered.closure[1:]
     links = await links_of(services, [member.content_key for member in members_above])

@@ -6,7 +6,7 @@ owners; the owner's client lists those by the grants.
 """
 
 import re
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from msgspec import Struct
 
@@ -24,7 +24,7 @@ from spaces.keyspace import (
     space_id16,
 )
 from spaces.space_errors import RecordDamaged
-from spaces.store.contract import Page, Range, pages_of, read_page
+from spaces.store.contract import Page, Range, Record, pages_of, read_page
 from spaces.values.value_heads import Head, head_of, version_number
 
 from ...refusal import Refusal
@@ -39,6 +39,8 @@ PAGE_ROWS = 64
 """Rows that one request reads; each may contain a body of some 64 KiB."""
 MAX_ENVELOPE_BYTES = 4 * 1024 * 1024
 """Largest body in a file that is read, bytes; larger values count as other data."""
+PAGE_BYTES = 16 * 1024 * 1024
+"""Bodies in files after which a page ends; reading and searching them takes some 80 ms."""
 _AFTER_CHARS = 4096
 _NUMBER_CHARS = 4
 _VERSION = re.compile(r"[1-9][0-9]?", re.ASCII)
@@ -109,9 +111,17 @@ async def read_usage(
         return UsagePage((), None)
     range_ = ranges[number]
     page = await read_page(services.store, Range(range_.prefix, after=last_key, limit=PAGE_ROWS))
-    values = await _find_values(services, page, range_.space, record.network_id, int(key_version))
+    search = _Search(
+        services=services,
+        space=range_.space,
+        network=record.network_id,
+        key_version=int(key_version),
+    )
+    values, stopped_at = await search.find_values(page)
     next_after = None
-    if page.more and page.last_key is not None:
+    if stopped_at is not None:
+        next_after = f"{number}.{stopped_at.hex()}"
+    elif page.more and page.last_key is not None:
         next_after = f"{number}.{page.last_key.hex()}"
     elif number + 1 < len(ranges):
         next_after = f"{number + 1}."
@@ -172,52 +182,74 @@ def _parse_after(after: str, range_count: int) -> tuple[int, bytes | None]:
     return int(number), last_key or None
 
 
-async def _find_values(
-    services: Services, page: Page, space: SpaceId, network: NetworkId, key_version: int
-) -> Sequence[Needing]:
-    """Return the values of a page that are sealed to a version of a key, or that may be."""
-    values: list[Needing] = []
-    for key, row in page.rows:
+@dataclass(slots=True, kw_only=True)
+class _Search:
+    """The search for values of a space that are sealed to a version of a network's key.
+
+    Attributes:
+        read_bytes: of bodies in files that were read.
+    """
+
+    services: Services
+    space: SpaceId
+    network: NetworkId
+    key_version: int
+    read_bytes: int = 0
+
+    async def find_values(self, page: Page) -> tuple[list[Needing], bytes | None]:
+        """Return the values of a page that are sealed to the key, or that may be.
+
+        The second result is the key of the row at which the search stopped, because it had read
+        PAGE_BYTES; None: it examined all rows.
+        """
+        values: list[Needing] = []
+        for key, row in page.rows:
+            needing = await self._examine(key, row)
+            if needing is not None:
+                values.append(needing)
+            if self.read_bytes >= PAGE_BYTES:
+                return values, key
+        return values, None
+
+    async def _examine(self, key: bytes, row: Record) -> Needing | None:
+        """Return the value of a row if it is sealed to the key, or may be."""
         is_former = key.startswith(VERSIONS_PREFIX)
         # The key of a former value may end with the byte that marks index rows.
         if is_index_row(key) and not is_former:
-            continue
+            return None
         head = head_of(row, key=key)
         if head is None:  # deleted
-            continue
+            return None
         is_unreadable = False
         try:
-            if not await _is_sealed_to(services, head, space, network, key_version):
-                continue
+            if not await self._is_sealed_to_key(head):
+                return None
         except RecordDamaged:
             # The key must not be destroyed before this value was read, and one damaged file must
             # not hide the values after it. So the value is listed (EN38).
             is_unreadable = True
-        version = version_number(key) if is_former else None
-        needing = Needing(
-            space=space.text, path=head.path, version=version, is_unreadable=is_unreadable
+        return Needing(
+            space=self.space.text,
+            path=head.path,
+            version=version_number(key) if is_former else None,
+            is_unreadable=is_unreadable,
         )
-        values.append(needing)
-    return values
 
+    async def _is_sealed_to_key(self, head: Head) -> bool:
+        """Return whether a value is sealed to the version of the key."""
+        body = await self._read_envelope_body(head)
+        if body is None:
+            return False
+        sealed = find_sealed_key(body)
+        if sealed is None or sealed.key_version != self.key_version:
+            return False
+        return network_sealed_to(sealed, self.space) == self.network
 
-async def _is_sealed_to(
-    services: Services, head: Head, space: SpaceId, network: NetworkId, key_version: int
-) -> bool:
-    """Return whether a value is sealed to a version of a network's key."""
-    body = await _read_envelope_body(services, head)
-    if body is None:
-        return False
-    sealed = find_sealed_key(body)
-    if sealed is None or sealed.key_version != key_version:
-        return False
-    return network_sealed_to(sealed, space) == network
-
-
-async def _read_envelope_body(services: Services, head: Head) -> bytes | None:
-    """Return the body of a value, or None if it is too large to be an envelope."""
-    if head.body is not None:
-        return head.body
-    if head.size_bytes > MAX_ENVELOPE_BYTES:
-        return None
-    return await services.values.read_body(head)
+    async def _read_envelope_body(self, head: Head) -> bytes | None:
+        """Return the body of a value, or None if it is too large to be an envelope."""
+        if head.body is not None:
+            return head.body
+        if head.size_bytes > MAX_ENVELOPE_BYTES:
+            return None
+        self.read_bytes += head.size_bytes
+        return await self.services.values.read_body(head)

@@ -6,24 +6,33 @@ this node has the private key of the network.
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.principals import principal_of
 from capabilities.resources import NetworkId, SpaceId, parse_network_id
 from capabilities.strict_base64 import decode_standard
-from encryption_network.content_keys import content_key_digest
+from encryption_network.content_keys import content_key_digest, versions_to_try
 from encryption_network.keyring import Keyring
 from encryption_network.networks import NetworkRecord, decode_network
 from spaces.documents.network_rows import network_row_key
 from spaces.keyspace import key_places_key, x16
+from spaces.space_errors import CommitTooLarge
 from spaces.store.contract import Store
 from spaces.values.key_places import StoredKey
 from spaces.values.value_heads import head_key
 
 from .sealed_values import SealedKey
 
-_KEYS_AT_ONCE = 16
-"""Keys that are opened before other tasks run; each takes some 60 microseconds."""
+_TRIES_AT_ONCE = 16
+"""Tries to open a key before other tasks run; each takes some 60 microseconds."""
+MAX_TRIES = 1024
+"""Tries to open keys of one request. A key that states its version takes one, and so does a key
+that is sealed to the present version."""
+_TOO_MANY_TRIES = (
+    f"these envelopes would need more than {MAX_TRIES} tries to open their keys, the most for one"
+    " request; next: state `keyVersion` in each envelope, or send them in parts"
+)
 
 
 def places_row_key(network: NetworkId, digest: bytes) -> bytes:
@@ -39,6 +48,8 @@ async def stored_keys_of(
     keyring: Keyring,
     space: SpaceId,
     sealed: Sequence[tuple[str, SealedKey]],
+    *,
+    most_tries: int | None = MAX_TRIES,
 ) -> list[StoredKey]:
     """Open the wrapped keys that are stored at paths of a space.
 
@@ -50,7 +61,10 @@ async def stored_keys_of(
         keyring: opens their private keys.
         space: the space of the paths.
         sealed: the wrapped keys, each with its path.
+        most_tries: how often a key of a network may be tried; None: as often as needed.
     Raises:
+        CommitTooLarge: the keys need more tries, because they state no version, and the network has
+            many.
         RecordError: the row of a network does not decode.
         StoreUnavailable: the store does not answer.
     """
@@ -59,10 +73,9 @@ async def stored_keys_of(
     networks = {key.network: network_sealed_to(key, space) for _, key in sealed}
     own_networks = [network for network in networks.values() if network is not None]
     records = await _read_networks(store, own_networks)
+    opener = _Opener(keyring, most_tries)
     stored: list[StoredKey] = []
-    for number, (path, key) in enumerate(sealed, start=1):
-        if number % _KEYS_AT_ONCE == 0:
-            await asyncio.sleep(0)  # lets other tasks run
+    for path, key in sealed:
         network = networks[key.network]
         if network is None:  # of another owner
             continue
@@ -70,11 +83,38 @@ async def stored_keys_of(
         wrapped_key = decode_standard(key.wrapped_key)
         if record is None or wrapped_key is None:  # at another node, or malformed
             continue
-        digest = content_key_digest(record, wrapped_key, keyring, key_version=key.key_version)
+        digest = await opener.digest_of(record, wrapped_key, key.key_version)
         if digest is not None:
             row_key = places_row_key(network, digest)
             stored.append(StoredKey(row_key=row_key, place=head_key(space, path)))
     return stored
+
+
+@dataclass(slots=True)
+class _Opener:
+    """Opens wrapped keys, and counts the tries."""
+
+    keyring: Keyring
+    most_tries: int | None
+    tries: int = 0
+
+    async def digest_of(
+        self, record: NetworkRecord, wrapped_key: bytes, key_version: int | None
+    ) -> bytes | None:
+        """Return the hash of a wrapped key, or None if no version of the network's key opens it.
+
+        Raises CommitTooLarge after `most_tries` tries.
+        """
+        for version in versions_to_try(record, key_version):
+            self.tries += 1
+            if self.most_tries is not None and self.tries > self.most_tries:
+                raise CommitTooLarge(_TOO_MANY_TRIES)
+            if self.tries % _TRIES_AT_ONCE == 0:
+                await asyncio.sleep(0)  # lets other tasks run
+            digest = content_key_digest(record, wrapped_key, self.keyring, key_version=version)
+            if digest is not None:
+                return digest
+        return None
 
 
 def network_sealed_to(key: SealedKey, space: SpaceId) -> NetworkId | None:

@@ -85,25 +85,26 @@ async def test_D34_a_list_that_matches_nothing_ends_by_bytes(people: Delegating)
 
 
 async def test_D34_a_chain_has_so_many_bytes(people: Delegating) -> None:
-    """The delegation that makes a chain too large to read is refused, and its owner can still
-    revoke what is above."""
-    keys = [Ed25519Signer(bytes([fill]) * 32) for fill in range(60, 80)]
-    right = {f"{space(MALLORY)}/kv": [GET]}
+    """A call that depends on the contents of a whole chain is refused if the chain is too large.
+    The owner can still revoke it."""
+    keys = [Ed25519Signer(bytes([fill]) * 32) for fill in range(60, 61 + MANY)]
+    right = {f"{space(MALLORY)}/kv": [METADATA]}
     first = await people.grant(MALLORY, keys[0].did, right, facts=PADDING)
-    above, length = first, 1
+    above = first
     for signer, to in pairwise(keys):
         await people.grant(signer, signer.did, {f"{space(signer)}/kv": [GET]})  # hosts a space
-        token = people.token(signer, right, above, audience=to.did, facts=PADDING)
-        reply = await people.send("/delegate", token)
-        if reply.status != 200:
-            break
-        above, length = token, length + 1
-    assert reply.status == 400 and "4 MiB" in reply.text, reply.text
-    assert length < MANY
-    asked = await people.invoke(keys[length - 1], f"{space(MALLORY)}/kv/a", GET, above)
-    assert asked.status == 404, asked.text  # authorised: there is no value
-    assert charged(people) > 0
+        above = await people.grant(signer, to.did, right, above, facts=PADDING)
+    value = f"{space(MALLORY)}/kv/a"
+    charged(people)
+    asked = await people.invoke(keys[-1], value, METADATA, above)
+    assert asked.status == 404, asked.text  # authorised by what was stored with the last one
+    assert charged(people) == LARGE_UNITS
+    token = people.token(keys[-1], {value: [METADATA]}, above)
+    refused = await people.send("/invoke", token, None, **{"x-sealspace-version": "all"})
+    assert refused.status == 400 and "more than 4 MiB of stored delegations" in refused.text
+    assert charged(people) <= MOST_UNITS
     await people.revoke(first, by=MALLORY)
+    assert (await people.invoke(keys[-1], value, METADATA, above)).status == 401
 
 
 async def test_D34_one_session_in_force_is_enough(people: Delegating) -> None:
