@@ -87,6 +87,18 @@ class TeamMember(NamedTuple):
         return self.status in LIVE
 
 
+class OwnMemberships(NamedTuple):
+    """The memberships that a person has received.
+
+    Attributes:
+        memberships: the latest first.
+        is_cut: whether older ones were left out. The teams that they are of have to be named.
+    """
+
+    memberships: tuple[TeamMember, ...]
+    is_cut: bool
+
+
 class TeamMembers(NamedTuple):
     """The memberships of a team.
 

@@ -31,7 +31,7 @@ from ..documents.invitations import (
     invitation_rights,
     new_id,
 )
-from ..errors import InvalidInput, LifetimeTooLong, MalformedAnswer, NotAMember
+from ..errors import InvalidInput, LifetimeTooLong, NotAMember
 from ..secrets import SECRETS_SPACE, parse_secret_label
 from ..session import (
     Grant,
@@ -40,11 +40,12 @@ from ..session import (
 )
 from ..wallets import AnyWallet, wallet_of
 from ..wire.caller import Caller
-from ..wire.delegation_history import MAX_PAGE_ITEMS, DelegationRecord, Direction, Status
 from ..wire.sign_in import MAX_SESSION_TTL_S, SESSION_TTL_S, pass_on, register
 from .adoption import Adopted, adopt_secret
+from .membership_records import fetch_membership_records, too_many_memberships
 from .membership_signing import MEMBERSHIP_TTL_S, member_did, require_life, sign_membership
 from .memberships import (
+    OwnMemberships,
     TeamMember,
     TeamMembers,
     admin_of,
@@ -53,7 +54,6 @@ from .memberships import (
     members_of,
     read_member,
     require_other_admin,
-    stated_team,
     verify_or_none,
     verify_records,
     with_descendants,
@@ -65,12 +65,6 @@ INVITATION_TTL_S = 2 * 86_400.0
 
 _BRIEF_TTL_S = 600.0
 """Lifetime of a sign-in that serves one call, seconds."""
-
-_MOST_MEMBERSHIPS = 2_000
-"""Most memberships of a list that are verified. Each one costs a signature."""
-
-_MOST_TOKEN_CHARS = 64 << 20
-"""Most characters of their tokens together, which are all in memory."""
 
 
 class Removal(NamedTuple):
@@ -186,27 +180,41 @@ class Teams:
             team: DID of a team; only its memberships are read.
             ended: also return those that have ended or were revoked.
         Raises:
-            MalformedAnswer: there are more memberships than a client verifies. With `team`, those
-                of others do not count.
+            MalformedAnswer: `team` has more memberships than a client verifies. Without a team the
+                result is cut instead; see `own_memberships`.
             SealspaceError: the same errors as `Delegations.query`.
         Does not check:
             The admin's membership that a membership cites. The node checks it on each use.
         """
+        found = await self.own_memberships(team, ended=ended)
+        if team is not None and found.is_cut:
+            raise too_many_memberships()
+        return found.memberships
+
+    async def own_memberships(
+        self, team: str | None = None, *, ended: bool = False
+    ) -> OwnMemberships:
+        """Return what `memberships` does, and whether older memberships were left out.
+
+        Of each team the latest four are read, and 2,000 in all, so that a stranger who signs many
+        for a person hides nobody's team.
+        """
         session = self._caller.session
-        records = await self._fetch_records(
+        found = await fetch_membership_records(
+            self._caller,
             direction="received",
             account=None if session.space else SECRETS_SPACE,
             status=None if ended else "active",
             team=team,
         )
         now = self._caller.clock.now()
-        delegations = verify_records(records, now=now)
+        delegations = verify_records(found.records, now=now)
         own_memberships = []
-        for record in records:
+        for record in found.records:
             membership = read_member(record, delegations, now=now)
             if membership is not None and same_principal(membership.did, session.owner):
                 own_memberships.append(membership)
-        return tuple(own_memberships)
+        return OwnMemberships(memberships=tuple(own_memberships), is_cut=found.is_cut)
 
     async def membership(self, team: str) -> TeamMember:
         """Return the latest live membership of this session's owner in a team.
@@ -341,16 +349,19 @@ class Teams:
             MalformedAnswer: the node lists more memberships than a client verifies.
             SealspaceError: the same errors as `Delegations.query`.
         """
-        records = await self._fetch_records(
+        found = await fetch_membership_records(
+            self._caller,
             direction="granted",
             account=self._space.text,
             status=None if ended else "active",
             team=self._team,
         )
+        if found.is_cut:
+            raise too_many_memberships()
         now = self._caller.clock.now()
-        delegations = verify_records(records, now=now)
+        delegations = verify_records(found.records, now=now)
         members = []
-        for record in records:
+        for record in found.records:
             member = read_member(record, delegations, now=now)
             if member is None or member.team != self._team:
                 continue
@@ -593,44 +604,6 @@ class Teams:
             return admin_membership.ends_at
         possible_s = admin_membership.ends_at - now
         raise LifetimeTooLong("a membership", asked_s=ttl_s, possible_s=possible_s)
-
-    async def _fetch_records(
-        self,
-        *,
-        direction: Direction,
-        account: str | None,
-        status: Status | None,
-        team: str | None,
-    ) -> list[DelegationRecord]:
-        """Fetch the delegations of an account that state that they are memberships.
-
-        Their signatures are not verified. With `team`, memberships of other teams are left out, and
-        do not count toward the limits: anybody can sign many of them for a person.
-        """
-        query = Delegations(self._caller).query(
-            direction=direction,
-            status=status,
-            account=account,
-            tokens=True,
-            derived=direction == "granted",
-            page_items=MAX_PAGE_ITEMS,
-        )
-        records: list[DelegationRecord] = []
-        char_count = 0
-        async for record in query:
-            token = record.token or ""
-            token_team = stated_team(token)
-            if token_team is None:
-                continue
-            if team is not None and not same_principal(token_team, team):
-                continue
-            records.append(record)
-            char_count += len(token)
-            if len(records) > _MOST_MEMBERSHIPS or char_count > _MOST_TOKEN_CHARS:
-                raise MalformedAnswer(
-                    f"the node lists more than {_MOST_MEMBERSHIPS} memberships, or too long ones"
-                )
-        return records
 
     async def _sign_anew(
         self,

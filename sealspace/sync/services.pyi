@@ -22,7 +22,7 @@ from sealspace.apps.attestation import AttestationSession, Attested, Challenge
 from sealspace.apps.backends import EvidenceVerifier, Leniency, Pin, Seen
 from sealspace.apps.contacts import StoredContacts
 from sealspace.apps.key_rotation import LookedAt, NeedingValue, Reencrypted, WalletSource
-from sealspace.apps.memberships import TeamMember, TeamMembers
+from sealspace.apps.memberships import OwnMemberships, TeamMember, TeamMembers
 from sealspace.apps.programs import Active, ProgramManifest, Provenance, Target, Version
 from sealspace.apps.replica import ReplicaState, SyncCounts
 from sealspace.apps.runners import Generation
@@ -1107,11 +1107,18 @@ class Teams:
             team: DID of a team; only its memberships are read.
             ended: also return those that have ended or were revoked.
         Raises:
-            MalformedAnswer: there are more memberships than a client verifies. With `team`, those
-                of others do not count.
+            MalformedAnswer: `team` has more memberships than a client verifies. Without a team the
+                result is cut instead; see `own_memberships`.
             SealspaceError: the same errors as `Delegations.query`.
         Does not check:
             The admin's membership that a membership cites. The node checks it on each use.
+        """
+
+    def own_memberships(self, team: str | None = None, *, ended: bool = False) -> OwnMemberships:
+        """Return what `memberships` does, and whether older memberships were left out.
+
+        Of each team the latest four are read, and 2,000 in all, so that a stranger who signs many
+        for a person hides nobody's team.
         """
 
     def membership(self, team: str) -> TeamMember:

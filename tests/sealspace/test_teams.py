@@ -385,11 +385,37 @@ async def test_memberships_of_strangers_do_not_hide_a_team(
     for _ in range(3):
         stranger = await office.person()
         await stranger.client.teams.create([bob.did])
-    monkeypatch.setattr("sealspace.apps.teams._MOST_MEMBERSHIPS", 2)
-    with pytest.raises(MalformedAnswer, match="more than 2"):
-        await bob.client.teams.memberships()
+    teams = bob.client.teams
+    found = await teams.own_memberships()
+    assert len(found.memberships) == 4 and not found.is_cut
+    monkeypatch.setattr("sealspace.apps.membership_records._MOST_MEMBERSHIPS", 2)
+    found = await teams.own_memberships()
+    assert (await teams.memberships()) == found.memberships
+    assert len(found.memberships) == 2 and found.is_cut
     assert (await bob.client.teams.membership(office.team)).role == "reader"
     assert await bob.client.teams.leave(office.team, wallet=bob.wallet)
+
+
+async def test_many_memberships_of_one_team_hide_no_other(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each team the latest memberships are read, however many its owner signs for a person."""
+    bob = await office.admitted("reader")
+    stranger = await office.person()
+    team = (await stranger.client.teams.create([bob.did])).team
+    session = await stranger.client.teams.sign_in(
+        stranger.wallet, await stranger.client.teams.membership(team)
+    )
+    strangers_team = stranger.client.acting(session).teams
+    for _ in range(5):
+        await strangers_team.admit(bob.did, "reader", wallet=stranger.wallet)
+    monkeypatch.setattr("sealspace.apps.membership_records._MOST_MEMBERSHIPS", 5)
+    found = await bob.client.teams.own_memberships()
+    assert not found.is_cut
+    assert {one.team for one in found.memberships} == {office.team, team}
+    with pytest.raises(MalformedAnswer, match="more than 5"):
+        await bob.client.teams.memberships(team)
+    assert (await bob.client.teams.membership(office.team)).role == "reader"
 
 
 # --- a node that lies -----------------------------------------------------------------------------

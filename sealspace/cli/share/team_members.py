@@ -364,7 +364,13 @@ def _tell_stored(stored: StoredSecrets) -> None:
 async def own_memberships(client: Client) -> list[dict[str, object]]:
     """Return the teams with members of which the owner is a member, as JSON."""
     documents: dict[str, dict[str, object]] = {}  # by the DID of the team
-    for membership in await client.teams.memberships():
+    found = await client.teams.own_memberships()
+    if found.is_cut:
+        tell(
+            "more than 2,000 memberships were signed for you; the teams of older ones are left out."
+            " To see one: sealspace team members DID"
+        )
+    for membership in found.memberships:
         team = membership.team
         if team in documents:  # the latest membership comes first
             continue
