@@ -102,15 +102,21 @@ class ResourceUse:
             Exception: that of `refusal`, if a counter would exceed its limit. It is a payer's or an
                 API key's own, unless its name is a text, of a group or an owner.
         """
-        for one, part in parts.items():
-            # nobody takes more than a share: RN67, RN97, RN158, RN163, DR14
-            if most is not None and self._amounts[one] + amount > most // part:
-                is_own = not isinstance(one, str)
-                raise self._refusal(ShareFull(one, most // part, is_own=is_own))
+        full = None if most is None else self.full(parts, amount, most)
+        # nobody takes more than a share: RN67, RN97, RN158, RN163, DR14
+        if full is not None:
+            raise self._refusal(full)
         for one in parts:
             self._amounts[one] += amount
             if not self._amounts[one]:  # otherwise there would be a zero for each former payer
                 del self._amounts[one]
+
+    def full(self, parts: Parts, amount: int, most: int) -> ShareFull | None:
+        """Return the first counter that an amount would take above its limit, or None."""
+        for one, part in parts.items():
+            if self._amounts[one] + amount > most // part:
+                return ShareFull(one, most // part, is_own=not isinstance(one, str))
+        return None
 
     def require_left(self, one: Hashable, group: Hashable, amount: int, most: int) -> None:
         """Refuse an amount with which one counter would be greater than what its group leaves free.
