@@ -31,9 +31,9 @@ MAX_LOGINS = 48
 """Logins that wait for the node at the same time."""
 MAX_ARRIVING = 32
 """Logins whose body is arriving at the same time."""
-MAX_CONNECTIONS = 256
-"""Connections of a door. They are more than all requests and logins that are under way, so that
-callers without a token cannot close the door to those who have one."""
+MAX_CONNECTIONS = 384
+"""Connections of a door. They are more than all requests, logins and delivered grants under way, so
+that callers without a token cannot close the door to those who have one."""
 LOGINS_PER_MINUTE = 60
 """Logins that reach the node, of all callers."""
 LOGINS_OF_ONE_PER_MINUTE = 30

@@ -6,14 +6,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from door_stage import DoorBench, DoorCaller, LateRequest, door_bench, open_door
 from oidc_issuer import Issuer, ec_key, kubernetes_claims
+from patience import AT_ONCE_S
 from relay import relay_before
 
 from capabilities.signatures import WalletSigner
+from capabilities.strict_base64 import encode_url
 from sealspace.client import Client
+from sealspace.wire.token_line import token_line
+from tee_backend.backend.grant_door import MOST_BODIES_UNDER_WAY, MOST_GRANTS_UNDER_WAY
 from tee_backend.door import door_grants
 from tee_backend.door.limits import (
+    LOGINS_OF_ONE_PER_MINUTE,
     LOGINS_PER_MINUTE,
     MAX_ARRIVING,
     MAX_CONNECTIONS,
@@ -21,6 +27,7 @@ from tee_backend.door.limits import (
     MAX_REQUESTS,
 )
 
+_KEY_ID_OF_NO_TEXT = b'{"alg":"ES256","kid":7}'
 ACCOUNT = "system:serviceaccount:shop:deploy"
 
 
@@ -82,12 +89,20 @@ async def _halting(caller: DoorCaller, head: str, count: int) -> AsyncIterator[N
         yield
 
 
-async def test_DR14_slow_logins_close_no_door(bench: DoorBench) -> None:
-    """DR14: logins whose bodies do not arrive leave connections to requests with a token, and
-    other logins are answered, also from the same machine."""
+@pytest.mark.parametrize(
+    "slow",
+    [
+        "auth/approle/login HTTP/1.1",
+        "auth/token/renew-self HTTP/1.1\r\nX-Vault-Token: sdt_none",
+    ],
+    ids=["login", "wrong-token"],
+)
+async def test_DR14_slow_bodies_close_no_door(bench: DoorBench, slow: str) -> None:
+    """DR14: requests without a valid token whose bodies do not arrive leave connections to requests
+    with one, and logins are answered, also from the same machine."""
     program, _ = await bench.machine("API_KEY", API_KEY="open sesame")
     _, line = await bench.machine("API_KEY", API_KEY="of another")
-    head = "POST /v1/auth/approle/login HTTP/1.1\r\nHost: localhost\r\n"
+    head = f"POST /v1/{slow}\r\nHost: localhost\r\n"
     async with (
         open_door(bench, program, max_connections=MAX_CONNECTIONS) as door,
         _halting(door, head, MAX_CONNECTIONS),
@@ -146,16 +161,173 @@ async def test_DR14_waiting_requests_are_shared(bench: DoorBench) -> None:
             late = LateRequest(relay, "/decrypt")
             most = MAX_REQUESTS // 4
             reads = [asyncio.create_task(other.get("secret/data/API_KEY")) for _ in range(most + 1)]
-            first, *_ = await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
+            first, _ = await asyncio.wait(
+                reads, timeout=AT_ONCE_S, return_when=asyncio.FIRST_COMPLETED
+            )
             assert [read.result().status for read in first] == [429]
             late.passes.set()
             replies = await asyncio.gather(*reads)
             assert sorted(reply.status for reply in replies) == [200] * most + [429]
 
 
+async def test_DR14_unread_answers_keep_their_places(bench: DoorBench) -> None:
+    """DR14: a request has its place until its answer is sent, so a caller that reads no answers
+    takes no more than a share of the connections."""
+    owner, wallet = await bench.owner()
+    await owner.secrets().put("API_KEY", "x" * 500_000)
+    (body,) = await _lines(owner, wallet, 1)
+    program, _ = await bench.machine("API_KEY", API_KEY="of another")
+    async with (
+        open_door(bench, program, fresh_s=60, max_connections=MAX_CONNECTIONS) as door,
+        AsyncExitStack() as stack,
+    ):
+        least = await door.log_in("approle", **body)
+        request = (
+            "GET /v1/secret/data/API_KEY HTTP/1.1\r\nHost: localhost\r\n"
+            f"X-Vault-Token: {least.token}\r\n\r\n"
+        )
+        host, port = door.url.removeprefix("http://").split(":")
+        for _ in range(MAX_REQUESTS // 4):
+            reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+            stack.callback(writer.close)
+            writer.write(request.encode())
+            assert b" 200 " in await reader.readline()  # the answer has begun
+        assert (await least.get("sys/internal/ui/mounts")).status == 429
+        assert (await door.get("secret/data/API_KEY")).status == 200
+
+
+async def test_DR14_logins_wait_in_their_own_places(bench: DoorBench) -> None:
+    """DR14: while the node hangs, a client has half of the places for logins; requests with a
+    token, and logins of another client, are not refused."""
+    program, _ = await bench.machine("API_KEY", API_KEY="open sesame")
+    bodies = []
+    for _ in range(MAX_LOGINS // 2 + 2):
+        _, line = await bench.machine("API_KEY", API_KEY="of another")
+        bodies.append({"role_id": "deploy", "secret_id": line})
+    async with relay_before(bench.node.url) as relay:
+        passes = asyncio.Event()
+
+        async def hold(request: web.Request) -> None:
+            await passes.wait()
+
+        client = await bench.client(program.session, url=relay.url)
+        await client.info()
+        relay.hold = hold
+        async with open_door(bench, client) as door:
+            *same, other = bodies
+            logins = [
+                asyncio.create_task(door.send("POST", "auth/approle/login", body)) for body in same
+            ]
+            first, _ = await asyncio.wait(
+                logins, timeout=AT_ONCE_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            (refused,) = [login.result() for login in first]
+            assert refused.status == 429
+            assert "too many logins wait for the node: at most 48" in refused.text
+            elsewhere = {"X-Client": "192.0.2.7"}
+            late = asyncio.create_task(
+                door.send("POST", "auth/approle/login", other, headers=elsewhere)
+            )
+            assert (await door.get("sys/internal/ui/mounts")).status == 200
+            passes.set()
+            assert (await late).status == 200
+            await asyncio.gather(*logins)
+
+
 def test_DR14_the_places_fit_in_the_connections() -> None:
     """DR14: all places together leave connections free, for those that have no request."""
-    assert MAX_REQUESTS + MAX_LOGINS + MAX_ARRIVING < MAX_CONNECTIONS
+    of_grants = MOST_BODIES_UNDER_WAY + MOST_GRANTS_UNDER_WAY
+    assert MAX_REQUESTS + MAX_LOGINS + MAX_ARRIVING + of_grants < MAX_CONNECTIONS
+
+
+async def test_DR20_named_callers_come_first(
+    bench: DoorBench, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DR20, DR19: callers that the operator did not name leave half of the places to those with a
+    role of --role."""
+    monkeypatch.setattr(door_grants, "MAX_GRANTS", 4)
+    shop = await _trust(bench, issuer)
+    async with open_door(
+        bench, await bench.client(), roles={"shop": shop}, has_own_grant=False
+    ) as door:
+        statuses = []
+        for _ in range(3):
+            _, line = await bench.machine("API_KEY", API_KEY="of a stranger")
+            body = {"role_id": "deploy", "secret_id": line}
+            reply = await door.send("POST", "auth/approle/login", body)
+            statuses.append(reply.status)
+        assert statuses == [200, 200, 429]
+        assert "ask the operator to start the door with --allow OWNER" in reply.text
+        await door.log_in("jwt", role="shop", jwt=await _id_token(bench, issuer))
+
+
+async def test_DR20_allowed_owners_have_all_places(
+    bench: DoorBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DR20, DR19: owners of --allow are not bounded by the half of those that nobody named."""
+    monkeypatch.setattr(door_grants, "MAX_GRANTS", 4)
+    owners, bodies = set(), []
+    for _ in range(3):
+        owner, wallet = await bench.owner()
+        await owner.secrets().put("API_KEY", "open sesame")
+        owners.add(owner.session.owner)
+        bodies += await _lines(owner, wallet, 1)
+    async with open_door(bench, await bench.client(), allowed=owners, has_own_grant=False) as door:
+        for body in bodies:
+            await door.log_in("approle", **body)
+
+
+async def test_DR14_a_token_that_names_an_owner_counts_for_its_client(
+    bench: DoorBench, issuer: Issuer
+) -> None:
+    """DR14: a machine token that a node signed for a job only names its owner, so anybody can make
+    one that names this owner: it does not count for the owner."""
+    owner, wallet = await bench.owner()
+    await owner.secrets().put("API_KEY", "open sesame")
+    trust = await owner.delegations.trust_issuer(
+        "shop",
+        ["API_KEY"],
+        issuer=issuer.address,
+        claims={"sub": [ACCOUNT]},
+        jwks=issuer.jwks,
+        wallet=wallet,
+    )
+    first, second = await _lines(owner, wallet, 2)
+    client = await bench.client()
+    session = await client.exchange_id_token(await _id_token(bench, issuer), trust=trust)
+    assert session.seed is not None and session.node_id is not None
+    of_job = token_line(session.seed, session.node_id, session.grants[0].header)
+    async with open_door(bench, client, has_own_grant=False) as door:
+        await door.log_in("approle", **first)
+        body = {"role_id": "shop", "secret_id": of_job}
+        for _ in range(LOGINS_OF_ONE_PER_MINUTE - 1):
+            caller = await door.log_in("approle", **body)
+            await caller.send("POST", "auth/token/revoke-self")
+        assert (await door.send("POST", "auth/approle/login", body)).status == 429
+        await door.log_in("approle", **second)
+
+
+@pytest.mark.parametrize("changed", ["header", "no-alg", "kid", "signature", "parts"])
+async def test_DR14_malformed_id_tokens_count_nothing(
+    bench: DoorBench, issuer: Issuer, changed: str
+) -> None:
+    """DR14: an ID token whose form is not valid is refused before it is counted."""
+    trust = await _trust(bench, issuer)
+    async with open_door(bench, await bench.client(), has_own_grant=False) as door:
+        token = await _id_token(bench, issuer)
+        _, claims, signature = token.split(".")
+        other = {
+            "header": f"e30x.{claims}.{signature}",
+            "no-alg": f"{encode_url(b'{}')}.{claims}.{signature}",
+            "kid": f"{encode_url(_KEY_ID_OF_NO_TEXT)}.{claims}.{signature}",
+            "signature": token.removesuffix(signature),
+            "parts": f"{token}.{signature}",
+        }[changed]
+        body = {"role": trust, "jwt": other}
+        for _ in range(LOGINS_PER_MINUTE + 1):
+            reply = await door.send("POST", "auth/jwt/login", body)
+            assert reply.status == 403 and "jwt is not an ID token" in reply.text
+        await door.log_in("jwt", role=trust, jwt=token)
 
 
 async def test_DR19_tokens_of_a_free_account_leave_places(

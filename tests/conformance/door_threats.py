@@ -30,7 +30,7 @@ TESTS_OF_DOOR_THREATS: dict[str, tuple[str, ...]] = {
     "requests that wait, with slow bodies, or with credentials that nobody signed": (
         _PLACES + "test_DR14_id_tokens_that_nobody_signed",
         _PLACES + "test_DR14_one_token_takes_a_share_of_the_requests",
-        _PLACES + "test_DR14_slow_logins_close_no_door",
+        _PLACES + "test_DR14_slow_bodies_close_no_door",
         _PLACES + "test_DR14_waiting_requests_are_shared",
         _PLACES + "test_DR19_tokens_of_a_free_account_leave_places",
         _PLACES + "test_DR20_only_named_callers_log_in",

@@ -11,6 +11,7 @@ Example:
 import asyncio
 import json
 import re
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Set
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -197,6 +198,8 @@ async def open_door(
     for _ in range(more_grants):
         door.add_own_grant()
     bound = bind_socket("127.0.0.1", 0)
+    # The kernel keeps little of an answer, so the door waits for clients that do not read.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
     url = url_of(bound)
     app = door.application(
         list_method=LIST_METHOD,

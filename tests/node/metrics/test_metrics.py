@@ -455,25 +455,53 @@ def test_silent_clients_delay_no_scrape(patient_port: int) -> None:
         assert _scrape(patient_port) == b"numbers\n"
 
 
-def test_clients_that_read_nothing_delay_no_scrape() -> None:
-    """Clients that send a request and do not read the answer delay no scrape."""
-    metrics = b"number\n" * (1 << 17)
+_LONG_METRICS = b"number\n" * (1 << 17)
+
+
+@pytest.fixture
+def long_port() -> Iterator[int]:
+    """The port of a listener with a long time limit, and an answer that has to be read."""
     bound = socket.create_server(("127.0.0.1", 0))
     # The kernel keeps less than an answer for a connection, which inherits this.
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
-    scraping = Scraping(bound, "127.0.0.1", lambda: metrics, deadline_s=3600)
+    scraping = Scraping(bound, "127.0.0.1", lambda: _LONG_METRICS, deadline_s=3600)
     scraping.start()
-    port = int(bound.getsockname()[1])
-    try:
-        with ExitStack() as stack:
-            for _ in range(8):
-                client = stack.enter_context(socket.socket())
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
-                client.connect(("127.0.0.1", port))
-                client.sendall(_GET)
-            assert _scrape(port) == metrics
-    finally:
-        scraping.stop()
+    yield int(bound.getsockname()[1])
+    scraping.stop()
+
+
+def _ask_without_reading(port: int) -> socket.socket:
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+    client.settimeout(AT_ONCE_S)
+    client.connect(("127.0.0.1", port))
+    client.sendall(_GET)
+    return client
+
+
+def test_clients_that_read_nothing_delay_no_scrape(long_port: int) -> None:
+    """Clients that send a request and do not read the answer delay no scrape."""
+    with ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(_ask_without_reading(long_port))
+        assert _scrape(long_port) == _LONG_METRICS
+
+
+def test_one_more_client_closes_the_oldest_silent_one(long_port: int) -> None:
+    """The number of clients is bounded: one more closes the oldest that sent no request, and a
+    client that is being answered goes last."""
+    with ExitStack() as stack:
+        reading = stack.enter_context(_ask_without_reading(long_port))
+        assert reading.recv(1) == b"H"  # its answer has begun
+        silent = []
+        for _ in range(MOST_CLIENTS):
+            client = socket.create_connection(("127.0.0.1", long_port), timeout=AT_ONCE_S)
+            silent.append(stack.enter_context(client))
+        assert silent[0].recv(1) == b""
+        answer = b""
+        while piece := reading.recv(1 << 16):
+            answer += piece
+        assert answer.endswith(_LONG_METRICS)
 
 
 def test_bytes_that_keep_coming_win_no_time() -> None:

@@ -373,6 +373,38 @@ async def test_DR19_an_idle_grant_gives_its_place(bench: DoorBench) -> None:
         _log_in(grants, owner, _holder(5), ends_at=ends_at)
 
 
+async def test_DR19_an_idle_grant_of_another_share_stays(bench: DoorBench) -> None:
+    """DR19: where the share of holders that the operator did not name is full, an idle grant of a
+    named holder does not end."""
+    owner, _ = await bench.owner()
+    grants = _grants(bench)
+    ends_at = bench.clock.now() + 900
+    named = [_log_in(grants, owner, _holder(0, is_known=True), ends_at=ends_at) for _ in range(64)]
+    idle = _log_in(grants, owner, _holder(1), ends_at=ends_at)
+    bench.clock.advance(IDLE_S)
+    for number in range(MAX_GRANTS // 2 - 1):
+        _log_in(grants, owner, _holder(2 + number % 3), ends_at=ends_at)
+    _log_in(grants, owner, _holder(5), ends_at=ends_at)
+    for grant in named:
+        grants.find(grant.token)
+    with pytest.raises(DoorRefusal, match="it has ended"):
+        grants.find(idle.token)
+
+
+async def test_DR19_the_door_keeps_its_own_grant(bench: DoorBench) -> None:
+    """DR19: the grant of --token-file gives its place to no login."""
+    owner, _ = await bench.owner()
+    grants = _grants(bench)
+    own = grants.add(owner, path="auth/token/door", role="", ends_at=None)
+    bench.clock.advance(IDLE_S)
+    ends_at = bench.clock.now() + 900
+    for number in range(MAX_GRANTS - 1):
+        _log_in(grants, owner, _holder(number, is_known=True), ends_at=ends_at)
+    with pytest.raises(DoorRefusal, match="256 callers"):
+        _log_in(grants, owner, _holder(MAX_GRANTS, is_known=True), ends_at=ends_at)
+    assert grants.find(own.token) is own
+
+
 async def test_DR19_a_holder_that_has_more_takes_no_place(bench: DoorBench) -> None:
     """DR19: an idle grant is not lost to a holder that has more grants."""
     owner, _ = await bench.owner()
