@@ -427,6 +427,11 @@ class Connection(web.RequestHandler):
         """Hook for subclasses, called when a request is refused before routing."""
 
     @property
+    def is_discarding(self) -> bool:
+        """Whether the rest of the body of an answered request is expected, and discarded."""
+        return not self._due and not self._body.is_eof()
+
+    @property
     def is_upgraded(self) -> bool:
         """Whether the request asks for a protocol upgrade.
 
@@ -568,8 +573,11 @@ class _Acceptor:
         if idle and (are_too_many_idle or are_too_many_open):
 
             def idle_order(candidate: Connection) -> float:
-                # Connections that never sent a request go first, then the one that has been idle
-                # the longest.
+                # Connections go first whose client still sends the body of an answered request,
+                # then those that never sent a request, then the one that has been idle the longest.
+                # Otherwise refused clients would close new ones before these sent anything.
+                if candidate.is_discarding:
+                    return -1.0
                 return candidate._next_keepalive_close_time if candidate._received else 0.0
 
             oldest = min(idle, key=idle_order)
