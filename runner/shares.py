@@ -1,229 +1,28 @@
-"""Fair sharing of a runner's resources among payers (RN160).
+"""A runner's shares of stored answers and receipts, and its refusals of those who used up theirs.
 
-Five resources are shared: children, the compiler, call slots, stored answers and stored
-receipts. Payers with an API key or an account come first. All others, the unknown payers, together
-get at most half, because any caller can sign with a new key for each call. Counters are in memory
-and start at zero after a restart. Stored answers and receipts are counted in the journal.
+How children, the compiler and call slots are shared is in `tee_backend.shares`. Stored answers and
+receipts are counted in the journal (RN168).
 
 Example:
-    async with semaphore.acquire(payer): ...
-    with bounds.reserve(payer, len(body)): ...
+    bounds = Bounds(256, 1 << 28, refusal=call_refusal)
     count_stored(connection, "receipt", job, payer, cost=1, most=MOST_RECEIPTS)
 """
 
-import asyncio
 import sqlite3
-from collections import Counter
-from collections.abc import AsyncIterator, Hashable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from capabilities.principals import Principal
+from tee_backend.shares import Payer, ShareFull
 
 from .reasons import RunRefused
 
-_PARTS = 4
-"""One payer has at most a quarter of the calls under way, and of their bytes."""
 
-Parts = Mapping[Hashable, int]
-"""Names of counters, each with the divisor of the limit that applies to it: 2 is half."""
+def call_refusal(full: ShareFull) -> RunRefused:
+    """Return the refusal of a call whose share is used up.
 
-
-class Payer(NamedTuple):
-    """The payer of a program call.
-
-    This is the owner of the API key or, without a key, the caller who signed the call.
+    It is `too-many-calls` for the share of its own payer or API key, and `runner-busy` for that of
+    a group.
     """
-
-    did: Principal
-    is_known: bool = True
-
-
-OPERATOR = Payer(Principal("operator"))
-"""Payer of runs without a caller, such as the check before publication. It may use all slots."""
-
-
-class ResourceUse:
-    """The use of one resource, counted separately for each payer.
-
-    The resource is the active calls or the buffered bytes. There is one counter for each payer,
-    API key or group of callers.
-    """
-
-    def __init__(self) -> None:
-        self._amounts = Counter[Hashable]()
-
-    def amount(self, one: Hashable) -> int:
-        """Return the amount of one counter."""
-        return self._amounts[one]
-
-    def add(self, parts: Parts, amount: int, most: int | None = None) -> None:
-        """Add an amount to the given counters, or to none of them if one would exceed its limit.
-
-        Args:
-            parts: the counters.
-            amount: the amount; negative to release.
-            most: the limit, which each counter's divisor reduces; None: no limit.
-        Raises:
-            RunRefused: a counter would exceed its limit. `runner-busy` if its name is a text, of a
-                group or an owner; `too-many-calls` if it is a payer or an API key.
-        """
-        for one, part in parts.items():
-            # nobody takes more than a share: RN67, RN97, RN158, RN163
-            if most is not None and self._amounts[one] + amount > most // part:
-                raise RunRefused("runner-busy" if isinstance(one, str) else "too-many-calls")
-        for one in parts:
-            self._amounts[one] += amount
-            if not self._amounts[one]:  # otherwise there would be a zero for each former payer
-                del self._amounts[one]
-
-    def require_left(self, one: Hashable, group: Hashable, amount: int, most: int) -> None:
-        """Refuse an amount with which one counter would be greater than what its group leaves free.
-
-        So the owner of a counter leaves at least as much free as it uses.
-
-        Raises:
-            RunRefused: `too-many-calls`.
-        """
-        if self._amounts[one] + amount > most - self._amounts[group]:
-            raise RunRefused("too-many-calls")
-
-    @contextmanager
-    def reserve(self, parts: Parts, amount: int, most: int | None) -> Iterator[None]:
-        """Add an amount to counters, and subtract it after the `with` block.
-
-        Raises the same errors as `add`.
-        """
-        self.add(parts, amount, most)
-        try:
-            yield
-        finally:
-            self.add(parts, -amount)
-
-
-class Bounds:
-    """Limits on the number and total body size of concurrent calls.
-
-    Unknown payers together get at most half of the total.
-    """
-
-    def __init__(self, most: int, most_bytes: int) -> None:
-        self._most = most, most_bytes
-        self._calls, self._bytes = ResourceUse(), ResourceUse()
-
-    @property
-    def calls(self) -> int:
-        """The number of concurrent calls."""
-        return self._calls.amount("all")
-
-    @contextmanager
-    def reserve(self, payer: Payer, size_bytes: int, *, is_new: bool = True) -> Iterator[None]:
-        """Reserve capacity for a call until the `with` block ends.
-
-        Args:
-            payer: the payer of the call.
-            size_bytes: length of its body.
-            is_new: False if the call was accepted before a restart; it is then never refused.
-        Raises:
-            RunRefused: `too-many-calls` if this payer has too many calls, `runner-busy` if unknown
-                payers or all payers together have.
-        """
-        # one payer cannot take all places (RN163)
-        parts: dict[Hashable, int] = {payer: _PARTS, "all": 1}
-        if not payer.is_known:
-            parts["unknown"] = 2
-        most, most_bytes = self._most if is_new else (None, None)
-        with (
-            self._calls.reserve(parts, 1, most),
-            self._bytes.reserve(parts, size_bytes, most_bytes),
-        ):
-            yield
-
-
-class FairSemaphore:
-    """A semaphore that serves the payers of program calls in turn.
-
-    One payer gets at most `most_of_payer` places; None: all but one.
-    """
-
-    def __init__(self, places: int, *, beside: bool, most_of_payer: int | None = None) -> None:
-        self._places = places
-        self._most_of_payer = max(places - 1, 1) if most_of_payer is None else most_of_payer
-        self._unknown_places = max(places // 2, 1)
-        self._total = places + (self._unknown_places if beside else 0)
-        self._used: Counter[Payer] = Counter()
-        self._waiting: dict[asyncio.Future[None], Payer] = {}  # in the order of turns
-
-    @property
-    def used(self) -> int:
-        """The number of places that calls have."""
-        return self._used.total()
-
-    @property
-    def waiting(self) -> int:
-        """The number of calls that wait for a place."""
-        return len(self._waiting)
-
-    @property
-    def free(self) -> int:
-        """The number of places that no call has."""
-        return self._total - self._used.total()
-
-    @asynccontextmanager
-    async def acquire(self, payer: Payer) -> AsyncIterator[None]:
-        """Acquire the semaphore, and release it when the `with` block ends."""
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting[turn] = payer
-        self._hand_out()
-        try:
-            await turn
-            yield
-        finally:
-            # A cancelled future means that the call was cancelled before it got a place.
-            if turn.cancelled():
-                self._waiting.pop(turn, None)
-            else:
-                self._used -= Counter([payer])  # drops the payer with its last place
-            self._hand_out()
-
-    def _hand_out(self) -> None:
-        """Give the free places to the calls that may start next."""
-        while (turn := self._next()) is not None:
-            payer = self._waiting.pop(turn)
-            if turn.cancelled():
-                continue
-            self._used[payer] += 1
-            turn.set_result(None)
-            for other in [one for one, whose in self._waiting.items() if whose == payer]:
-                # RN161: the payer's other calls move behind those of all waiting payers.
-                self._waiting[other] = self._waiting.pop(other)
-
-    def _next(self) -> "asyncio.Future[None] | None":
-        """Return the waiting call that may start next, or None (RN161, RN162)."""
-        if self._used.total() >= self._total:
-            return None
-        known, unknown = 0, 0
-        for payer, places in self._used.items():
-            if payer.is_known:
-                known += places
-            else:
-                unknown += places
-        if known < self._places:  # known payers first
-            turn = self._first_waiting(is_known=True)
-            if turn is not None:
-                return turn
-        if unknown < self._unknown_places:
-            return self._first_waiting(is_known=False)
-        return None
-
-    def _first_waiting(self, *, is_known: bool) -> "asyncio.Future[None] | None":
-        """Return the next call of a payer who has not all the places that one payer may have."""
-        for turn, payer in self._waiting.items():
-            if payer.is_known != is_known:
-                continue
-            if payer == OPERATOR or self._used[payer] < self._most_of_payer:
-                return turn
-        return None
+    return RunRefused("too-many-calls" if full.is_own else "runner-busy")
 
 
 _SHARE_OF = "SELECT cost FROM held WHERE kind = ? AND is_known = ? AND payer = ''"

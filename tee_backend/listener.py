@@ -427,6 +427,11 @@ class Connection(web.RequestHandler):
         """Hook for subclasses, called when a request is refused before routing."""
 
     @property
+    def is_discarding(self) -> bool:
+        """Whether the rest of the body of an answered request is expected, and discarded."""
+        return not self._due and not self._body.is_eof()
+
+    @property
     def is_upgraded(self) -> bool:
         """Whether the request asks for a protocol upgrade.
 
@@ -554,8 +559,8 @@ class _Acceptor:
     def _take(self, client_socket: socket.socket, peer: str | None) -> None:
         """Start serving a new connection unless a limit is reached.
 
-        If too many connections are idle, or the connection limit is reached, the oldest idle
-        connection is closed (RN155).
+        If too many connections are idle, or the connection limit is reached, an idle connection is
+        closed (RN155).
         """
         # A counted connection is idle if no request waits for an answer and no answer is unsent.
         idle = [
@@ -566,17 +571,11 @@ class _Acceptor:
         are_too_many_idle = len(idle) >= self.bounds.limits.max_idle
         are_too_many_open = self.bounds.open >= self.bounds.most
         if idle and (are_too_many_idle or are_too_many_open):
-
-            def idle_order(candidate: Connection) -> float:
-                # Connections that never sent a request go first, then the one that has been idle
-                # the longest.
-                return candidate._next_keepalive_close_time if candidate._received else 0.0
-
-            oldest = min(idle, key=idle_order)
-            oldest.give_back()
-            self.connections[oldest].cancel()
-            if oldest.transport is not None:
-                oldest.transport.abort()
+            closed = _first_to_close(idle)
+            closed.give_back()
+            self.connections[closed].cancel()
+            if closed.transport is not None:
+                closed.transport.abort()
         connection = Connection(
             self.server,
             loop=asyncio.get_running_loop(),
@@ -617,6 +616,28 @@ class _Acceptor:
         """Stop counting a connection that has ended."""
         connection.give_back()
         self.connections.pop(connection, None)
+
+
+def _first_to_close(idle: list[Connection]) -> Connection:
+    """Return the idle connection that is closed for a new one (RN155).
+
+    Args:
+        idle: the idle connections in the order in which they were accepted, at least one.
+    """
+    silent: list[Connection] = []
+    kept: list[Connection] = []
+    for connection in idle:
+        # Its client was answered before it sent its whole body, mostly by a refusal.
+        if connection.is_discarding:
+            return connection
+        group = kept if connection._received else silent
+        group.append(connection)
+    # The larger group loses one. So clients that send nothing cannot close the connections that
+    # others keep after a request, and clients that keep many cannot close new ones, which have not
+    # sent their request yet.
+    if len(silent) >= len(kept):
+        return silent[0]
+    return min(kept, key=lambda connection: connection._next_keepalive_close_time)
 
 
 def bound_unsent(listening: socket.socket) -> None:

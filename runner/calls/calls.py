@@ -30,10 +30,11 @@ from sealspace.documents.project_names import ProjectId, checked_project_name, p
 from sealspace.documents.secret_names import DEFAULT_PROFILE
 from sealspace.errors import InvalidInput, StatementInvalid
 from tee_backend.backend_errors import FolderDamaged, KeepingError
+from tee_backend.shares import Bounds, FairSemaphore, Payer, ResourceUse
 
 from ..guest.executor import INLINE_BYTES
 from ..reasons import RunRefused
-from ..shares import Bounds, FairSemaphore, Payer, ResourceUse
+from ..shares import call_refusal
 from .call_answers import (
     Answer,
     api_answer,
@@ -106,10 +107,10 @@ class Calls:
     workers: int
 
     def __post_init__(self) -> None:
-        self._of_keys = ResourceUse()
+        self._of_keys = ResourceUse(call_refusal)
         self._lately = Rates[tuple[Principal, int]]()
-        self._answered = Bounds(MOST_ANSWERED, MOST_ANSWERED_BYTES)
-        self._queued = Bounds(MOST_QUEUED, MOST_QUEUED_BYTES)
+        self._answered = Bounds(MOST_ANSWERED, MOST_ANSWERED_BYTES, refusal=call_refusal)
+        self._queued = Bounds(MOST_QUEUED, MOST_QUEUED_BYTES, refusal=call_refusal)
         self._semaphore = FairSemaphore(self.workers, beside=True)
         if (tasks := self.runner.tasks) is not None:
             tasks.keep = self.ledger.keep_result

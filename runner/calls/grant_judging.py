@@ -26,9 +26,9 @@ from sealspace.documents.call_conditions import (
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.run_grants import ByHash, ProgramRule, RunGrant
 from sealspace.errors import InvalidInput
+from tee_backend.shares import FairSemaphore, Payer
 
 from ..reasons import RunRefused
-from ..shares import FairSemaphore, Payer
 from .call_bodies import BuildSource, CallBody
 from .task_stages import Wanted
 

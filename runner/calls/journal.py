@@ -31,8 +31,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from capabilities.clock_and_entropy import SystemEntropy
 from sealspace.documents.builds import RunNumber
 from tee_backend.backend_errors import FolderDamaged, FolderUnusable
+from tee_backend.shares import Payer
 
-from ..shares import Payer, count_stored
+from ..shares import count_stored
 
 _APPLICATION = 0x5EA15BAC  # in the file's header, so that other databases are refused
 _MOST_RECEIPTS = 100_000

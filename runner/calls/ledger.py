@@ -30,9 +30,10 @@ from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import Principal
 from sealspace.apps.api_keys import MAX_AMOUNT
 from tee_backend.backend_errors import FolderDamaged
+from tee_backend.shares import Payer
 
 from ..reasons import RunRefused
-from ..shares import Payer, count_stored
+from ..shares import count_stored
 from .journal import Journal, RowSealer, keep_receipt
 
 KEPT_S = 24 * 3600.0

@@ -39,10 +39,10 @@ from sealspace.secrets import Secret, is_protected, parse_secret_name
 from sealspace.session import Grant, space_of
 from tee_backend.backend import Backend
 from tee_backend.evidence.evidence_errors import EvidenceSourceError
+from tee_backend.shares import Payer
 
 from ..guest.runs import MILLION, Limits, RunRequest
 from ..reasons import RunRefused
-from ..shares import Payer
 from .build_proofs import BuildProofs
 from .call_bodies import CallBody
 from .grant_judging import ConditionJudge, applicable, choose, not_granted

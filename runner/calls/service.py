@@ -43,12 +43,12 @@ from sealspace.wire.portable import PortableDelegation
 from tee_backend.attestation.report_data import runner_binding
 from tee_backend.backend import Backend
 from tee_backend.evidence.source import EvidenceSource
+from tee_backend.shares import FairSemaphore, Payer
 
 from ..guest.environment import Environment, environment_of
 from ..guest.executor import INLINE_BYTES, Executor
 from ..guest.runs import Limits, RunRequest, RunResult
 from ..reasons import REASONS, Reason, RunRefused
-from ..shares import FairSemaphore, Payer
 from .build_proofs import BuildProofs, missing_root
 from .call_bodies import CallBody, TaskOrder
 from .disclosure import without_traces

@@ -42,12 +42,12 @@ from sealspace.documents.project_names import ProjectId
 from sealspace.documents.secret_names import SecretName
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.errors import SealspaceError
+from tee_backend.shares import FairSemaphore, Payer
 
 from ..guest.environment import Environment, environment_of
 from ..guest.executor import Executor
 from ..guest.runs import MAX_STDERR_BYTES, Load, RunRequest, RunResult, TaskFolders
 from ..reasons import Reason, RunRefused
-from ..shares import FairSemaphore, Payer
 from ..tasks.dataset_fetch import fetch_dataset
 from ..tasks.folder_space import FolderSpace
 from ..tasks.folders import task_folders

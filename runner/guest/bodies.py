@@ -14,9 +14,9 @@ import signal
 import msgspec
 
 from tee_backend.messages import unpack_parts
+from tee_backend.shares import FairSemaphore, Payer
 
 from ..reasons import RunRefused
-from ..shares import FairSemaphore, Payer
 from . import frames as _frames
 from .body_split import MAX_BESIDE_INPUT_BYTES, BodyRefused, BodyShape, split_body
 from .child import ChildEnded

@@ -20,9 +20,9 @@ import msgspec
 from capabilities.limits import Rates
 from sealspace.documents.builds import Origin
 from tee_backend.messages import unpack_parts
+from tee_backend.shares import FairSemaphore, Payer
 
 from ..reasons import RunRefused
-from ..shares import FairSemaphore, Payer
 from .child import ChildEnded
 from .frames import MAX_BUNDLE_CPU_S, MAX_BUNDLE_DATA_BYTES
 from .pool import Pool

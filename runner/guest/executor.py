@@ -25,9 +25,9 @@ from sealspace.documents.python_programs import BASE_END, base_of
 from tee_backend.confinement.landlock import landlock_version
 from tee_backend.confinement.privileges import undump
 from tee_backend.outbound import Outbound
+from tee_backend.shares import FairSemaphore
 
 from ..reasons import OF_PROGRAM, REASONS, RunRefused
-from ..shares import FairSemaphore
 from . import frames as _frames
 from .artefacts import Artefacts
 from .bodies import BodySplitter

@@ -21,7 +21,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..shares import Payer
+from tee_backend.shares import Payer
+
 from .child import Child
 from .runs import ReuseScope
 

@@ -23,9 +23,9 @@ import msgspec
 from capabilities.frozen import frozen
 from sealspace.apps.programs import Target
 from sealspace.documents.builds import Build
+from tee_backend.shares import OPERATOR, Payer
 
 from ..reasons import Reason, RunRefused
-from ..shares import OPERATOR, Payer
 from .environment import NO_VARIABLES, Environment
 from .frames import MAX_COMPILE_S
 

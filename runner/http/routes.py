@@ -61,6 +61,7 @@ from sealspace.errors import InvalidInput
 from sealspace.session import iso_time
 from tee_backend.backend.grant_shares import SharedPlaces
 from tee_backend.backend_errors import KeepingError
+from tee_backend.shares import Parts, Payer, ResourceUse
 
 from ..calls.call_answers import Answer, answer_with, api_refused, refused
 from ..calls.call_bodies import MAX_BODY_BYTES
@@ -74,7 +75,7 @@ from ..calls.ledger import PIECE_BYTES, Account, Ledger
 from ..calls.prices import FREE, Price
 from ..calls.service import Runner
 from ..reasons import REASONS, Reason, RunRefused
-from ..shares import Parts, Payer, ResourceUse
+from ..shares import call_refusal
 from .operator_routes import serving_operator
 
 BODY_S = 10.0
@@ -194,9 +195,9 @@ class RunnerSurface:
         self._calls = calls
         self._client_of = client_of
         self._runner = calls.runner
-        self._under_way = ResourceUse()
-        self._body_bytes = ResourceUse()
-        self._answer_bytes = ResourceUse()
+        self._under_way = ResourceUse(call_refusal)
+        self._body_bytes = ResourceUse(call_refusal)
+        self._answer_bytes = ResourceUse(call_refusal)
         self._unknown_rate = Rates[None]()
         self._of_addresses = SharedPlaces(MOST_CALLS)
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tee_backend.shares import Payer
+
 from ..reasons import RunRefused
-from ..shares import Payer
 from .stage_errors import StageFailed
 
 

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 
 import click
 
+from capabilities.capability_errors import InvalidIdentifier
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
+from capabilities.principals import Principal, parse_principal
 from sealspace.cli.options.durations import ttl_s_of
 from sealspace.cli.options.paths import NEW_FILE, NEW_FOLDER, file_option
 from sealspace.cli.owner.owner_profile import opened, owner_home
@@ -29,6 +31,7 @@ from sealspace.service.listening_socket import bind_socket, server_tls, url_of
 
 from ..door.cache import Cache
 from ..door.door import Door
+from ..door.limits import MAX_CONNECTIONS
 from ..door.locked_memory import lock_memory
 from ..door.mounts import DEFAULT_MOUNT, Mount, mounts_of
 from ..door.rendering import read_all, require_in_memory, write_files
@@ -36,7 +39,6 @@ from ..listener import LIST_METHOD, ConnectionLimits, listening
 from .door_backend import open_own_backend, require_owners
 from .quote_sources import KEY_KINDS, QUOTE_KINDS, platform_errors
 
-_MAX_CONNECTIONS = 256
 _PER_CLIENT = 128
 _MAX_CACHE_S = 3600
 _ROLE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]{0,63})=(?P<trust>ba[a-z2-7]{20,100})")
@@ -56,6 +58,20 @@ def _roles(
             raise click.BadParameter("use the form NAME=ID, with the id of a trust")
         trust_by_role[match["name"]] = match["trust"]
     return trust_by_role
+
+
+def _owners(
+    _context: click.Context, _option: click.Parameter, texts: tuple[str, ...]
+) -> frozenset[Principal]:
+    owners = set()
+    for text in texts:
+        try:
+            owners.add(parse_principal(text))
+        except InvalidIdentifier:
+            raise click.BadParameter(
+                "use the DID of an owner, did:…; `sealspace whoami` prints it"
+            ) from None
+    return frozenset(owners)
 
 
 @click.command(
@@ -83,7 +99,18 @@ def _roles(
     metavar="NAME=ID",
     multiple=True,
     callback=_roles,
-    help="A name for a trust, as the role of logins with ID tokens. Can be repeated.",
+    help="A name for a trust, as the role of logins with ID tokens. Its callers come before those"
+    " that you did not name. Can be repeated.",
+)
+@click.option(
+    "--allow",
+    "allowed",
+    metavar="OWNER",
+    multiple=True,
+    callback=_owners,
+    help="DID of an owner whose machine tokens log in. With it, all others are refused, except"
+    " those with a role of --role. Can be repeated. Default: everybody logs in, and those that you"
+    " did not name have half of the places.",
 )
 @click.option(
     "--cache",
@@ -250,6 +277,7 @@ async def _serve(options: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
             mounts,
             cache=cache,
             roles=options.roles,
+            allowed=options.allowed,
             clock=clock,
             entropy=SystemEntropy(),
             is_writable=options.is_writable,
@@ -260,7 +288,7 @@ async def _serve(options: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
             _write_token_file(options.token_file, door_),
         ):
             limits = ConnectionLimits(
-                max_connections=_MAX_CONNECTIONS, connections_per_client=_PER_CLIENT
+                max_connections=MAX_CONNECTIONS, connections_per_client=_PER_CLIENT
             )
             app = door_.application(
                 list_method=LIST_METHOD,

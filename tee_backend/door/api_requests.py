@@ -55,6 +55,7 @@ class ApiRequest:
         parameters: parameters of the query.
         token: the door token; None if there is none. Hidden when this object is printed.
         source: the HTTP request, for its body.
+        client: address by which the client is counted; None for clients on this machine.
     """
 
     operation: Operation
@@ -62,6 +63,7 @@ class ApiRequest:
     parameters: Mapping[str, str]
     token: str | None = field(repr=False)
     source: web.Request
+    client: str | None
 
     def require_parameters(self, allowed: Collection[str]) -> None:
         """Refuse parameters that a path does not have.
@@ -104,7 +106,9 @@ class ApiRequest:
         return await _read_body(self.source, most_bytes)
 
 
-def read_request(request: web.Request, *, list_method: str, own_host: str | None) -> ApiRequest:
+def read_request(
+    request: web.Request, *, list_method: str, own_host: str | None, client: str | None
+) -> ApiRequest:
     """Check the form of a request.
 
     Args:
@@ -112,6 +116,7 @@ def read_request(request: web.Request, *, list_method: str, own_host: str | None
         list_method: the method by which the listener passes on the method LIST.
         own_host: the host that the door listens on without TLS; None if no page can reach it by a
             name of its own, because it has a certificate or a Unix socket.
+        client: address by which the client is counted; None for clients on this machine.
     Raises:
         DoorRefusal: the path, the query or a header is not valid, or is not supported.
     """
@@ -139,6 +144,7 @@ def read_request(request: web.Request, *, list_method: str, own_host: str | None
         parameters=parameters,
         token=_read_token(request),
         source=request,
+        client=client,
     )
 
 

@@ -8,27 +8,31 @@ Example:
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from typing import Any
 
 from aiohttp import web
 
 from capabilities.clock_and_entropy import Clock, Entropy
+from capabilities.limits import counted_address
+from capabilities.principals import Principal
 from sealspace import __version__
 from sealspace.client import Client
 from sealspace.errors import SealspaceError
 
 from ..backend import Backend
 from ..backend.publishing import BackendSurface
+from ..shares import ResourceUse, parts_of
 from .api_answers import ApiAnswer, plain_response, refusal_response
 from .api_requests import ApiRequest, read_request
 from .cache import Cache
 from .door_errors import DoorRefusal, refusal_of, unserved
 from .door_grants import DoorGrant, DoorGrants
 from .key_values import KeyValues
-from .limits import MAX_BODY_BYTES
+from .limits import MAX_BODY_BYTES, MAX_REQUESTS, share_refusal
 from .logins import APPROLE, JWT, KUBERNETES, Logins
 from .mounts import Mount
+from .named_callers import NamedCallers
 from .readings import Readings
 
 _LISTED = "docs/how-to/vault-clients.md lists what a door answers"
@@ -59,6 +63,7 @@ _MOST_PATHS = 64
 """Paths in one request to `sys/capabilities-self`."""
 
 OpenHandler = Callable[[ApiRequest], Awaitable[web.Response]]
+ClientOf = Callable[[web.Request], str | None]
 Handler = Callable[[DoorGrant, ApiRequest], Awaitable[ApiAnswer]]
 
 
@@ -70,6 +75,7 @@ class Door:
         mounts: the mounts, by name.
         cache: where values are kept.
         roles: name to the id of a trust, for logins with ID tokens.
+        allowed: the owners whose machine tokens log in; empty: those of all owners.
         clock: source of the time.
         entropy: source of the tokens.
         is_writable: whether an owner's session may write.
@@ -86,6 +92,7 @@ class Door:
         roles: Mapping[str, str],
         clock: Clock,
         entropy: Entropy,
+        allowed: Set[Principal] = frozenset(),
         is_writable: bool = False,
         backend: Backend | None = None,
     ) -> None:
@@ -96,7 +103,11 @@ class Door:
         self._grants = DoorGrants(cache, clock=clock, entropy=entropy)
         readings = Readings(self._grants, cache, clock)
         self._values = KeyValues(readings, is_writable=is_writable)
-        logins = Logins(client, self._grants, roles=roles, clock=clock)
+        self._places = ResourceUse(
+            share_refusal("requests are under way", "send fewer at the same time")
+        )
+        named = NamedCallers(roles=roles, owners=allowed)
+        logins = Logins(client, self._grants, named=named, clock=clock)
         # Path and operation -> handler. These need no token.
         self._open_handlers: dict[tuple[str, str], OpenHandler] = {
             ("sys/health", "read"): self._health,
@@ -122,6 +133,7 @@ class Door:
         list_method: str,
         own_host: str | None = None,
         surface: BackendSurface | None = None,
+        client_of: ClientOf = lambda request: counted_address(request.remote),
     ) -> web.Application:
         """Return the application, which answers every path.
 
@@ -129,11 +141,18 @@ class Door:
             list_method: the method by which the listener passes on the method LIST.
             own_host: the host that the door listens on without TLS, see `read_request`.
             surface: publishes the evidence of the door's backend; None: nothing is published.
+            client_of: returns the address by which the client of a request is counted; None for
+                clients on this machine.
         """
 
         async def handle(source: web.Request) -> web.Response:
             try:
-                request = read_request(source, list_method=list_method, own_host=own_host)
+                request = read_request(
+                    source,
+                    list_method=list_method,
+                    own_host=own_host,
+                    client=client_of(source),
+                )
                 return await self._route(request)
             except DoorRefusal as refusal:
                 return refusal_response(refusal)
@@ -171,6 +190,16 @@ class Door:
             return await open_handler(request)
         # Everything else needs a token, also to learn which mounts exist (DR6).
         grant = self._grants.find(request.token)
+        # A holder has a share of the places, until its answer is sent: also a caller who reads it
+        # slowly leaves places to others (DR14).
+        with self._places.reserve(parts_of(grant.holder), 1, MAX_REQUESTS):
+            response = await self._answer(grant, request)
+            await response.prepare(request.source)
+            await response.write_eof()
+        return response
+
+    async def _answer(self, grant: DoorGrant, request: ApiRequest) -> web.Response:
+        """Answer a request with a valid token; see `_route` for the errors."""
         mount = self._mount_at(request.path)
         if mount is not None:
             answer = await self._values.answer(grant, mount, request)

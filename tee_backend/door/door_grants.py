@@ -1,6 +1,8 @@
-"""The grants behind the tokens of a door, and these tokens (DR6, DR9)."""
+"""The grants behind the tokens of a door, and these tokens (DR6, DR9, DR19)."""
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,11 +21,19 @@ from sealspace.session import iso_time, space_of
 from sealspace.wire.token_line import MachineToken, token_of
 
 from ..backend import Backend
+from ..shares import OPERATOR, Payer, ResourceUse, ShareFull, parts_of
 from .api_requests import token_digest
 from .cache import Cache
-from .door_errors import TOO_MANY, DoorRefusal
+from .door_errors import DoorRefusal
 from .kinds import BACKEND, MACHINE, OWNER, RECEIVER, Kind
-from .limits import MAX_GRANTS, REQUESTS_PER_MINUTE, Allowance, Turns
+from .limits import (
+    AT_ONCE,
+    IDLE_S,
+    MAX_GRANTS,
+    REQUESTS_PER_MINUTE,
+    Allowance,
+    share_refusal,
+)
 from .mounts import Mount
 
 _TOKEN_BYTES = 32
@@ -43,12 +53,16 @@ class DoorGrant:
         accessor: a name of the token that is not secret.
         path: the path of the login, or `auth/token/door` for the door's own grant.
         role: the role that the caller named at the login.
+        holder: whose share its place and its requests count to (DR19): the owner of a machine
+            token, or the trust of an ID token. `OPERATOR` for the door's own grant.
         began_at: epoch seconds of the login.
+        used_at: epoch seconds of its last request.
         ends_at: epoch seconds at which the grant ends; None: it has no end.
         machine: the machine token; None for an owner's session.
         backend: the program that proves its code; None for other grants.
         requests: how many requests may reach the node.
-        turns: how many requests may wait for the node.
+        turns: the requests that wait for the node at the same time.
+        has_place: whether it counts; False while a login is under way that takes its place.
         writes: how often it wrote.
     """
 
@@ -57,11 +71,14 @@ class DoorGrant:
     accessor: str
     path: str
     role: str
+    holder: Payer
     began_at: float
+    used_at: float
     ends_at: float | None
     machine: MachineToken | None
     requests: Allowance
-    turns: Turns
+    turns: asyncio.Semaphore
+    has_place: bool = True
     backend: Backend | None = None
     writes: int = 0
     _received_shares: dict[str, Secrets] = field(default_factory=dict)
@@ -238,7 +255,12 @@ class DoorGrants:
         self._entropy = entropy
         self._by_token_digest: dict[bytes, DoorGrant] = {}
         self._by_credential: dict[bytes, DoorGrant] = {}
-        self._running_logins = 0
+        self._places = ResourceUse(
+            share_refusal(
+                "callers are logged in at this door",
+                "end tokens with auth/token/revoke-self, or start another door",
+            )
+        )
 
     def __iter__(self) -> Iterator[DoorGrant]:
         return iter([*self._by_token_digest.values()])
@@ -262,6 +284,7 @@ class DoorGrants:
                 "permission denied: the token is not a token of this door, or it has ended; next:"
                 " log in again",
             )
+        grant.used_at = self._clock.now()
         return grant
 
     def of_credential(self, credential: bytes) -> DoorGrant | None:
@@ -280,25 +303,67 @@ class DoorGrants:
         return None
 
     @contextmanager
-    def room(self) -> Iterator[None]:
-        """Keep a place for one more grant until the `with` block ends.
+    def room(self, holder: Payer) -> Iterator[list[DoorGrant]]:
+        """Keep a place for one more grant of a holder until the `with` block ends (DR19).
 
+        Where the holder's share is full, an idle grant gives its place. It stays valid unless
+        `add` is called, so a login that the node refuses ends no grant.
+
+        Yields:
+            The grants that give their places, for `add`.
         Raises:
-            DoorRefusal: live grants and running logins together are `MAX_GRANTS` already.
+            DoorRefusal: the holder, all holders that the operator did not name, or all holders
+                together have no place left, and no idle grant gives one.
         """
         for grant in self:
             self._if_live(grant)  # those that have ended give their places back
-        if len(self._by_token_digest) + self._running_logins >= MAX_GRANTS:
-            raise DoorRefusal(
-                TOO_MANY,
-                f"{MAX_GRANTS} callers are logged in at this door; next: end tokens with"
-                " auth/token/revoke-self, or start another door",
-            )
-        self._running_logins += 1
+        parts = parts_of(holder)
+        leaving: list[DoorGrant] = []
         try:
-            yield
+            while (full := self._places.full(parts, 1, MAX_GRANTS)) is not None:
+                idle = self._idle_grant(full, holder)
+                if idle is None:
+                    break
+                self._count_out(idle)
+                leaving.append(idle)
+            # live grants and running logins have places (DR14, DR19)
+            with self._places.reserve(parts, 1, MAX_GRANTS):
+                yield leaving
         finally:
-            self._running_logins -= 1
+            for grant in leaving:
+                if grant in self:
+                    self._count_in(grant)
+
+    def _idle_grant(self, full: ShareFull, holder: Payer) -> DoorGrant | None:
+        """Return the grant that gives its place in a full share, or None.
+
+        It is that of the largest holder that has an idle one, and the one that was idle the
+        longest. A holder does not lose places to one that has more of them.
+        """
+        now = self._clock.now()
+        counted = [grant for grant in self if grant.has_place]
+        places = Counter(grant.holder for grant in counted)
+        candidates = []
+        for grant in counted:
+            is_in_share = full.counter in parts_of(grant.holder)
+            is_idle = now - grant.used_at >= IDLE_S
+            is_larger = places[grant.holder] >= places[holder]
+            if grant.holder != OPERATOR and is_in_share and is_idle and is_larger:
+                candidates.append(grant)
+        if not candidates:
+            return None
+        return max(candidates, key=lambda grant: (places[grant.holder], now - grant.used_at))
+
+    def _count_in(self, grant: DoorGrant) -> None:
+        """Count a grant, also where its share is full."""
+        grant.has_place = True
+        self._places.add(parts_of(grant.holder), 1)
+
+    def _count_out(self, grant: DoorGrant) -> None:
+        """Count a grant no more."""
+        if grant.has_place:
+            grant.has_place = False
+            self._places.add(parts_of(grant.holder), -1)
 
     def add(
         self,
@@ -307,6 +372,8 @@ class DoorGrants:
         path: str,
         role: str,
         ends_at: float | None,
+        holder: Payer = OPERATOR,
+        leaving: Iterable[DoorGrant] = (),
         credential: bytes | None = None,
         backend: Backend | None = None,
     ) -> DoorGrant:
@@ -317,12 +384,16 @@ class DoorGrants:
             path: the path of the login.
             role: the role that the caller named at the login; "" for the door's own grant.
             ends_at: epoch seconds at which the grant ends; None: it has no end.
+            holder: whose share it counts to.
+            leaving: grants that give their places, and end now; see `room`.
             credential: digest of what the caller logged in with, by which a later login finds the
                 grant; None: no login finds it.
             backend: the program whose grants of owners this grant stands for; None: it stands for
                 the client's session.
         """
         now = self._clock.now()
+        for other in leaving:
+            self.end(other)
         # A backend's grants count, even if its client has the session of a machine token.
         machine = None if backend is not None else token_of(client.session)
         grant = DoorGrant(
@@ -331,13 +402,17 @@ class DoorGrants:
             accessor=encode_url(self._entropy.token(_ACCESSOR_BYTES)),
             path=path,
             role=role,
+            holder=holder,
             began_at=now,
+            used_at=now,
             ends_at=ends_at,
             machine=machine,
             backend=backend,
             requests=Allowance(REQUESTS_PER_MINUTE, "requests with this grant", self._clock),
-            turns=Turns(),
+            turns=asyncio.Semaphore(AT_ONCE),
+            has_place=False,
         )
+        self._count_in(grant)
         self._by_token_digest[token_digest(grant.token)] = grant
         if credential is not None:
             self._by_credential[credential] = grant
@@ -345,6 +420,7 @@ class DoorGrants:
 
     def end(self, grant: DoorGrant) -> None:
         """Forget a grant, its token and its values."""
+        self._count_out(grant)
         self._by_token_digest.pop(token_digest(grant.token), None)
         for credential, known_grant in [*self._by_credential.items()]:
             if known_grant is grant:

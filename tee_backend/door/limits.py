@@ -1,11 +1,15 @@
-"""Limits on what the callers of a door may use (DR14)."""
+"""Limits on what the callers of a door may use (DR14, DR19).
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+Grants and requests have places. One holder has at most a quarter of each, and all holders that the
+operator did not name together have half (`tee_backend.shares`). Logins have no grant yet, so they
+have places of their own, shared by the addresses of clients.
+"""
+
+from collections.abc import Callable
 
 from capabilities.clock_and_entropy import Clock
 
+from ..shares import UNKNOWN, ShareFull
 from .door_errors import TOO_MANY, DoorRefusal
 
 MAX_TARGET_CHARS = 1024
@@ -18,12 +22,24 @@ MAX_GRANTS = 256
 """Grants that callers bring to a door, at the same time."""
 REQUESTS_PER_MINUTE = 1200
 """Requests that reach the node for one grant."""
+IDLE_S = 60.0
+"""Time without a request after which a grant may give its place to another one."""
+MAX_REQUESTS = 160
+"""Requests with a token that are under way at the same time: from the check of the token until the
+answer is sent."""
+MAX_LOGINS = 48
+"""Logins that wait for the node at the same time."""
+MAX_ARRIVING = 32
+"""Logins whose body is arriving at the same time."""
+MAX_CONNECTIONS = 384
+"""Connections of a door. They are more than all requests, logins and delivered grants under way, so
+that callers without a token cannot close the door to those who have one."""
 LOGINS_PER_MINUTE = 60
 """Logins that reach the node, of all callers."""
+LOGINS_OF_ONE_PER_MINUTE = 30
+"""Logins that reach the node, of one client or holder."""
 AT_ONCE = 8
 """Requests of one grant that wait for the node at the same time."""
-MOST_WAITING = 256
-"""Requests of one grant that wait for their turn."""
 NODE_S = 20.0
 """Longest time for which a caller waits for the node. Clients give up after 30 to 60 s."""
 STALE_AFTER_S = 3.0
@@ -75,29 +91,29 @@ class Allowance:
         self._left = min(self._per_minute, self._left + added)
 
 
-class Turns:
-    """A limit on the requests of one grant that wait for the node."""
+def share_refusal(what: str, step: str) -> Callable[[ShareFull], DoorRefusal]:
+    """Return a function that makes the refusals for places of one kind.
 
-    def __init__(self) -> None:
-        self._gate = asyncio.Semaphore(AT_ONCE)
-        self._waiting = 0
+    Args:
+        what: what has the places, such as "callers are logged in".
+        step: what a caller can do when its own share is used up.
+    """
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait until fewer than `AT_ONCE` others wait for the node.
-
-        Raises:
-            DoorRefusal: `MOST_WAITING` requests wait already.
-        """
-        if self._waiting >= MOST_WAITING:
-            raise DoorRefusal(
+    def refusal(full: ShareFull) -> DoorRefusal:
+        if full.is_own:
+            return DoorRefusal(
                 TOO_MANY,
-                f"{MOST_WAITING} requests with this grant wait for the node already; next: send"
-                " fewer at the same time",
+                f"{full.most} {what} for this owner or trust, which is its share; next: {step}",
             )
-        self._waiting += 1
-        try:
-            async with self._gate:
-                yield
-        finally:
-            self._waiting -= 1
+        if full.counter == UNKNOWN:
+            return DoorRefusal(
+                TOO_MANY,
+                f"{full.most} {what} for owners and trusts that the operator did not name, which is"
+                " their share; next: try again later, or ask the operator to start the door with"
+                " --allow OWNER, or --role NAME=ID",
+            )
+        return DoorRefusal(
+            TOO_MANY, f"{full.most} {what}, and no place is idle; next: try again later"
+        )
+
+    return refusal

@@ -1,17 +1,20 @@
-"""Logins at a door: machine tokens and ID tokens (DR10, DR11)."""
+"""Logins at a door: machine tokens and ID tokens (DR10, DR11, DR14, DR20)."""
 
 import asyncio
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
 from aiohttp import web
 
+from capabilities.cache import Recent
 from capabilities.capability_errors import InvalidJson
 from capabilities.clock_and_entropy import Clock
+from capabilities.frozen import frozen
+from capabilities.principals import same_principal
 from capabilities.strict_base64 import decode_url
 from capabilities.strict_json import JsonObject, parse_json
 from sealspace.client import Client
@@ -20,18 +23,42 @@ from sealspace.session import Session
 from sealspace.wire.id_tokens import MAX_ID_TOKEN_BYTES
 from sealspace.wire.token_line import read_token, token_of
 
+from ..backend.grant_shares import SharedPlaces
 from .api_answers import ApiAnswer
 from .api_requests import ApiRequest
-from .door_errors import DoorRefusal, refusal_of
+from .door_errors import TOO_MANY, DoorRefusal, refusal_of
 from .door_grants import DoorGrant, DoorGrants
-from .limits import LOGINS_PER_MINUTE, MAX_LOGIN_BYTES, Allowance
+from .limits import MAX_LOGIN_BYTES, MAX_LOGINS
+from .login_limits import ArrivingBodies, LoginAttempt, LoginRates
+from .named_callers import NamedCallers
 
 APPROLE = "auth/approle/login"
 JWT = "auth/jwt/login"
 KUBERNETES = "auth/kubernetes/login"
 
 _TRUST = re.compile(r"ba[a-z2-7]{20,100}")
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}", re.ASCII)
 _MAX_TEXT_CHARS = 128
+_MOST_ISSUERS = 4096
+
+
+@frozen
+class _Login:
+    """A login whose form is valid.
+
+    Attributes:
+        path: the path of the login.
+        role: the caller's name for the grant.
+        attempt: for whom the login counts.
+        credential: the digest of what the caller logs in with.
+        begin: asks the node for the session of a new grant.
+    """
+
+    path: str
+    role: str
+    attempt: LoginAttempt
+    credential: bytes
+    begin: Callable[[], Awaitable[Session]]
 
 
 class Logins:
@@ -40,18 +67,22 @@ class Logins:
     Args:
         client: a client of the node; its session is not used.
         grants: where the grants go.
-        roles: name to the id of a trust.
+        named: the callers that the operator named.
         clock: source of the time.
     """
 
     def __init__(
-        self, client: Client, grants: DoorGrants, *, roles: Mapping[str, str], clock: Clock
+        self, client: Client, grants: DoorGrants, *, named: NamedCallers, clock: Clock
     ) -> None:
         self._client = client
         self._grants = grants
-        self._roles = roles
+        self._named = named
         self._clock = clock
-        self._allowance = Allowance(LOGINS_PER_MINUTE, "logins at this door", clock)
+        self._bodies = ArrivingBodies()
+        self._places = SharedPlaces(MAX_LOGINS)
+        self._rates = LoginRates(clock)
+        self._issuers = Recent[str, object](_MOST_ISSUERS)
+        """Issuer of each trust, as the node verified it. A trust has one issuer."""
         self._running_logins: dict[bytes, asyncio.Task[DoorGrant]] = {}
 
     async def approle(self, request: ApiRequest) -> web.Response:
@@ -68,12 +99,19 @@ class Logins:
             session = _machine_session(line, name)
         except SealspaceError as error:
             raise _login_refusal(error) from error
-        return await self._log_in(
+        attempt = LoginAttempt(
+            client=request.client,
+            holder=self._named.holder_of_machine_token(session.owner),
+            proof=_proof_of_owner(session),
+        )
+        login = _Login(
             path=APPROLE,
             role=name,
+            attempt=attempt,
             credential=_credential_digest("machine token", name, line),
             begin=partial(self._require_accepted, session),
         )
+        return await self._log_in(login)
 
     async def identity(self, request: ApiRequest) -> web.Response:
         """Answer a login with an ID token.
@@ -86,65 +124,94 @@ class Logins:
         body = await self._read_body(request)
         role = _require_text(body, "role")
         token = _require_text(body, "jwt", most_chars=MAX_ID_TOKEN_BYTES).strip()
+        holder = self._named.holder_of_id_token(role)
         # A role without an option --role is itself the id of a trust.
-        trust = self._roles.get(role, role)
+        trust = holder.did
         if _TRUST.fullmatch(trust) is None:
             raise DoorRefusal(
                 400,
                 f"the role {role} names no trust; next: use the id that `sealspace ci trust`"
                 " printed, or start the door with --role NAME=ID",
             )
-        await self._require_for_node(token)
-        return await self._log_in(
+        key_id = _key_id(token)
+        claims = await self._claims_for_node(token, trust)
+        login = _Login(
             path=request.path,
             role=role,
+            attempt=LoginAttempt(client=request.client, holder=holder, proof=key_id),
             credential=_credential_digest("ID token", trust, token),
-            begin=partial(self._client.exchange_id_token, token, trust=trust),
+            begin=partial(self._exchange, token, trust, claims.get("iss")),
         )
+        return await self._log_in(login)
 
     async def _read_body(self, request: ApiRequest) -> JsonObject:
         request.require_parameters(())
-        return await request.body(most_bytes=MAX_LOGIN_BYTES)
+        async with self._bodies.arriving(request.client):
+            return await request.body(most_bytes=MAX_LOGIN_BYTES)
 
-    async def _log_in(
-        self, *, path: str, role: str, credential: bytes, begin: Callable[[], Awaitable[Session]]
-    ) -> web.Response:
-        """Answer with the live grant of a credential, or with a new one (DR11).
-
-        Args:
-            path: the path of the login.
-            role: the caller's name for the grant.
-            credential: the digest of what the caller logs in with.
-            begin: asks the node for the session of a new grant.
-        """
-        grant = self._grants.of_credential(credential)
+    async def _log_in(self, login: _Login) -> web.Response:
+        """Answer with the live grant of a credential, or with a new one (DR11)."""
+        grant = self._grants.of_credential(login.credential)
         if grant is None:
-            login = self._running_logins.get(credential)
-            if login is None:
-                # An ID token serves once, so two logins at the same time share one exchange.
-                login = asyncio.create_task(
-                    self._add_grant(path=path, role=role, credential=credential, begin=begin)
-                )
-                self._running_logins[credential] = login
-                login.add_done_callback(lambda _: self._running_logins.pop(credential, None))
-            # A caller who leaves must not cancel the login of the other.
-            grant = await asyncio.shield(login)
+            with self._place(login.attempt.client):
+                grant = await self._new_grant(login)
         return ApiAnswer(auth=grant.auth(self._clock.now())).response()
 
-    async def _add_grant(
-        self, *, path: str, role: str, credential: bytes, begin: Callable[[], Awaitable[Session]]
-    ) -> DoorGrant:
-        """Begin a session, and add a grant for it; the arguments are those of `_log_in`."""
-        with self._grants.room():
-            self._allowance.take()
+    @contextmanager
+    def _place(self, client: str | None) -> Iterator[None]:
+        """Keep a place for a login until the `with` block ends.
+
+        Raises:
+            DoorRefusal: too many logins wait for the node.
+        """
+        with self._places.reserve(client) as has_place:
+            # logins leave connections to requests that have a token (DR14)
+            if not has_place:
+                raise DoorRefusal(
+                    TOO_MANY,
+                    f"too many logins wait for the node: at most {MAX_LOGINS}, of which one client"
+                    " leaves as many as it uses; next: log in again in a few seconds",
+                )
+            yield
+
+    async def _new_grant(self, login: _Login) -> DoorGrant:
+        """Return a new grant, which logins at the same time with the same credential share."""
+        credential = login.credential
+        running = self._running_logins.get(credential)
+        if running is None:
+            # An ID token serves once, so two logins at the same time share one exchange.
+            running = asyncio.create_task(self._add_grant(login))
+            self._running_logins[credential] = running
+            running.add_done_callback(lambda _: self._running_logins.pop(credential, None))
+        # A caller who leaves must not cancel the login of the other.
+        return await asyncio.shield(running)
+
+    async def _add_grant(self, login: _Login) -> DoorGrant:
+        """Begin a session, and add a grant for it."""
+        holder = login.attempt.holder
+        with self._grants.room(holder) as leaving:
+            self._rates.take(login.attempt)
             try:
-                session = await begin()
+                session = await login.begin()
                 client = self._client.acting(session)
             except SealspaceError as error:
                 raise _login_refusal(error) from error
+            self._rates.accept(login.attempt)
             return self._grants.add(
-                client, path=path, role=role, ends_at=session.expires_at, credential=credential
+                client,
+                path=login.path,
+                role=login.role,
+                ends_at=session.expires_at,
+                holder=holder,
+                leaving=leaving,
+                credential=login.credential,
             )
+
+    async def _exchange(self, token: str, trust: str, issuer: object) -> Session:
+        """Exchange an ID token at the node, and note the issuer of its trust."""
+        session = await self._client.exchange_id_token(token, trust=trust)
+        self._issuers.put(trust, issuer)
+        return session
 
     async def _require_accepted(self, session: Session) -> Session:
         """Ask the node whether it accepts a machine token, and return the token's session.
@@ -159,10 +226,12 @@ class Logins:
             await secrets.envelope(first_secret.name, scope=first_secret.scope)
         return session
 
-    async def _require_for_node(self, token: str) -> None:
-        """Refuse an ID token for another audience, or one that has ended (DR11).
+    async def _claims_for_node(self, token: str, trust: str) -> Mapping[str, Any]:
+        """Return the claims of an ID token, which the node verifies.
 
-        The exchange at the node uses the token up, so this comes before it.
+        Raises:
+            DoorRefusal: it is for another audience, of another issuer than its trust, or it has
+                ended. The exchange at the node uses the token up, so this comes before it (DR11).
         """
         claims = _unverified_claims(token)
         node_id = (await self._client.info()).node_id
@@ -173,6 +242,12 @@ class Logins:
                 f"permission denied: the ID token is for another audience; next: request one with"
                 f" the audience {node_id}",
             )
+        if trust in self._issuers and claims.get("iss") != self._issuers[trust]:
+            raise DoorRefusal(
+                403,
+                "permission denied: the ID token is of another issuer than the trust; next: use the"
+                " role of a trust in this issuer",
+            )
         ends_at = claims.get("exp")
         # The node checks this at the exchange only. Later logins with the same token get the grant
         # of that exchange, but not beyond the token's own end.
@@ -180,6 +255,7 @@ class Logins:
             raise DoorRefusal(
                 403, "permission denied: the ID token has ended; next: request a new one"
             )
+        return claims
 
 
 def _machine_session(line: str, name: str) -> Session:
@@ -219,17 +295,51 @@ def _login_refusal(error: SealspaceError) -> DoorRefusal:
     return refusal
 
 
+def _proof_of_owner(session: Session) -> str | None:
+    """Return that the owner itself signed a machine token, or None.
+
+    Otherwise a node signed it for a job, or an admin for a team. Then only the node can tell
+    whether it is of this owner.
+    """
+    token = token_of(session)
+    assert token is not None  # `_machine_session` has checked it
+    is_signed_by_owner = same_principal(token.grant.delegator, token.owner)
+    return "signature" if is_signed_by_owner else None
+
+
+def _key_id(token: str) -> str:
+    """Return the key id of an ID token, "" if it has none.
+
+    Raises:
+        DoorRefusal: the token is not a signed one in compact form.
+    """
+    if _COMPACT.fullmatch(token) is None:
+        raise _not_an_id_token()
+    header = _json_part(token, 0)
+    key_id = header.get("kid", "")
+    if not isinstance(header.get("alg"), str) or not isinstance(key_id, str):
+        raise _not_an_id_token()
+    return key_id
+
+
 def _unverified_claims(token: str) -> Mapping[str, Any]:
-    """Return the claims of an ID token, which the node verifies."""
-    _, _, after_header = token.partition(".")
-    payload_text, _, _ = after_header.partition(".")
-    payload = decode_url(payload_text)
+    """Return the claims of an ID token in compact form, which the node verifies."""
+    return _json_part(token, 1)
+
+
+def _json_part(token: str, number: int) -> JsonObject:
+    """Return a part of an ID token: 0 for the header, 1 for the claims."""
+    part = decode_url(token.split(".")[number])
     try:
-        return parse_json(payload or b"", max_bytes=MAX_ID_TOKEN_BYTES)
+        return parse_json(part or b"", max_bytes=MAX_ID_TOKEN_BYTES)
     except InvalidJson:
-        raise DoorRefusal(
-            403, "permission denied: jwt is not an ID token; next: send one in compact form"
-        ) from None
+        raise _not_an_id_token() from None
+
+
+def _not_an_id_token() -> DoorRefusal:
+    return DoorRefusal(
+        403, "permission denied: jwt is not an ID token; next: send one in compact form"
+    )
 
 
 def _require_text(body: JsonObject, name: str, *, most_chars: int = _MAX_TEXT_CHARS) -> str:

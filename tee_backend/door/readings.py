@@ -187,7 +187,7 @@ class Readings:
             DoorRefusal: the request failed, took too long, or a limit of the grant is reached.
         """
         grant.requests.take()
-        async with grant.turns.turn():
+        async with grant.turns:
             try:
                 async with asyncio.timeout(NODE_S):
                     return await request()

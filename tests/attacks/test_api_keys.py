@@ -19,9 +19,9 @@ from patience import PATIENCE_S
 from runner_stage import ECHO, RunnerStage, runner_stage
 
 from capabilities.signatures import Ed25519Signer
-from runner import shares
 from runner.calls import calls
 from runner.calls.prices import Price
+from tee_backend import shares
 
 PRICE = Price(call=1000)
 LOOP = '(module (memory (export "memory") 1) (func (export "_start") (loop $again (br $again))))'

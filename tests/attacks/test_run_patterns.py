@@ -16,7 +16,6 @@ from runner_stage import ECHO, RunnerStage, runner_stage
 from capabilities.principals import parse_principal
 from runner.calls import calls
 from runner.calls.grant_judging import ConditionJudge
-from runner.shares import Payer
 from sealspace.apps.backends import deliver
 from sealspace.documents.builds import Build
 from sealspace.documents.call_conditions import (
@@ -35,6 +34,7 @@ from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.errors import GrantNotTaken, InvalidInput
 from sealspace.wallets import new_wallet
 from sealspace.wire.portable import PortableDelegation
+from tee_backend.shares import Payer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -28,7 +28,6 @@ from capabilities.strict_json import Json
 from runner.calls import task_stages
 from runner.calls.prices import Price
 from runner.reasons import RunRefused
-from runner.shares import FairSemaphore, Payer
 from runner.tasks import dataset_fetch
 from runner.tasks.folder_space import FolderSpace
 from runner.tasks.stage_errors import StageFailed
@@ -44,6 +43,7 @@ from sealspace.documents.project_names import ProjectId
 from sealspace.documents.secret_names import SecretName
 from sealspace.documents.signed_statements import sign_statement
 from tee_backend.outbound import Outbound
+from tee_backend.shares import FairSemaphore, Payer
 
 KEY = bytes(range(32))
 BLOB = b"".join(encrypt("aead-chunked-v1", KEY, BytesIO(b"rows").read, SystemEntropy()))

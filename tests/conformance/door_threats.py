@@ -1,6 +1,7 @@
 """Tests for the threat model's rows about doors, as in `threats.py`."""
 
 _ATTACKS = "attacks/test_door.py::"
+_PLACES = "attacks/test_door_places.py::"
 _CACHE = "tee_backend/door/test_cache.py::"
 _LOGINS = "tee_backend/door/test_logins.py::"
 
@@ -24,6 +25,16 @@ TESTS_OF_DOOR_THREATS: dict[str, tuple[str, ...]] = {
         _CACHE + "test_DR14_requests_to_the_node_are_bounded",
         _CACHE + "test_DR15_the_cache_is_bounded",
         _LOGINS + "test_DR14_logins_are_bounded",
+    ),
+    "3.5 a caller of a door takes the places of its other callers, with many machine tokens, with "
+    "requests that wait, with slow bodies, or with credentials that nobody signed": (
+        _PLACES + "test_DR14_id_tokens_that_nobody_signed",
+        _PLACES + "test_DR14_one_token_takes_a_share_of_the_requests",
+        _PLACES + "test_DR14_slow_bodies_close_no_door",
+        _PLACES + "test_DR14_waiting_requests_are_shared",
+        _PLACES + "test_DR19_tokens_of_a_free_account_leave_places",
+        _PLACES + "test_DR20_only_named_callers_log_in",
+        _LOGINS + "test_DR19_an_idle_grant_gives_its_place",
     ),
     "3.5 an ID token that was used at a door is used there again by a thief": (
         _LOGINS + "test_DR11_the_same_id_token_again",

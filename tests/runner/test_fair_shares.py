@@ -36,9 +36,9 @@ from runner.guest import artefacts as _artefacts
 from runner.guest.executor import Executor
 from runner.guest.runs import RunRequest
 from runner.http import routes
-from runner.shares import Payer
 from sealspace.apps.run_calls import call_headers
 from sealspace.session import Session, key_session
+from tee_backend.shares import Payer
 
 LONG_S = 60
 """A sleeper is awake again long after a call that does not wait for it was answered."""

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from capabilities.principals import Principal
 from runner.calls.journal import Journal
 from runner.reasons import RunRefused
-from runner.shares import Bounds, FairSemaphore, Payer, ResourceUse, count_stored
+from runner.shares import call_refusal, count_stored
+from tee_backend.shares import Bounds, FairSemaphore, Payer, ResourceUse
 
 PAYERS = [Payer(Principal(f"did:key:{name}"), is_known=name in "abc") for name in "abcxyz"]
 HELD = "SELECT payer, cost FROM held WHERE payer != ''"
@@ -148,7 +149,7 @@ async def test_a_turn_that_was_given_is_not_lost() -> None:
 )
 def test_calls_under_way_are_bounded(calls: list[tuple[bool, int, int]]) -> None:
     """RN163: one payer has at most a quarter, unknown payers half, and all is released."""
-    bounds, held = Bounds(16, 200), list[tuple[Payer, int, ExitStack]]()
+    bounds, held = Bounds(16, 200, refusal=call_refusal), list[tuple[Payer, int, ExitStack]]()
     for ends, who, size in calls:
         if ends and held:
             held.pop(who % len(held))[2].close()
@@ -182,7 +183,7 @@ def test_calls_under_way_are_bounded(calls: list[tuple[bool, int, int]]) -> None
 
 def test_calls_from_before_a_restart_are_not_refused() -> None:
     """RN99, RN163: calls from before a restart count, and are not refused."""
-    bounds = Bounds(4, 4)
+    bounds = Bounds(4, 4, refusal=call_refusal)
     with ExitStack() as stack:
         for _ in range(9):
             stack.enter_context(bounds.reserve(PAYERS[0], 1, is_new=False))
@@ -241,7 +242,7 @@ def test_kept_rows_displace_those_of_their_own_payer_first(rows: list[tuple[int,
 
 def test_who_uses_much_leaves_as_much_for_others() -> None:
     """RN67: a few owners with long bodies leave bytes for owners with short bodies."""
-    use = ResourceUse()
+    use = ResourceUse(call_refusal)
 
     def take_all(owner: str) -> int:
         """Take units one by one until one is refused, and return how many were taken."""

@@ -11,7 +11,8 @@ Example:
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Set
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from relay import Relay
 from running_node import Reply, send
 from tests_support import CountingEntropy, FixedClock
 
+from capabilities.principals import Principal
 from capabilities.signatures import WalletSigner
 from node.config.tree import Config, Http, Limits, Oidc, Store
 from sealspace.client import Client
@@ -175,10 +177,13 @@ async def open_door(
     has_own_grant: bool = True,
     is_writable: bool = False,
     more_grants: int = 0,
+    allowed: Set[Principal] = frozenset(),
+    max_connections: int = 640,
 ) -> AsyncIterator[DoorCaller]:
     """Serve a door until the block ends, and yield a caller with its own token.
 
-    `more_grants` is a number of further tokens for the door's own session.
+    `more_grants` is a number of further tokens for the door's own session. The header `X-Client`
+    of a request is the address by which the door counts its client.
     """
     door = Door(
         client,
@@ -187,14 +192,22 @@ async def open_door(
         roles=roles or {},
         clock=bench.clock,
         entropy=bench.entropy,
+        allowed=allowed,
         is_writable=is_writable,
     )
     for _ in range(more_grants):
         door.add_own_grant()
     bound = bind_socket("127.0.0.1", 0)
+    # The kernel keeps little of an answer, so the door waits for clients that do not read.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
     url = url_of(bound)
-    app = door.application(list_method=LIST_METHOD, own_host="127.0.0.1")
-    async with listening(app, bound, ConnectionLimits(), reads_list=True):
+    app = door.application(
+        list_method=LIST_METHOD,
+        own_host="127.0.0.1",
+        client_of=lambda request: request.headers.get("X-Client"),
+    )
+    limits = ConnectionLimits(max_connections=max_connections)
+    async with listening(app, bound, limits, reads_list=True):
         yield DoorCaller(url, door.add_own_grant() if has_own_grant else None)
 
 

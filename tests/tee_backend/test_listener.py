@@ -187,6 +187,44 @@ async def test_a_connection_that_had_a_request_is_kept_before_silent_ones() -> N
         assert await reader.readuntil(b"here")
 
 
+async def test_a_client_that_still_sends_an_answered_body_goes_first() -> None:
+    """RN155: clients that do not end the bodies of answered requests close no new connection,
+    which has not sent its request yet."""
+    async with site(replace(PATIENT, max_connections=4)) as served:
+        fresh_reader, fresh_writer = await served.connect()
+        answered = []
+        for _ in range(3):
+            reader, writer = await served.connect()
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+            await reader.readuntil(b"here")
+            answered.append(reader)
+        newest = [await served.connect() for _ in range(3)]
+        for reader in answered:
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        for reader, writer in ((fresh_reader, fresh_writer), *newest):
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert await reader.readuntil(b"here")
+
+
+async def test_clients_that_keep_connections_close_no_new_one() -> None:
+    """RN155: where most idle connections had a request, the one whose last request was longest ago
+    is closed, and no new one, which has not sent its request yet."""
+    async with site(replace(PATIENT, max_connections=4)) as served:
+        kept = []
+        for _ in range(3):
+            reader, writer = await served.connect()
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await reader.readuntil(b"here")
+            kept.append((reader, writer))
+        fresh = [await served.connect() for _ in range(2)]
+        with suppress(ConnectionResetError):
+            assert await kept[0][0].read() == b""
+        for reader, writer in (*kept[1:], *fresh):
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert await reader.readuntil(b"here")
+
+
 @pytest.mark.parametrize("has_tls", [False, True])
 async def test_half_a_head(
     certificate: tuple[ssl.SSLContext, ssl.SSLContext], has_tls: bool

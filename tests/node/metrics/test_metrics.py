@@ -9,7 +9,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from math import prod
 from pathlib import Path
 from time import perf_counter_ns
@@ -39,7 +39,7 @@ from node.metrics.supervisor_metrics import SupervisorMetrics
 from node.metrics.worker_metrics import WorkerMetrics
 from node.refusal import Refusal
 from sealspace.service.command_errors import ConfigurationError
-from sealspace.service.scraping import MAX_HEAD_BYTES, Scraping
+from sealspace.service.scraping import MAX_HEAD_BYTES, MOST_CLIENTS, Scraping
 from spaces.space_errors import IntakeFull, StoreBusy, StoreFull
 from spaces.store.contract import Committed, Refused
 
@@ -442,6 +442,66 @@ def test_a_silent_client_holds_up_nobody_for_long(port: int) -> None:
         socket.create_connection(("127.0.0.1", port)).close()
         assert _scrape(port) == b"numbers\n"
         assert halting.recv(100) == b""
+
+
+def test_silent_clients_delay_no_scrape(patient_port: int) -> None:
+    """Any number of clients that send nothing or half a request delays no scrape."""
+    with ExitStack() as stack:
+        for number in range(2 * MOST_CLIENTS):
+            client = socket.create_connection(("127.0.0.1", patient_port))
+            stack.enter_context(client)
+            if number % 2:
+                client.sendall(_GET[:-2])
+        assert _scrape(patient_port) == b"numbers\n"
+
+
+_LONG_METRICS = b"number\n" * (1 << 17)
+
+
+@pytest.fixture
+def long_port() -> Iterator[int]:
+    """The port of a listener with a long time limit, and an answer that has to be read."""
+    bound = socket.create_server(("127.0.0.1", 0))
+    # The kernel keeps less than an answer for a connection, which inherits this.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
+    scraping = Scraping(bound, "127.0.0.1", lambda: _LONG_METRICS, deadline_s=3600)
+    scraping.start()
+    yield int(bound.getsockname()[1])
+    scraping.stop()
+
+
+def _ask_without_reading(port: int) -> socket.socket:
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+    client.settimeout(AT_ONCE_S)
+    client.connect(("127.0.0.1", port))
+    client.sendall(_GET)
+    return client
+
+
+def test_clients_that_read_nothing_delay_no_scrape(long_port: int) -> None:
+    """Clients that send a request and do not read the answer delay no scrape."""
+    with ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(_ask_without_reading(long_port))
+        assert _scrape(long_port) == _LONG_METRICS
+
+
+def test_one_more_client_closes_the_oldest_silent_one(long_port: int) -> None:
+    """The number of clients is bounded: one more closes the oldest that sent no request, and a
+    client that is being answered goes last."""
+    with ExitStack() as stack:
+        reading = stack.enter_context(_ask_without_reading(long_port))
+        assert reading.recv(1) == b"H"  # its answer has begun
+        silent = []
+        for _ in range(MOST_CLIENTS):
+            client = socket.create_connection(("127.0.0.1", long_port), timeout=AT_ONCE_S)
+            silent.append(stack.enter_context(client))
+        assert silent[0].recv(1) == b""
+        answer = b""
+        while piece := reading.recv(1 << 16):
+            answer += piece
+        assert answer.endswith(_LONG_METRICS)
 
 
 def test_bytes_that_keep_coming_win_no_time() -> None:

@@ -149,6 +149,7 @@ async def test_DR2_a_unix_socket(owner: Owner) -> None:
         (["--mount", "sys=flat"], b"not the name of a mount: sys"),
         (["--mount", "a=flat,policy=x"], b"the mount a has policy=x"),
         (["--role", "shop=x"], b"use the form NAME=ID"),
+        (["--allow", "shop"], b"use the DID of an owner"),
         (["--serve-stale", "2d"], b"--serve-stale 2d is not a duration"),
         (["--tls-key", "key.pem"], b"must be given together"),
     ],

@@ -18,13 +18,13 @@ from runner_stage import ECHO, ENVIRONMENT, RunnerStage, runner_stage
 
 from capabilities.signatures import Ed25519Signer
 from runner.calls import service as calls_service
-from runner.shares import FairSemaphore
 from sealspace.apps import runners
 from sealspace.cli.root import EXIT_STATUS
 from sealspace.documents.iexec_names import address_of
 from sealspace.documents.project_names import parse_project
 from sealspace.documents.published import EVIDENCE_PATH
 from tee_backend.outbound import Outbound
+from tee_backend.shares import FairSemaphore
 
 SECRET = "open sesame, says the owner"
 SOMEBODY = Ed25519Signer(bytes(range(32))).did

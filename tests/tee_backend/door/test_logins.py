@@ -8,6 +8,7 @@ from door_stage import DoorBench, DoorCaller, blocking, door_bench, open_door
 from oidc_issuer import SHOP, Issuer, ec_key, github_claims, kubernetes_claims
 from relay import Answer, relay_before
 
+from capabilities.principals import Principal
 from node.config.tree import Limits
 from sealspace.client import Client
 from sealspace.wire.token_line import read_token
@@ -15,8 +16,14 @@ from spaces.grants.exchanged import sweep_exchanged
 from tee_backend.door import door_grants
 from tee_backend.door.cache import Cache
 from tee_backend.door.door_errors import DoorRefusal
-from tee_backend.door.door_grants import DoorGrants
-from tee_backend.door.limits import LOGINS_PER_MINUTE, MAX_GRANTS
+from tee_backend.door.door_grants import DoorGrant, DoorGrants
+from tee_backend.door.limits import (
+    IDLE_S,
+    LOGINS_OF_ONE_PER_MINUTE,
+    LOGINS_PER_MINUTE,
+    MAX_GRANTS,
+)
+from tee_backend.shares import Payer
 
 ISSUER = "https://issuer.test"
 ACCOUNT = "system:serviceaccount:shop:deploy"
@@ -263,43 +270,164 @@ async def test_DR14_logins_are_bounded(bench: DoorBench) -> None:
             for _ in range(LOGINS_PER_MINUTE):
                 assert (await door.send("POST", "auth/approle/login", wrong)).status == 403
             assert asked == []
-            for _ in range(LOGINS_PER_MINUTE):
+            for _ in range(LOGINS_OF_ONE_PER_MINUTE):
                 assert (await door.send("POST", "auth/approle/login", former)).status == 403
             asked.clear()
             refused = await door.send("POST", "auth/approle/login", former)
-            assert refused.status == 429 and "60 a minute" in refused.reported["errors"][0]
+            assert refused.status == 429 and "30 a minute" in refused.reported["errors"][0]
+            assert "log in again in 2 s" in refused.reported["errors"][0]
             assert asked == []
-            bench.clock.advance(1)
+            bench.clock.advance(2)
             right = {"role_id": "deploy", "secret_id": lines[1]}
             assert (await door.send("POST", "auth/approle/login", right)).status == 200
+
+
+def _grants(bench: DoorBench) -> DoorGrants:
+    cache = Cache(fresh_s=0, stale_s=0, clock=bench.clock)
+    return DoorGrants(cache, clock=bench.clock, entropy=bench.entropy)
+
+
+def _log_in(grants: DoorGrants, owner: Client, holder: Payer, *, ends_at: float) -> DoorGrant:
+    """Add a grant as a login does."""
+    with grants.room(holder) as leaving:
+        return grants.add(
+            owner,
+            path="auth/jwt/login",
+            role="",
+            ends_at=ends_at,
+            holder=holder,
+            leaving=leaving,
+        )
+
+
+def _holder(number: int, *, is_known: bool = False) -> Payer:
+    return Payer(Principal(f"did:key:{number}"), is_known=is_known)
 
 
 async def test_DR14_grants_are_bounded(bench: DoorBench) -> None:
     """DR14: a door has no more grants than its limit, and an ended grant makes room."""
     owner, _ = await bench.owner()
-    cache = Cache(fresh_s=0, stale_s=0, clock=bench.clock)
-    grants = DoorGrants(cache, clock=bench.clock, entropy=bench.entropy)
+    grants = _grants(bench)
     for number in range(MAX_GRANTS):
-        with grants.room():
-            ends_at = bench.clock.now() + 60 + number
-            grants.add(owner, path="auth/jwt/login", role="", ends_at=ends_at)
-    with pytest.raises(DoorRefusal, match="256 callers"), grants.room():
+        holder = _holder(number, is_known=True)
+        _log_in(grants, owner, holder, ends_at=bench.clock.now() + 10 + number)
+    late = _holder(MAX_GRANTS, is_known=True)
+    with pytest.raises(DoorRefusal, match="256 callers"), grants.room(late):
         pass
-    bench.clock.advance(60)
+    bench.clock.advance(10)
     # A login that runs has a place too.
-    with grants.room(), pytest.raises(DoorRefusal, match="256 callers"), grants.room():
+    with grants.room(late), pytest.raises(DoorRefusal, match="256 callers"), grants.room(late):
         pass
-    with grants.room():
+    with grants.room(late):
         pass
+
+
+async def test_DR19_grants_have_shares(bench: DoorBench) -> None:
+    """DR19: one holder has at most a quarter of the grants, and holders whom the operator did not
+    name have half; each refusal says whose bound it is."""
+    owner, _ = await bench.owner()
+    grants = _grants(bench)
+    ends_at = bench.clock.now() + 900
+    for _ in range(MAX_GRANTS // 4):
+        _log_in(grants, owner, _holder(1), ends_at=ends_at)
+    with pytest.raises(DoorRefusal, match=r"64 callers .* for this owner or trust, which is"):
+        _log_in(grants, owner, _holder(1), ends_at=ends_at)
+    for _ in range(MAX_GRANTS // 4):
+        _log_in(grants, owner, _holder(2), ends_at=ends_at)
+    with pytest.raises(DoorRefusal, match=r"128 callers .* that the operator did not name"):
+        _log_in(grants, owner, _holder(3), ends_at=ends_at)
+    for number in range(MAX_GRANTS // 2):
+        _log_in(grants, owner, _holder(4 + number % 2, is_known=True), ends_at=ends_at)
+    with pytest.raises(DoorRefusal, match=r"256 callers .* no place is idle; next"):
+        _log_in(grants, owner, _holder(6, is_known=True), ends_at=ends_at)
+
+
+async def test_DR19_an_idle_grant_gives_its_place(bench: DoorBench) -> None:
+    """DR19: where a share is full, the largest holder loses the grant that was idle the longest,
+    and only when the login succeeds; a grant in use is not lost."""
+    owner, _ = await bench.owner()
+    grants = _grants(bench)
+    ends_at = bench.clock.now() + 900
+    large = [_log_in(grants, owner, _holder(1), ends_at=ends_at) for _ in range(64)]
+    small = [_log_in(grants, owner, _holder(2), ends_at=ends_at) for _ in range(63)]
+    single = _log_in(grants, owner, _holder(3), ends_at=ends_at)
+    bench.clock.advance(1)
+    for grant in large[1:]:
+        grants.find(grant.token)
+    bench.clock.advance(IDLE_S - 2)
+    with pytest.raises(DoorRefusal, match="128 callers"):
+        _log_in(grants, owner, _holder(4), ends_at=ends_at)
+    bench.clock.advance(1)
+    # A login that the node refuses ends no grant.
+    with grants.room(_holder(4)):
+        pass
+    grants.find(large[0].token)
+    bench.clock.advance(IDLE_S)
+    new = _log_in(grants, owner, _holder(4), ends_at=ends_at)
+    with pytest.raises(DoorRefusal, match="it has ended"):
+        grants.find(large[1].token)
+    for grant in (large[0], *large[2:], *small, single, new):
+        grants.find(grant.token)
+    # All are in use now.
+    with pytest.raises(DoorRefusal, match="128 callers"):
+        _log_in(grants, owner, _holder(5), ends_at=ends_at)
+
+
+async def test_DR19_an_idle_grant_of_another_share_stays(bench: DoorBench) -> None:
+    """DR19: where the share of holders that the operator did not name is full, an idle grant of a
+    named holder does not end."""
+    owner, _ = await bench.owner()
+    grants = _grants(bench)
+    ends_at = bench.clock.now() + 900
+    named = [_log_in(grants, owner, _holder(0, is_known=True), ends_at=ends_at) for _ in range(64)]
+    idle = _log_in(grants, owner, _holder(1), ends_at=ends_at)
+    bench.clock.advance(IDLE_S)
+    for number in range(MAX_GRANTS // 2 - 1):
+        _log_in(grants, owner, _holder(2 + number % 3), ends_at=ends_at)
+    _log_in(grants, owner, _holder(5), ends_at=ends_at)
+    for grant in named:
+        grants.find(grant.token)
+    with pytest.raises(DoorRefusal, match="it has ended"):
+        grants.find(idle.token)
+
+
+async def test_DR19_the_door_keeps_its_own_grant(bench: DoorBench) -> None:
+    """DR19: the grant of --token-file gives its place to no login."""
+    owner, _ = await bench.owner()
+    grants = _grants(bench)
+    own = grants.add(owner, path="auth/token/door", role="", ends_at=None)
+    bench.clock.advance(IDLE_S)
+    ends_at = bench.clock.now() + 900
+    for number in range(MAX_GRANTS - 1):
+        _log_in(grants, owner, _holder(number, is_known=True), ends_at=ends_at)
+    with pytest.raises(DoorRefusal, match="256 callers"):
+        _log_in(grants, owner, _holder(MAX_GRANTS, is_known=True), ends_at=ends_at)
+    assert grants.find(own.token) is own
+
+
+async def test_DR19_a_holder_that_has_more_takes_no_place(bench: DoorBench) -> None:
+    """DR19: an idle grant is not lost to a holder that has more grants."""
+    owner, _ = await bench.owner()
+    grants = _grants(bench)
+    ends_at = bench.clock.now() + 900
+    rare = _log_in(grants, owner, _holder(0), ends_at=ends_at)
+    bench.clock.advance(IDLE_S)
+    for number in range(127):
+        _log_in(grants, owner, _holder(1 + number % 3), ends_at=ends_at)
+    with pytest.raises(DoorRefusal, match="128 callers"):
+        _log_in(grants, owner, _holder(1), ends_at=ends_at)
+    assert grants.find(rare.token) is rare
 
 
 async def test_DR14_a_login_without_room(bench: DoorBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """DR14: a login at a full door is 429, and an ended token makes room."""
-    monkeypatch.setattr(door_grants, "MAX_GRANTS", 1)
+    monkeypatch.setattr(door_grants, "MAX_GRANTS", 4)  # a quarter is one
+    owner, wallet = await bench.owner()
+    await owner.secrets().put("API_KEY", "open sesame")
     bodies = []
-    for value in ("one", "two"):
-        _, line = await bench.machine("API_KEY", API_KEY=value)
-        bodies.append({"role_id": "deploy", "secret_id": line})
+    for name in ("one", "two"):
+        line = await owner.delegations.create_token(name, ["API_KEY"], wallet=wallet)
+        bodies.append({"role_id": name, "secret_id": line})
     async with open_door(bench, await bench.client(), has_own_grant=False) as door:
         first = await door.log_in("approle", **bodies[0])
         assert (await door.send("POST", "auth/approle/login", bodies[1])).status == 429

@@ -1,0 +1,91 @@
+"""Tests of the number of logins that reach the node, and for whom they count (DR14)."""
+
+import pytest
+from tests_support import FixedClock
+
+from capabilities.principals import Principal
+from tee_backend.door.door_errors import DoorRefusal
+from tee_backend.door.limits import LOGINS_OF_ONE_PER_MINUTE, LOGINS_PER_MINUTE
+from tee_backend.door.login_limits import LoginAttempt, LoginRates
+from tee_backend.shares import Payer
+
+NAMED = Payer(Principal("bafkr4ishop"), is_known=True)
+OTHER_NAMED = Payer(Principal("bafkr4ibank"), is_known=True)
+STRANGER = Payer(Principal("did:key:stranger"), is_known=False)
+OTHER = Payer(Principal("did:key:other"), is_known=False)
+
+
+def _attempt(holder: Payer, *, client: str | None = None, proof: str | None = None) -> LoginAttempt:
+    return LoginAttempt(client=client, holder=holder, proof=proof)
+
+
+def _flood(rates: LoginRates, attempt: LoginAttempt) -> int:
+    """Take logins until one is refused for its own counter, and return how many there were."""
+    taken = 0
+    while True:
+        try:
+            rates.take(attempt)
+        except DoorRefusal as refusal:
+            (text,) = refusal.texts
+            assert refusal.status == 429 and f"{LOGINS_OF_ONE_PER_MINUTE} a minute of one" in text
+            return taken
+        taken += 1
+
+
+@pytest.mark.parametrize(
+    ("flood", "spared"),
+    [
+        (_attempt(STRANGER), _attempt(STRANGER, client="192.0.2.7")),
+        (_attempt(STRANGER), _attempt(NAMED)),
+        (_attempt(NAMED), _attempt(OTHER_NAMED)),
+        (_attempt(NAMED), _attempt(NAMED, client="192.0.2.7")),
+    ],
+)
+def test_DR14_a_flood_leaves_others_their_logins(flood: LoginAttempt, spared: LoginAttempt) -> None:
+    """DR14: logins of one client, or of one client with one role, leave those of others."""
+    rates = LoginRates(FixedClock())
+    assert _flood(rates, flood) == LOGINS_OF_ONE_PER_MINUTE
+    rates.take(spared)
+
+
+@pytest.mark.parametrize("holder", [STRANGER, OTHER])
+def test_DR14_new_holders_get_no_counter_of_their_own(holder: Payer) -> None:
+    """DR14: a client that names another owner with each login gets no further logins."""
+    rates = LoginRates(FixedClock())
+    assert _flood(rates, _attempt(STRANGER, proof="signature")) == LOGINS_OF_ONE_PER_MINUTE
+    with pytest.raises(DoorRefusal, match="30 a minute of one client"):
+        rates.take(_attempt(holder, proof="signature"))
+
+
+def test_DR14_an_accepted_holder_has_its_own_counter() -> None:
+    """DR14: once the node accepted a login, those with the same proof are not refused for a flood
+    from the same client; others that claim the holder are."""
+    rates = LoginRates(FixedClock())
+    rates.take(_attempt(OTHER, proof="signature"))
+    rates.accept(_attempt(OTHER, proof="signature"))
+    rates.accept(_attempt(STRANGER))  # proves nothing
+    assert _flood(rates, _attempt(STRANGER)) == LOGINS_OF_ONE_PER_MINUTE - 1
+    rates.take(_attempt(OTHER, proof="signature"))
+    for claimed in (_attempt(OTHER), _attempt(OTHER, proof="kid"), _attempt(STRANGER)):
+        with pytest.raises(DoorRefusal, match="30 a minute of one client"):
+            rates.take(claimed)
+
+
+def test_DR14_all_counters_together_are_bounded() -> None:
+    """DR14: of many clients together no more logins reach the node than the limit, and the refusal
+    says that it is the limit of all."""
+    clock = FixedClock()
+    rates = LoginRates(clock)
+    taken = 0
+    texts = set()
+    for number in range(2 * LOGINS_PER_MINUTE):
+        try:
+            rates.take(_attempt(STRANGER, client=f"192.0.2.{number}"))
+            taken += 1
+        except DoorRefusal as refusal:
+            texts.update(refusal.texts)
+    assert taken == LOGINS_PER_MINUTE
+    (text,) = texts
+    assert "60 a minute of all callers" in text and "next: log in again in " in text
+    clock.advance(60)
+    rates.take(_attempt(STRANGER))
