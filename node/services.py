@@ -55,6 +55,7 @@ class Services:
     challenge_rates: Rates
     public_rates: Rates
     unauthenticated_rates: Rates
+    decoding_rates: Rates
     admin_key: AdminKey | None
     trust_root: TrustRoot
     own_quotes: QuoteQueue | None

@@ -411,8 +411,7 @@ class Limits(Section):
         about(
             "Requests per client address and minute, in each worker, that are refused or store"
             " something for an unknown key: refused tokens, first delegations of a signer, further"
-            " cids of a delegation, networks made without a proof. Each 64 KiB of delegations that"
-            " a request decodes count too. 0 means no limit.",
+            " cids of a delegation, networks made without a proof. 0 means no limit.",
             ge=0,
         ),
     ] = 3000

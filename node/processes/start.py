@@ -17,6 +17,7 @@ from encryption_network.network_errors import RecordError
 from encryption_network.release_record import encode_release_record
 from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
 from sealspace.service.command_errors import ConfigurationError, ReleaseLoosened, StoreMisused
+from spaces.grants.decoding import DECODED_PER_MINUTE
 from spaces.grants.delegation_cache import Delegations
 from spaces.grants.hosting import HostingPolicy
 from spaces.grants.replay_records import restore_wait
@@ -116,6 +117,7 @@ async def claim_store(
         challenge_rates=Rates(per_minute=config.limits.challenges_per_minute),
         public_rates=_public_rates(config.public_spaces),
         unauthenticated_rates=Rates(per_minute=config.limits.unauthenticated_per_minute),
+        decoding_rates=Rates(per_minute=DECODED_PER_MINUTE),
         admin_key=load_admin_key(config.admin),
         trust_root=configured_trust_root(config.release),
         own_quotes=quote_queue(config.platform),

@@ -5,7 +5,7 @@ about 40 ms of CPU for each MiB. So each request has one bound for all that it d
 operation reads. What is in memory costs nothing.
 
 Example:
-    begin_request()              # once for each request
+    begin_request(admit)         # once for each request
     ...
     decoded = decoded_so_far()   # in the same task, or in one that it started
     if decoded.has_room(size_bytes):
@@ -13,13 +13,19 @@ Example:
 """
 
 import math
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 UNPACED_BYTES = 64 * 1024
 """How much a request decodes without a pause. Nearly every request decodes less."""
+PAUSE_FACTOR = 3
+"""How long a request pauses after it decoded as much, as a multiple of the time that this took."""
 MAX_DECODED_BYTES = 4 * 1024 * 1024
 """How much a request may decode: about a thousand delegations of the usual sizes."""
+DECODED_PER_MINUTE = 3000
+"""How much may be decoded for one client in a minute, in units of UNPACED_BYTES: 187 MiB, which
+takes some 8 s of CPU."""
 
 
 @dataclass(slots=True)
@@ -28,10 +34,13 @@ class Decoded:
 
     Attributes:
         most_bytes: how much it may decode.
+        admit: is called before it decodes more than UNPACED_BYTES. It raises an error if the client
+            had too many such requests.
         size_bytes: the size of the stored rows that it decoded.
     """
 
     most_bytes: float
+    admit: Callable[[], None] | None = None
     size_bytes: int = 0
 
     def has_room(self, size_bytes: int) -> bool:
@@ -42,9 +51,9 @@ class Decoded:
 _decoded: ContextVar[Decoded | None] = ContextVar("decoded", default=None)
 
 
-def begin_request() -> Decoded:
+def begin_request(admit: Callable[[], None] | None = None) -> Decoded:
     """Begin to count for a request: for this task, and for those that it starts."""
-    decoded = Decoded(MAX_DECODED_BYTES)
+    decoded = Decoded(MAX_DECODED_BYTES, admit)
     _decoded.set(decoded)
     return decoded
 

@@ -20,7 +20,7 @@ from capabilities.principals import Principal
 from ..keyspace import alias_key, delegation_key
 from ..space_errors import TooMuchDecoded
 from ..store.contract import Follow, Record, Store
-from .decoding import MAX_DECODED_BYTES, UNPACED_BYTES, decoded_so_far
+from .decoding import MAX_DECODED_BYTES, PAUSE_FACTOR, UNPACED_BYTES, decoded_so_far
 from .delegations import decode_delegation
 
 DEFAULT_CACHE_BYTES = 64 * 1024 * 1024
@@ -158,12 +158,17 @@ class Delegations:
         return tuple(first)
 
     async def _decoded(self, records: Sequence[Record | None]) -> list[Registered | None]:
-        """Decode rows in their order; fewer if the request may not decode more."""
+        """Decode rows in their order; fewer if the request may not decode more.
+
+        Raises an error of `Decoded.admit`.
+        """
         decoded = decoded_so_far()
         sizes_bytes = [_size_bytes(record) for record in records]
         if decoded.size_bytes + sum(sizes_bytes) <= UNPACED_BYTES:  # nearly always
             decoded.size_bytes += sum(sizes_bytes)
             return [decode_delegation(record) for record in records]
+        if decoded.admit is not None:
+            decoded.admit()
         found: list[Registered | None] = []
         async with self._turn:
             began_s = time.perf_counter()
@@ -175,8 +180,8 @@ class Delegations:
                 unpaused_bytes += size_bytes
                 found.append(decode_delegation(record))
                 if unpaused_bytes >= UNPACED_BYTES:
-                    # As long as it worked: others get half of the time, whatever the sizes are.
-                    await asyncio.sleep(time.perf_counter() - began_s)
+                    # In proportion to the work: others get most of the time, whatever the sizes.
+                    await asyncio.sleep(PAUSE_FACTOR * (time.perf_counter() - began_s))
                     began_s = time.perf_counter()
                     unpaused_bytes = 0
         return found

@@ -15,6 +15,9 @@ honest caller asks at a fixed rate, whatever the answers take: first quiet, then
   caller delivers genuine grants of forty owners, each at an address of its own. A delivery that is
   refused counts as failed.
 
+- `sessions`, `query`, `capabilities`, `chain`: an account with large delegations
+  (`delegation_strangers.py`); the honest caller reads a value of 1 KiB.
+
 The servers have all cores but the last; the honest caller and the attackers, each a process of its
 own and the attackers at a lower priority, have the last one. Judged: p99 under the attack is at
 most three times that of the quiet time, and nothing failed. Everything stops by itself.
@@ -38,6 +41,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 
 import aiohttp
+import delegation_strangers
 import sql_strangers
 import wasmtime
 from backend_site import Documents
@@ -461,6 +465,21 @@ async def measured_sql(folder: Path, given: argparse.Namespace) -> tuple[Row, Ro
         return await cells("sql", ask, given, sql_strangers.__file__, arguments)
 
 
+async def measured_delegations(
+    name: str, folder: Path, given: argparse.Namespace
+) -> tuple[Row, Row]:
+    """Measure an attack with large delegations."""
+    servers, generators = cores()
+    os.sched_setaffinity(0, servers)
+    with running_node(folder, "--attestation", "off", workers=2) as node:
+        url = node.url
+        os.sched_setaffinity(0, generators)
+        ask = await delegation_strangers.honest(url)
+        most_s = str(2 * given.samples / given.per_s + _WAIT_S)
+        arguments = (name, url, most_s, str(given.delegations))
+        return await cells(name, ask, given, delegation_strangers.__file__, arguments)
+
+
 async def measured_runner(name: str, folder: Path, given: argparse.Namespace) -> tuple[Row, Row]:
     """Measure an attack on a runner."""
     async with staged(folder) as site:
@@ -473,7 +492,8 @@ async def measured_runner(name: str, folder: Path, given: argparse.Namespace) ->
         return await cells(name, ask, given, __file__, (name, str(told)))
 
 
-NAMES = ("sql", "bodies", "generate", "patterns", "door")
+DELEGATIONS = tuple(delegation_strangers.PREPARE)
+NAMES = ("sql", *DELEGATIONS, "bodies", "generate", "patterns", "door")
 
 
 def main() -> None:
@@ -483,6 +503,7 @@ def main() -> None:
     )
     parser.add_argument("--samples", type=int, default=2000, help="of each cell")
     parser.add_argument("--per-s", type=float, default=20.0, help="rate of the honest caller")
+    parser.add_argument("--delegations", type=int, default=512, help="large ones of an attacker")
     parser.add_argument("--grants", type=int, default=282, help="held grants in `generate`")
     parser.add_argument("--owners", type=int, default=40, help="honest owners in `door`")
     parser.add_argument("--deliveries", type=int, default=60, help="samples of `door`, at most")
@@ -502,11 +523,12 @@ def main() -> None:
         )
     for name in given.only or NAMES:
         with tempfile.TemporaryDirectory(prefix="sealspace-bench-") as folder:
-            measuring = (
-                measured_sql(Path(folder), given)
-                if name == "sql"
-                else measured_runner(name, Path(folder), given)
-            )
+            if name == "sql":
+                measuring = measured_sql(Path(folder), given)
+            elif name in DELEGATIONS:
+                measuring = measured_delegations(name, Path(folder), given)
+            else:
+                measuring = measured_runner(name, Path(folder), given)
             for row in asyncio.run(measuring):
                 shown = row.figures
                 if given.json:

@@ -144,8 +144,10 @@ def bind(
     takes one from it, and so does the first row stored for a signer without rows. With an empty
     bucket the answer is 429 before a token is read. Granted requests take nothing, so neither a
     busy client with authority nor others behind its address are limited. Requests without a token
-    cost no signature check and are not counted. What any request decodes of stored delegations is
-    charged too, one token for each 64 KiB.
+    cost no signature check and are not counted.
+
+    A second bucket has one token for each 64 KiB of stored delegations that requests decoded. With
+    an empty one, a request that would decode more than 64 KiB is refused, and no other.
     """
     return _BoundRoute(route, cohort=cohort, services=services, log=log).answer
 
@@ -185,7 +187,7 @@ class _BoundRoute:
         code = None
         if self._is_closed:
             request[CLOSED_TO_PAGES] = True
-        decoded = begin_request()
+        decoded = begin_request(partial(_admit_decoding, request, self._services))
         await self._cohort.yield_to_cohort()
         try:
             self._check(request)
@@ -197,7 +199,7 @@ class _BoundRoute:
                 response = json_answer(result)
         except (asyncio.CancelledError, ConnectionError):
             # The client has disconnected, the answer was cut off, or the node is shutting down.
-            _charge_decoded(request, self._services, decoded)
+            _charge_decoding(request, self._services, decoded)
             if self._note is not None:
                 self._note(request, response=None, began_ns=began_ns)
             raise
@@ -205,7 +207,7 @@ class _BoundRoute:
             code = code_of(error)
             response = self._refused(request, error)
             _count_refusal(request, self._services, error, code, response.status)
-        _charge_decoded(request, self._services, decoded)
+        _charge_decoding(request, self._services, decoded)
         if self._is_measured:
             self._record(request, response, began_ns=began_ns, code=code)
         return response
@@ -265,12 +267,19 @@ def _count_refusal(
         services.counter.refused(error, code)
 
 
-def _charge_decoded(request: web.Request, services: Services | None, decoded: Decoded) -> None:
+def _admit_decoding(request: web.Request, services: Services | None) -> None:
+    """Refuse to decode much for a client for which much was decoded lately."""
+    if services is not None:
+        client = client_address(request, services.config.http)
+        services.decoding_rates.require(client, now=services.now())
+
+
+def _charge_decoding(request: web.Request, services: Services | None, decoded: Decoded) -> None:
     """Charge the client for the delegations that a request decoded, if they were many or large."""
     units = decoded.size_bytes // UNPACED_BYTES
     if units and services is not None:
         client = client_address(request, services.config.http)
-        services.unauthenticated_rates.charge(client, now=services.now(), count=units)
+        services.decoding_rates.charge(client, now=services.now(), count=units)
 
 
 def _refuse_percent_encoding(path: str, sent: str) -> None:

@@ -41,7 +41,7 @@ OWN = f"{space(MALLORY)}/capabilities/all"
 
 def charged(people: Delegating) -> float:
     """Return what this machine was charged since the last call."""
-    rates = people.node.services.unauthenticated_rates
+    rates = people.node.services.decoding_rates
     spent = rates._spent.spent("127.0.0.1", per_s=0, now=people.now)
     rates._spent.pop("127.0.0.1", None)
     return spent
@@ -128,7 +128,7 @@ async def test_D34_one_session_in_force_is_enough(people: Delegating) -> None:
     assert await units_of_versions(200) == units_of_one
     for session in sessions:
         await people.revoke(session, by=ALICE)
-    assert await units_of_versions(403) == 1  # for the refusal
+    assert await units_of_versions(403) == 0
 
 
 async def test_D12_who_hosts_nothing_stores_smaller_delegations(people: Delegating) -> None:
@@ -143,3 +143,15 @@ async def test_D12_who_hosts_nothing_stores_smaller_delegations(people: Delegati
     assert f"at most {96 * 1024} bytes; this one has {len(token)}" in refused.text
     await people.grant(SESSION, SESSION.did, {f"{space(SESSION)}/kv": [GET]})
     await people.grant(SESSION, CAROL.did, mine, session, facts=padding * 2)
+
+
+async def test_D34_a_client_that_decodes_much_waits(people: Delegating) -> None:
+    """A client for which much was decoded is refused what would decode more, and nothing else."""
+    await pad_account(people, 1)
+    small = people.token(MALLORY, {f"{space(MALLORY)}/kv/a": [GET]})
+    people.node.services.decoding_rates.charge("127.0.0.1", now=people.now, count=3000)
+    refused = await people.asked(MALLORY, owner=MALLORY)
+    assert refused.status == 429 and refused.headers["retry-after"], refused.text
+    assert (await people.send("/invoke", small)).status == 404
+    people.clock.advance(1)
+    assert (await people.asked(MALLORY, owner=MALLORY)).status == 200
