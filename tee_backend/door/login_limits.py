@@ -1,9 +1,10 @@
 """Limits on logins: those that arrive, and those that reach the node (DR14).
 
 A login that costs its sender nothing counts for the address of its client. A flood of ID tokens
-that nobody signed then leaves logins to other clients. Once the node accepted a machine token of
-an owner, or an ID token of a trust with a key id, later ones count for these. So the flood also
-leaves logins to known callers at its own address, such as those of a loopback address.
+that nobody signed then leaves logins to other clients. Once the node accepted a machine token,
+later ones that its owner signed count for this owner, wherever they come from. Once it accepted an
+ID token, a client's later ones with the same key id are counted apart from its others. So the flood
+also leaves logins to callers at its own address, such as a loopback address.
 """
 
 import asyncio
@@ -30,13 +31,15 @@ class LoginAttempt:
     Attributes:
         client: address by which its client is counted; None for clients on this machine.
         holder: whose share the grant would count to. The caller claims it.
-        proof: what shows that the holder signed the credential: "signature" if the door verified
-            it, otherwise the key id of an ID token. None: only the node can tell.
+        is_signed: whether the door verified that the holder signed the credential. If not, only
+            the node can tell.
+        key_id: key id of an ID token, which anybody can copy; None for a machine token.
     """
 
     client: str | None
     holder: Payer
-    proof: str | None
+    is_signed: bool = False
+    key_id: str | None = None
 
 
 class LoginRates:
@@ -49,7 +52,7 @@ class LoginRates:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._rates = SharedRates(most=LOGINS_PER_MINUTE, most_of_one=LOGINS_OF_ONE_PER_MINUTE)
-        self._accepted = Recent[tuple[Payer, str], None](_MOST_ACCEPTED)
+        self._accepted = Recent[tuple[Payer, str | None], None](_MOST_ACCEPTED)
 
     def take(self, attempt: LoginAttempt) -> None:
         """Count a login, before it reaches the node.
@@ -75,14 +78,17 @@ class LoginRates:
         )
 
     def accept(self, attempt: LoginAttempt) -> None:
-        """Note that the node accepted a login, so that later ones count for its holder."""
-        if attempt.proof is not None:
-            self._accepted.put((attempt.holder, attempt.proof), None)
+        """Note that the node accepted a login."""
+        self._accepted.put((attempt.holder, attempt.key_id), None)
 
     def _counter_of(self, attempt: LoginAttempt) -> tuple[object, ...]:
         """Return the counter of an attempt."""
-        if attempt.proof is not None and (attempt.holder, attempt.proof) in self._accepted:
-            return (attempt.holder, attempt.proof)
+        is_accepted = (attempt.holder, attempt.key_id) in self._accepted
+        if is_accepted and attempt.is_signed:
+            return (attempt.holder,)
+        # The client stays part of the counter: whoever copies the key id uses up its own logins.
+        if is_accepted and attempt.key_id is not None:
+            return (attempt.client, attempt.holder, attempt.key_id)
         # Anybody can name a trust of the operator, but the flood then leaves other roles alone.
         if attempt.holder.is_known:
             return (attempt.client, attempt.holder)

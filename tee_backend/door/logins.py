@@ -102,7 +102,7 @@ class Logins:
         attempt = LoginAttempt(
             client=request.client,
             holder=self._named.holder_of_machine_token(session.owner),
-            proof=_proof_of_owner(session),
+            is_signed=_is_signed_by_owner(session),
         )
         login = _Login(
             path=APPROLE,
@@ -138,7 +138,7 @@ class Logins:
         login = _Login(
             path=request.path,
             role=role,
-            attempt=LoginAttempt(client=request.client, holder=holder, proof=key_id),
+            attempt=LoginAttempt(client=request.client, holder=holder, key_id=key_id),
             credential=_credential_digest("ID token", trust, token),
             begin=partial(self._exchange, token, trust, claims.get("iss")),
         )
@@ -295,16 +295,15 @@ def _login_refusal(error: SealspaceError) -> DoorRefusal:
     return refusal
 
 
-def _proof_of_owner(session: Session) -> str | None:
-    """Return that the owner itself signed a machine token, or None.
+def _is_signed_by_owner(session: Session) -> bool:
+    """Return whether the owner itself signed a machine token.
 
     Otherwise a node signed it for a job, or an admin for a team. Then only the node can tell
     whether it is of this owner.
     """
     token = token_of(session)
     assert token is not None  # `_machine_session` has checked it
-    is_signed_by_owner = same_principal(token.grant.delegator, token.owner)
-    return "signature" if is_signed_by_owner else None
+    return same_principal(token.grant.delegator, token.owner)
 
 
 def _key_id(token: str) -> str:

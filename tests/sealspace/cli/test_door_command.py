@@ -107,9 +107,13 @@ async def test_DR10_a_door_without_a_login(owner: Owner) -> None:
             client.auth.approle.login(role_id="deploy", secret_id=line)
             assert _read(client, "API_KEY") == {"value": CANARY}
         variables = elsewhere | {"SEALSPACE_TOKEN": line}
-        with _door(owner, "--token-file", "token", **variables) as (url, _):
+        other = ("--allow", "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK")
+        with _door(owner, "--token-file", "token", *other, **variables) as (url, _):
             client = _hvac(url, (owner.here / "token").read_text())
             assert client.secrets.kv.v2.list_secrets(path="")["data"]["keys"] == ["API_KEY"]
+            # DR20: another owner's machine token does not log in.
+            with pytest.raises(Exception, match="start the door with --allow did:pkh:"):
+                _hvac(url, None).auth.approle.login(role_id="deploy", secret_id=line)
 
     await asyncio.to_thread(use)
 

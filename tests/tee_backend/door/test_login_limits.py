@@ -15,8 +15,14 @@ STRANGER = Payer(Principal("did:key:stranger"), is_known=False)
 OTHER = Payer(Principal("did:key:other"), is_known=False)
 
 
-def _attempt(holder: Payer, *, client: str | None = None, proof: str | None = None) -> LoginAttempt:
-    return LoginAttempt(client=client, holder=holder, proof=proof)
+def _attempt(
+    holder: Payer,
+    *,
+    client: str | None = None,
+    is_signed: bool = False,
+    key_id: str | None = None,
+) -> LoginAttempt:
+    return LoginAttempt(client=client, holder=holder, is_signed=is_signed, key_id=key_id)
 
 
 def _flood(rates: LoginRates, attempt: LoginAttempt) -> int:
@@ -52,23 +58,43 @@ def test_DR14_a_flood_leaves_others_their_logins(flood: LoginAttempt, spared: Lo
 def test_DR14_new_holders_get_no_counter_of_their_own(holder: Payer) -> None:
     """DR14: a client that names another owner with each login gets no further logins."""
     rates = LoginRates(FixedClock())
-    assert _flood(rates, _attempt(STRANGER, proof="signature")) == LOGINS_OF_ONE_PER_MINUTE
+    assert _flood(rates, _attempt(STRANGER, is_signed=True)) == LOGINS_OF_ONE_PER_MINUTE
     with pytest.raises(DoorRefusal, match="30 a minute of one client"):
-        rates.take(_attempt(holder, proof="signature"))
+        rates.take(_attempt(holder, is_signed=True))
 
 
-def test_DR14_an_accepted_holder_has_its_own_counter() -> None:
-    """DR14: once the node accepted a login, those with the same proof are not refused for a flood
-    from the same client; others that claim the holder are."""
+def test_DR14_new_key_ids_get_no_counter_of_their_own() -> None:
+    """DR14: a client that writes another key id into each ID token gets no further logins."""
     rates = LoginRates(FixedClock())
-    rates.take(_attempt(OTHER, proof="signature"))
-    rates.accept(_attempt(OTHER, proof="signature"))
-    rates.accept(_attempt(STRANGER))  # proves nothing
-    assert _flood(rates, _attempt(STRANGER)) == LOGINS_OF_ONE_PER_MINUTE - 1
-    rates.take(_attempt(OTHER, proof="signature"))
-    for claimed in (_attempt(OTHER), _attempt(OTHER, proof="kid"), _attempt(STRANGER)):
-        with pytest.raises(DoorRefusal, match="30 a minute of one client"):
-            rates.take(claimed)
+    for number in range(LOGINS_OF_ONE_PER_MINUTE):
+        rates.take(_attempt(NAMED, key_id=f"forged {number}"))
+    with pytest.raises(DoorRefusal, match="30 a minute of one client"):
+        rates.take(_attempt(NAMED, key_id="forged again"))
+
+
+def test_DR14_an_accepted_owner_has_its_own_counter() -> None:
+    """DR14: once the node accepted a login, those that the owner signed are not refused for a flood
+    from the same client; others that only name this owner are."""
+    rates = LoginRates(FixedClock())
+    rates.accept(_attempt(OTHER, is_signed=True))
+    assert _flood(rates, _attempt(STRANGER)) == LOGINS_OF_ONE_PER_MINUTE
+    rates.take(_attempt(OTHER, is_signed=True))
+    with pytest.raises(DoorRefusal, match="30 a minute of one client"):
+        rates.take(_attempt(OTHER))
+
+
+def test_DR14_a_copied_key_id_uses_up_the_logins_of_its_client() -> None:
+    """DR14: ID tokens with an accepted key id are counted apart from others of their client, and
+    apart from those of other clients."""
+    rates = LoginRates(FixedClock())
+    rates.accept(_attempt(NAMED, key_id="one"))
+    assert _flood(rates, _attempt(NAMED, key_id="forged")) == LOGINS_OF_ONE_PER_MINUTE
+    rates.take(_attempt(NAMED, key_id="one"))
+    copier = _attempt(NAMED, client="192.0.2.7", key_id="one")
+    rates = LoginRates(FixedClock())
+    rates.accept(_attempt(NAMED, key_id="one"))
+    assert _flood(rates, copier) == LOGINS_OF_ONE_PER_MINUTE
+    rates.take(_attempt(NAMED, key_id="one"))
 
 
 def test_DR14_all_counters_together_are_bounded() -> None:
