@@ -104,7 +104,7 @@ class Door:
         readings = Readings(self._grants, cache, clock)
         self._values = KeyValues(readings, is_writable=is_writable)
         self._places = ResourceUse(
-            share_refusal("requests are under way", "send fewer at the same time")
+            share_refusal("requests are under way at this door", "send fewer at the same time")
         )
         named = NamedCallers(roles=roles, owners=allowed)
         logins = Logins(client, self._grants, named=named, clock=clock)

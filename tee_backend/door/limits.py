@@ -1,4 +1,4 @@
-"""Limits on what the callers of a door may use (DR14, DR19).
+"""Limits on what the callers of a door may use (DR14, DR19, DR21).
 
 Grants and requests have places. One holder has at most a quarter of each, and all holders that the
 operator did not name together have half (`tee_backend.shares`). Logins have no grant yet, so they
@@ -113,7 +113,7 @@ def share_refusal(what: str, step: str) -> Callable[[ShareFull], DoorRefusal]:
                 " --allow OWNER, or --role NAME=ID",
             )
         return DoorRefusal(
-            TOO_MANY, f"{full.most} {what}, and no place is idle; next: try again later"
+            TOO_MANY, f"{full.most} {what}, which are all that it has; next: try again later"
         )
 
     return refusal

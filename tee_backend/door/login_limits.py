@@ -1,4 +1,4 @@
-"""Limits on logins: those that arrive, and those that reach the node (DR14).
+"""Limits on logins: those that arrive, and those that reach the node (DR21).
 
 A login that costs its sender nothing counts for the address of its client. A flood of ID tokens
 that nobody signed then leaves logins to other clients. Once the node accepted a machine token,
@@ -61,7 +61,7 @@ class LoginRates:
             DoorRefusal: the client or the holder, or all together, had too many.
         """
         excess = self._rates.take(self._counter_of(attempt), 1, now=self._clock.now())
-        # one caller leaves logins to all others (DR14)
+        # one caller leaves logins to all others (DR21)
         if excess is None:
             return
         if excess.is_own:
@@ -112,7 +112,7 @@ class ArrivingBodies:
         Raises:
             DoorRefusal: the place of this body was needed for another one.
         """
-        # slow bodies leave connections to all others (DR14)
+        # slow bodies leave connections to all others (DR21)
         if len(self._clients) >= MAX_ARRIVING:
             self._end_oldest()
         try:

@@ -1,4 +1,4 @@
-"""Logins at a door: machine tokens and ID tokens (DR10, DR11, DR14, DR20)."""
+"""Logins at a door: machine tokens and ID tokens (DR10, DR11, DR20, DR21)."""
 
 import asyncio
 import hashlib
@@ -165,7 +165,7 @@ class Logins:
             DoorRefusal: too many logins wait for the node.
         """
         with self._places.reserve(client) as has_place:
-            # logins leave connections to requests that have a token (DR14)
+            # logins leave connections to requests that have a token (DR21)
             if not has_place:
                 raise DoorRefusal(
                     TOO_MANY,

@@ -1,4 +1,4 @@
-"""Callers who try to close a door to others (DR14, DR19, DR20)."""
+"""Callers who try to close a door to others (DR14, DR19 to DR21)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -112,8 +112,8 @@ async def test_DR14_slow_bodies_close_no_door(bench: DoorBench, slow: str) -> No
         await door.log_in("approle", role_id="deploy", secret_id=line)
 
 
-async def test_DR14_the_oldest_slow_login_ends(bench: DoorBench) -> None:
-    """DR14: a slow login ends when newer ones need its place, and its client is told why."""
+async def test_DR21_the_oldest_slow_login_ends(bench: DoorBench) -> None:
+    """DR21: a slow login ends when newer ones need its place, and its client is told why."""
     head = "POST /v1/auth/approle/login HTTP/1.1\r\nHost: localhost\r\n"
     async with open_door(bench, await bench.client(), has_own_grant=False) as door:
         slow = asyncio.create_task(door.raw(f"{head}Content-Length: 9\r\n\r\n"))
@@ -146,7 +146,7 @@ async def test_DR14_one_token_takes_a_share_of_the_requests(bench: DoorBench) ->
             (text,) = refused.reported["errors"]
             assert refused.status == 429
             assert (
-                "40 requests are under way for this owner or trust, which is its share; next"
+                "40 requests are under way at this door for this owner or trust, which is its share"
                 in text
             )
 
@@ -196,8 +196,8 @@ async def test_DR14_unread_answers_keep_their_places(bench: DoorBench) -> None:
         assert (await door.get("secret/data/API_KEY")).status == 200
 
 
-async def test_DR14_logins_wait_in_their_own_places(bench: DoorBench) -> None:
-    """DR14: while the node hangs, a client has half of the places for logins; requests with a
+async def test_DR21_logins_wait_in_their_own_places(bench: DoorBench) -> None:
+    """DR21: while the node hangs, a client has half of the places for logins; requests with a
     token, and logins of another client, are not refused."""
     program, _ = await bench.machine("API_KEY", API_KEY="open sesame")
     bodies = []
@@ -277,10 +277,10 @@ async def test_DR20_allowed_owners_have_all_places(
             await door.log_in("approle", **body)
 
 
-async def test_DR14_a_token_that_names_an_owner_counts_for_its_client(
+async def test_DR21_a_token_that_names_an_owner_counts_for_its_client(
     bench: DoorBench, issuer: Issuer
 ) -> None:
-    """DR14: a machine token that a node signed for a job only names its owner, so anybody can make
+    """DR21: a machine token that a node signed for a job only names its owner, so anybody can make
     one that names this owner: it does not count for the owner."""
     owner, wallet = await bench.owner()
     await owner.secrets().put("API_KEY", "open sesame")
@@ -308,10 +308,10 @@ async def test_DR14_a_token_that_names_an_owner_counts_for_its_client(
 
 
 @pytest.mark.parametrize("changed", ["header", "no-alg", "kid", "signature", "parts"])
-async def test_DR14_malformed_id_tokens_count_nothing(
+async def test_DR21_malformed_id_tokens_count_nothing(
     bench: DoorBench, issuer: Issuer, changed: str
 ) -> None:
-    """DR14: an ID token whose form is not valid is refused before it is counted."""
+    """DR21: an ID token whose form is not valid is refused before it is counted."""
     trust = await _trust(bench, issuer)
     async with open_door(bench, await bench.client(), has_own_grant=False) as door:
         token = await _id_token(bench, issuer)
@@ -347,8 +347,8 @@ async def test_DR19_tokens_of_a_free_account_leave_places(
     assert "4 callers are logged in at this door for this owner or trust" in replies[-1].text
 
 
-async def test_DR14_id_tokens_that_nobody_signed(bench: DoorBench, issuer: Issuer) -> None:
-    """DR14: a flood of ID tokens with wrong signatures leaves logins to clients at other addresses,
+async def test_DR21_id_tokens_that_nobody_signed(bench: DoorBench, issuer: Issuer) -> None:
+    """DR21: a flood of ID tokens with wrong signatures leaves logins to clients at other addresses,
     to other roles, and to a key id that the node accepted before."""
     shop, bank = await _trust(bench, issuer), await _trust(bench, issuer, "bank")
     forger = Issuer(issuer.address, {"forged": ec_key()})
@@ -377,8 +377,8 @@ async def test_DR14_id_tokens_that_nobody_signed(bench: DoorBench, issuer: Issue
         await door.log_in("jwt", role="shop", jwt=await _id_token(bench, issuer))
 
 
-async def test_DR14_another_issuer_reaches_no_node(bench: DoorBench, issuer: Issuer) -> None:
-    """DR14: once the issuer of a trust is known, an ID token of another one is refused here."""
+async def test_DR21_another_issuer_reaches_no_node(bench: DoorBench, issuer: Issuer) -> None:
+    """DR21: once the issuer of a trust is known, an ID token of another one is refused here."""
     trust = await _trust(bench, issuer)
     async with relay_before(bench.node.url) as relay:
         asked: list[str] = []

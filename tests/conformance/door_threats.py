@@ -24,11 +24,11 @@ TESTS_OF_DOOR_THREATS: dict[str, tuple[str, ...]] = {
         _ATTACKS + "test_DR14_huge_bodies",
         _CACHE + "test_DR14_requests_to_the_node_are_bounded",
         _CACHE + "test_DR15_the_cache_is_bounded",
-        _LOGINS + "test_DR14_logins_are_bounded",
+        _LOGINS + "test_DR21_logins_are_bounded",
     ),
     "3.5 a caller of a door takes the places of its other callers, with many machine tokens, with "
     "requests that wait, with slow bodies, or with credentials that nobody signed": (
-        _PLACES + "test_DR14_id_tokens_that_nobody_signed",
+        _PLACES + "test_DR21_id_tokens_that_nobody_signed",
         _PLACES + "test_DR14_one_token_takes_a_share_of_the_requests",
         _PLACES + "test_DR14_slow_bodies_close_no_door",
         _PLACES + "test_DR14_waiting_requests_are_shared",

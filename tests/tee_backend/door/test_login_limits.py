@@ -1,4 +1,4 @@
-"""Tests of the number of logins that reach the node, and for whom they count (DR14)."""
+"""Tests of the number of logins that reach the node, and for whom they count (DR21)."""
 
 import pytest
 from tests_support import FixedClock
@@ -47,24 +47,24 @@ def _flood(rates: LoginRates, attempt: LoginAttempt) -> int:
         (_attempt(NAMED), _attempt(NAMED, client="192.0.2.7")),
     ],
 )
-def test_DR14_a_flood_leaves_others_their_logins(flood: LoginAttempt, spared: LoginAttempt) -> None:
-    """DR14: logins of one client, or of one client with one role, leave those of others."""
+def test_DR21_a_flood_leaves_others_their_logins(flood: LoginAttempt, spared: LoginAttempt) -> None:
+    """DR21: logins of one client, or of one client with one role, leave those of others."""
     rates = LoginRates(FixedClock())
     assert _flood(rates, flood) == LOGINS_OF_ONE_PER_MINUTE
     rates.take(spared)
 
 
 @pytest.mark.parametrize("holder", [STRANGER, OTHER])
-def test_DR14_new_holders_get_no_counter_of_their_own(holder: Payer) -> None:
-    """DR14: a client that names another owner with each login gets no further logins."""
+def test_DR21_new_holders_get_no_counter_of_their_own(holder: Payer) -> None:
+    """DR21: a client that names another owner with each login gets no further logins."""
     rates = LoginRates(FixedClock())
     assert _flood(rates, _attempt(STRANGER, is_signed=True)) == LOGINS_OF_ONE_PER_MINUTE
     with pytest.raises(DoorRefusal, match="30 a minute of one client"):
         rates.take(_attempt(holder, is_signed=True))
 
 
-def test_DR14_new_key_ids_get_no_counter_of_their_own() -> None:
-    """DR14: a client that writes another key id into each ID token gets no further logins."""
+def test_DR21_new_key_ids_get_no_counter_of_their_own() -> None:
+    """DR21: a client that writes another key id into each ID token gets no further logins."""
     rates = LoginRates(FixedClock())
     for number in range(LOGINS_OF_ONE_PER_MINUTE):
         rates.take(_attempt(NAMED, key_id=f"forged {number}"))
@@ -72,8 +72,8 @@ def test_DR14_new_key_ids_get_no_counter_of_their_own() -> None:
         rates.take(_attempt(NAMED, key_id="forged again"))
 
 
-def test_DR14_an_accepted_owner_has_its_own_counter() -> None:
-    """DR14: once the node accepted a login, those that the owner signed are not refused for a flood
+def test_DR21_an_accepted_owner_has_its_own_counter() -> None:
+    """DR21: once the node accepted a login, those that the owner signed are not refused for a flood
     from the same client; others that only name this owner are."""
     rates = LoginRates(FixedClock())
     rates.accept(_attempt(OTHER, is_signed=True))
@@ -83,8 +83,8 @@ def test_DR14_an_accepted_owner_has_its_own_counter() -> None:
         rates.take(_attempt(OTHER))
 
 
-def test_DR14_a_copied_key_id_uses_up_the_logins_of_its_client() -> None:
-    """DR14: ID tokens with an accepted key id are counted apart from others of their client, and
+def test_DR21_a_copied_key_id_uses_up_the_logins_of_its_client() -> None:
+    """DR21: ID tokens with an accepted key id are counted apart from others of their client, and
     apart from those of other clients."""
     rates = LoginRates(FixedClock())
     rates.accept(_attempt(NAMED, key_id="one"))
@@ -97,8 +97,8 @@ def test_DR14_a_copied_key_id_uses_up_the_logins_of_its_client() -> None:
     rates.take(_attempt(NAMED, key_id="one"))
 
 
-def test_DR14_all_counters_together_are_bounded() -> None:
-    """DR14: of many clients together no more logins reach the node than the limit, and the refusal
+def test_DR21_all_counters_together_are_bounded() -> None:
+    """DR21: of many clients together no more logins reach the node than the limit, and the refusal
     says that it is the limit of all."""
     clock = FixedClock()
     rates = LoginRates(clock)

@@ -251,8 +251,8 @@ async def test_DR4_each_caller_has_its_own_rights(bench: DoorBench, issuer: Issu
 # --- limits ---------------------------------------------------------------------------------------
 
 
-async def test_DR14_logins_are_bounded(bench: DoorBench) -> None:
-    """DR14: of many refused logins only some reach the node; those that are refused here count
+async def test_DR21_logins_are_bounded(bench: DoorBench) -> None:
+    """DR21: of many refused logins only some reach the node; those that are refused here count
     nothing."""
     owner, wallet = await bench.owner()
     await owner.secrets().put("API_KEY", "open sesame")
@@ -338,7 +338,7 @@ async def test_DR19_grants_have_shares(bench: DoorBench) -> None:
         _log_in(grants, owner, _holder(3), ends_at=ends_at)
     for number in range(MAX_GRANTS // 2):
         _log_in(grants, owner, _holder(4 + number % 2, is_known=True), ends_at=ends_at)
-    with pytest.raises(DoorRefusal, match=r"256 callers .* no place is idle; next"):
+    with pytest.raises(DoorRefusal, match=r"256 callers .*, which are all that it has; next"):
         _log_in(grants, owner, _holder(6, is_known=True), ends_at=ends_at)
 
 
