@@ -174,7 +174,7 @@ class Delegations:
             began_s = time.perf_counter()
             unpaused_bytes = 0
             for record, size_bytes in zip(records, sizes_bytes, strict=True):
-                if not decoded.has_room(size_bytes):
+                if not decoded.has_room(size_bytes):  # D34
                     break
                 decoded.size_bytes += size_bytes
                 unpaused_bytes += size_bytes

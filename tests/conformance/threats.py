@@ -8,6 +8,7 @@ table fails a test.
 from conformance.agent_threats import TESTS_OF_AGENT_THREATS
 from conformance.backend_threats import TESTS_OF_BACKEND_THREATS
 from conformance.copy_threats import TESTS_OF_COPY_THREATS
+from conformance.delegation_threats import TESTS_OF_DELEGATION_THREATS
 from conformance.door_threats import TESTS_OF_DOOR_THREATS
 from conformance.feed_threats import TESTS_OF_FEED_THREATS
 from conformance.network_key_threats import TESTS_OF_NETWORK_KEY_THREATS
@@ -58,6 +59,7 @@ _WALLET_SERVER = "sealspace/cli/test_wallet_server.py::"
 TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     **TESTS_OF_TEAM_THREATS,
     **TESTS_OF_AGENT_THREATS,
+    **TESTS_OF_DELEGATION_THREATS,
     **TESTS_OF_DOOR_THREATS,
     **TESTS_OF_ROOT_SECRET_THREATS,
     **TESTS_OF_NETWORK_KEY_THREATS,

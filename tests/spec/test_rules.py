@@ -19,7 +19,7 @@ CODE = ("capabilities", "spaces", "encryption_network", "node")
 
 # Every rule that was ever numbered; a number that is missing here was never given.
 NUMBERED = (
-    "P1-6 U1-8 U10-16 X1-10 A1-7 R1-3 E1-9 C1-11 S1-10 T1-12 K1-9 V1-5 D1-13 D20-33 D40-45 I1-15"
+    "P1-6 U1-8 U10-16 X1-10 A1-7 R1-3 E1-9 C1-11 S1-10 T1-12 K1-9 V1-5 D1-13 D20-34 D40-45 I1-15"
     " I11a-11a I20-24 I30-39"
 )
 

@@ -61,7 +61,7 @@ async def prepare_capabilities(stranger: Delegating, count: int) -> Again:
     """Prepare lists that match nothing."""
     key = new_key()
     await padded(stranger, key, count)
-    filters = {"type": "list", "filters": {"path": "no/such/path"}}
+    filters: Json = {"type": "list", "filters": {"path": "no/such/path"}}
     facts: list[Json] = [{"capabilitiesReadParams": filters}]
     listed = f"{space(key)}/capabilities/all"
     return lambda asking: asking.invoke(key, listed, READ, facts=facts)
@@ -101,7 +101,7 @@ async def prepare_chain(stranger: Delegating, count: int) -> Again:
             signer, to.did, right, *proofs, lifetime_s=ends_in_s, facts=PADDING
         )
         proofs = [above]
-    return versions(keys[-1], value, above)
+    return versions(keys[-1], value, proofs[0])
 
 
 PREPARE: dict[str, Callable[[Delegating, int], Awaitable[Again]]] = {
