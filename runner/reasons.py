@@ -199,6 +199,10 @@ _SENTENCES = {
             "The program ran and was charged, but the runner is sending too many long answers to"
             " send this one."
         ),
+        "builds-full": (
+            "The runner remembers the latest build of as many rules as one owner may have it"
+            " remember."
+        ),
         "runner-closed": "The runner is shutting down; if the program had started, it was ended.",
         "tasks-unsupported": (
             "This runner cannot confine programs that use files: its kernel has no Landlock."

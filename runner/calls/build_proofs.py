@@ -26,7 +26,7 @@ from tee_backend.shares import Payer
 
 from ..guest.bundles import BundleVerifier
 from ..reasons import Reason, RunRefused
-from .journal import Journal
+from .journal import BuildRecord, BuildRuleKey, Journal
 from .published_programs import PublishedPrograms
 
 _MOST_REMEMBERED = 1024
@@ -84,7 +84,8 @@ class BuildProofs:
             payer: whose turn the verification takes.
         Raises:
             RunRefused: `build-not-proven`: the bundle proves nothing, or a build that the rule does
-                not admit, or a later build was admitted before. `runner-busy` or `runner-failed`:
+                not admit, or a later build was admitted before. `builds-full`: the build cannot be
+                recorded. `runner-busy` or `runner-failed`:
                 the bundle could not be verified now.
         """
         builds = rule.builds
@@ -95,14 +96,20 @@ class BuildProofs:
         except ProvenanceInvalid as invalid:
             raise RunRefused("build-not-proven", invalid.message) from invalid
         # PV21: before a secret is read, so that a runner that ends here admits nothing older later
-        is_admitted = await self._journal.record_build(
-            _rule_digest(grant, rule),
+        recorded = await self._journal.record_build(
+            _rule_key(grant, rule),
             origin.number,
             sha256,
             ends_at=grant.expires_at,
             now=SystemClock.now(),
         )
-        if not is_admitted:
+        if recorded is BuildRecord.NO_ROOM:
+            raise RunRefused(
+                "builds-full",
+                "no further rule for builds of this owner can be recorded until grants to builds"
+                " have ended; next: grant this program by its hash, or use another runner",
+            )
+        if recorded is BuildRecord.SUPERSEDED:
             raise RunRefused(
                 "build-not-proven",
                 f"run {origin.run}, attempt {origin.attempt}: a later build was admitted before, or"
@@ -155,7 +162,7 @@ class BuildProofs:
         )
 
 
-def _rule_digest(grant: RunGrant, rule: ByBuilds) -> bytes:
+def _rule_key(grant: RunGrant, rule: ByBuilds) -> BuildRuleKey:
     """Return the name of a rule in the journal (PV21).
 
     The trusted root and the first run are left out, so that a later grant of the same builds goes
@@ -165,7 +172,10 @@ def _rule_digest(grant: RunGrant, rule: ByBuilds) -> bytes:
     for name in ("trustedRoot", "leastRun", "leastAttempt"):
         del builds[name]
     rule_json = [grant.owner, rule.project.text, builds]
-    return hashlib.sha256(canonical_bytes(rule_json)).digest()
+    return BuildRuleKey(
+        owner=hashlib.sha256(grant.owner.encode()).digest(),
+        digest=hashlib.sha256(canonical_bytes(rule_json)).digest(),
+    )
 
 
 def missing_root(builds: TrustedBuilds, roots: Mapping[str, bytes]) -> str:

@@ -22,8 +22,9 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from enum import Enum
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -127,12 +128,42 @@ CREATE TABLE builds (
 ) WITHOUT ROWID;
 CREATE INDEX builds_until ON builds (ends_at);
 """,
+    # The owner of each rule, as a digest; empty in rows of earlier versions.
+    """
+ALTER TABLE builds ADD COLUMN owner BLOB NOT NULL DEFAULT x'';
+CREATE INDEX builds_of ON builds (owner);
+""",
 )
 VERSION = len(_SCHEMAS)
 """Version of the schema of the journals that this runner writes."""
 _CHECKPOINT_PAGES = 1000
 """Pages in the write-ahead log after which SQLite copies them into the file; SQLite's default."""
 _Result = TypeVar("_Result")
+
+
+class BuildRuleKey(NamedTuple):
+    """The name of a rule for builds in the journal.
+
+    Attributes:
+        owner: digest of the owner's DID.
+        digest: digest of the owner, the project and the rule.
+    """
+
+    owner: bytes
+    digest: bytes
+
+
+class BuildRecord(Enum):
+    """What became of a build that was to be recorded (PV21).
+
+    SUPERSEDED: a later run was recorded before, or this run with another program. NO_ROOM: too many
+    rules of live grants are recorded for the owner, or in all.
+    """
+
+    ADMITTED = "admitted"
+    SUPERSEDED = "superseded"
+    NO_ROOM = "no room"
+
 
 Row = tuple[str, str, int]
 """Table, id and version of a row, which its encryption authenticates."""
@@ -223,40 +254,38 @@ class Journal:
         return await self.write(replace_version)
 
     async def record_build(
-        self, rule: bytes, number: RunNumber, sha256: str, *, ends_at: float, now: float
-    ) -> bool:
+        self, rule: BuildRuleKey, number: RunNumber, sha256: str, *, ends_at: float, now: float
+    ) -> BuildRecord:
         """Record the build that is admitted under a rule for builds (PV21).
 
         Args:
-            rule: digest of the owner, the project and the rule.
+            rule: of the owner's grant.
             number: the workflow run that made the build.
             sha256: hash of the program.
             ends_at: end of the grant, in epoch seconds.
             now: the current time in epoch seconds.
-        Returns:
-            False if a later run was recorded before, or this run with another program. Also if
-                there is no room for another rule.
         """
 
-        def replace_build(connection: sqlite3.Connection) -> bool:
+        def replace_build(connection: sqlite3.Connection) -> BuildRecord:
             row = connection.execute(
-                "SELECT run, attempt, sha256, ends_at FROM builds WHERE rule = ?", (rule,)
+                "SELECT run, attempt, sha256, ends_at FROM builds WHERE rule = ?", (rule.digest,)
             ).fetchone()
             if row is None:
-                if not _has_room(connection, now):
-                    return False
+                if not _has_room(connection, rule.owner, now):
+                    return BuildRecord.NO_ROOM
             else:
                 last_run, last_attempt, last_sha256, last_ends_at = row
                 last = RunNumber(run=last_run, attempt=last_attempt)
                 if number < last or (number == last and sha256 != last_sha256):
-                    return False
+                    return BuildRecord.SUPERSEDED
                 if number == last and ends_at <= last_ends_at:
-                    return True
+                    return BuildRecord.ADMITTED
             connection.execute(
-                "REPLACE INTO builds (rule, run, attempt, sha256, ends_at) VALUES (?, ?, ?, ?, ?)",
-                (rule, *number, sha256, ends_at),
+                "REPLACE INTO builds (rule, owner, run, attempt, sha256, ends_at)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (rule.digest, rule.owner, *number, sha256, ends_at),
             )
-            return True
+            return BuildRecord.ADMITTED
 
         return await self.write(replace_build)
 
@@ -359,18 +388,25 @@ def require_readable(path: Path, kind: int, version: int) -> None:
         )
 
 
-def _has_room(connection: sqlite3.Connection, now: float) -> bool:
-    """Return whether another rule for builds can be recorded (PV21).
+def _has_room(connection: sqlite3.Connection, owner: bytes, now: float) -> bool:
+    """Return whether another rule for builds of an owner can be recorded (PV21).
 
-    If there are too many, those whose grants have ended are deleted. Those of live grants are not:
-    otherwise an older build would be admitted again.
+    An owner leaves as much room as it uses, so that a new owner always has some. If there are too
+    many rules, those whose grants have ended are deleted. Those of live grants are not: otherwise
+    an older build would be admitted again.
     """
-    statement = "SELECT count(*) FROM builds"
-    (count,) = connection.execute(statement).fetchone()
-    if count >= _MOST_BUILD_RULES:
-        connection.execute("DELETE FROM builds WHERE ends_at < ?", (now,))
-        (count,) = connection.execute(statement).fetchone()
-    return bool(count < _MOST_BUILD_RULES)
+    if _leaves_room(connection, owner):
+        return True
+    connection.execute("DELETE FROM builds WHERE ends_at < ?", (now,))
+    return _leaves_room(connection, owner)
+
+
+def _leaves_room(connection: sqlite3.Connection, owner: bytes) -> bool:
+    """Return whether an owner with one rule more has no more than are free then."""
+    (used,) = connection.execute("SELECT count(*) FROM builds").fetchone()
+    statement = "SELECT count(*) FROM builds WHERE owner = ?"
+    (own,) = connection.execute(statement, (owner,)).fetchone()
+    return bool(own < _MOST_BUILD_RULES - used)
 
 
 def keep_receipt(

@@ -262,7 +262,7 @@ class SecretReader:
             try:
                 proven = await self.proofs.prove(grant, rule, call.wasm_sha256 or "", payer)
             except RunRefused as refused:
-                if refused.reason.code != "build-not-proven":
+                if refused.reason.code not in ("build-not-proven", "builds-full"):
                     raise
                 refusal = refusal or refused
                 continue

@@ -377,7 +377,8 @@ async def test_a_backup_of_an_earlier_version(tmp_path: Path) -> None:
     data = tmp_path / "data"
     async with served(data) as ledger:
         await ledger.credit("alice", 7, reference="a")
-    edit(data / JOURNAL_NAME, "DROP TABLE builds", f"PRAGMA user_version = {VERSION - 1}")
+    drops = ("DROP INDEX builds_of", "ALTER TABLE builds DROP COLUMN owner")
+    edit(data / JOURNAL_NAME, *drops, f"PRAGMA user_version = {VERSION - 1}")
     with stopped_runner(data) as is_stopped, backup_folder(tmp_path / "backup") as copies:
         assert is_stopped
         backup = copies.copy_stopped(data / JOURNAL_NAME, runner=None, made_at=NOW)

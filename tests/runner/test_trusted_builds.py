@@ -16,7 +16,7 @@ from msgspec import structs
 from runner_stage import ENVIRONMENT, P1, RunnerStage, runner_stage
 from sigstore_authority import BUILT_AT, SigstoreAuthority
 
-from runner.calls.journal import Journal
+from runner.calls.journal import BuildRecord, BuildRuleKey, Journal
 from runner.guest.bundles import parse_answer
 from runner.reasons import RunRefused
 from sealspace.apps.programs import Provenance, Version
@@ -267,7 +267,9 @@ async def test_two_runs_at_once(tmp_path: Any) -> None:
 
         async def record(run: int, sha256: str) -> bool:
             number = RunNumber(run, 1)
-            return await journal.record_build(b"rule", number, sha256, ends_at=ends_at, now=now)
+            rule = BuildRuleKey(b"owner", b"rule")
+            found = await journal.record_build(rule, number, sha256, ends_at=ends_at, now=now)
+            return found is BuildRecord.ADMITTED
 
         higher, lower = await asyncio.gather(record(5, "five"), record(4, "four"))
         assert higher and not lower
@@ -280,19 +282,40 @@ async def test_two_runs_at_once(tmp_path: Any) -> None:
 async def test_a_full_table_forgets_no_live_rule(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PV21: a full table refuses another rule, and forgets only rules whose grants have ended."""
-    monkeypatch.setattr("runner.calls.journal._MOST_BUILD_RULES", 2)
+    """PV21: a full table refuses another rule, and forgets only rules whose grants have ended. An
+    owner leaves as much room as it uses."""
+    monkeypatch.setattr("runner.calls.journal._MOST_BUILD_RULES", 4)
+    admitted, no_room = BuildRecord.ADMITTED, BuildRecord.NO_ROOM
     async with Journal(tmp_path / "journal.sqlite") as journal:
 
-        async def record(rule: bytes, run: int, *, now: float, ends_at: float) -> bool:
+        async def record(name: bytes, run: int, *, now: float, ends_at: float) -> BuildRecord:
+            rule = BuildRuleKey(owner=name[:1], digest=name)
             number = RunNumber(run, 1)
             return await journal.record_build(rule, number, "ab", ends_at=ends_at, now=now)
 
-        assert await record(b"a", 5, now=0, ends_at=100)
-        assert await record(b"b", 5, now=0, ends_at=10)
-        assert not await record(b"c", 5, now=1, ends_at=100)
-        assert await record(b"c", 5, now=11, ends_at=100)
-        assert not await record(b"a", 4, now=12, ends_at=100)
+        assert await record(b"a1", 5, now=0, ends_at=100) is admitted
+        assert await record(b"a2", 5, now=0, ends_at=10) is admitted
+        assert await record(b"a3", 5, now=1, ends_at=100) is no_room
+        assert await record(b"b1", 5, now=1, ends_at=100) is admitted
+        assert await record(b"b2", 5, now=1, ends_at=100) is no_room
+        assert await record(b"c1", 5, now=1, ends_at=100) is admitted
+        assert await record(b"d1", 5, now=1, ends_at=100) is no_room
+        assert await record(b"d1", 5, now=11, ends_at=100) is admitted
+        assert await record(b"a1", 4, now=12, ends_at=100) is BuildRecord.SUPERSEDED
+
+
+async def test_PV21_a_full_table_has_a_reason_of_its_own(
+    stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller is told that the build cannot be recorded, and not that a later one was admitted."""
+    project = Project(stage)
+    await project.grant()
+    await project.publish("one")
+    monkeypatch.setattr("runner.calls.journal._MOST_BUILD_RULES", 0)
+    answer = await project.call()
+    assert code_of(answer) == "builds-full" and "one owner" in error_of(answer), answer
+    monkeypatch.undo()
+    assert (await project.call())["status"] == "completed"
 
 
 async def test_a_grant_by_another_trusted_root(stage: RunnerStage) -> None:
