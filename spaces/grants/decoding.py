@@ -5,7 +5,7 @@ about 40 ms of CPU for each MiB. So each request has one bound for all that it d
 operation reads. What is in memory costs nothing.
 
 Example:
-    begin_request(admit)         # once for each request
+    begin_request(Decoded())     # once for each request
     ...
     decoded = decoded_so_far()   # in the same task, or in one that it started
     if decoded.has_room(size_bytes):
@@ -13,7 +13,6 @@ Example:
 """
 
 import math
-from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -34,28 +33,29 @@ class Decoded:
 
     Attributes:
         most_bytes: how much it may decode.
-        admit: is called before it decodes more than UNPACED_BYTES. It raises an error if the client
-            had too many such requests.
         size_bytes: the size of the stored rows that it decoded.
     """
 
-    most_bytes: float
-    admit: Callable[[], None] | None = None
+    most_bytes: float = MAX_DECODED_BYTES
     size_bytes: int = 0
 
     def has_room(self, size_bytes: int) -> bool:
         """Return whether a row of this size may be decoded too."""
         return self.size_bytes + size_bytes <= self.most_bytes
 
+    def admit(self) -> None:
+        """Hook that is called before the request decodes more than UNPACED_BYTES.
+
+        It raises an error if the client had too many such requests.
+        """
+
 
 _decoded: ContextVar[Decoded | None] = ContextVar("decoded", default=None)
 
 
-def begin_request(admit: Callable[[], None] | None = None) -> Decoded:
+def begin_request(decoded: Decoded) -> None:
     """Begin to count for a request: for this task, and for those that it starts."""
-    decoded = Decoded(MAX_DECODED_BYTES, admit)
     _decoded.set(decoded)
-    return decoded
 
 
 def decoded_so_far() -> Decoded:

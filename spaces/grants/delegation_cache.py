@@ -160,15 +160,14 @@ class Delegations:
     async def _decoded(self, records: Sequence[Record | None]) -> list[Registered | None]:
         """Decode rows in their order; fewer if the request may not decode more.
 
-        Raises an error of `Decoded.admit`.
+        Raises the error of `Decoded.admit`.
         """
         decoded = decoded_so_far()
         sizes_bytes = [_size_bytes(record) for record in records]
         if decoded.size_bytes + sum(sizes_bytes) <= UNPACED_BYTES:  # nearly always
             decoded.size_bytes += sum(sizes_bytes)
             return [decode_delegation(record) for record in records]
-        if decoded.admit is not None:
-            decoded.admit()
+        decoded.admit()
         found: list[Registered | None] = []
         async with self._turn:
             began_s = time.perf_counter()

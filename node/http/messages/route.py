@@ -9,6 +9,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Set
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_type_hints
 
@@ -28,6 +29,16 @@ from .refusals import AnsweredRoute, code_of
 from .request_log import RequestLog
 
 _REFUSED = frozenset((401, 403))
+# Valid tokens that everybody can make, or can repeat.
+_COUNTED_CODES = frozenset(
+    (
+        "space-not-found",
+        "network-not-found",
+        "network-unknown",
+        "duplicate-invocation",
+        "replay-unknown",
+    )
+)
 
 
 Handler = Callable[[web.Request], Awaitable[object]]
@@ -187,7 +198,8 @@ class _BoundRoute:
         code = None
         if self._is_closed:
             request[CLOSED_TO_PAGES] = True
-        decoded = begin_request(partial(_admit_decoding, request, self._services))
+        decoded = _Decoded(request=request, services=self._services)
+        begin_request(decoded)
         await self._cohort.yield_to_cohort()
         try:
             self._check(request)
@@ -199,7 +211,7 @@ class _BoundRoute:
                 response = json_answer(result)
         except (asyncio.CancelledError, ConnectionError):
             # The client has disconnected, the answer was cut off, or the node is shutting down.
-            _charge_decoding(request, self._services, decoded)
+            decoded.charge()
             if self._note is not None:
                 self._note(request, response=None, began_ns=began_ns)
             raise
@@ -207,7 +219,8 @@ class _BoundRoute:
             code = code_of(error)
             response = self._refused(request, error)
             _count_refusal(request, self._services, error, code, response.status)
-        _charge_decoding(request, self._services, decoded)
+        if decoded.size_bytes:
+            decoded.charge()
         if self._is_measured:
             self._record(request, response, began_ns=began_ns, code=code)
         return response
@@ -242,6 +255,28 @@ class _BoundRoute:
             )
 
 
+@dataclass(slots=True, kw_only=True)
+class _Decoded(Decoded):
+    """What a request has decoded, for which its client is charged (D34)."""
+
+    request: web.Request
+    services: Services | None
+
+    def admit(self) -> None:
+        """Refuse to decode much for a client for which much was decoded lately."""
+        if self.services is not None:
+            client = client_address(self.request, self.services.config.http)
+            self.services.decoding_rates.require(client, now=self.services.now())
+
+    def charge(self) -> None:
+        """Charge the client, if it was much."""
+        units = self.size_bytes // UNPACED_BYTES
+        if units and self.services is not None:
+            client = client_address(self.request, self.services.config.http)
+            now = self.services.now()
+            self.services.decoding_rates.charge(client, now=now, count=units)
+
+
 def _require_rate(request: web.Request, services: Services) -> None:
     if "Authorization" not in request.headers:
         return
@@ -256,30 +291,15 @@ def _count_refusal(
 ) -> None:
     if services is None:
         return
-    # Charge for refused tokens, for valid ones whose space does not exist, and for every refused
-    # push: whoever has seen it can repeat it (SM5).
+    # Charge for refused tokens, for valid ones that need no right here, and for every refused push:
+    # whoever has seen it can repeat it (SM5).
     if "Authorization" in request.headers and (
-        status in _REFUSED or code == "space-not-found" or code.startswith("sms-")
+        status in _REFUSED or code in _COUNTED_CODES or code.startswith("sms-")
     ):
         client = client_address(request, services.config.http)
         services.unauthenticated_rates.charge(client, now=services.now())
     if services.counter is not None:
         services.counter.refused(error, code)
-
-
-def _admit_decoding(request: web.Request, services: Services | None) -> None:
-    """Refuse to decode much for a client for which much was decoded lately."""
-    if services is not None:
-        client = client_address(request, services.config.http)
-        services.decoding_rates.require(client, now=services.now())
-
-
-def _charge_decoding(request: web.Request, services: Services | None, decoded: Decoded) -> None:
-    """Charge the client for the delegations that a request decoded, if they were many or large."""
-    units = decoded.size_bytes // UNPACED_BYTES
-    if units and services is not None:
-        client = client_address(request, services.config.http)
-        services.decoding_rates.charge(client, now=services.now(), count=units)
 
 
 def _refuse_percent_encoding(path: str, sent: str) -> None:

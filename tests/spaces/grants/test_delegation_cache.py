@@ -10,7 +10,7 @@ from capabilities.chain import Registered
 from capabilities.cids import ContentKey
 from capabilities.signatures import Ed25519Signer
 from spaces.grants import decoding, delegation_cache
-from spaces.grants.decoding import MAX_DECODED_BYTES, UNPACED_BYTES, begin_request
+from spaces.grants.decoding import MAX_DECODED_BYTES, UNPACED_BYTES, Decoded, begin_request
 from spaces.grants.delegation_cache import Delegations
 from spaces.grants.delegations import decode_delegation, registration_puts
 from spaces.space_errors import TooMuchDecoded
@@ -43,7 +43,8 @@ async def test_a_request_decodes_so_much_and_no_more(one_store: Store) -> None:
     contents = await stored(one_store, many)
     cids = [one.delegation.cid for one in many]
     cache = Delegations(one_store)
-    decoded = begin_request()
+    decoded = Decoded()
+    begin_request(decoded)
     first = await cache.first_of(contents)
     assert 0 < len(first) < len(many) and list(first) == many[: len(first)]
     assert decoded.size_bytes <= MAX_DECODED_BYTES < decoded.size_bytes + LARGE_BYTES * 4 / 3 + 1000
@@ -51,7 +52,7 @@ async def test_a_request_decodes_so_much_and_no_more(one_store: Store) -> None:
     for refused in (cache.by_content(contents[:1]), cache.by_cid(cids[:1])):
         with pytest.raises(TooMuchDecoded):
             await refused
-    begin_request()
+    begin_request(Decoded())
     for refused in (cache.by_content(contents), cache.by_cid(cids)):
         with pytest.raises(TooMuchDecoded):
             await refused
@@ -80,7 +81,7 @@ async def test_large_work_is_done_by_one_request_at_a_time(
     monkeypatch.setattr(delegation_cache, "decode_delegation", noting)
 
     async def read(keys: Sequence[ContentKey]) -> None:
-        begin_request()
+        begin_request(Decoded())
         await cache.by_content(keys)
 
     async def others() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from urllib.parse import quote
 
 import pytest
 from conformance.minting import key_token
@@ -96,6 +97,32 @@ async def test_a_key_of_a_moment_ago_is_an_outsider(serve) -> None:
         assert [404] * 3 + [429] == [
             (await node.send("POST", "/invoke", token=token)).status for token in tokens
         ]
+
+
+async def test_a_token_that_was_used_before_counts(serve) -> None:
+    """A token is sent again without end at the cost of its signature check alone, so it counts."""
+    async with serve(limits=THREE) as node:
+        assert (await node.put("a", b"x")).status == 200
+        token = node.token({node.kv("a"): [GET]})
+        assert [200] + [409] * 3 + [429] == [
+            (await node.send("POST", "/invoke", token=token)).status for _ in range(5)
+        ]
+
+
+async def test_a_network_that_does_not_exist_counts(serve) -> None:
+    """Anybody can make a valid token for a network of an own key that nobody created."""
+    async with serve(limits=THREE) as node:
+        network = f"urn:tinycloud:encryption:{node.friend.did}:default"
+        statuses = []
+        for _ in range(4):
+            token = node.token(
+                {network: ["sealspace.encryption/policy"]},
+                signer=node.friend,
+                audience=node.node.services.keyring.node_did,
+            )
+            path = f"/encryption/networks/{quote(network, safe='')}/policy"
+            statuses.append((await node.send("GET", path, token=token)).status)
+        assert statuses == [404] * 3 + [429]
 
 
 async def test_registrations_of_a_client_known_are_not_counted(serve) -> None:
