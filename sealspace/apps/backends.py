@@ -156,12 +156,15 @@ class Seen:
         published: the published document, all of it confirmed by the quote.
         verified: the facts that the verifier found.
         seen_at: epoch seconds.
+        same_as_files: names of the values that were compared with the owner's files and agree, such
+            as `composeHash` and `mrtd`.
     """
 
     url: str
     published: Published
     verified: Verified
     seen_at: float
+    same_as_files: frozenset[str] = frozenset()
 
     @property
     def did(self) -> str:

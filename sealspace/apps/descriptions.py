@@ -504,6 +504,8 @@ def hex_of(value: bytes | None) -> str | None:
 SOON_S = 5 * 86_400.0
 """Remaining validity of collateral below which to warn, seconds: releases stop when it ends."""
 
+_OS_IMAGE = ("mrtd", "rtmr0", "rtmr1", "rtmr2")
+"""The values that tell the operating system's image."""
 _MOST_NAME_CHARS = 40
 _MOST_ENTRY_CHARS = 160
 _MOST_SHOWN = 32
@@ -552,10 +554,13 @@ def warnings(seen: Seen) -> tuple[str, ...]:
             "there is no event log: the code is known by its registers only, not by a compose file"
         )
     else:
-        texts.append(
-            "a compose hash proves nothing on an unknown image: compare MRTD and RTMR0 to RTMR2 too"
-        )
-        if seen.published.statement.compose is None:
+        if not seen.same_as_files.issuperset(_OS_IMAGE):
+            texts.append(
+                "a compose hash proves nothing on an unknown image: compare MRTD and RTMR0 to RTMR2"
+                " too"
+            )
+        is_file_known = seen.published.statement.compose is not None
+        if not is_file_known and "composeHash" not in seen.same_as_files:
             texts.append(
                 "it does not publish its compose file: compare the compose hash with that of the"
                 " file that you reviewed"

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
@@ -134,7 +135,11 @@ class BackendVerifier:
         tell(f"requesting a fresh quote from {url}, and verifying it …")
         seen = await fetch_evidence(url, self.inspector)
         self.require(seen)
-        return seen
+        measured = self.measured()
+        if measured is None:
+            return seen
+        same = [str(one["name"]) for one in compared(measured, seen) if one["agrees"] is True]
+        return replace(seen, same_as_files=frozenset(same))
 
     def measured(self) -> "Measured | None":
         """Return the values that follow from the files in `--files`, or None without the option."""

@@ -172,7 +172,10 @@ async def test_a_running_backend_beside_its_files(
         assert "mrtd           same (computed)" in out
         assert "rtmr3          not compared (replayed)" in out
         assert "approved       nothing yet" in out
+        of_unknown_image = "a compose hash proves nothing on an unknown image"
+        assert of_unknown_image not in out  # what was just compared is not warned of
         _, out, _ = await asyncio.to_thread(command, *show)
+        assert of_unknown_image in out
         assert 'the application "notes", which runs 1 image published at docker.io/acme' in out
     other = COMPOSE.replace(b'"notes"', b'"other"', 1)
     async with serving(_surface(machine, other)) as url:
