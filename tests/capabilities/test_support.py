@@ -125,6 +125,20 @@ def test_D33_all_supporting_paths_count(chains: Chains) -> None:
         assert chains.accounts(only) == {OWNER.did}
 
 
+def test_D33_a_large_chain_is_filed_once_all_its_accounts_are_found(chains: Chains) -> None:
+    """The chain rules compare one level at a time, so a long chain may pass on many rights."""
+    att = {f"{kv_of(BOB)}/{number}": [GET] for number in range(250)}
+    below = chains.add(ucan(BOB, KEYS[0].did, att))
+    # A second account: the key grants a right of its own besides.
+    two_owners = {**att, kv_of(KEYS[0]): [GET]}
+    below = chains.add(ucan(KEYS[0], KEYS[1].did, two_owners, prf=[below]))
+    for number in range(1, 7):
+        is_odd = number % 2 == 1
+        signer, recipient = (KEYS[1], KEYS[2]) if is_odd else (KEYS[2], KEYS[1])
+        below = chains.add(ucan(signer, recipient.did, two_owners, prf=[below]))
+    assert chains.accounts(below) == {BOB.did, KEYS[0].did}
+
+
 def test_D33_rights_of_ones_own_that_came_back(chains: Chains) -> None:
     """An owner's grant depends on no proof, also if the proof grants the same to the owner."""
     of_bob = chains.add(ucan(BOB, SESSION.did, {kv_of(BOB): [GET]}))
