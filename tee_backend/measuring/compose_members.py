@@ -39,8 +39,14 @@ _ENVIRONMENT: Final = TABLE["environment"]
 _EXTENSIONS = "x-*"
 
 PINNED = re.compile(r"[a-z0-9][A-Za-z0-9._/:-]{0,254}@sha256:[0-9a-f]{64}")
+# Compose ignores case in names, and Go then takes two letters beyond ASCII for s and k.
+_LETTER = r"A-Za-z_\u017f\u212a"
+_NAME = rf"[{_LETTER}][0-9{_LETTER}]*"
+# `$$` is one dollar sign, so it is read first: `$$${NAME}` is a dollar sign before a variable.
 VARIABLE = re.compile(
-    r"(?<!\$)\$(?:\{(?P<braced>[A-Za-z_][A-Za-z0-9_]*)|(?P<plain>[A-Za-z_][A-Za-z0-9_]*))"
+    rf"\$(?:\$|\{{(?P<braced>{_NAME})|(?P<plain>{_NAME}))"
+    # YAML can write any part of a variable with a backslash, in double quotes.
+    r"|(?P<escaped>\$\{?\\|\\(?:x24|u0024|U00000024))"
 )
 _VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -247,11 +253,15 @@ def _variables(value: Node) -> dict[str, bool] | None:
 
 
 def variable_lines(text: str, *, place: str) -> Iterator[Line]:
-    """Yield a line if a compose file has variables, written as `${NAME}` or `$NAME`."""
+    """Yield a line if a compose file has variables, written as `${NAME}` or `$NAME`.
+
+    The text is the file as it is written. What may become a variable once YAML's escapes are read
+    is named as it is written.
+    """
     names: list[str] = []
     for match in VARIABLE.finditer(text):
-        name = match["braced"] or match["plain"]
-        if name not in names:
+        name = match["braced"] or match["plain"] or match["escaped"]
+        if name is not None and name not in names:
             names.append(name)
     if names:
         yield Line(place=place, sentence=TABLE["variables"], value=", ".join(names))

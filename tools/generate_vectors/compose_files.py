@@ -21,6 +21,8 @@ _SERVICE_MEMBERS = {
     "agent": "    volumes: ['/var/run/dstack.sock:/var/run/dstack.sock']\n",
     "folder": "    volumes: ['./data:/data', 'kept:/kept', '/new']\n",
     "variable_folder": "    volumes: ['${SOURCE}']\n",
+    "variable_behind_a_dollar": "    command: sh -c '$$${CODE}'\n    user: $$x\n",
+    "variable_in_other_letters": "    command: ${\u017fET} $\u212aEY\n",
     "unpinned_volume": (
         "    volumes:\n      - type: image\n        source: acme/tools:1\n        target: /t\n"
     ),

@@ -11,7 +11,8 @@ import { TABLE } from "./compose_members.js";
 
 const PINNED = /^[a-z0-9][A-Za-z0-9._/:-]{0,254}@sha256:[0-9a-f]{64}$/;
 const VOLUME_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
-const VARIABLE = /(?<!\$)\$(?:\{([A-Za-z_][A-Za-z0-9_]*)|([A-Za-z_][A-Za-z0-9_]*))/g;
+// `$$` is one dollar sign. Go takes two letters beyond ASCII for s and k. YAML has escapes in double quotes.
+const VARIABLE = /\$(?:\$|\{([A-Za-z_\u017f\u212a][0-9A-Za-z_\u017f\u212a]*)|([A-Za-z_\u017f\u212a][0-9A-Za-z_\u017f\u212a]*))|(\$\{?\\|\\(?:x24|u0024|U00000024))/g;
 const { levels, mounts, environment } = TABLE;
 
 /** @param {YamlNode} node @returns {node is Map<string, YamlNode>} */
@@ -156,7 +157,8 @@ function environmentLines(value, place) {
 
 /** A line if a compose file has variables, `${NAME}` or `$NAME`. @param {string} text @param {string} place @returns {Line[]} */
 export function variableLines(text, place) {
-  const names = new Set([...text.matchAll(VARIABLE)].map((match) => match[1] ?? match[2]));
+  const names = new Set([...text.matchAll(VARIABLE)].map((match) => match[1] ?? match[2] ?? match[3]));
+  names.delete(undefined); // a dollar sign
   return names.size ? [lineOf(place, TABLE.variables, [...names].join(", "))] : [];
 }
 

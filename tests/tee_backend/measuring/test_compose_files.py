@@ -133,3 +133,19 @@ NOTED = {
 def test_what_a_file_leaves_open(note: str, data: bytes) -> None:
     """What the hash does not cover, or what shows data to others, is noted."""
     assert parse_compose(data, file="app-compose.json").notes == (note,)
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("$\\\n      {CODE}", "$\\"),
+        ("\\x24{CODE} \\u0024CODE", "\\x24, \\u0024"),
+        ("$\\x43ODE ${\\x43ODE}", "$\\, ${\\"),
+    ],
+)
+def test_AT71_a_variable_that_is_written_by_escapes(command: str, shown: str) -> None:
+    """YAML reads escapes and joins lines in double quotes; the console refuses such a file."""
+    image = f"acme/notes@sha256:{'ab' * 32}"
+    text = f'services:\n  web:\n    image: {image}\n    command: "{command}"\n'
+    compose = parse_compose(text.encode(), file="compose.yaml")
+    assert [line.value for line in compose.lines] == [shown]
