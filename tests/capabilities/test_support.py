@@ -139,6 +139,17 @@ def test_D33_a_large_chain_is_filed_once_all_its_accounts_are_found(chains: Chai
     assert chains.accounts(below) == {BOB.did, KEYS[0].did}
 
 
+def test_D33_one_account_above_is_found_without_what_is_above(chains: Chains) -> None:
+    """A list of many delegations of an owner does not read all their chains."""
+    of_owner = chains.add(cacao({KV: [GET]}))
+    below = chains.add(ucan(SESSION, CAROL.did, {KV: [GET]}, prf=[of_owner]))
+    assert listing_accounts(chains.found(below), SupportingPaths({})) == (OWNER.did,)
+    of_bob = chains.add(ucan(BOB, SESSION.did, {kv_of(BOB): [GET]}))
+    several = chains.add(ucan(SESSION, CAROL.did, {KV: [GET]}, prf=[of_owner, of_bob]))
+    with pytest.raises(SupportUnknown):
+        listing_accounts(chains.found(several), SupportingPaths({}))
+
+
 def test_D33_rights_of_ones_own_that_came_back(chains: Chains) -> None:
     """An owner's grant depends on no proof, also if the proof grants the same to the owner."""
     of_bob = chains.add(ucan(BOB, SESSION.did, {kv_of(BOB): [GET]}))
