@@ -191,6 +191,21 @@ def listing_accounts(registered: Registered, paths: SupportingPaths) -> tuple[Pr
     return tuple(accounts)
 
 
+def least_accounts(registered: Registered) -> tuple[Principal, ...]:
+    """Return those of `listing_accounts` that are known without the paths.
+
+    These are the signer, and the owners of the resources, who signed the first delegation of each
+    path. An owner can revoke whatever is below the own resources, so a delegation whose paths are
+    unknown is listed for them.
+    """
+    least = {registered.delegation.delegator}
+    for capability in registered.delegation.capabilities:
+        owner = owner_of(capability)
+        if owner is not None:
+            least.add(owner)
+    return tuple([account for account in registered.accounts if account in least])
+
+
 def is_listed_for_all_above(registered: Registered) -> bool:
     """Return whether `listing_accounts` are all accounts above, which is known without the paths.
 

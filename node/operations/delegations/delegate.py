@@ -18,7 +18,7 @@ from capabilities.members import check_admitted
 from capabilities.memberships import is_membership, stated_membership
 from capabilities.principals import is_wallet, same_principal
 from capabilities.resources import NetworkId, network_of
-from capabilities.support import SupportUnknown
+from capabilities.support import SupportUnknown, least_accounts
 from capabilities.token_kinds import check_granting
 from capabilities.tokens import Delegation, check_window, parse_delegation, verify_delegation
 from encryption_network.canonical_json import canonical_members
@@ -39,7 +39,7 @@ from spaces.grants.retention import (
 )
 from spaces.grants.revocations import marker_keys, markers_of
 from spaces.keyspace import ROOT_SECRET_KEY
-from spaces.space_errors import TooManyDelegations
+from spaces.space_errors import TooManyDelegations, TooMuchDecoded
 from spaces.store.contract import (
     Add,
     Check,
@@ -290,17 +290,14 @@ async def _attempt(
 async def _registration_rows(
     services: Services, registered: Registered, client_account: bytes | None
 ) -> list[Put]:
-    """Return the rows of a new delegation, filed for the accounts that support it (D33).
-
-    Raises:
-        ChainError: `chain-too-large`, the search for these accounts takes too long.
-    """
+    """Return the rows of a new delegation, filed for the accounts that support it (D33)."""
     try:
         accounts = await filing_accounts(services, registered)
-    except SupportUnknown as exc:
-        # Filed for the signer alone, it could be hidden from the owner whose right it passes on.
-        # Filed for all accounts above, it would reach owners who cannot revoke it.
-        raise ChainError("chain-too-large") from exc
+    except (SupportUnknown, TooMuchDecoded):
+        # The search takes too long. Filed for the signer alone, it could be hidden from the owner
+        # whose right it passes on; for all accounts above, it would reach owners who cannot revoke
+        # it.
+        accounts = least_accounts(registered)
     return registration_puts(registered, listing_accounts=accounts, client_account=client_account)
 
 

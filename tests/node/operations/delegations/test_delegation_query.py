@@ -240,6 +240,24 @@ async def test_what_recipients_passed_on_is_listed_on_request(people) -> None:
     assert not set(cids(seen)) & {token_id(passed_on), token_id(further)}
 
 
+async def test_D33_paths_that_take_too_long_to_find(
+    people, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delegation whose paths are unknown is filed for the owners of its resources, who can revoke
+    it, and for nobody whom it only cites."""
+    session = await people.sign_in()
+    of_bob = await people.sign_in(BOB, SESSION, {f"{space(BOB)}/kv": [GET]})
+    monkeypatch.setattr("capabilities.support.MAX_COMPARISONS", 0)
+    both = await people.grant(SESSION, CAROL.did, FILES, session, of_bob)
+    of_alice = (await people.node.services.store.read(ranges=[Range(PARTY_OF_ALICE)])).pages[0]
+    assert len(of_alice.rows) == 2
+    monkeypatch.undo()
+    assert token_id(both) in cids(await people.query(SESSION, session, derived=True))
+    bobs = await people.sign_in(BOB, SECOND)
+    seen = await people.query(SECOND, bobs, owner=BOB, derived=True)
+    assert {token_id(of_bob), token_id(bobs)} == set(cids(seen))
+
+
 async def test_D33_citing_an_owners_delegation_lists_nothing_there(people) -> None:
     """A delegation of own rights that cites an owner's is registered, and listed for its signer
     alone; also if the signer may list the owner's account."""
