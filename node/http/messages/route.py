@@ -9,14 +9,13 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Set
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_type_hints
 
 from aiohttp import web
 
 from capabilities.frozen_struct import FrozenStruct
-from spaces.grants.decoding import UNPACED_BYTES, Decoded, begin_request
+from spaces.grants.decoding import MAX_DECODED_BYTES, UNPACED_BYTES, Decoded, begin_request
 
 from ...cohort import Cohort
 from ...counts import Operation
@@ -198,7 +197,7 @@ class _BoundRoute:
         code = None
         if self._is_closed:
             request[CLOSED_TO_PAGES] = True
-        decoded = _Decoded(request=request, services=self._services)
+        decoded = _Decoded(request, self._services)
         begin_request(decoded)
         await self._cohort.yield_to_cohort()
         try:
@@ -255,12 +254,17 @@ class _BoundRoute:
             )
 
 
-@dataclass(slots=True, kw_only=True)
 class _Decoded(Decoded):
     """What a request has decoded, for which its client is charged (D34)."""
 
-    request: web.Request
-    services: Services | None
+    __slots__ = ("request", "services")
+
+    def __init__(self, request: web.Request, services: Services | None) -> None:
+        """Begin at zero. Written out, because every request needs one."""
+        self.most_bytes = MAX_DECODED_BYTES
+        self.size_bytes = 0
+        self.request = request
+        self.services = services
 
     def admit(self) -> None:
         """Refuse to decode much for a client for which much was decoded lately."""
