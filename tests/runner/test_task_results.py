@@ -175,7 +175,7 @@ def test_what_a_program_states(output: Path, text: bytes | None, expected: str) 
     assert expected == failure(output)
 
 
-def test_what_is_not_archived(output: Path) -> None:
+def test_what_is_not_archived(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """TG11: links, pipes and sockets are neither followed nor archived."""
     outside = output.parents[1] / "outside"
     outside.mkdir()
@@ -185,7 +185,9 @@ def test_what_is_not_archived(output: Path) -> None:
     (output / "loop").symlink_to(".")
     os.mkfifo(output / "pipe")
     with socket.socket(socket.AF_UNIX) as bound:
-        bound.bind(os.path.relpath(output / "socket"))
+        with monkeypatch.context() as within:
+            within.chdir(output)  # the path of a socket has at most 107 bytes
+            bound.bind("socket")
         sealed(output)
     assert {"computed.json", "result.txt"} == opened(output).keys()
     for path in ("link", "folder", "folder/secret", "pipe", "socket"):

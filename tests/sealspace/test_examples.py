@@ -57,7 +57,9 @@ NOT_HERE = {"documents.node_evidence", "documents.iexec_results"}
 
 # Read by the others alone.
 WITHOUT = {
+    "apps.membership_records",
     "apps.memberships",
+    "apps.read_credits",
     "apps.readers",
     "apps.runner_answers",
     "documents.manifest_reading",
