@@ -89,6 +89,10 @@ REFUSALS = {
         "the value is sealed to version {} of the network's key, which is retired; seal it to"
         " version {}"
     ),
+    # Below the folder of an invitation to a team, only small answers are stored (TM24).
+    "answer-refused": (
+        "the answers to an invitation are {}, of at most {} bytes each, and not encrypted: {}"
+    ),
     # The token of a delegation status request is invalid. The message reveals nothing about any
     # delegation (wire 5.3).
     "status-token-refused": "Invalid status invocation",

@@ -42,6 +42,8 @@ from capabilities.strict_json import StrictRecord, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 
 from ..documents.invitations import (
+    ANSWERS,
+    MAX_ANSWER_BYTES,
     NONCE_BYTES,
     Invitation,
     commitment,
@@ -67,10 +69,7 @@ from .memberships import TeamMember
 if TYPE_CHECKING:
     from .teams import Teams
 
-_MAX_ANSWER_BYTES = 1024
-_COMMITMENT = "commitment"
-_NONCE = "nonce"
-_REVEAL = "reveal"
+_COMMITMENT, _NONCE, _REVEAL = ANSWERS
 
 
 class _RevealJson(StrictRecord):
@@ -385,7 +384,7 @@ def _kv_with_invitation(invitation: Invitation, caller: Caller) -> Kv:
 async def _read_answer(kv: Kv, path: str) -> bytes | None:
     """Read an answer to an invitation; None if it is not there yet."""
     try:
-        return (await kv.get(path, max_bytes=_MAX_ANSWER_BYTES)).body
+        return (await kv.get(path, max_bytes=MAX_ANSWER_BYTES)).body
     except NotFound:
         return None
 
@@ -413,7 +412,7 @@ def _parse_nonce(text: str) -> bytes:
 def _parse_reveal(data: bytes) -> _Reveal:
     """Parse the second answer of the person who joins, untrusted."""
     try:
-        parsed = shaped(parse_json(data, max_bytes=_MAX_ANSWER_BYTES), _RevealJson)
+        parsed = shaped(parse_json(data, max_bytes=MAX_ANSWER_BYTES), _RevealJson)
         joiner = parse_principal(parsed.joiner)
     except (InvalidJson, CapabilityError):
         raise _altered_error() from None

@@ -44,6 +44,10 @@ PREFIX = "sinv_"
 """How the line of an invitation begins."""
 INVITATIONS_PATH = "invitations/"
 """The path in a team's space `secrets` below which invitations are answered (TM11)."""
+ANSWERS = ("commitment", "nonce", "reveal")
+"""The values in the folder of an invitation, in the order in which they are stored (TM12)."""
+MAX_ANSWER_BYTES = 1024
+"""The largest answer, with its headers; a node refuses a larger one (TM24)."""
 MAX_LINE_CHARS = 64 * 1024
 """Longest line; one that names 64 secrets has some 20,000 characters."""
 NONCE_BYTES = 32
@@ -141,13 +145,15 @@ def parse_invitation(line: str, *, now: float) -> Invitation:
         team = parse_principal(invitation.team)
         admin = parse_principal(invitation.admin)
         expected_rights = invitation_rights(team, invitation.folder)
+        former_rights = _former_rights(team, invitation.folder)
     except (InvalidJson, CapabilityError, InvalidInput, InvalidPortableDelegation):
         raise InvitationInvalid("the line of the invitation is altered or incomplete") from None
     key_did = Ed25519Signer(seed_of(invitation)).did
     are_wallets = is_wallet(team) and is_wallet(admin)
     is_for_key = grant.delegate == key_did
     # With more rights than these, the invitation could open secrets.
-    has_expected_rights = attenuations(grant.capabilities) == attenuations(expected_rights)
+    rights = attenuations(grant.capabilities)
+    has_expected_rights = rights in (attenuations(expected_rights), attenuations(former_rights))
     if not (are_wallets and is_for_key and has_expected_rights):
         raise InvitationInvalid("the line of the invitation is altered: its parts do not match")
     is_grant_usable = grant.is_live(now) and grant.expires_at is not None
@@ -157,7 +163,19 @@ def parse_invitation(line: str, *, now: float) -> Invitation:
 
 
 def invitation_rights(team: Principal, folder: str) -> tuple[Capability, ...]:
-    """Return the rights of an invitation's key: to read and write its answers (TM10)."""
+    """Return the rights of an invitation's key: to read the folder and write each answer (TM10).
+
+    A right to write the folder would let everybody who has the line store other values there.
+    """
+    space = space_of(team, SECRETS_SPACE)
+    rights = [space_capability(space, "kv", folder, KV_GET)]
+    for answer in ANSWERS:
+        rights.append(space_capability(space, "kv", folder + answer, KV_PUT))
+    return tuple(rights)
+
+
+def _former_rights(team: Principal, folder: str) -> tuple[Capability, ...]:
+    """Return the rights in lines of earlier versions: to read and write the whole folder."""
     space = space_of(team, SECRETS_SPACE)
     return (
         space_capability(space, "kv", folder, KV_GET),

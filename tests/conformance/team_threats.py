@@ -34,6 +34,11 @@ TESTS_OF_TEAM_THREATS: dict[str, tuple[str, ...]] = {
         _INVITATIONS + "test_TM12_a_replaced_answer",
         _INVITATIONS + "test_TM13_somebody_in_the_middle",
     ),
+    "3.5 somebody who has the line of an open invitation fills the team's space, so that former "
+    "values of secrets are removed or nothing can be stored": (
+        _INVITATIONS + "test_TM10_the_line_writes_answers_alone",
+        _INVITATIONS + "test_TM24_a_line_stores_small_answers_alone",
+    ),
     "3.5 a cloned repository, or a stranger who signs a membership for the user, directs commands "
     "to a team of theirs": (
         _COMMANDS + "test_TM14_whose_secrets",

@@ -24,6 +24,7 @@ from sealspace.documents.invitations import (
     parse_invitation,
 )
 from sealspace.errors import InvitationInvalid, NotAMember
+from sealspace.session import capability
 from sealspace.wallets import new_wallet
 
 ADMIN = """
@@ -224,6 +225,22 @@ def test_TM10_altered_lines(team: Team, scripts: Scripts) -> None:
         assert "used or withdrawn" not in said["message"], what
     # None of them has answered.
     assert advanced(team, inviting) == inviting
+
+
+def test_TM10_a_line_of_an_earlier_version(team: Team, scripts: Scripts) -> None:
+    """A line whose key may write the whole folder is answered in the browser."""
+    inviting, line = invited_line(team)
+
+    async def former(_: Client, acting: Client) -> str:
+        folder = f"{acting.kv().space.text}/kv/{inviting.invitation.folder}"
+        rights = [capability(folder, f"tinycloud.kv/{ability}") for ability in ("get", "put")]
+        key = inviting.invitation.grant.delegate
+        return (await acting.delegations.delegate(key, rights)).header
+
+    former_line = altered(line, delegation=team.run(former))
+    assert parse_invitation(former_line, now=0.0) != inviting.invitation
+    in_page(scripts, ADMIN + "await invitations.join(held, given);", former_line)
+    assert advanced(team, inviting).committed
 
 
 def test_TM11_a_second_joiner(team: Team, scripts: Scripts, loop: LoopThread) -> None:

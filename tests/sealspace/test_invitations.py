@@ -30,8 +30,16 @@ from sealspace.documents.invitations import (
     parse_invitation,
     words_of,
 )
-from sealspace.errors import InvitationInvalid, NotAMember, NotGranted, Unauthorized
-from sealspace.session import key_session, read_grant
+from sealspace.errors import (
+    InvitationInvalid,
+    NodeRefused,
+    NotAMember,
+    NotFound,
+    NotGranted,
+    Unauthorized,
+)
+from sealspace.kv import Kv
+from sealspace.session import capability, key_session, read_grant
 from sealspace.wallets import AnyWallet
 
 DID = "did:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
@@ -59,6 +67,22 @@ class Meeting:
         joining = await joining.advance(self.joiner.teams)
         joining = await joining.advance(self.joiner.teams)
         return await inviting.advance(self.admin.teams), joining
+
+    async def former_invitation(self) -> Invitation:
+        """Return the invitation as an earlier version made it: its key may write the folder."""
+        rights = [
+            capability(f"{self.admin.kv().space.text}/kv/{self.folder}", ability)
+            for ability in ("tinycloud.kv/get", "tinycloud.kv/put")
+        ]
+        made = await self.admin.delegations.delegate(self.invitation.grant.delegate, rights)
+        return msgspec.structs.replace(self.invitation, delegation=made.header)
+
+    async def kv_with_line(self, bench: Any, invitation: Invitation) -> Kv:
+        """Return the values of the team with the rights of everybody who has a line."""
+        seed = decode_url(invitation.seed)
+        assert seed is not None
+        holder = await bench.client(key_session(seed, grants=[invitation.grant]))
+        return holder.kv(self.admin.kv().space.text)
 
     async def invited(self) -> Inviting:
         """Return the admin's side after the nonce was stored."""
@@ -178,6 +202,58 @@ async def test_TM10_an_invitation_opens_nothing(meeting: Meeting, bench) -> None
         await holder.secrets(invitation.team).get("API_KEY")
     with pytest.raises(NotGranted):
         await holder.delegations.delegate(DID, meeting.admin.session.grants[0].capabilities[:3])
+
+
+async def test_TM10_the_line_writes_answers_alone(meeting: Meeting, bench) -> None:
+    """TM10: the key of an invitation may write its three answers, and nothing beside them."""
+    kv = await meeting.kv_with_line(bench, meeting.invitation)
+    for answer in ("commitment", "nonce", "reveal"):
+        await kv.put(meeting.folder + answer, "x")
+    for name in ("", "junk", "commitment2"):
+        with pytest.raises(NotGranted):
+            await kv.put(meeting.folder + name, "x")
+
+
+async def test_TM10_a_line_of_an_earlier_version(meeting: Meeting) -> None:
+    """TM10: a line whose key may write the whole folder still serves both people."""
+    meeting.invitation = await meeting.former_invitation()
+    inviting, joining = await meeting.met()
+    assert inviting.words == joining.words is not None
+    await inviting.confirm(meeting.admin.teams, wallet=meeting.wallet)
+    assert (await joining.membership(meeting.joiner.teams)).role == "writer"
+
+
+async def test_TM24_a_line_stores_small_answers_alone(meeting: Meeting, bench) -> None:
+    """TM24: whoever has a line, also a former one, stores three small values, and no envelope."""
+    kv = await meeting.kv_with_line(bench, await meeting.former_invitation())
+    folder = meeting.folder
+    largest = "x" * (1024 - len("content-type") - len("text/plain"))
+    await kv.put(f"{folder}commitment", largest, content_type="text/plain")
+    # The members with which the node records a content key fit into the size of an answer.
+    secret = msgspec.json.decode((await meeting.admin.kv().get("vault/secrets/API_KEY")).body)
+    members = ("v", "networkId", "encryptedSymmetricKey", "encryptedSymmetricKeyHash")
+    envelope = msgspec.json.encode({name: secret[name] for name in members})
+    assert len(envelope) < 1024
+    junk: dict[str, bytes] = {
+        "": b"x",
+        "junk": b"x",
+        "commitment/junk": b"x",
+        "nonce": b"x" * 1025,
+        "reveal": envelope,
+    }
+    for name, body in junk.items():
+        with pytest.raises(NodeRefused, match="answers to an invitation") as caught:
+            await kv.put(folder + name, body)
+        assert caught.value.status == 400 and "1024 bytes" in str(caught.value), name
+    with pytest.raises(NodeRefused, match="with its headers"):
+        await kv.put(f"{folder}nonce", largest + "x", content_type="text/plain")
+    with pytest.raises(NodeRefused, match="with its headers"):
+        await kv.put_many({f"{folder}nonce": b"x", f"{folder}reveal": b"x" * 1025})
+    with pytest.raises(NotFound):
+        await kv.get(f"{folder}nonce")
+    # Whoever has more rights on the space stores nothing else there either.
+    with pytest.raises(NodeRefused, match="no answer of this name"):
+        await meeting.admin.kv().put(f"{folder}junk", "x")
 
 
 async def test_TM10_altered_lines(meeting: Meeting, bench) -> None:

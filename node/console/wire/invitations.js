@@ -10,6 +10,7 @@ import { grant, revoke } from "./grants.js";
 import { keyPair } from "./key_pair.js";
 import * as kv from "./kv.js";
 import { isMemberName, isWallet, MOST_SECRETS } from "./memberships.js";
+import { attenuations } from "./recap.js";
 import { secretName } from "./secrets.js";
 import { inStore, nowS, rows, SECRETS_SPACE, SIDES } from "./session.js";
 import { admit, memberships, possibleEnd } from "./teams.js";
@@ -46,6 +47,8 @@ export const INVITATION_TTL_S = 2 * 86400;
 const MAX_LINE_CHARS = 64 * 1024;
 const MAX_TEXT_CHARS = 4096;
 const MAX_ANSWER_BYTES = 1024;
+/** The values in the folder of an invitation, in the order in which they are stored (TM12). */
+const ANSWERS = ["commitment", "nonce", "reveal"];
 const [ID_BYTES, NONCE_BYTES, WORD_COUNT, WORD_BITS] = [16, 32, 4, 11];
 const COMMITMENT_LABEL = utf8("sealspace/invitation/commitment/v1\0");
 const WORDS_LABEL = utf8("sealspace/invitation/words/v1\0");
@@ -63,8 +66,17 @@ export const lineOf = (invitation) => PREFIX + base64url(canonicalBytes(invitati
 /** @param {string} id @returns {string} the path of the answers */
 const folderOf = (id) => `invitations/${id}/`;
 
-/** @param {string} team DID @param {string} id @returns {import("./recap.js").Capability[]} what the key of an invitation may do */
-const rightsOf = (team, id) => rows(`${spaceId(team, SECRETS_SPACE)}/kv/${folderOf(id)}`, ["tinycloud.kv/get", "tinycloud.kv/put"]);
+/** @param {string} team DID @param {string} id @returns {string} the resource of the answers */
+const folderResource = (team, id) => `${spaceId(team, SECRETS_SPACE)}/kv/${folderOf(id)}`;
+
+/** @param {string} team DID @param {string} id @returns {import("./recap.js").Capability[]} what the key of an invitation may do: read the folder, and write each answer */
+const rightsOf = (team, id) => [
+  ...rows(folderResource(team, id), ["tinycloud.kv/get"]),
+  ...ANSWERS.flatMap((answer) => rows(folderResource(team, id) + answer, ["tinycloud.kv/put"])),
+];
+
+/** @param {string} team DID @param {string} id @returns {import("./recap.js").Capability[]} the rights in lines of earlier versions: to read and write the whole folder */
+const formerRightsOf = (team, id) => rows(folderResource(team, id), ["tinycloud.kv/get", "tinycloud.kv/put"]);
 
 /** @param {unknown} one */
 const isText = (one) => typeof one === "string" && one.length <= MAX_TEXT_CHARS;
@@ -97,6 +109,15 @@ function isInvitation(one) {
 const claimsOf = (delegation) => strictJson(text(/** @type {Bytes} */ (fromBase64url(delegation.split(".")[1]))));
 
 /**
+ * Return the rights that the key of an invitation was given; null if they are others than to answer (TM10).
+ * @param {Invitation} invitation @param {{ att: any }} claims of its delegation @returns {import("./recap.js").Capability[] | null}
+ */
+function rightsIn({ team, id }, { att }) {
+  const stated = canonicalText(att);
+  return [rightsOf(team, id), formerRightsOf(team, id)].find((rights) => canonicalText(attenuations(rights)) === stated) ?? null;
+}
+
+/**
  * Read a line, and check that it opens nothing (TM10).
  * @param {string} line untrusted @returns {Invitation} ConsoleError `invitation-invalid`, without any part of the line
  */
@@ -112,8 +133,7 @@ export function parseLine(line) {
   } catch {
     throw invalid("The invitation is altered or incomplete.");
   }
-  const wanted = Object.fromEntries(rightsOf(invitation.team, invitation.id).map(({ resource }) => [resource, { "tinycloud.kv/get": [{}], "tinycloud.kv/put": [{}] }]));
-  if (canonicalText(claims.att) !== canonicalText(wanted)) throw invalid("The invitation is altered: its key may do something else than answer.");
+  if (!rightsIn(invitation, claims)) throw invalid("The invitation is altered: its key may do something else than answer.");
   if (claims.exp <= nowS() || invitation.end <= nowS()) throw invalid("The invitation has ended.");
   return invitation;
 }
@@ -128,10 +148,12 @@ export const linkOf = (invitation) => `${location.origin}/console/#/join/${lineO
 async function keyClient(invitation, node) {
   const keys = await keyPair(/** @type {Bytes} */ (fromBase64url(invitation.seed)));
   const did = didKey(new Uint8Array(await crypto.subtle.exportKey("raw", keys.publicKey)));
-  const { aud, exp } = claimsOf(invitation.delegation);
-  if (principalOf(aud) !== did) throw invalid("The invitation is altered: its parts do not match.");
-  const { team, delegation, id } = invitation;
-  const grants = [{ cid: tokenCid(delegation), token: delegation, capabilities: rightsOf(team, id), expiresAt: exp }];
+  const claims = claimsOf(invitation.delegation);
+  const { aud, exp } = claims;
+  const rights = rightsIn(invitation, claims);
+  if (rights === null || principalOf(aud) !== did) throw invalid("The invitation is altered: its parts do not match.");
+  const { team, delegation } = invitation;
+  const grants = [{ cid: tokenCid(delegation), token: delegation, capabilities: rights, expiresAt: exp }];
   return Client({ owner: team, kind: "wallet", did, keys, node, space: spaceId(team, SECRETS_SPACE), expiresAt: exp, grants, pins: [] });
 }
 

@@ -400,6 +400,7 @@ _VALUES = {
     "batch-too-large": _untitled(413, "read fewer values at once"),
     "body-too-large": _untitled(413, "store the value in parts"),
     "key-retiring": _untitled(400, "fetch the network's key again, and seal the value to it"),
+    "answer-refused": _untitled(400, "store other values outside of `invitations/`"),
 }
 """Codes of operations on values."""
 

@@ -39,6 +39,7 @@ from ..attempts import until_committed
 from ..attribution import person_of
 from ..authorise import Call, read_call
 from .conditions import Options
+from .invitation_answers import check_answers, require_answers
 from .plan import Request
 from .retired_keys import check_keys
 from .sealed_values import KEY_MEMBER, SealedKey, find_sealed_keys
@@ -288,7 +289,7 @@ async def put_values(
     Raises:
         Refusal: `precondition-failed`; `quota-exceeded`, `value-exceeds-quota`: the values do not
             fit into the space; `space-not-found`; `key-retiring`: see `check_keys`;
-            `root-secret-replaced`: see `_find_keys`.
+            `root-secret-replaced`: see `_find_keys`; `answer-refused`: see `check_answers`.
         Errors of `read_call` and `receive`.
     """
     services, space = request.services, request.target.space
@@ -296,6 +297,7 @@ async def put_values(
     async with services.values.staging(word=KEY_MEMBER) as staging:
         began = services.now()
         admitted = await read(records_use=True)
+        require_answers(space, paths, declared_bytes=declared_bytes)
         admitted.require_free_space(declared_bytes)
         received = await receive(staging, admitted)
         keys = await _find_keys(request, received, staging)
@@ -376,10 +378,11 @@ async def _find_keys(request: Request, received: Sequence[Write], staging: Stagi
 
     Raises:
         Refusal: `root-secret-replaced`, a key cannot be opened, and this process has a former root
-            secret (RK4).
+            secret (RK4); `answer-refused`: see `check_answers`.
     """
     services, space = request.services, request.target.space
     writes, sealed = await find_sealed_keys(received, staging)
+    check_answers(space, writes, {path for path, _ in sealed})
     if not sealed:
         return _WrappedKeys(writes=writes, sealed=(), stored=())
     stored = await stored_keys_of(services.store, services.keyring, space, sealed)
