@@ -26,14 +26,11 @@ from sealspace.documents.call_conditions import (
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.run_grants import ByHash, ProgramRule, RunGrant
 from sealspace.errors import InvalidInput
-from tee_backend.shares import FairSemaphore, Payer
+from tee_backend.shares import FairSemaphore, Payer, UnknownPauses
 
 from ..reasons import RunRefused
 from .call_bodies import BuildSource, CallBody
 from .task_stages import Wanted
-
-_PAUSE_FACTOR = 4
-"""How long unknown payers wait after a condition, times the duration of judging it."""
 
 
 class ConditionJudge:
@@ -52,23 +49,15 @@ class ConditionJudge:
     def __init__(self) -> None:
         self._places = FairSemaphore(1, beside=True)
         self.judged = 0
-        self._unknown_from_s = 0.0  # in seconds of the event loop's clock
+        self._pauses = UnknownPauses()
 
     async def verdict(self, condition: Condition, call: Call, payer: Payer) -> Verdict:
         """Return whether a condition allows a call to a program (RN250)."""
         turn = Payer(call.owner, payer.is_known)
-        time = asyncio.get_running_loop().time
         async with self._places.acquire(turn):
-            if not payer.is_known:
-                # The pause comes before judging. After it, a caller who disconnects would end the
-                # pause, and the next unknown payer would not wait.
-                await asyncio.sleep(self._unknown_from_s - time())
-            began_s = time()
-            verdict = judge_call(condition, call)
+            async with self._pauses.work(payer):
+                verdict = judge_call(condition, call)
             self.judged += 1
-            if not payer.is_known:
-                ended_s = time()
-                self._unknown_from_s = ended_s + _PAUSE_FACTOR * (ended_s - began_s)
             # Gives the event loop to other requests while the place is still taken. Otherwise the
             # payer's next condition would follow at once, because a free place is acquired without
             # waiting.

@@ -22,7 +22,7 @@ from capabilities.limits import Rates
 from sealspace.apps.programs import MAX_PROGRAM_BYTES, TARGET_OF
 from sealspace.documents.python_programs import MAX_ARCHIVE_BYTES, parse_python_program
 from sealspace.errors import InvalidInput
-from tee_backend.shares import FairSemaphore, Payer
+from tee_backend.shares import FairSemaphore, Payer, UnknownPauses
 
 from ..reasons import Reason, RunRefused
 from .child import ChildEnded
@@ -95,6 +95,7 @@ class Artefacts:
         self._spent = Rates[tuple[str, bool]]()
         self._tasks: dict[tuple[str, Payer, int], asyncio.Task[None]] = {}
         self._semaphore = FairSemaphore(_AT_ONCE, beside=False)
+        self._pauses = UnknownPauses()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self, request: RunRequest, load: Load, used_s: list[float]) -> int:
@@ -191,7 +192,7 @@ class Artefacts:
                 if actual_target != request.target:
                     raise RunRefused("program-target")
                 if request.target == "python":
-                    file = await self._open_python(program)
+                    file = await self._open_python(program, request.payer)
                 else:
                     file = await self.compile(program, request, used_s)
             except OSError as exc:
@@ -257,8 +258,10 @@ class Artefacts:
                     return key
         raise AssertionError("the cache has no other program")
 
-    async def _open_python(self, program: bytes) -> int:
+    async def _open_python(self, program: bytes, payer: Payer) -> int:
         """Check a Python program, and return the descriptor of a new sealed file with it.
+
+        The caller has a place of the compiler, of which unknown payers have one.
 
         Raises:
             RunRefused: `program-too-large`, `program-invalid` or `python-base-unknown`.
@@ -268,8 +271,10 @@ class Artefacts:
                 "program-too-large", f"{len(program)} bytes; at most {MAX_ARCHIVE_BYTES}"
             )
         try:
-            # In a thread: parsing the longest one takes some 100 ms.
-            parsed = await asyncio.to_thread(parse_python_program, program)
+            # In a thread: parsing the longest one takes some 100 ms. It holds the interpreter's
+            # lock, so strangers with many long programs would delay all others.
+            async with self._pauses.work(payer):  # RN164
+                parsed = await asyncio.to_thread(parse_python_program, program)
         except InvalidInput as exc:
             raise RunRefused("program-invalid", exc.message) from exc
         if parsed.base not in self._bases:  # PY12: before anything is charged

@@ -3,18 +3,24 @@
 import asyncio
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
 from guest_programs import Guest, code, detail_of, guest, run_guest, run_request
 from standin_base import BASE, BASE_SHA256, BASES, python_program
 
+from capabilities.principals import Principal
 from runner.guest import artefacts as _artefacts
+from runner.guest.artefacts import Artefacts
 from runner.guest.child import Template
 from runner.guest.executor import Executor
+from runner.guest.pool import Pool
 from runner.guest.python_bases import MAX_BASES, read_bases
 from runner.guest.runs import RunRequest
+from runner.reasons import RunRefused
 from sealspace.documents.python_programs import MAX_ARCHIVE_BYTES
+from tee_backend.shares import Payer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SCRIPT = {"app.py": "print('é')\n", "package/module.py": ""}
@@ -118,6 +124,28 @@ async def test_a_used_up_quota_of_compilation(monkeypatch: pytest.MonkeyPatch) -
     async with Executor(children=1, spare=1, bases=BASES) as executor:
         assert code(await run_guest(executor, guest("count"))) == "runner-busy"
         assert (await _run(executor, python_program(SCRIPT)))[0] == "completed"
+
+
+async def test_strangers_leave_most_of_the_time_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN164: after a stranger's program was parsed, the next stranger's waits as long as a share of
+    the time demands, and those of payers with an account do not."""
+    monkeypatch.setattr("tee_backend.shares._PAUSE_FACTOR", 1_000_000)
+    artefacts = Artefacts(Pool(1), 64 << 20, BASES)
+
+    async def parse(number: int, *, is_known: bool) -> None:
+        program = python_program({"app.py": f"# {number}\n" * 10_000})
+        payer = Payer(Principal(f"did:key:{number}"), is_known=is_known)
+        request = RunRequest(program.sha256, "python", payer=payer)
+        os.close(await artefacts.open(request, program.load, []))
+
+    await parse(0, is_known=False)
+    waiting = asyncio.create_task(parse(1, is_known=False))
+    for number in range(2, 6):
+        await parse(number, is_known=True)
+    assert not waiting.done()
+    await artefacts.close()
+    with pytest.raises(RunRefused):
+        await waiting
 
 
 async def test_files_of_bases(tmp_path: Path) -> None:
