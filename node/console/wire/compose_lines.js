@@ -157,8 +157,9 @@ function environmentLines(value, place) {
 
 /** A line if a compose file has variables, `${NAME}` or `$NAME`. @param {string} text @param {string} place @returns {Line[]} */
 export function variableLines(text, place) {
-  const names = new Set([...text.matchAll(VARIABLE)].map((match) => match[1] ?? match[2] ?? match[3]));
-  names.delete(undefined); // a dollar sign
+  const found = [...text.matchAll(VARIABLE)].map((match) => match[1] ?? match[2] ?? match[3] ?? "");
+  const names = new Set(found);
+  names.delete(""); // a dollar sign
   return names.size ? [lineOf(place, TABLE.variables, [...names].join(", "))] : [];
 }
 
