@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from capabilities.chain import Registered
 from capabilities.cids import ContentKey, Digest
+from capabilities.coverage import owner_of
 from capabilities.principals import Principal
 
 from ..keyspace import alias_key, delegation_key
@@ -273,11 +274,18 @@ class Delegations:
 
 
 def _owner_of(stored: Registered) -> Principal:
-    """Return on whose share a delegation counts: the account at its root.
+    """Return on whose share a delegation counts: that of the owner of its first resource.
 
-    So a chain through many keys and wallets counts for one.
+    This owner signed the root of a chain to it, so a chain through many keys and wallets counts for
+    one. The accounts above do not say it: anybody can cite a delegation of another owner for rights
+    of their own (D20), and would fill the share of that owner.
     """
-    return stored.accounts[-1] if stored.accounts else stored.delegation.delegator
+    delegation = stored.delegation
+    if delegation.capabilities:
+        owner = owner_of(delegation.capabilities[0])
+        if owner is not None:
+            return owner
+    return delegation.delegator
 
 
 def _size_bytes(record: Record | None) -> int:

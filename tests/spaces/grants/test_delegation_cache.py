@@ -129,6 +129,23 @@ async def test_an_owner_with_much_makes_room_first(one_store: Store) -> None:
     assert all(cache.cached(one.delegation.content_key) for one in others)
 
 
+async def test_D34_citing_an_owners_delegation_does_not_fill_its_share(one_store: Store) -> None:
+    """Rights of one's own are on one's own share, whatever is cited for them (D20)."""
+    cache = Delegations(one_store, max_bytes=200_000)
+    of_victim = [of(owner(2), number) for number in range(5)]
+    for one in of_victim:
+        cache.add(one)
+    for number in range(300):
+        own = ucan(
+            {f"{space_text(owner(1).did)}/kv/{number}": ["tinycloud.kv/get"]},
+            signer=owner(1),
+            parents=[of_victim[0].delegation],
+            lifetime_s=DAY_S,
+        )
+        cache.add(registered(own, of_victim[0]))
+    assert all(cache.cached(one.delegation.content_key) for one in of_victim)
+
+
 async def test_the_owner_who_was_not_used_for_longest_makes_room(one_store: Store) -> None:
     """Without an owner above an eighth, the least recently used delegations go."""
     cache = Delegations(one_store, max_bytes=60_000)
