@@ -14,6 +14,7 @@ Example:
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from .caveats import check_delegated, check_invoked
 from .chain import MAX_COMPARISONS, Registered, has_account
@@ -41,17 +42,27 @@ class Step(AcyclicStruct):
     capability: Capability
 
 
+@dataclass(slots=True)
+class Comparisons:
+    """How many capabilities may still be compared. The searches of one request can share it."""
+
+    left: int = MAX_COMPARISONS
+
+
 class SupportingPaths:
     """The supporting paths of one token, which are found upwards step by step."""
 
-    def __init__(self, links: Mapping[ContentKey, Registered]) -> None:
+    def __init__(
+        self, links: Mapping[ContentKey, Registered], comparisons: Comparisons | None = None
+    ) -> None:
         """Prepare the search.
 
         Args:
             links: the delegations above the token. A path that needs a missing one is unknown.
+            comparisons: shared with other searches; None: as many as for one token.
         """
         self._links = links
-        self._comparisons_left = MAX_COMPARISONS
+        self._comparisons = comparisons or Comparisons()
 
     def above_call(self, capability: Capability, cited: Iterable[Registered]) -> list[Step]:
         """Return the cited delegations that cover a capability of a call (I34, I35).
@@ -113,8 +124,8 @@ class SupportingPaths:
         """Return the grants that cover a capability, with each capability that does."""
         steps: list[Step] = []
         for grant in grants:
-            self._comparisons_left -= len(grant.delegation.capabilities)
-            if self._comparisons_left < 0:  # as for the chain rules, a client chooses the sizes
+            self._comparisons.left -= len(grant.delegation.capabilities)
+            if self._comparisons.left < 0:  # as for the chain rules, a client chooses the sizes
                 raise SupportUnknown
             covering = covering_capabilities(capability, grant.delegation, check_caveats)
             steps += [Step(grant, granted) for granted in covering]

@@ -22,6 +22,7 @@ from delegation_bench import (
 from delegation_cache import clear_delegation_cache
 from wire_replay import token_id
 
+from capabilities.chain import MAX_COMPARISONS
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
 from spaces.grants.decoding import MAX_DECODED_BYTES, UNPACED_BYTES
@@ -155,3 +156,25 @@ async def test_D34_a_client_that_decodes_much_waits(people: Delegating) -> None:
     assert (await people.send("/invoke", small)).status == 404
     people.clock.advance(1)
     assert (await people.asked(MALLORY, owner=MALLORY)).status == 200
+
+
+async def test_D34_pages_of_a_query_end_by_comparisons(people: Delegating) -> None:
+    """A page compares no more than one token may, and the pages together have everything."""
+    rows = {f"{space(MALLORY)}/kv/{number}": [GET] for number in range(400)}
+    mine = await people.grant(MALLORY, SESSION.did, rows)
+    # It supports nothing, so that all paths are searched for its owner in vain.
+    cited = await people.grant(CAROL, SESSION.did, {f"{space(CAROL)}/kv": [GET]})
+    passed_on = [await people.grant(SESSION, CAROL.did, rows, mine, cited) for _ in range(4)]
+    compared_by_one = len(rows) * (len(rows) + 1)
+    assert MAX_COMPARISONS < 2 * compared_by_one
+    found: list[str] = []
+    pages: list[int] = []
+    asked: dict[str, Json] = {}
+    while not pages or asked:
+        page = await people.query(MALLORY, owner=MALLORY, derived=True, **asked)
+        found += [item["cid"] for item in page["items"]]
+        pages.append(len(page["items"]))
+        cursor = page.get("nextCursor")
+        asked = {} if cursor is None else {"cursor": cursor}
+    assert sorted(found) == sorted(map(token_id, [mine, *passed_on]))
+    assert max(pages) <= 2 and len(pages) >= len(passed_on)
