@@ -1,8 +1,9 @@
 """How much of stored delegations one request may decode.
 
 Clients choose the sizes of delegations, and on how many of them a request depends. Decoding costs
-about 40 ms of CPU for each MiB. So each request has one bound for all that it decodes, whatever its
-operation reads. What is in memory costs nothing.
+some 10 to 120 ms of CPU for each MiB, most for facts of very many empty objects. So each request
+has one bound for all that it decodes, whatever its operation reads. What is in memory costs
+nothing.
 
 Example:
     begin_request(Decoded())     # once for each request
@@ -24,7 +25,7 @@ MAX_DECODED_BYTES = 4 * 1024 * 1024
 """How much a request may decode: about a thousand delegations of the usual sizes."""
 DECODED_PER_MINUTE = 3000
 """How much may be decoded for one client in a minute, in units of UNPACED_BYTES: 187 MiB, which
-takes some 8 s of CPU."""
+takes some 8 s of CPU, and 23 s for the costliest."""
 
 
 @dataclass(slots=True)
@@ -34,20 +35,29 @@ class Decoded:
     Attributes:
         most_bytes: how much it may decode.
         size_bytes: the size of the stored rows that it decoded.
+        is_admitted: whether it may decode more than UNPACED_BYTES. It then may until it ends.
     """
 
     most_bytes: float = MAX_DECODED_BYTES
     size_bytes: int = 0
+    is_admitted: bool = False
 
     def has_room(self, size_bytes: int) -> bool:
         """Return whether a row of this size may be decoded too."""
         return self.size_bytes + size_bytes <= self.most_bytes
 
+    def client(self) -> str:
+        """Return the name of the client, of whose requests one at a time waits for its turn."""
+        return ""
+
     def admit(self) -> None:
         """Hook that is called before the request decodes more than UNPACED_BYTES.
 
-        It raises an error if the client had too many such requests.
+        It raises an error if too much was decoded for the client.
         """
+
+    def charge(self) -> None:
+        """Hook that is called after each turn, to charge the client for what was decoded."""
 
 
 _decoded: ContextVar[Decoded | None] = ContextVar("decoded", default=None)

@@ -10,8 +10,11 @@ Example:
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from weakref import WeakValueDictionary
 
 from capabilities.chain import Registered
 from capabilities.cids import ContentKey, Digest
@@ -26,7 +29,7 @@ from .delegations import decode_delegation
 
 DEFAULT_CACHE_BYTES = 64 * 1024 * 1024
 _DELEGATIONS = delegation_key(b"")  # the prefix of the rows that aliases lead to
-_ROWS_AT_ONCE = 8  # rows may be large, and are in memory while a request waits for its turn
+_ROWS_AT_ONCE = 8  # rows may be large, and are in memory while they are decoded
 # Memory of a decoded delegation: at most 4 bytes for each byte of its text, measured on grants of
 # one to four hundred abilities, 187 for each ancestor, 205 for each alias. Rounded up here.
 _COST_PER_HEADER_BYTE = 5
@@ -67,8 +70,10 @@ class Delegations:
         self._of_owner: OrderedDict[Principal, _OfOwner] = OrderedDict()
         self._large_owners: set[Principal] = set()
         self._aliases: OrderedDict[Digest, ContentKey] = OrderedDict()
-        # One request at a time decodes much: others hold no more than `_ROWS_AT_ONCE` meanwhile.
+        # One request at a time decodes much, and holds at most `_ROWS_AT_ONCE` large rows.
         self._turn = asyncio.Lock()
+        # A lock is removed with the last request that waits for it.
+        self._turn_of_client: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def by_cid(self, cids: Sequence[Digest | None]) -> tuple[Registered | None, ...]:
         """Return the registered delegations with the given CIDs.
@@ -105,8 +110,7 @@ class Delegations:
         delegations: list[Registered | None] = []
         for start in range(0, len(cids), _ROWS_AT_ONCE):
             step = cids[start : start + _ROWS_AT_ONCE]
-            aliases = Follow(tuple([alias_key(cid) for cid in step]), _DELEGATIONS)
-            found = await self._decoded((await self._store.read(follow=aliases)).followed)
+            found = await self._decoded(partial(self._rows_of_cids, step))
             if len(found) < len(step):
                 raise _too_much()
             for cid, stored in zip(step, found, strict=True):
@@ -143,8 +147,7 @@ class Delegations:
                 by_content[content] = stored
         for start in range(0, len(missing), _ROWS_AT_ONCE):
             step = missing[start : start + _ROWS_AT_ONCE]
-            rows = await self._store.read([delegation_key(content) for content in step])
-            found = await self._decoded(rows.records)
+            found = await self._decoded(partial(self._rows_of, step))
             for content, stored in zip(step, found, strict=False):
                 by_content[content] = stored
                 if stored is not None:
@@ -158,22 +161,40 @@ class Delegations:
             first.append(by_content[content])
         return tuple(first)
 
-    async def _decoded(self, records: Sequence[Record | None]) -> list[Registered | None]:
-        """Decode rows in their order; fewer if the request may not decode more.
+    async def _rows_of_cids(self, cids: Sequence[Digest]) -> Sequence[Record | None]:
+        aliases = Follow(tuple([alias_key(cid) for cid in cids]), _DELEGATIONS)
+        return (await self._store.read(follow=aliases)).followed
+
+    async def _rows_of(self, contents: Sequence[ContentKey]) -> Sequence[Record | None]:
+        keys = [delegation_key(content) for content in contents]
+        return (await self._store.read(keys)).records
+
+    async def _decoded(
+        self, read: Callable[[], Awaitable[Sequence[Record | None]]]
+    ) -> list[Registered | None]:
+        """Read rows, and decode them in their order; fewer if the request may not decode more.
 
         Raises the error of `Decoded.admit`.
         """
         decoded = decoded_so_far()
+        records = await read()
         sizes_bytes = [_size_bytes(record) for record in records]
         if decoded.size_bytes + sum(sizes_bytes) <= UNPACED_BYTES:  # nearly always
             decoded.size_bytes += sum(sizes_bytes)
             return [decode_delegation(record) for record in records]
-        decoded.admit()
+        if not decoded.is_admitted:
+            decoded.admit()
+        del records  # thousands of requests may wait, each for rows of 3 MiB
         found: list[Registered | None] = []
-        async with self._turn:
+        async with self._next_turn(decoded.client()):
+            if not decoded.is_admitted:
+                decoded.admit()  # the client's other requests were charged while this one waited
+                decoded.is_admitted = True
+            records = await read()
             began_s = time.perf_counter()
             unpaused_bytes = 0
-            for record, size_bytes in zip(records, sizes_bytes, strict=True):
+            for record in records:
+                size_bytes = _size_bytes(record)
                 if not decoded.has_room(size_bytes):  # D34
                     break
                 decoded.size_bytes += size_bytes
@@ -184,7 +205,19 @@ class Delegations:
                     await asyncio.sleep(PAUSE_FACTOR * (time.perf_counter() - began_s))
                     began_s = time.perf_counter()
                     unpaused_bytes = 0
+            decoded.charge()  # before the next request of the client is admitted
         return found
+
+    @asynccontextmanager
+    async def _next_turn(self, client: str) -> AsyncIterator[None]:
+        """Wait until a request of this client may decode much.
+
+        One request of each client waits for the turn of all. Otherwise a client with a hundred
+        requests would have all others wait for all of these.
+        """
+        turn_of_client = self._turn_of_client.setdefault(client, asyncio.Lock())
+        async with turn_of_client, self._turn:
+            yield
 
     async def first_parent(self, stored: Registered) -> Registered | None:
         """Return the first delegation that a delegation cites, or None if it cites none.

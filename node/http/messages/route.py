@@ -19,6 +19,7 @@ from spaces.grants.decoding import MAX_DECODED_BYTES, UNPACED_BYTES, Decoded, be
 
 from ...cohort import Cohort
 from ...counts import Operation
+from ...rates import counted_as
 from ...refusal import Refusal
 from ...services import Services
 from .http_answers import CLOSED_TO_PAGES, WholeAnswer, json_answer
@@ -257,14 +258,22 @@ class _BoundRoute:
 class _Decoded(Decoded):
     """What a request has decoded, for which its client is charged (D34)."""
 
-    __slots__ = ("request", "services")
+    __slots__ = ("charged_bytes", "request", "services")
 
     def __init__(self, request: web.Request, services: Services | None) -> None:
         """Begin at zero. Written out, because every request needs one."""
         self.most_bytes = MAX_DECODED_BYTES
         self.size_bytes = 0
+        self.is_admitted = False
+        self.charged_bytes = 0
         self.request = request
         self.services = services
+
+    def client(self) -> str:
+        """Return the client's address, as it is counted for rates."""
+        if self.services is None:
+            return ""
+        return counted_as(client_address(self.request, self.services.config.http) or "")
 
     def admit(self) -> None:
         """Refuse to decode much for a client for which much was decoded lately."""
@@ -273,8 +282,9 @@ class _Decoded(Decoded):
             self.services.decoding_rates.require(client, now=self.services.now())
 
     def charge(self) -> None:
-        """Charge the client, if it was much."""
-        units = self.size_bytes // UNPACED_BYTES
+        """Charge the client for what it was not charged for yet, if it was much."""
+        units = (self.size_bytes - self.charged_bytes) // UNPACED_BYTES
+        self.charged_bytes += units * UNPACED_BYTES
         if units and self.services is not None:
             client = client_address(self.request, self.services.config.http)
             now = self.services.now()

@@ -1,6 +1,7 @@
 """Tests of what one request may decode, and of what each owner keeps in the cache."""
 
 import asyncio
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
@@ -165,3 +166,88 @@ async def test_what_is_very_large_is_not_kept(one_store: Store) -> None:
     assert (large,) == await cache.by_content([content])
     assert cache.cached(content) is None and not cache.memory_bytes
     assert large.registered_at == NOW
+
+
+class _OfClient(Decoded):
+    """What a request of a client decodes, of whom little may be decoded."""
+
+    def __init__(self, name: str, charged_bytes: dict[str, int]) -> None:
+        super().__init__()
+        self._name = name
+        self._charged_bytes = charged_bytes
+
+    def client(self) -> str:
+        return self._name
+
+    def admit(self) -> None:
+        if self._charged_bytes.get(self._name):
+            raise TooMuchDecoded("the rate of this client is used up")
+
+    def charge(self) -> None:
+        self._charged_bytes[self._name] = self.size_bytes
+
+
+async def _decode_as(cache: Delegations, decoded: Decoded, contents: list[ContentKey]) -> str:
+    begin_request(decoded)
+    try:
+        await cache.by_content(contents)
+    except TooMuchDecoded:
+        return "refused"
+    return "decoded"
+
+
+async def test_D34_requests_that_waited_are_refused_once_the_rate_is_used_up(
+    one_store: Store,
+) -> None:
+    """A client cannot have many requests admitted at once, before the first one is charged. One
+    that was admitted may end what it began."""
+    contents = await stored(one_store, [of(owner(1), number, LARGE_BYTES) for number in range(10)])
+    cache = Delegations(one_store)
+    charged_bytes: dict[str, int] = {}
+    requests = [_decode_as(cache, _OfClient("one", charged_bytes), contents) for _ in range(5)]
+    ends = await asyncio.gather(*requests)
+    assert ends == ["decoded", *["refused"] * 4]
+
+
+async def test_D34_a_client_waits_for_one_request_of_each_other(one_store: Store) -> None:
+    """A client with many requests at once is not served before others who came later."""
+    contents = await stored(one_store, [of(owner(1), 0, LARGE_BYTES)])
+    cache = Delegations(one_store)
+    ended: list[str] = []
+
+    async def read(name: str) -> None:
+        assert await _decode_as(cache, _OfClient(name, {}), contents) == "decoded"
+        ended.append(name)
+
+    await asyncio.gather(*[read(name) for name in ("many", "many", "many", "many", "one")])
+    assert ended.index("one") <= 1
+    assert not cache._turn_of_client
+
+
+async def test_D34_a_request_that_waits_keeps_no_rows(one_store: Store) -> None:
+    """However many requests wait for their turn, the rows of one are in memory."""
+    contents = await stored(one_store, [of(owner(1), number, LARGE_BYTES) for number in range(8)])
+    cache = Delegations(one_store)
+    waiting: dict[str, int] = {}
+
+    class Waiting(_OfClient):
+        def admit(self) -> None:
+            waiting[self.client()] = waiting.get(self.client(), 0) + 1
+
+    requests = []
+    tracemalloc.start()
+    try:
+        async with cache._turn:
+            for number in range(12):
+                decoding_as = _decode_as(cache, Waiting(str(number), {}), contents)
+                requests.append(asyncio.create_task(decoding_as))
+            while len(waiting) < 12:
+                await asyncio.wait(requests, timeout=0.001)
+            held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    for request in requests:
+        request.cancel()
+    await asyncio.gather(*requests, return_exceptions=True)
+    assert held_bytes < 2 * len(contents) * LARGE_BYTES
+    assert not cache._turn.locked()
