@@ -13,7 +13,7 @@ from capabilities.memberships import is_membership
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId, SpaceResource, extends
 from capabilities.sign_ins import owner_statement_sessions
-from capabilities.support import SupportingPaths, SupportUnknown, persons_of
+from capabilities.support import Comparisons, SupportingPaths, SupportUnknown, persons_of
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.documents.secret_names import SECRETS_SPACE, SHARED_PREFIX
 from spaces.documents.fetch_rows import Fetch, fetch_put, fetch_row_key
@@ -60,9 +60,11 @@ async def record_fetches(
     if not copies:
         return
     at = services.now()
+    # A batch has up to 100 copies, and one search may take 80 ms.
+    comparisons = Comparisons()
     fetches: list[tuple[SpaceId, Fetch]] = []
     for target, head in copies:
-        reader = await reader_of(services, call, target.space, target.path)
+        reader = await reader_of(services, call, target.space, target.path, comparisons)
         if reader is not None:
             fetch = Fetch(
                 reader=reader,
@@ -127,13 +129,26 @@ async def fetch_writes(
     return tuple(puts), tuple(checks)
 
 
-async def reader_of(services: Services, call: Call, space: SpaceId, path: str) -> str | None:
+async def reader_of(
+    services: Services,
+    call: Call,
+    space: SpaceId,
+    path: str,
+    comparisons: Comparisons | None = None,
+) -> str | None:
     """Return the DID that a read of a value is recorded for, or None for the owner in person.
 
     It is the member of a membership that the read depends on, or the recipient of the grant that
     the owner made, or that a sign-in of the owner made. So a person has one name, whatever keys the
     person's sessions have. Only grants that support the read count. If rights of several persons
-    do, it is the key that called.
+    do, or it takes too many comparisons, it is the key that called.
+
+    Args:
+        services: of this process.
+        call: the authorised call that reads the value.
+        space: of the value.
+        path: of the value.
+        comparisons: shared with the other values of the call; None: as many as for one token.
     """
     authority = await decide_owner_authority(services, call, space.owner)
     if authority.in_person is not None:
@@ -155,7 +170,7 @@ async def reader_of(services: Services, call: Call, space: SpaceId, path: str) -
         if satisfies(capability.ability, KV_GET) and extends(value, capability.resource)
     ]
     try:
-        readers = persons_of(used, call.cited, SupportingPaths(facts.links), name)
+        readers = persons_of(used, call.cited, SupportingPaths(facts.links, comparisons), name)
     except SupportUnknown:
         return call.invocation.invoker
     return next(iter(readers)) if len(readers) == 1 else call.invocation.invoker

@@ -4,9 +4,11 @@ A client is charged one token for each 64 KiB, so that what it was charged tells
 """
 
 import json
+from collections import Counter
 from itertools import pairwise
 
 import pytest
+from audit_records import audit_records
 from delegation_bench import (
     ALICE,
     CAROL,
@@ -14,6 +16,7 @@ from delegation_bench import (
     MALLORY,
     PUT,
     READ,
+    SECOND,
     SESSION,
     Delegating,
     everything,
@@ -178,3 +181,27 @@ async def test_D34_pages_of_a_query_end_by_comparisons(people: Delegating) -> No
         asked = {} if cursor is None else {"cursor": cursor}
     assert sorted(found) == sorted(map(token_id, [mine, *passed_on]))
     assert max(pages) <= 2 and len(pages) >= len(passed_on)
+
+
+async def test_RC33_the_readers_of_a_batch_take_one_search(people: Delegating) -> None:
+    """A batch of copies makes as many comparisons as one token may. For the values that are left
+    over, the key that called is recorded."""
+    folder = f"{space(MALLORY, 'secrets')}/kv/vault/secrets/shared"
+    await people.grant(MALLORY, MALLORY.did, {f"{space(MALLORY, 'secrets')}/kv": [GET]})
+    # Each of these rows covers all of the values.
+    rows = {folder + "/s" * count: [GET] for count in range(1, 170)}
+    values = [f"{folder}{'/s' * 169}/{number}" for number in range(12)]
+    for value in values:
+        put = people.token(MALLORY, {value: [PUT]})
+        assert (await people.send("/invoke", put, b"x" * 70_000)).status == 200
+    above = await people.grant(MALLORY, CAROL.did, rows)
+    for signer, recipient in pairwise((CAROL, SECOND, CAROL, SESSION)):
+        above = await people.grant(signer, recipient.did, rows, above)
+    read = people.token(SESSION, {value: [GET] for value in values}, above)
+    assert (await people.send("/invoke", read)).status == 200
+    records = await audit_records(people.node.services.store)
+    details = [json.loads(one.detail) for one in records if one.action == "copy.fetched"]
+    readers = Counter(detail["reader"] for detail in details)
+    compared_for_one = 3 * len(rows) ** 2
+    assert readers[CAROL.did] == MAX_COMPARISONS // compared_for_one
+    assert readers[SESSION.did] == len(values) - readers[CAROL.did]
