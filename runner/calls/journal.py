@@ -391,9 +391,9 @@ def require_readable(path: Path, kind: int, version: int) -> None:
 def _has_room(connection: sqlite3.Connection, owner: bytes, now: float) -> bool:
     """Return whether another rule for builds of an owner can be recorded (PV21).
 
-    An owner leaves as much room as it uses, so that a new owner always has some. If there are too
-    many rules, those whose grants have ended are deleted. Those of live grants are not: otherwise
-    an older build would be admitted again.
+    An owner leaves as much room as it uses, so that one owner cannot fill the table; fourteen can.
+    If there are too many rules, those whose grants have ended are deleted. Those of live grants are
+    not: otherwise an older build would be admitted again.
     """
     if _leaves_room(connection, owner):
         return True
