@@ -23,6 +23,9 @@ PAUSE_FACTOR = 3
 """How long a request pauses after it decoded as much, as a multiple of the time that this took."""
 MAX_DECODED_BYTES = 4 * 1024 * 1024
 """How much a request may decode: about a thousand delegations of the usual sizes."""
+MAX_REVOKED_BYTES = 16 * 1024 * 1024
+"""How much a revocation may decode: 32 targets of the largest size (V5), and their proofs. Nobody's
+other requests may keep an owner from revoking."""
 DECODED_PER_MINUTE = 3000
 """How much may be decoded for one client in a minute, in units of UNPACED_BYTES: 187 MiB, which
 takes some 8 s of CPU, and 23 s for the costliest."""

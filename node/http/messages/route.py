@@ -15,7 +15,13 @@ from typing import Literal, get_type_hints
 from aiohttp import web
 
 from capabilities.frozen_struct import FrozenStruct
-from spaces.grants.decoding import MAX_DECODED_BYTES, UNPACED_BYTES, Decoded, begin_request
+from spaces.grants.decoding import (
+    MAX_DECODED_BYTES,
+    MAX_REVOKED_BYTES,
+    UNPACED_BYTES,
+    Decoded,
+    begin_request,
+)
 
 from ...cohort import Cohort
 from ...counts import Operation
@@ -176,6 +182,7 @@ class _BoundRoute:
         self._handler = route.handler
         self._path = route.path
         self._operation = route.operation
+        self._is_revocation = route.operation == "revoke"
         self._needs_json = route.json
         self._is_closed = not route.cors
         self._refused = partial(
@@ -199,6 +206,9 @@ class _BoundRoute:
         if self._is_closed:
             request[CLOSED_TO_PAGES] = True
         decoded = _Decoded(request, self._services)
+        if self._is_revocation:  # D34: never refused for what was decoded before
+            decoded.most_bytes = MAX_REVOKED_BYTES
+            decoded.is_admitted = True
         begin_request(decoded)
         await self._cohort.yield_to_cohort()
         try:

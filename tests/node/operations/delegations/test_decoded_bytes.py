@@ -16,6 +16,7 @@ from delegation_bench import (
     MALLORY,
     PUT,
     READ,
+    REVOKE,
     SECOND,
     SESSION,
     Delegating,
@@ -205,3 +206,18 @@ async def test_RC33_the_readers_of_a_batch_take_one_search(people: Delegating) -
     compared_for_one = 3 * len(rows) ** 2
     assert readers[CAROL.did] == MAX_COMPARISONS // compared_for_one
     assert readers[SESSION.did] == len(values) - readers[CAROL.did]
+
+
+async def test_D34_a_revocation_is_not_refused_for_its_size(people: Delegating) -> None:
+    """Large targets are revoked, several in one token too, also if nothing more may be decoded for
+    the client's address."""
+    padded = await pad_account(people)
+    people.node.services.decoding_rates.charge("127.0.0.1", now=people.now, count=100_000)
+    assert (await people.asked(MALLORY, owner=MALLORY)).status == 429
+    targets = {f"urn:cid:{token_id(token)}": [REVOKE] for token in padded}
+    reply = await people.send("/revoke", people.token(MALLORY, targets))
+    assert reply.status == 200, reply.text
+    charged(people)  # as if the minute were over
+    for token in (padded[0], padded[-1]):
+        read = await people.invoke(CAROL, f"{space(MALLORY)}/kv/a", GET, token)
+        assert read.status == 401 and "revoked" in read.text.lower(), read.text
