@@ -23,9 +23,17 @@ class Rates:
 
     Buckets are initially full and refilled at a constant rate. Loopback is limited like every other
     address.
+
+    Args:
+        per_minute: tokens that are added to each bucket in a minute.
+        most: what a bucket contains at most; None: the tokens of one minute.
+        code: of the refusal.
     """
 
-    def __init__(self, *, per_minute: int, most: float | None = None) -> None:
+    def __init__(
+        self, *, per_minute: int, most: float | None = None, code: str = "too-many-requests"
+    ) -> None:
+        self._code = code
         self._per_second = per_minute / 60
         self._most = float(per_minute) if most is None else most
         self._spent = limits.Rates[str](MAX_CLIENTS)
@@ -52,7 +60,7 @@ class Rates:
         tokens_left = self._most - spent
         if tokens_left < 1:
             wait_s = math.ceil((1 - tokens_left) / self._per_second)  # until there is a whole token
-            raise Refusal("too-many-requests", retry_after_s=max(wait_s, 1))
+            raise Refusal(self._code, retry_after_s=max(wait_s, 1))
 
     @property
     def are_all_full(self) -> bool:

@@ -23,6 +23,11 @@ REFUSALS = {
     "wrong-shape": "",
     # The client exceeded its rate limit; it may retry once its bucket contains a token.
     "too-many-requests": "Rate limit exceeded",
+    # Requests of the client's address decoded many bytes of delegations in the last minute (D34).
+    "decoding-rate": (
+        "requests of this client address read very large or very many delegations in the last"
+        " minute, and this one would read more; next: wait, and cite fewer or smaller delegations"
+    ),
     # The token is authorised, but this node does not offer the requested service.
     "not-enabled": "{} support is not enabled on this node",
     # No operator's secret is configured, so the operator's routes are disabled.

@@ -51,6 +51,7 @@ CODES = (
     "too-many-delegations",
     "delegation-too-large",
     "too-much-decoded",
+    "decoding-rate",
     "too-many-exchanged",
     "body-too-large",
     # replays

@@ -117,7 +117,7 @@ async def claim_store(
         challenge_rates=Rates(per_minute=config.limits.challenges_per_minute),
         public_rates=_public_rates(config.public_spaces),
         unauthenticated_rates=Rates(per_minute=config.limits.unauthenticated_per_minute),
-        decoding_rates=Rates(per_minute=DECODED_PER_MINUTE),
+        decoding_rates=Rates(per_minute=DECODED_PER_MINUTE, code="decoding-rate"),
         admin_key=load_admin_key(config.admin),
         trust_root=configured_trust_root(config.release),
         own_quotes=quote_queue(config.platform),

@@ -328,5 +328,6 @@ def _size_bytes(record: Record | None) -> int:
 def _too_much() -> TooMuchDecoded:
     return TooMuchDecoded(
         f"this request depends on more than {MAX_DECODED_BYTES >> 20} MiB of stored delegations,"
-        " the most that a node decodes for one request"
+        " the most that a node decodes for one request; next: cite fewer or smaller delegations, or"
+        " revoke large ones that are not needed"
     )

@@ -135,7 +135,8 @@ class DelegationUsage(NamedTuple):
         if self.most_header_bytes and len(header) > self.most_header_bytes:
             raise DelegationTooLarge(
                 f"a delegation whose signer hosts no space here has at most"
-                f" {self.most_header_bytes} bytes; this one has {len(header)}"
+                f" {self.most_header_bytes} bytes; this one has {len(header)}; next: grant"
+                " fewer resources in one delegation, or host a space at this node first"
             )
 
     @property

@@ -178,6 +178,13 @@ _SERVER = {
         body="message",
         retry_after_s=10,
     ),
+    "decoding-rate": ErrorResponse(
+        status=429,
+        title="Too many bytes of delegations were read for this client",
+        hint="wait, and cite fewer or smaller delegations",
+        body="message",
+        retry_after_s=10,
+    ),
     "internal": ErrorResponse(
         status=500,
         title="The node failed to process the request",

@@ -214,7 +214,7 @@ _NO_CONTENT = ResponseShape(None, status=204)
 _UNCHANGED = ResponseShape(None, status=304, headers=("ETag",))
 _VALUE = ResponseShape(bytes, headers=("ETag",))
 _TAKEN_NETWORK = {"body-not-json", "request-too-large", "invalid-canonical-json"}
-_READS = {"store-unavailable", "record-damaged", "too-much-decoded"}
+_READS = {"store-unavailable", "record-damaged", "too-much-decoded", "decoding-rate"}
 _RECORDS = _READS | {"invalid-record"}
 _WRITES = _READS | {"store-busy", "store-full", "commit-too-large"}
 _USED_TOKEN = {"duplicate-invocation", "replay-unknown", "restored-recently"}

@@ -157,6 +157,7 @@ async def test_D34_a_client_that_decodes_much_waits(people: Delegating) -> None:
     people.node.services.decoding_rates.charge("127.0.0.1", now=people.now, count=3000)
     refused = await people.asked(MALLORY, owner=MALLORY)
     assert refused.status == 429 and refused.headers["retry-after"], refused.text
+    assert "cite fewer or smaller delegations" in refused.text
     assert (await people.send("/invoke", small)).status == 404
     people.clock.advance(1)
     assert (await people.asked(MALLORY, owner=MALLORY)).status == 200
