@@ -66,11 +66,26 @@ async def performed(
         assert [DATA] == os.listdir(folders.input)
         found = {
             str(path.relative_to(folders.output)): path.read_bytes() if path.is_file() else None
-            for path in list(folders.output.rglob("*"))[:1000]
+            for path in entries_below(folders.output)
             if path.is_dir() or path.stat().st_size < 1 << 20
         }
     assert is_clean(root)
     return result, found
+
+
+def entries_below(folder: Path, most: int = 1000) -> list[Path]:
+    """Return the first files and folders below a folder.
+
+    A program may be stopped at any depth, and `rglob` is recursive before Python 3.13.
+    """
+    entries: list[Path] = []
+    unread = [folder]
+    while unread and len(entries) < most:
+        for entry in unread.pop().iterdir():
+            entries.append(entry)
+            if entry.is_dir() and not entry.is_symlink():
+                unread.append(entry)
+    return entries[:most]
 
 
 def is_clean(root: Path) -> bool:
