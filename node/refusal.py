@@ -94,6 +94,11 @@ REFUSALS = {
         "the value is sealed to version {} of the network's key, which is retired; seal it to"
         " version {}"
     ),
+    # A writer, or all writers but the owner, added too many rows of content keys (ST22).
+    "key-rows-full": (
+        "{} may add {} bytes of rows of content keys to this space, one row for each new encrypted"
+        " value; its owner can still store this one"
+    ),
     # Below the folder of an invitation to a team, only small answers are stored (TM24).
     "answer-refused": (
         "the answers to an invitation are {}, of at most {} bytes each, and not encrypted: {}"

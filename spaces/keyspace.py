@@ -67,6 +67,8 @@ order is numeric order.
     "Y" owner16                     an owner for whom a successor was named, or who has moved
     "c" "U" space16                 counter: bytes of the values in a space
     "c" "N" space16                 counter: bytes of the paths and metadata in a space
+    "c" "k" space16 writer16        counter: bytes of the rows "h" that one person, other than the
+                                    owner, wrote in a space
     "c" "V" space16                 counter: bytes of the versions in a space
     "c" "H" owner16                 counter: spaces of an owner
     "c" "T"                         counter: all hosted spaces
@@ -567,6 +569,15 @@ def rows_counter(space16: bytes) -> bytes:
     Paths are included. The values themselves are counted separately (`usage_counter`).
     """
     return ROWS_PREFIX + space16
+
+
+def key_rows_counter(space16: bytes, writer16: bytes = b"") -> bytes:
+    """Return the key of the counter for rows of content keys that somebody wrote in a space.
+
+    It counts bytes. Those that the owner wrote are in `rows_counter`. Without a writer, return the
+    prefix of the counters of all writers.
+    """
+    return b"ck" + space16 + writer16
 
 
 def delegations_counter(signer16: bytes) -> bytes:

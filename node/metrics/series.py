@@ -52,6 +52,7 @@ CODES = (
     "delegation-too-large",
     "too-much-decoded",
     "decoding-rate",
+    "key-rows-full",
     "too-many-exchanged",
     "body-too-large",
     # replays

@@ -195,7 +195,7 @@ class StoreUpgrade:
                 sealed_by_space[space].append((head.path, sealed_key))
         for space, sealed in sealed_by_space.items():
             stored = await stored_keys_of(self.store, self.keyring, space, sealed, most_tries=None)
-            plan = await plan_key_places(self.store, space_keys(space), stored)
+            plan = await plan_key_places(self.store, stored, account=space_keys(space).rows)
             if not plan.puts:
                 continue
             commit = Commit(puts=plan.puts, checks=plan.checks)

@@ -9,7 +9,8 @@ A path is recorded as the key of the row of its value. A content key is recorded
 the caller computes: this package cannot open wrapped keys.
 
 Example:
-    plan = await plan_key_places(store, own, [StoredKey(row_key=row_key, place=head_key)])
+    stored = [StoredKey(row_key=row_key, place=head_key)]
+    plan = await plan_key_places(store, stored, account=space_keys(space).rows)
     commit = Commit(puts=(*plan.puts, ...), checks=(*plan.checks, ...))
 """
 
@@ -19,7 +20,6 @@ from collections.abc import Sequence
 from capabilities.frozen_struct import AcyclicStruct, FrozenStruct
 
 from .._codec import Codec
-from ..keyspace import SPACE16_IN_KEY, SpaceKeys, rows_counter
 from ..store.contract import Check, Packed, Put, Record, Store, stamp_of
 from .metadata import ROW_BYTES
 
@@ -76,7 +76,7 @@ class KeyPlacesPlan(AcyclicStruct):
     Attributes:
         puts: the rows that change.
         checks: the rows that have the path already.
-        growth_bytes: by how much the rows of the space of the writes grow (M54).
+        growth_bytes: by how much the account grows at most.
     """
 
     puts: tuple[Put, ...] = ()
@@ -88,7 +88,7 @@ _NOTHING = KeyPlacesPlan()
 
 
 async def plan_key_places(
-    store: Store, own: SpaceKeys, stored: Sequence[StoredKey]
+    store: Store, stored: Sequence[StoredKey], *, account: bytes
 ) -> KeyPlacesPlan:
     """Prepare the rows of content keys that a commit stores (RL21).
 
@@ -97,8 +97,8 @@ async def plan_key_places(
 
     Args:
         store: contains the rows.
-        own: the keys of the space of the writes.
         stored: the content keys, in the order of the writes.
+        account: key of the counter to which new and changed rows are charged (ST22).
     Raises:
         RecordDamaged: a row does not decode.
         StoreUnavailable: the store does not answer.
@@ -120,8 +120,9 @@ async def plan_key_places(
             # The commit relies on this row, so the row has to be as durable as the commit.
             checks.append(Check(row_key, record.stamp))
             continue
-        # The owner's space pays for its row, whoever adds the second path.
-        account = rows_counter(updated.owner[SPACE16_IN_KEY])
+        # A changed row is charged anew as a whole, to who changed it. So whoever stores keys of
+        # others at second paths takes nothing of their limits.
+        growth_bytes += updated.charged_bytes
         put = Put(
             row_key,
             _CODEC.encode(updated),
@@ -130,9 +131,6 @@ async def plan_key_places(
             account=account,
         )
         puts.append(put)
-        if account == own.rows:
-            recorded_bytes = 0 if recorded is None else recorded.charged_bytes
-            growth_bytes += updated.charged_bytes - recorded_bytes
     return KeyPlacesPlan(puts=tuple(puts), checks=tuple(checks), growth_bytes=growth_bytes)
 
 

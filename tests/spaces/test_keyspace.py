@@ -62,12 +62,13 @@ def test_counters_are_reported_apart() -> None:
         keyspace.newcomers_counter(1, H16),
         keyspace.delegations_counter(H16),
         keyspace.rows_counter(H16),
+        keyspace.key_rows_counter(H16, H16),
         keyspace.delegation_bytes_counter(H16),
         keyspace.exchanged_counter(H32),
         keyspace.client_bytes_counter(H16, hosts=True),
         keyspace.client_bytes_counter(H16, hosts=False),
     ]
-    assert len({key[:2] for key in counters}) == 10
+    assert len({key[:2] for key in counters}) == 11
 
 
 TEXTS = st.text(max_size=600) | st.builds(

@@ -14,7 +14,8 @@ import spaces
 import tee_backend
 from capabilities.capability_errors import CHAIN_TEXTS, ChainError
 from encryption_network.network_errors import TEXTS, EncryptionError, RequestError
-from node.http.messages.refusals import TABLE, code_of, wire_form
+from node.http.messages.error_answers import wire_form
+from node.http.messages.refusals import TABLE, code_of
 from node.refusal import REFUSALS, Refusal
 
 

@@ -13,14 +13,8 @@ import msgspec
 from tests_support import REPOSITORY
 
 from node.config.tree import Http
-from node.http.messages.refusals import (
-    GROUPS,
-    TABLE,
-    AnsweredRoute,
-    ErrorResponse,
-    StorageRefused,
-    reason_of,
-)
+from node.http.messages.error_answers import AnsweredRoute, ErrorResponse, StorageRefused, reason_of
+from node.http.messages.refusals import GROUPS, TABLE
 from node.http.messages.route import Authority, ResponseShape, Route
 from node.http.routes.route_table import ROUTES
 from node.operations.operation_table import TABLE as ABILITIES

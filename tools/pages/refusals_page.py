@@ -7,7 +7,8 @@ import sys
 from refusal_forms import error_classes
 from tests_support import REPOSITORY
 
-from node.http.messages.refusals import SECTIONS, AnsweredRoute, Body, ErrorResponse, RouteAnswer
+from node.http.messages.error_answers import AnsweredRoute, Body, ErrorResponse, RouteAnswer
+from node.http.messages.refusals import SECTIONS
 
 PAGE = REPOSITORY / "spec" / "refusals.md"
 

@@ -12,16 +12,9 @@ from aiohttp import web
 
 from ...logs import log_failure
 from ...refusal import Refusal
+from .error_answers import AnsweredRoute, ErrorResponse, reason_of, storage_refused, wire_form
 from .http_answers import json_answer, text_answer
-from .refusals import (
-    TABLE,
-    AnsweredRoute,
-    ErrorResponse,
-    code_of,
-    reason_of,
-    storage_refused,
-    wire_form,
-)
+from .refusals import TABLE, code_of
 from .request_ids import request_id
 
 PLACE: web.RequestKey[AnsweredRoute] = web.RequestKey("place", str)  # type: ignore[arg-type]  # one of them

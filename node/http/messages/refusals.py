@@ -9,113 +9,20 @@ compares it with all error classes.
 """
 
 from collections.abc import Mapping
-from http import HTTPStatus
-from typing import Literal, get_args
+from typing import get_args
 
 from msgspec.structs import replace
 
 from capabilities.capability_errors import CHAIN_TEXTS, CapabilityError
-from capabilities.frozen_struct import FrozenStruct
 from encryption_network.network_errors import EncryptionError
 from spaces.space_errors import SpaceError
 from tee_backend.attestation.attestation_errors import AttestationError, QuoteCode
 
 from ...refusal import Refusal
+from .error_answers import AnsweredRoute, Body, ErrorResponse, RouteAnswer, reason_of
 
 Coded = Refusal | CapabilityError | EncryptionError | SpaceError | AttestationError
 """The error classes that end requests."""
-
-AnsweredRoute = Literal[
-    "invoked-decrypt",
-    "delegate",
-    "revoke",
-    "delegation-status",
-    "delegation-query",
-    "peer",
-    "hooks",
-    "sms-requester",
-]
-"""Routes of the wire surface that answer some codes differently. `invoked-decrypt` is a decrypt
-request on `/invoke`."""
-
-
-_KEPT_PHRASES = {
-    413: "Request Entity Too Large",
-    414: "Request-URI Too Long",
-    416: "Requested Range Not Satisfiable",
-    422: "Unprocessable Entity",
-}
-"""Phrases that Python 3.13 changed. A node answers the same on each version of Python."""
-
-
-def reason_of(status: int) -> str:
-    """Return the reason phrase of an HTTP status."""
-    if status in _KEPT_PHRASES:
-        return _KEPT_PHRASES[status]
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Error"
-
-
-Body = Literal["title", "message", "problem", "storage"]
-"""The body of a wire answer: the row's title; the error's message, which may name limits and the
-caller's input but never a secret; `application/problem+json` (H2); or `StorageRefused`."""
-
-
-class StorageNumbers(FrozenStruct, rename="camel"):
-    """How much a space contains, and its limit, in bytes."""
-
-    used_bytes: int
-    limit_bytes: int
-
-
-class StorageRefused(FrozenStruct):
-    """The response body for a write that does not fit into its space (wire 4.10).
-
-    Attributes:
-        error: distinguishes a full space from a value that is too large for it.
-        message: a sentence with both numbers, which older clients parse (J8).
-        space: the numbers.
-    """
-
-    error: Literal["storage_quota_exceeded", "storage_limit_reached"]
-    message: str
-    space: StorageNumbers
-
-
-class RouteAnswer(FrozenStruct):
-    """A plain-text error response that is specific to a route.
-
-    It replaces the default response, and has no `Retry-After`.
-    """
-
-    status: int
-    text: str | None = None
-
-
-class ErrorResponse(FrozenStruct):
-    """The HTTP response for one kind of error.
-
-    Some routes have a response of their own.
-    """
-
-    status: int
-    title: str | None
-    hint: str
-    body: Body = "title"
-    retry_after_s: int | None = None
-    is_expected: bool = False
-    by_route: Mapping[AnsweredRoute, RouteAnswer] = {}
-
-    @property
-    def is_fault(self) -> bool:
-        """Return whether the node caused the error.
-
-        Such an error has to be logged.
-        """
-        return self.status >= 500 and not self.is_expected
-
 
 _FORBIDDEN = RouteAnswer(403)
 
@@ -407,6 +314,7 @@ _VALUES = {
     "batch-too-large": _untitled(413, "read fewer values at once"),
     "body-too-large": _untitled(413, "store the value in parts"),
     "key-retiring": _untitled(400, "fetch the network's key again, and seal the value to it"),
+    "key-rows-full": _untitled(402, "ask the owner to store it, or for a larger quota"),
     "answer-refused": _untitled(400, "store other values outside of `invitations/`"),
 }
 """Codes of operations on values."""
@@ -688,33 +596,3 @@ def code_of(error: Exception) -> str:
     if isinstance(error, Coded) and error.code in TABLE:
         return error.code
     return "internal"
-
-
-def wire_form(
-    error: Exception, row: ErrorResponse, place: AnsweredRoute | None = None
-) -> tuple[int, str | None]:
-    """Return the HTTP status and the response text for an error on the wire surface.
-
-    The text is None if the body is `problem+json`.
-    """
-    if place is not None and place in row.by_route:
-        at_place = row.by_route[place]
-        text = str(error) if at_place.text is None else at_place.text
-        return at_place.status, text
-    if row.body == "problem":
-        return row.status, None
-    if row.body == "title":
-        return row.status, row.title
-    return row.status, str(error)
-
-
-def storage_refused(error: Refusal) -> StorageRefused:
-    """Return the response body for a write that does not fit into its space."""
-    used_bytes, limit_bytes = error.about
-    assert isinstance(used_bytes, int) and isinstance(limit_bytes, int)
-    is_full = error.code == "quota-exceeded"
-    return StorageRefused(
-        error="storage_quota_exceeded" if is_full else "storage_limit_reached",
-        message=str(error),
-        space=StorageNumbers(used_bytes=used_bytes, limit_bytes=limit_bytes),
-    )

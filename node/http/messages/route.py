@@ -28,10 +28,11 @@ from ...counts import Operation
 from ...rates import counted_as
 from ...refusal import Refusal
 from ...services import Services
+from .error_answers import AnsweredRoute
 from .http_answers import CLOSED_TO_PAGES, WholeAnswer, json_answer
 from .http_requests import client_address, require_json_type
 from .problems import error_answer
-from .refusals import AnsweredRoute, code_of
+from .refusals import code_of
 from .request_log import RequestLog
 
 _REFUSED = frozenset((401, 403))

@@ -31,9 +31,9 @@ from ...operations.values.iexec_secrets import (
 )
 from ...refusal import Refusal
 from ...services import SERVICES
+from ..messages.error_answers import AnsweredRoute
 from ..messages.http_answers import empty_answer
 from ..messages.http_requests import check_rate_limit, limited_body, token_of
-from ..messages.refusals import AnsweredRoute
 from ..messages.route import Route
 from .invoke import message_of
 from .route_table import no_route, wrong_method_routes

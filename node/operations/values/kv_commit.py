@@ -11,23 +11,34 @@ from typing import NamedTuple
 
 from capabilities.abilities import KV_PUT
 from capabilities.frozen_struct import AcyclicStruct
+from capabilities.principals import Principal
 from capabilities.resources import SpaceId
 from spaces.audit.audit_records import MAX_DETAIL_BYTES
 from spaces.grants.hosting import HostingPlan, hosting_by_put, plan_hosting
-from spaces.keyspace import ROOT_SECRET_KEY, deleted_key, space_keys, value_key
+from spaces.keyspace import (
+    ROOT_SECRET_KEY,
+    deleted_key,
+    key_rows_counter,
+    space_keys,
+    value_key,
+    x16,
+)
 from spaces.store.contract import (
     MAX_COMMIT_BYTES,
     Add,
     Check,
     Commit,
+    Put,
+    Range,
     Record,
     ReplayRecord,
+    Store,
     counter_of,
     read_row,
 )
 from spaces.values.deleted_paths import NO_REMOVAL, EarlyRemoval, plan_early_removal
 from spaces.values.drafts import Draft
-from spaces.values.key_places import KeyPlacesPlan, StoredKey, plan_key_places
+from spaces.values.key_places import StoredKey, plan_key_places
 from spaces.values.quota import effective_limit, rows_limit
 from spaces.values.value_bodies import Staging
 from spaces.values.value_heads import Head, head_of
@@ -48,6 +59,9 @@ from .stored_keys import stored_keys_of
 # After this time a token is refused as expired by every process of a store, whatever their clocks'
 # difference, so its replay record is no longer needed.
 _REPLAY_GRACE_S = 60.0
+
+_MOST_KEY_WRITERS = 1000
+"""Writers for whom a space counts rows of content keys; a further one adds none (ST22)."""
 
 _FRESH_S = 1.0
 """How old the snapshot of a write may be when the body is complete; otherwise it is read again."""
@@ -124,7 +138,9 @@ class PutReading(AcyclicStruct):
             self.check_received(received_bytes)
             yield piece
 
-    async def draft(self, services: Services, writes: Sequence[Write]) -> Draft:
+    async def draft(
+        self, services: Services, writes: Sequence[Write], *, writer: Principal
+    ) -> Draft:
         """Prepare the writes, one for each path and in this order (`Values.draft`)."""
         count = len(self.heads)
         return await services.values.draft(
@@ -135,7 +151,7 @@ class PutReading(AcyclicStruct):
             room=self.room,
             pages=self.call.pages,
             deleted=self.call.records[count : 2 * count],
-            stored_by=await person_of(services, self.call, self.space, KV_PUT),
+            stored_by=writer,
         )
 
     def row_excess_bytes(self, row_growth_bytes: int) -> int:
@@ -289,7 +305,8 @@ async def put_values(
     Raises:
         Refusal: `precondition-failed`; `quota-exceeded`, `value-exceeds-quota`: the values do not
             fit into the space; `space-not-found`; `key-retiring`: see `check_keys`;
-            `root-secret-replaced`: see `_find_keys`; `answer-refused`: see `check_answers`.
+            `root-secret-replaced`: see `_find_keys`; `key-rows-full`: see `_limit_key_rows`;
+            `answer-refused`: see `check_answers`.
         Errors of `read_call` and `receive`.
     """
     services, space = request.services, request.target.space
@@ -312,9 +329,10 @@ async def put_values(
             reading = admitted if is_fresh else await read(records_use=False)
             call = reading.call
             hosting = reading.hosting
-            draft = await reading.draft(services, keys.writes)
-            places, networks = await _plan_keys(request, keys)
-            growth_bytes = draft.row_growth_bytes + places.growth_bytes
+            writer = await person_of(services, call, space, KV_PUT)
+            draft = await reading.draft(services, keys.writes, writer=writer)
+            key_rows = await _plan_keys(services, reading, keys, writer)
+            growth_bytes = draft.row_growth_bytes + key_rows.owner_growth_bytes
             removal = NO_REMOVAL
             if reading.row_excess_bytes(growth_bytes) > 0:
                 removal = await _plan_removal(services, reading, draft, growth_bytes)
@@ -324,10 +342,10 @@ async def put_values(
             plan = await draft.finalize(now=services.now())
             audit = call.audit(services, "kv.put", subject, detail)
             commit = Commit(
-                puts=(*plan.puts, *hosting.puts, *places.puts, *removal.puts, audit),
+                puts=(*plan.puts, *hosting.puts, *key_rows.puts, *removal.puts, audit),
                 live=call.live,
-                checks=(*plan.checks, *hosting.checks, *places.checks, *networks, *call.unmoved),
-                adds=(*plan.adds, *quota, *hosting.adds),
+                checks=(*plan.checks, *hosting.checks, *key_rows.checks, *call.unmoved),
+                adds=(*plan.adds, *quota, *key_rows.adds, *hosting.adds),
                 replay_record=durable_replay_record(services, call),
             )
             return commit, None
@@ -395,19 +413,86 @@ async def _find_keys(request: Request, received: Sequence[Write], staging: Stagi
     return _WrappedKeys(writes=writes, sealed=sealed, stored=stored)
 
 
+class _KeyRows(NamedTuple):
+    """The part of a commit that belongs to the wrapped keys in its values.
+
+    Attributes:
+        puts: the rows of content keys that change.
+        checks: the rows that the commit relies on: of content keys, and of their networks.
+        adds: the condition that the rows stay within the limit of their writer.
+        owner_growth_bytes: by how much rows that are charged to the space grow (M54).
+    """
+
+    puts: tuple[Put, ...] = ()
+    checks: tuple[Check, ...] = ()
+    adds: tuple[Add, ...] = ()
+    owner_growth_bytes: int = 0
+
+
 async def _plan_keys(
-    request: Request, keys: _WrappedKeys
-) -> tuple[KeyPlacesPlan, tuple[Check, ...]]:
+    services: Services, reading: PutReading, keys: _WrappedKeys, writer: Principal
+) -> _KeyRows:
     """Plan the rows of the wrapped keys in received values, and check their networks (RL21, EN38).
 
     Raises:
-        Refusal: `key-retiring`: see `check_keys`.
+        Refusal: `key-retiring`: see `check_keys`; `key-rows-full`: see `_limit_key_rows`.
     """
     if not keys.sealed:  # most values are no envelopes
-        return KeyPlacesPlan(), ()
-    services, space = request.services, request.target.space
-    places = await plan_key_places(services.store, space_keys(space), keys.stored)
-    return places, await check_keys(services, space, keys.sealed)
+        return _KeyRows()
+    space, store = reading.space, services.store
+    networks = await check_keys(services, space, keys.sealed)
+    if writer == space.owner:
+        places = await plan_key_places(store, keys.stored, account=space_keys(space).rows)
+        return _KeyRows(
+            puts=places.puts,
+            checks=(*places.checks, *networks),
+            owner_growth_bytes=places.growth_bytes,
+        )
+    account = key_rows_counter(x16(space.text), x16(writer))
+    places = await plan_key_places(store, keys.stored, account=account)
+    limits: tuple[Add, ...] = ()
+    if reading.limit_bytes is not None and places.growth_bytes > 0:
+        most_bytes = rows_limit(reading.limit_bytes)
+        limit = await _limit_key_rows(
+            store, space, account, growth_bytes=places.growth_bytes, most_bytes=most_bytes
+        )
+        limits = (limit,)
+    return _KeyRows(puts=places.puts, checks=(*places.checks, *networks), adds=limits)
+
+
+async def _limit_key_rows(
+    store: Store, space: SpaceId, account: bytes, *, growth_bytes: int, most_bytes: int
+) -> Add:
+    """Check that rows of content keys stay within the limits of who writes them (ST22).
+
+    One writer may add an eighth of what a space may have, and all writers but the owner one half.
+    Writers that add rows at the same moment may exceed the half by what they add: none of it is
+    the owner's.
+
+    Args:
+        store: contains the counters.
+        space: the space of the writes.
+        account: key of the writer's counter.
+        growth_bytes: by how much it grows.
+        most_bytes: limit of the rows of the space.
+    Returns:
+        The condition that repeats the check of this writer when the write is committed.
+    Raises:
+        Refusal: `key-rows-full`.
+    """
+    most_of_writer_bytes = most_bytes // 8
+    most_of_all_bytes = most_bytes // 2
+    writers = Range(key_rows_counter(x16(space.text)), limit=_MOST_KEY_WRITERS)
+    snapshot = await store.read((account,), ranges=(writers,))
+    (own,) = snapshot.records
+    (page,) = snapshot.pages
+    if counter_of(own) + growth_bytes > most_of_writer_bytes:
+        raise Refusal("key-rows-full", "one writer", most_of_writer_bytes)
+    used_bytes = sum([counter_of(record) for _, record in page.rows])
+    is_table_full = own is None and len(page.rows) == _MOST_KEY_WRITERS
+    if is_table_full or used_bytes + growth_bytes > most_of_all_bytes:
+        raise Refusal("key-rows-full", "all writers but the owner", most_of_all_bytes)
+    return Add(account, 0, at_most=most_of_writer_bytes)
 
 
 def durable_replay_record(services: Services, call: Call) -> ReplayRecord | None:

@@ -7,7 +7,7 @@ from tests_support import CountingEntropy
 
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
-from spaces.keyspace import key_places_key, space_keys
+from spaces.keyspace import key_places_key, key_rows_counter, space_keys, x16
 from spaces.space_errors import RecordDamaged
 from spaces.store.contract import Commit, Committed, Put, Refused, Store, counter_of, read_row
 from spaces.values.key_places import KeyPlaces, StoredKey, key_places_of, plan_key_places
@@ -30,9 +30,9 @@ def stored(row_key: bytes, path: str, space: SpaceId = SPACE) -> StoredKey:
     return StoredKey(row_key=row_key, place=head_key(space, path))
 
 
-async def note(store: Store, *keys: StoredKey, space: SpaceId = SPACE) -> Committed | Refused:
+async def note(store: Store, *keys: StoredKey, account: bytes = OWN.rows) -> Committed | Refused:
     """Record where content keys are stored."""
-    plan = await plan_key_places(store, space_keys(space), keys)
+    plan = await plan_key_places(store, keys, account=account)
     return await store.commit(Commit(puts=plan.puts, checks=plan.checks))
 
 
@@ -50,7 +50,7 @@ async def test_RL21_the_first_path_owns_a_key(store: Store) -> None:
     assert await places(store, key) == KeyPlaces(one)
     await note(store, stored(key, "one"))
     assert await places(store, key) == KeyPlaces(one)
-    await note(store, stored(key, "two", OTHER_SPACE), space=OTHER_SPACE)
+    await note(store, stored(key, "two", OTHER_SPACE), account=OTHER_OWN.rows)
     assert await places(store, key) == KeyPlaces(one, two)
     await note(store, stored(key, "three"))
     assert await places(store, key) == KeyPlaces(one, two)
@@ -67,7 +67,9 @@ async def test_RL21_one_commit_may_store_a_key_twice(store: Store) -> None:
 async def test_RL21_of_two_writers_at_once_none_is_lost(store: Store) -> None:
     """Two writers that read the same row: one is refused, plans again, and is recorded (RL21)."""
     key = a_key()
-    plans = [await plan_key_places(store, OWN, [stored(key, path)]) for path in ("a", "b")]
+    plans = [
+        await plan_key_places(store, [stored(key, path)], account=OWN.rows) for path in ("a", "b")
+    ]
     commits = [store.commit(Commit(puts=plan.puts, checks=plan.checks)) for plan in plans]
     outcomes = await asyncio.gather(*commits)
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Committed", "Refused"]
@@ -82,26 +84,28 @@ async def test_RL21_a_commit_relies_on_the_row_that_it_found(store: Store) -> No
     """A writer that finds its path recorded is refused if the row changed meanwhile."""
     key = a_key()
     await note(store, stored(key, "a"))
-    plan = await plan_key_places(store, OWN, [stored(key, "a")])
+    plan = await plan_key_places(store, [stored(key, "a")], account=OWN.rows)
     assert (plan.puts, len(plan.checks), plan.growth_bytes) == ((), 1, 0)
     await note(store, stored(key, "b"))
     assert isinstance(await store.commit(Commit(checks=plan.checks)), Refused)
 
 
-async def test_ST22_the_owning_space_pays_for_the_row(store: Store) -> None:
-    """The row counts towards the space of the first path, whoever adds the second (ST22)."""
+async def test_ST22_who_changes_a_row_is_charged_for_it(store: Store) -> None:
+    """A new row is charged to the given counter, and a changed one as a whole anew (ST22)."""
     key = a_key()
-    plan = await plan_key_places(store, OWN, [stored(key, "one")])
     one, two = head_key(SPACE, "one"), head_key(OTHER_SPACE, "two")
+    plan = await plan_key_places(store, [stored(key, "one")], account=OWN.rows)
     assert plan.growth_bytes == ROW_BYTES + len(one)
     await store.commit(Commit(puts=plan.puts))
     assert counter_of(await read_row(store, OWN.rows)) == ROW_BYTES + len(one)
+    eves_rows = key_rows_counter(OWN.space16, x16("did:key:z6MkEve"))
+    assert eves_rows.startswith(key_rows_counter(OWN.space16))
     second = stored(key, "two", OTHER_SPACE)
-    plan = await plan_key_places(store, OTHER_OWN, [second])
-    assert plan.growth_bytes == 0
+    plan = await plan_key_places(store, [second], account=eves_rows)
+    assert plan.growth_bytes == ROW_BYTES + len(one) + len(two)
     await store.commit(Commit(puts=plan.puts))
-    assert counter_of(await read_row(store, OWN.rows)) == ROW_BYTES + len(one) + len(two)
-    assert counter_of(await read_row(store, OTHER_OWN.rows)) == 0
+    assert counter_of(await read_row(store, OWN.rows)) == 0
+    assert counter_of(await read_row(store, eves_rows)) == ROW_BYTES + len(one) + len(two)
 
 
 async def test_a_path_of_any_length_takes_a_short_row(store: Store) -> None:

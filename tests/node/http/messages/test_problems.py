@@ -14,9 +14,9 @@ from capabilities.capability_errors import (
     WrongKind,
 )
 from encryption_network.network_errors import RecordError, ReleaseRefused, RequestError
+from node.http.messages.error_answers import AnsweredRoute
 from node.http.messages.http_answers import WholeAnswer
 from node.http.messages.problems import PLACE, error_answer
-from node.http.messages.refusals import AnsweredRoute
 from node.operations.values.kv_commit import quota_exceeded
 from node.refusal import Refusal
 from spaces.space_errors import (

@@ -6,7 +6,8 @@ from refusal_forms import codes_of, error_classes
 
 from capabilities.capability_errors import CapabilityError
 from encryption_network.network_errors import EncryptionError
-from node.http.messages.refusals import SECTIONS, TABLE, Coded, reason_of
+from node.http.messages.error_answers import reason_of
+from node.http.messages.refusals import SECTIONS, TABLE, Coded
 from node.refusal import Refusal
 from sealspace.errors import SealspaceError
 from sealspace.service.command_errors import NodeError
