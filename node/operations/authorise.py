@@ -14,7 +14,7 @@ Example:
 
 from collections.abc import Sequence
 from math import ceil
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from capabilities.capability_errors import ChainError, WrongKind
 from capabilities.chain import (
@@ -48,10 +48,14 @@ from spaces.grants.replay_records import closed_until, replay_record_of
 from spaces.grants.revocations import marker_keys, markers_of
 from spaces.grants.successions import moved_owners, succession_keys, unchanged_successions
 from spaces.keyspace import space_keys
-from spaces.store.contract import Check, Page, Put, Range, Record, ReplayRecord
+from spaces.store.contract import Add, Check, Commit, Page, Put, Range, Record, ReplayRecord
 
 from ..refusal import Refusal
 from ..services import Services
+
+# After this time a token is refused as expired by every process of a store, whatever their clocks'
+# difference, so its replay record is no longer needed.
+_REPLAY_GRACE_S = 60.0
 
 
 async def read_markers(services: Services, contents: Sequence[ContentKey]) -> Markers:
@@ -126,18 +130,50 @@ class Call(AcyclicStruct):
     moved: tuple[Record | None, ...] = ()
     """These rows."""
 
-    @property
-    def unmoved(self) -> tuple[Check, ...]:
-        """Conditions of every commit for the call: no wallet above has moved since (TM18)."""
-        return unchanged_successions(self.moves, self.moved)
+    def commit(
+        self,
+        services: Services,
+        puts: Sequence[Put] = (),
+        *,
+        checks: Sequence[Check] = (),
+        adds: Sequence[Add] = (),
+        relied_on: Sequence[ContentKey] = (),
+        use: ReplayRecord | Literal["of the token"] | None = "of the token",
+        reserve: str | None = None,
+    ) -> Commit:
+        """Return a commit of an operation for this call; each has to be made here.
 
-    @property
-    def live(self) -> tuple[bytes, ...]:
-        """Return the database keys that mark the invocation's delegations as live (ST2).
+        It fails if a delegation above was revoked meanwhile (ST2), or a wallet above has moved
+        (TM18).
 
-        The operation's commit fails if one of these delegations has been revoked meanwhile.
+        Args:
+            services: of this process.
+            puts: the rows to write.
+            checks: further conditions of the operation.
+            adds: as in `Commit`.
+            relied_on: delegations that have to be live too.
+            use: the replay record to write; None where the call writes nothing, or may be repeated.
+            reserve: as in `Commit`.
         """
-        return marker_keys(self.authority.live)
+        if use == "of the token":
+            use = self._durable_use(services)
+        return Commit(
+            puts=tuple(puts),
+            live=marker_keys(tuple(dict.fromkeys((*self.authority.live, *relied_on)))),
+            checks=(*checks, *unchanged_successions(self.moves, self.moved)),
+            adds=tuple(adds),
+            replay_record=use,
+            reserve=reserve,
+        )
+
+    def _durable_use(self, services: Services) -> ReplayRecord | None:
+        """Return the token's replay record, or None if the token has expired (ST4).
+
+        A token may expire while a body arrives slowly. It is then refused because of its time, and
+        the store accepts no more replay records for its expiry minute.
+        """
+        is_over = services.now() > self.replay_record.expires_at + _REPLAY_GRACE_S
+        return None if is_over else self.replay_record
 
     def require_hosted(self) -> None:
         """Raise `space-not-found` unless the node hosts every requested space (M60, I37)."""

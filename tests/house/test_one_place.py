@@ -36,3 +36,31 @@ def test_requests_decode_delegations_in_one_class() -> None:
                 decoding.add(str(path.relative_to(REPOSITORY)))
     jobs = {"node/housekeeping/schedule.py", "spaces/archive/delegation_checks.py"}
     assert decoding - jobs == {"spaces/grants/delegation_cache.py"}
+
+
+COMMITS_WITHOUT_A_CALL = {
+    "admission.py": "the operator's command",
+    "authorise.py": "`Call.commit` itself",
+    "delegate.py": "a registration, which is judged with the moves above it",
+    "readiness.py": "the row that shows that the store accepts writes",
+    "revoke.py": "a revocation, whose proofs are judged by other rules",
+    "sql_run.py": "the size of a file that was changed already",
+    "succession.py": "the move itself",
+    "upgrade.py": "a job",
+    "withdrawal.py": "the operator's command",
+}
+
+
+def test_operations_for_a_call_commit_in_one_way() -> None:
+    """TM18, ST2: a commit for an authorised call fails after a move or a revocation above it.
+
+    `Call.commit` sees to it, so operations make no commit of their own.
+    """
+    committing = set()
+    for path in (REPOSITORY / "node" / "operations").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            if node.func.id == "Commit":
+                committing.add(path.name)
+    assert committing == COMMITS_WITHOUT_A_CALL.keys()

@@ -231,9 +231,7 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
             *await _expired_evidence_puts(services, verified.evidence),
             call.audit(services, "evidence.accepted", network.text, digest.hexdigest().encode()),
         )
-        commit = Commit(
-            puts=puts, live=call.live, checks=verified.unchanged, replay_record=replay_record
-        )
+        commit = call.commit(services, puts, checks=(verified.unchanged,), use=replay_record)
         return commit, SessionOpened(verified.evidence.expires_at, digest.hexdigest())
 
     return await until_committed(services, attempt)
@@ -348,7 +346,7 @@ class _Verified(FrozenStruct):
     quote: Quote
     collateral: Collateral
     # The commit fails if the stored collateral has changed, or a wallet above has moved.
-    unchanged: tuple[Check, ...]
+    unchanged: Check
 
 
 async def _verified(
@@ -390,7 +388,7 @@ async def _verified(
         evidence=evidence,
         quote=bound.quote,
         collateral=usable.collateral,
-        unchanged=(usable.unchanged, *call.unmoved),
+        unchanged=usable.unchanged,
     )
 
 

@@ -207,13 +207,8 @@ async def make_space(
         plan = plan_hosting(hosting, call.records, now=now)
         if not plan.new:
             raise Refusal("space-exists" if plan.activated else "space-not-made")
-        commit = Commit(
-            puts=(*plan.puts, call.audit(services, "space.created", space.text)),
-            live=call.live,
-            checks=(*plan.checks, *call.unmoved),
-            adds=plan.adds,
-            replay_record=call.replay_record,
-        )
+        made = call.audit(services, "space.created", space.text)
+        commit = call.commit(services, (*plan.puts, made), checks=plan.checks, adds=plan.adds)
         return commit, _entry(HostedSpace(owner=space.owner, name=space.name, hosted_at=now))
 
     return await until_committed(services, attempt)

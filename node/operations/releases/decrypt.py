@@ -27,7 +27,6 @@ from encryption_network.requests import (
     read_body,
 )
 from encryption_network.withdrawals import evidence_digest
-from spaces.grants.revocations import marker_keys
 from spaces.store.contract import Check, Commit, Put, commit_puts
 
 from ...services import Services
@@ -138,11 +137,11 @@ async def _decrypt(
         receipt = await new_receipt(services, permit)
         # Decision and receipt are written only if no row that the decision depends on has changed:
         # a revocation or withdrawal in between makes the commit fail.
-        commit = Commit(
-            puts=(_release_audit(services, call, permit, receipt), *receipt.puts),
-            live=marker_keys(permit.live),
-            checks=(*[Check(row.key, row.stamp) for row in permit.checks], *call.unmoved),
-            replay_record=call.replay_record,
+        commit = call.commit(
+            services,
+            (_release_audit(services, call, permit, receipt), *receipt.puts),
+            checks=[Check(row.key, row.stamp) for row in permit.checks],
+            relied_on=permit.live,
             reserve=permit.decrypt.network.owner,  # a full store still releases keys (ST17)
         )
         return commit, (permit, receipt)

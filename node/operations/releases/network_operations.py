@@ -214,12 +214,8 @@ async def revoke(services: Services, header: str, path_id: str) -> None:
             return commit, None
         # Nothing is written, but the row that says so has to be durable (ST16).
         unchanged = check_of(network_row_key(record.network_id), write.row)
-        commit = Commit(
-            puts=(),
-            live=call.live,
-            checks=(unchanged, *call.unmoved),
-            replay_record=write.replay_record,
-            reserve=record.owner,
+        commit = call.commit(
+            services, checks=(unchanged,), use=write.replay_record, reserve=record.owner
         )
         return commit, None
 
@@ -346,14 +342,14 @@ def _prepare(
     # Changes of existing networks may use the last space of a full store (ST17). New networks may
     # not, because anyone can create any number of them.
     reserve = None if write.row is None else record.owner
-    commit = Commit(
-        puts=(
+    commit = write.call.commit(
+        services,
+        (
             network_put(record.network_id, encode_network(record), expect=stamp_of(write.row)),
             write.call.audit(services, action, record.network_id.text),
         ),
-        live=write.call.live,
-        checks=(*checks, *write.call.unmoved),
-        replay_record=write.replay_record,
+        checks=checks,
+        use=write.replay_record,
         reserve=reserve,
     )
     return commit, descriptor_json(record, services.keyring.node_did)

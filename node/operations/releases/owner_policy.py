@@ -21,7 +21,6 @@ from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy, po
 from encryption_network.requests import change_fact, read_body
 from encryption_network.withdrawals import decode_withdrawals
 from spaces.documents.network_rows import network_put, network_row_key
-from spaces.grants.revocations import marker_keys
 from spaces.keyspace import WITHDRAWALS_KEY
 from spaces.space_errors import RecordDamaged
 from spaces.store.contract import Check, Commit
@@ -95,14 +94,14 @@ async def change_in_person(
             await require_present_secret(services)
             checks += services.sealing_checks
         changed = make(record)
-        commit = Commit(
-            puts=(
+        commit = call.commit(
+            services,
+            (
                 network_put(network, encode_network(changed), expect=network_row.stamp),
                 call.audit(services, action, network.text, detail),
             ),
-            live=tuple(dict.fromkeys((*call.live, *marker_keys(relied_on)))),  # each key once
-            checks=(*checks, *call.unmoved),
-            replay_record=call.replay_record,
+            checks=checks,
+            relied_on=relied_on,
             reserve=record.owner,  # a full store still accepts policies and withdrawals (ST17)
         )
         return commit, changed

@@ -35,7 +35,7 @@ from spaces.values.quota import effective_limit
 from ...refusal import Refusal
 from ..attempts import until_committed
 from ..authorise import Call, read_call
-from ..values.kv_commit import durable_replay_record, paths_detail
+from ..values.kv_commit import paths_detail
 from ..values.plan import Request
 from .sql_request import (
     Export,
@@ -332,10 +332,4 @@ class _Operation(FrozenStruct):
         """Return the commit that records an action, unless its authority was revoked."""
         services, name = self.request.services, self.name
         audit = call.audit(services, action, f"{name.space.text}/sql/{name.path}", detail)
-        return Commit(
-            puts=(*puts, audit),
-            live=call.live,
-            checks=call.unmoved,
-            adds=adds,
-            replay_record=durable_replay_record(services, call),
-        )
+        return call.commit(services, (*puts, audit), adds=adds)

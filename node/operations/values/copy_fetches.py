@@ -86,14 +86,11 @@ async def record_fetches(
             current.require_hosted()
         puts, checks = await fetch_writes(services, current, fetches)
         # Without rows to write, the commit confirms that the rows are durable (ST16).
-        commit = Commit(
-            puts=puts,
-            live=current.live,
-            checks=(*checks, *current.unmoved),
-            replay_record=current.replay_record if puts else None,
+        if puts:
             # Readers must not use the last space of a full store (ST17).
-            reserve=NO_RESERVE if puts else None,
-        )
+            commit = current.commit(services, puts, checks=checks, reserve=NO_RESERVE)
+        else:
+            commit = current.commit(services, checks=checks, use=None)
         return commit, None
 
     await until_committed(services, attempt)

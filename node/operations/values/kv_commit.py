@@ -31,7 +31,6 @@ from spaces.store.contract import (
     Put,
     Range,
     Record,
-    ReplayRecord,
     Store,
     counter_of,
     read_row,
@@ -55,10 +54,6 @@ from .plan import Request
 from .retired_keys import check_keys
 from .sealed_values import KEY_MEMBER, SealedKey, find_sealed_keys
 from .stored_keys import stored_keys_of
-
-# After this time a token is refused as expired by every process of a store, whatever their clocks'
-# difference, so its replay record is no longer needed.
-_REPLAY_GRACE_S = 60.0
 
 _MOST_KEY_WRITERS = 1000
 """Writers for whom a space counts rows of content keys; a further one adds none (ST22)."""
@@ -341,12 +336,11 @@ async def put_values(
             quota = reading.quota(draft.growth_bytes, row_growth_bytes=growth_bytes)
             plan = await draft.finalize(now=services.now())
             audit = call.audit(services, "kv.put", subject, detail)
-            commit = Commit(
-                puts=(*plan.puts, *hosting.puts, *key_rows.puts, *removal.puts, audit),
-                live=call.live,
-                checks=(*plan.checks, *hosting.checks, *key_rows.checks, *call.unmoved),
+            commit = call.commit(
+                services,
+                (*plan.puts, *hosting.puts, *key_rows.puts, *removal.puts, audit),
+                checks=(*plan.checks, *hosting.checks, *key_rows.checks),
                 adds=(*plan.adds, *quota, *key_rows.adds, *hosting.adds),
-                replay_record=durable_replay_record(services, call),
             )
             return commit, None
 
@@ -493,16 +487,6 @@ async def _limit_key_rows(
     if is_table_full or used_bytes + growth_bytes > most_of_all_bytes:
         raise Refusal("key-rows-full", "all writers but the owner", most_of_all_bytes)
     return Add(account, 0, at_most=most_of_writer_bytes)
-
-
-def durable_replay_record(services: Services, call: Call) -> ReplayRecord | None:
-    """Return a token's replay record, or None if the token has expired (ST4).
-
-    A token may expire while a body arrives slowly. It is then refused because of its time, and the
-    store accepts no more replay records for its expiry minute.
-    """
-    is_over = services.now() > call.replay_record.expires_at + _REPLAY_GRACE_S
-    return None if is_over else call.replay_record
 
 
 def paths_detail(paths: Sequence[str]) -> bytes:

@@ -20,7 +20,6 @@ from ..authorise import Call, read_call
 from .kv_commit import (
     PutReading,
     check_conditions,
-    durable_replay_record,
     paths_detail,
     put_values,
     version_room,
@@ -105,13 +104,7 @@ async def delete(request: Request) -> Written:
             puts.append(_audit_put(services, call, rows, request))
             checks += plan.checks
             adds += plan.adds
-        commit = Commit(
-            puts=tuple(puts),
-            live=call.live,
-            checks=(*checks, *call.unmoved),
-            adds=tuple(adds),
-            replay_record=durable_replay_record(services, call),
-        )
+        commit = call.commit(services, puts, checks=checks, adds=adds)
         etag = head.etag_header if is_single and head is not None else None
         return commit, Written(etag)
 

@@ -122,16 +122,11 @@ async def mint(
             digest=digest,
             expires_at=expires_at,
             authority=call.authority.live,
-            successions=tuple([check.key for check in call.unmoved]),
+            successions=call.moves,
         )
         fetched, checks = await _fetch_writes(services, call, value, digest, row)
         made = call.audit(services, "signed-url.made", value.text)
-        commit = Commit(
-            puts=(ticket_put(ticket, record), made, *fetched),
-            live=call.live,
-            checks=(*checks, *call.unmoved),
-            replay_record=call.replay_record,
-        )
+        commit = call.commit(services, (ticket_put(ticket, record), made, *fetched), checks=checks)
         return commit, (encode_url(ticket), expires_at)
 
     return await until_committed(services, attempt)
