@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := capabilities spaces encryption_network sealspace tee_backend runner node
+PACKAGES := capabilities serving spaces encryption_network sealspace tee_backend door runner node
 # Tests get these variables of the caller and no others, so that they pass or fail alike for everybody.
 KEPT := HOME PATH TMPDIR CI PYTHONPYCACHEPREFIX HYPOTHESIS_STORAGE_DIRECTORY REFERENCE_VECTORS SEALSPACE_BUNDLES \
 	SEALSPACE_TEST_PYTHON_BASE COMPOSE_SCHEMA CONSOLE_SCREENSHOTS TEST_ENGINE MODEL_SEED FUZZ_EXAMPLES SQL_HTTP_FUZZ
@@ -23,7 +23,7 @@ ON_POSTGRESQL := tests/spaces tests/model tests/durability/test_load.py tests/at
 	$(addprefix tests/spec/test_,network_rules.py node_rules.py value_rules.py)
 WITHOUT_A_STORE := $(addprefix tests/spaces/,store archive test_damaged_rows.py test_keyspace.py)
 # Type-checked for macOS too: what clients, and commands of owners and verifiers, consist of.
-OF_CLIENTS := sealspace tee_backend encryption_network capabilities
+OF_CLIENTS := sealspace tee_backend encryption_network serving capabilities
 CONSOLE_TOOLS := .cache/console-tools
 WYCHEPROOF := https://github.com/C2SP/wycheproof
 WYCHEPROOF_REVISION := dac1dd4729fd1f8dd9e1e9f3dce51d783da6c166

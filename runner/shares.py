@@ -1,6 +1,6 @@
 """A runner's shares of stored answers and receipts, and its refusals of those who used up theirs.
 
-How children, the compiler and call slots are shared is in `tee_backend.shares`. Stored answers and
+How children, the compiler and call slots are shared is in `serving.shares`. Stored answers and
 receipts are counted in the journal (RN168).
 
 Example:
@@ -11,7 +11,7 @@ Example:
 import sqlite3
 from typing import Literal
 
-from tee_backend.shares import Payer, ShareFull
+from serving.shares import Payer, ShareFull
 
 from .reasons import RunRefused
 

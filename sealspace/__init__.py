@@ -43,7 +43,7 @@ if not is_command_line() and (_clash := hidden_by(*NEEDED)) is not None:
     raise ImportError(f"{_clash.text}: {_clash.hint}")
 
 _PLACES = {
-    "Access": "apps.access",
+    "Access": "giving.access",
     "Attestation": "apps.attestation",
     "Backends": "apps.backends",
     "Contacts": "apps.contacts",
@@ -81,9 +81,9 @@ _PLACES = {
     "Session": "session",
     "load_session": "session",
     "save_session": "session",
-    "Sharing": "apps.sharing",
-    "TeamMoves": "apps.team_moves",
-    "Teams": "apps.teams",
+    "Sharing": "giving.copies",
+    "TeamMoves": "giving.teams.team_moves",
+    "Teams": "giving.teams.teams",
     "PublicKv": "spaces",
     "Spaces": "spaces",
     "Sql": "sql",

@@ -1,5 +1,4 @@
 # Generated from the asynchronous classes by tools/sync_stubs.py; write it anew with `make pages`.
-from sealspace.apps.access import Access as Access
 from sealspace.apps.attestation import Attestation as Attestation
 from sealspace.apps.backends import Backends as Backends
 from sealspace.apps.contacts import Contacts as Contacts
@@ -7,9 +6,6 @@ from sealspace.apps.key_rotation import KeyRotation as KeyRotation
 from sealspace.apps.programs import Programs as Programs
 from sealspace.apps.replica import Replica as Replica
 from sealspace.apps.runners import Runners as Runners
-from sealspace.apps.sharing import Sharing as Sharing
-from sealspace.apps.team_moves import TeamMoves as TeamMoves
-from sealspace.apps.teams import Teams as Teams
 from sealspace.client import Client as Client
 from sealspace.client import NodeInfo as NodeInfo
 from sealspace.client import SignIn as SignIn
@@ -29,6 +25,10 @@ from sealspace.errors import SealspaceError as SealspaceError
 from sealspace.errors import SessionExpired as SessionExpired
 from sealspace.errors import TransportError as TransportError
 from sealspace.errors import Unauthorized as Unauthorized
+from sealspace.giving.access import Access as Access
+from sealspace.giving.copies import Sharing as Sharing
+from sealspace.giving.teams.team_moves import TeamMoves as TeamMoves
+from sealspace.giving.teams.teams import Teams as Teams
 from sealspace.kv import Kv as Kv
 from sealspace.kv import Value as Value
 from sealspace.receipts import Receipts as Receipts

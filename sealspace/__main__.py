@@ -16,7 +16,7 @@ _FOREIGN_PACKAGE = 3  # as in `sealspace.cli.exit_status`, which a foreign packa
 
 def main() -> int:
     """Run the command line and return the exit status."""
-    clash = hidden_by("node", "tee_backend", *NEEDED)
+    clash = hidden_by("node", "door", "tee_backend", "serving", *NEEDED)
     if clash is not None:
         return _report(clash)
     try:

@@ -49,7 +49,6 @@ from .wire.transport import Request, Transport, TransportSettings
 # The services, and the functions that sign in, are imported on first use: importing them takes
 # longer than a request to the node.
 if TYPE_CHECKING:
-    from .apps.access import Access
     from .apps.attestation import Attestation, Family, ReleaseTerms
     from .apps.backends import Backends
     from .apps.contacts import Contacts
@@ -57,10 +56,11 @@ if TYPE_CHECKING:
     from .apps.programs import Programs
     from .apps.replica import Replica
     from .apps.runners import Runners
-    from .apps.sharing import Sharing
-    from .apps.team_moves import TeamMoves
-    from .apps.teams import Teams
     from .delegations import Delegations
+    from .giving.access import Access
+    from .giving.copies import Sharing
+    from .giving.teams.team_moves import TeamMoves
+    from .giving.teams.teams import Teams
     from .receipts import Receipts
     from .spaces import PublicKv, Spaces
     from .sql import Sql
@@ -584,28 +584,28 @@ class Client:
     @property
     def sharing(self) -> "Sharing":
         """Methods for sharing secrets with people, and for reading what others shared."""
-        from .apps.sharing import Sharing
+        from .giving.copies import Sharing
 
         return Sharing(self._caller, self._encryption)
 
     @property
     def teams(self) -> "Teams":
         """Methods for teams whose members read and replace the same secrets."""
-        from .apps.teams import Teams
+        from .giving.teams.teams import Teams
 
         return Teams(self._caller)
 
     @property
     def team_moves(self) -> "TeamMoves":
         """Methods for moving a team to another wallet."""
-        from .apps.team_moves import TeamMoves
+        from .giving.teams.team_moves import TeamMoves
 
         return TeamMoves(self._caller, self._encryption)
 
     @property
     def access(self) -> "Access":
         """Methods for finding out who can read a secret."""
-        from .apps.access import Access
+        from .giving.access import Access
 
         return Access(self._caller, self._encryption)
 

@@ -18,10 +18,12 @@ DISTRIBUTION = "sealspace"
 PACKAGES = (
     "node",
     "runner",
+    "door",
     "tee_backend",
     "sealspace",
     "encryption_network",
     "spaces",
+    "serving",
     "capabilities",
 )
 NEEDED = ("encryption_network", "capabilities")

@@ -33,10 +33,10 @@ from sealspace.errors import DecryptDenied, SealspaceError
 from sealspace.service.command_errors import ProcessFailed
 from sealspace.service.listening_socket import bind_socket, console_url, url_of
 from sealspace.session import key_session
+from serving.listener import ConnectionLimits, listening
 from tee_backend.backend import Backend
 from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import SimulatedSource
-from tee_backend.listener import ConnectionLimits, listening
 
 from ..config.loading import child_environment
 from ..processes.launch import own_program

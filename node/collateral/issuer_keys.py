@@ -21,9 +21,9 @@ from msgspec import Struct, field
 from capabilities.capability_errors import CapabilityError, MalformedToken
 from capabilities.machine_tokens import OidcTrust
 from capabilities.strict_json import parse_json
+from serving.outbound import CheckedResolver, RequestRefused, is_public
 from tee_backend.attestation.attestation_errors import CollateralUnusable
 from tee_backend.attestation.pcs import MAX_BODY_BYTES, bounded_get
-from tee_backend.outbound import CheckedResolver, RequestRefused, is_public
 
 TIMEOUT_S = 5.0
 """Time limit for both documents of an issuer together."""

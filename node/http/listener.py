@@ -1,6 +1,6 @@
 """The HTTP listener of a worker process.
 
-Rules kept here and in `tee_backend.listener` (H5, H6):
+Rules kept here and in `serving.listener` (H5, H6):
 
 - A header value may have `http.max_header_line_bytes`, a request 100 header lines and a target of
   65,534 bytes. Beyond, the answer is 431 or 414 with an empty body.
@@ -21,8 +21,8 @@ from aiohttp import web
 from capabilities.frozen import frozen
 from capabilities.limits import counted_address
 from sealspace.service.listening_socket import begin_to_listen
-from tee_backend import listener
-from tee_backend.listener import BACKLOG, MAX_HEAD_BYTES, Bound, ConnectionLimits, bound_unsent
+from serving import listener
+from serving.listener import BACKLOG, MAX_HEAD_BYTES, Bound, ConnectionLimits, bound_unsent
 
 from ..cohort import COHORT, Cohort
 from ..config.tree import Http

@@ -17,7 +17,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from sealspace.service.command_errors import ConfigurationError
 from sealspace.service.listening_socket import bind_socket, url_of
-from sealspace.service.scraping import PATH, Scraping
+from serving.scraping import PATH, Scraping
 
 from ..config.tree import Config
 from ..logs import describe, log_event, log_warning

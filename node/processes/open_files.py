@@ -8,7 +8,7 @@ import sys
 
 from capabilities.frozen import frozen
 from sealspace.service.command_errors import ConfigurationError
-from sealspace.service.open_files import raise_file_limit
+from serving.open_files import raise_file_limit
 
 from ..config.tree import Config
 from ..logs import tell_operator

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from serving.confinement.privileges import undump
+from serving.confinement.sql_children import confine_sql_child
 from spaces.sql.keeper import run_keeper
-from tee_backend.confinement.privileges import undump
-from tee_backend.confinement.sql_children import confine_sql_child
 
 from .keeper_launch import MAX_KEEPER_LAUNCH_BYTES, READY, KeeperLaunch
 

@@ -34,11 +34,7 @@ from sealspace.own_packages import PACKAGES, Clash, hidden_by, overlapping_distr
 from sealspace.service.clock_check import check_clock
 from sealspace.service.command_errors import ForeignDistribution, ProcessFailed, StoreMisused
 from sealspace.service.listening_socket import bind_socket, console_url, url_of
-from sealspace.service.service_manager import (
-    MANAGER_READY,
-    MANAGER_STOPPING,
-    report_to_manager,
-)
+from serving.service_manager import MANAGER_READY, MANAGER_STOPPING, report_to_manager
 
 from ..config.checks import is_local, serves_console
 from ..config.loading import child_environment

@@ -22,7 +22,7 @@ from sealspace.documents.builds import Origin, TrustedBuilds, require_trusted
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.run_grants import ByBuilds, ByHash, RunGrant
 from sealspace.errors import ProvenanceInvalid
-from tee_backend.shares import Payer
+from serving.shares import Payer
 
 from ..guest.bundles import BundleVerifier
 from ..reasons import Reason, RunRefused

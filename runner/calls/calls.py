@@ -29,8 +29,8 @@ from sealspace.apps.run_calls import Call as SignedCall
 from sealspace.documents.project_names import ProjectId, checked_project_name, parse_project
 from sealspace.documents.secret_names import DEFAULT_PROFILE
 from sealspace.errors import InvalidInput, StatementInvalid
+from serving.shares import Bounds, FairSemaphore, Payer, ResourceUse
 from tee_backend.backend_errors import FolderDamaged, KeepingError
-from tee_backend.shares import Bounds, FairSemaphore, Payer, ResourceUse
 
 from ..guest.executor import INLINE_BYTES
 from ..reasons import RunRefused

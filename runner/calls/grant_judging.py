@@ -26,7 +26,7 @@ from sealspace.documents.call_conditions import (
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.run_grants import ByHash, ProgramRule, RunGrant
 from sealspace.errors import InvalidInput
-from tee_backend.shares import FairSemaphore, Payer, UnknownPauses
+from serving.shares import FairSemaphore, Payer, UnknownPauses
 
 from ..reasons import RunRefused
 from .call_bodies import BuildSource, CallBody

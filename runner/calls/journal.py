@@ -31,8 +31,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from capabilities.clock_and_entropy import SystemEntropy
 from sealspace.documents.builds import RunNumber
+from serving.shares import Payer
 from tee_backend.backend_errors import FolderDamaged, FolderUnusable
-from tee_backend.shares import Payer
 
 from ..shares import count_stored
 

@@ -29,8 +29,8 @@ from capabilities.frozen import frozen
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import Principal
 from sealspace.apps.api_keys import MAX_AMOUNT
+from serving.shares import Payer
 from tee_backend.backend_errors import FolderDamaged
-from tee_backend.shares import Payer
 
 from ..reasons import RunRefused
 from ..shares import count_stored

@@ -35,8 +35,8 @@ from sealspace.errors import (
 )
 from sealspace.kv import Kv
 from sealspace.session import Grant, space_of
+from serving.messages import pack_parts, unpack_parts
 from tee_backend.backend import Backend
-from tee_backend.messages import pack_parts, unpack_parts
 
 from ..guest.runs import StorageState
 

@@ -37,9 +37,9 @@ from sealspace.errors import (
 )
 from sealspace.secrets import Secret, is_protected, parse_secret_name
 from sealspace.session import Grant, space_of
+from serving.shares import Payer
 from tee_backend.backend import Backend
 from tee_backend.evidence.evidence_errors import EvidenceSourceError
-from tee_backend.shares import Payer
 
 from ..guest.runs import MILLION, Limits, RunRequest
 from ..reasons import RunRefused

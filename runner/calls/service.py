@@ -40,10 +40,10 @@ from sealspace.documents.secret_names import scope_of_profile
 from sealspace.errors import CallRefused, InvalidInput, InvalidPortableDelegation
 from sealspace.session import Grant, iso_time
 from sealspace.wire.portable import PortableDelegation
+from serving.shares import FairSemaphore, Payer
 from tee_backend.attestation.report_data import runner_binding
 from tee_backend.backend import Backend
 from tee_backend.evidence.source import EvidenceSource
-from tee_backend.shares import FairSemaphore, Payer
 
 from ..guest.environment import Environment, environment_of
 from ..guest.executor import INLINE_BYTES, Executor

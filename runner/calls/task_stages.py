@@ -42,7 +42,7 @@ from sealspace.documents.project_names import ProjectId
 from sealspace.documents.secret_names import SecretName
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.errors import SealspaceError
-from tee_backend.shares import FairSemaphore, Payer
+from serving.shares import FairSemaphore, Payer
 
 from ..guest.environment import Environment, environment_of
 from ..guest.executor import Executor

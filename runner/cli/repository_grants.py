@@ -17,7 +17,6 @@ from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.principals import same_principal
 from capabilities.strict_json import JsonObject
 from sealspace.apps.backends import deliver
-from sealspace.apps.descriptions import run_grant_of
 from sealspace.apps.programs import read_version
 from sealspace.cli.exit_status import FAILED
 from sealspace.cli.options.paths import read_named
@@ -46,6 +45,7 @@ from sealspace.documents.run_grants import (
 )
 from sealspace.documents.trusted_roots import MAX_TRUSTED_ROOT_BYTES, named_root
 from sealspace.errors import InvalidInput, SealspaceError
+from sealspace.giving.words.runs import run_grant_of
 from sealspace.service.command_errors import NotThere
 from sealspace.session import mint, read_grant
 from sealspace.wire.node_answers import decoded

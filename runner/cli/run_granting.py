@@ -17,11 +17,6 @@ from sealspace.apps.backends import (
     Seen,
     require_like,
 )
-from sealspace.apps.descriptions import (
-    as_json,
-    in_plain_words,
-    run_words,
-)
 from sealspace.apps.runners import network_name, start_of
 from sealspace.cli.keep.secret import scope_option
 from sealspace.cli.owner.contact_names import naming
@@ -47,6 +42,8 @@ from sealspace.errors import (
     InvalidInput,
     StatementInvalid,
 )
+from sealspace.giving.words.backends import as_json, in_plain_words
+from sealspace.giving.words.runs import run_words
 from sealspace.secrets import is_reserved, parse_secret_label
 from sealspace.service.command_errors import AlreadyThere, RunFailed
 from sealspace.wire.token_line import token_line

@@ -10,7 +10,6 @@ import click
 
 from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import parse_json
-from sealspace.apps.descriptions import caller_words, program_words, run_grant_of
 from sealspace.cli.options.paths import file_option, read_named
 from sealspace.cli.owner.contact_names import confirm_first_use, dids_named, names_for
 from sealspace.cli.owner.node_terms import gathering
@@ -31,6 +30,7 @@ from sealspace.documents.call_conditions import (
 from sealspace.documents.contact_list import is_contact_name
 from sealspace.documents.run_grants import MOST, run_statement_json
 from sealspace.errors import InvalidInput
+from sealspace.giving.words.runs import caller_words, program_words, run_grant_of
 from tee_backend.cli.grants import listing_of
 
 

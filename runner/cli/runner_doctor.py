@@ -32,12 +32,12 @@ from sealspace.errors import ProvenanceInvalid, SealspaceError
 from sealspace.service.command_errors import ConfigurationError, StoreMisused
 from sealspace.service.listening_socket import bind_socket, server_tls
 from sealspace.session import key_session
+from serving.confinement.landlock import landlock_version
+from serving.listener import ConnectionLimits
 from tee_backend.backend.key import KeyFile, backend_seed
 from tee_backend.backend_errors import FolderOfAnother, FolderUnusable
 from tee_backend.cli.quote_sources import key_source, platform_errors
-from tee_backend.confinement.landlock import landlock_version
 from tee_backend.evidence.source import EvidenceSource
-from tee_backend.listener import ConnectionLimits
 
 from ..calls.journal import RowSealer
 from ..calls.journal_copies import (

@@ -28,12 +28,10 @@ from sealspace.documents.trusted_roots import MAX_TRUSTED_ROOT_BYTES, named_root
 from sealspace.errors import BackendAnswerInvalid, ProvenanceInvalid
 from sealspace.service.command_errors import ConfigurationError
 from sealspace.service.listening_socket import bind_socket, server_tls, url_of
-from sealspace.service.open_files import raise_file_limit
-from sealspace.service.service_manager import (
-    MANAGER_READY,
-    MANAGER_STOPPING,
-    report_to_manager,
-)
+from serving.listener import ConnectionLimits, listening
+from serving.open_files import raise_file_limit
+from serving.outbound import Outbound
+from serving.service_manager import MANAGER_READY, MANAGER_STOPPING, report_to_manager
 from tee_backend.backend import Backend
 from tee_backend.backend.key import backend_seed
 from tee_backend.backend.publishing import BackendSurface, SurfaceRequest
@@ -44,8 +42,6 @@ from tee_backend.cli.quote_sources import (
     platform_errors,
     read_compose,
 )
-from tee_backend.listener import ConnectionLimits, listening
-from tee_backend.outbound import Outbound
 
 from ..calls.calls import Calls
 from ..calls.journal import Journal

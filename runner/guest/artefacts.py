@@ -22,7 +22,7 @@ from capabilities.limits import Rates
 from sealspace.apps.programs import MAX_PROGRAM_BYTES, TARGET_OF
 from sealspace.documents.python_programs import MAX_ARCHIVE_BYTES, parse_python_program
 from sealspace.errors import InvalidInput
-from tee_backend.shares import FairSemaphore, Payer, UnknownPauses
+from serving.shares import FairSemaphore, Payer, UnknownPauses
 
 from ..reasons import Reason, RunRefused
 from .child import ChildEnded

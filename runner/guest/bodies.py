@@ -13,8 +13,8 @@ import signal
 
 import msgspec
 
-from tee_backend.messages import unpack_parts
-from tee_backend.shares import FairSemaphore, Payer
+from serving.messages import unpack_parts
+from serving.shares import FairSemaphore, Payer
 
 from ..reasons import RunRefused
 from . import frames as _frames

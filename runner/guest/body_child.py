@@ -8,11 +8,11 @@ import socket
 
 import msgspec
 
-from tee_backend.confinement.allowed_calls import BODY_CHILD
-from tee_backend.confinement.privileges import confine
-from tee_backend.confinement.resource_limits import limit, limit_cpu, limit_data, open_statm
-from tee_backend.confinement.system_calls import allow_only
-from tee_backend.messages import pack_parts
+from serving.confinement.allowed_calls import BODY_CHILD
+from serving.confinement.privileges import confine
+from serving.confinement.resource_limits import limit, limit_cpu, limit_data, open_statm
+from serving.confinement.system_calls import allow_only
+from serving.messages import pack_parts
 
 from . import frames as _frames
 from .body_split import BodyRefused, BodyShape, split_body

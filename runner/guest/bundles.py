@@ -19,8 +19,8 @@ import msgspec
 
 from capabilities.limits import Rates
 from sealspace.documents.builds import Origin
-from tee_backend.messages import unpack_parts
-from tee_backend.shares import FairSemaphore, Payer
+from serving.messages import unpack_parts
+from serving.shares import FairSemaphore, Payer
 
 from ..reasons import RunRefused
 from .child import ChildEnded

@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from tee_backend.confinement.system_calls import UNFILTERED
-from tee_backend.messages import MAX_MESSAGE_BYTES
+from serving.confinement.system_calls import UNFILTERED
+from serving.messages import MAX_MESSAGE_BYTES
 
 from .frames import FETCH, LENGTH, PROCESS, STORAGE
 from .runs import Handler, TaskFolders

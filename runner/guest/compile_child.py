@@ -10,10 +10,10 @@ import socket
 from wasmtime import Engine, Module, WasmtimeError
 from wasmtime import component as components
 
-from tee_backend.confinement.allowed_calls import COMPILE_CHILD
-from tee_backend.confinement.privileges import confine
-from tee_backend.confinement.resource_limits import limit, limit_cpu, limit_data, open_statm
-from tee_backend.confinement.system_calls import allow_only
+from serving.confinement.allowed_calls import COMPILE_CHILD
+from serving.confinement.privileges import confine
+from serving.confinement.resource_limits import limit, limit_cpu, limit_data, open_statm
+from serving.confinement.system_calls import allow_only
 
 from . import frames as _frames
 from . import wasm as _wasm

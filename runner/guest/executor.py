@@ -22,10 +22,10 @@ from typing import NamedTuple, Self, TypeVar
 
 from sealspace.apps.programs import Target
 from sealspace.documents.python_programs import BASE_END, base_of
-from tee_backend.confinement.landlock import landlock_version
-from tee_backend.confinement.privileges import undump
-from tee_backend.outbound import Outbound
-from tee_backend.shares import FairSemaphore
+from serving.confinement.landlock import landlock_version
+from serving.confinement.privileges import undump
+from serving.outbound import Outbound
+from serving.shares import FairSemaphore
 
 from ..reasons import OF_PROGRAM, REASONS, RunRefused
 from . import frames as _frames

@@ -23,7 +23,7 @@ length.
 After a fork the runner receives two numbers without a length, in any order: the child's process id
 (4) from the template, and its negative (4) from the child once it is confined.
 
-A message is a list of parts, as `tee_backend.messages` packs them:
+A message is a list of parts, as `serving.messages` packs them:
 
     request    method, URL, name and value of each header, body
     response   status in decimal digits, name and value of each header, body
@@ -41,7 +41,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tee_backend.messages import MAX_MESSAGE_BYTES
+from serving.messages import MAX_MESSAGE_BYTES
 
 LENGTH = struct.Struct("!I")
 PROCESS = struct.Struct("!i")

@@ -7,7 +7,7 @@ functions:
                              minus the index of an error in `FETCH_ERRORS`
     read(address, length)    copies the next bytes of the answer there; returns how many
 
-Messages in a module's memory have the format of `tee_backend.messages`. A component imports
+Messages in a module's memory have the format of `serving.messages`. A component imports
 `fetch` as `spec/runner/http.wit` declares it. This module checks no host or URL: the runner does,
 and treats each message as untrusted.
 """
@@ -18,7 +18,7 @@ from typing import Any
 from wasmtime import Caller, FuncType, Linker, Memory, StoreContext, Trap, ValType
 from wasmtime import component as components
 
-from tee_backend.messages import MAX_MESSAGE_BYTES, pack_parts, unpack_parts
+from serving.messages import MAX_MESSAGE_BYTES, pack_parts, unpack_parts
 
 from .component_calls import VALUE_BYTES, Exchange, define_functions, fill, take_bytes
 from .frames import FETCH, FETCH_ERRORS

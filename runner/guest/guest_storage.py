@@ -14,7 +14,7 @@ from wasmtime import StoreContext
 from wasmtime import _ffi as ffi
 from wasmtime import component as components
 
-from tee_backend.messages import pack_parts, unpack_parts
+from serving.messages import pack_parts, unpack_parts
 
 from .component_calls import Exchange, define_functions, fill, take_bytes
 from .frames import STORAGE

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tee_backend.shares import Payer
+from serving.shares import Payer
 
 from .child import Child
 from .runs import ReuseScope

@@ -15,8 +15,8 @@ from wasmtime import Engine, ExitTrap, Module, Store, Trap, WasiConfig, Wasmtime
 from wasmtime import _ffi as ffi
 from wasmtime import component as components
 
-from tee_backend.confinement.allowed_calls import RUN_CHILD, TASK_CHILD
-from tee_backend.confinement.landlock import (
+from serving.confinement.allowed_calls import RUN_CHILD, TASK_CHILD
+from serving.confinement.landlock import (
     MAKE_FILE,
     MAKE_FOLDER,
     MOVE,
@@ -28,9 +28,9 @@ from tee_backend.confinement.landlock import (
     WRITE_FILE,
     restrict_to,
 )
-from tee_backend.confinement.privileges import confine
-from tee_backend.confinement.resource_limits import limit, limit_cpu, limit_data, open_statm
-from tee_backend.confinement.system_calls import allow_only
+from serving.confinement.privileges import confine
+from serving.confinement.resource_limits import limit, limit_cpu, limit_data, open_statm
+from serving.confinement.system_calls import allow_only
 
 from . import frames as _frames
 from . import wasm as _wasm

@@ -7,8 +7,8 @@ Example:
         client.contacted
 """
 
-from tee_backend.messages import pack_parts
-from tee_backend.outbound import Outbound, RequestRefused, parse_request
+from serving.messages import pack_parts
+from serving.outbound import Outbound, RequestRefused, parse_request
 
 
 class RunClient:

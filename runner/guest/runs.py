@@ -23,7 +23,7 @@ import msgspec
 from capabilities.frozen import frozen
 from sealspace.apps.programs import Target
 from sealspace.documents.builds import Build
-from tee_backend.shares import OPERATOR, Payer
+from serving.shares import OPERATOR, Payer
 
 from ..reasons import Reason, RunRefused
 from .environment import NO_VARIABLES, Environment

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from tee_backend.confinement.allowed_calls import (
+from serving.confinement.allowed_calls import (
     BODY_CHILD,
     COMPILE_CHILD,
     PROVENANCE_CHILD,
@@ -25,8 +25,8 @@ from tee_backend.confinement.allowed_calls import (
     STARTING,
     TASK_CHILD,
 )
-from tee_backend.confinement.privileges import confine, name
-from tee_backend.confinement.system_calls import allow_only, prepare_filter
+from serving.confinement.privileges import confine, name
+from serving.confinement.system_calls import allow_only, prepare_filter
 
 from . import body_child as _body_child
 from . import compile_child as _compile_child

@@ -59,9 +59,9 @@ from sealspace.documents.published import GRANTS_PATH
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.errors import InvalidInput
 from sealspace.session import iso_time
+from serving.shares import Parts, Payer, ResourceUse
 from tee_backend.backend.grant_shares import SharedPlaces
 from tee_backend.backend_errors import KeepingError
-from tee_backend.shares import Parts, Payer, ResourceUse
 
 from ..calls.call_answers import Answer, answer_with, api_refused, refused
 from ..calls.call_bodies import MAX_BODY_BYTES

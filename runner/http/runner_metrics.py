@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from sealspace.service.scraping import Scraping
+from serving.scraping import Scraping
 
 from ..calls.calls import MOST_ANSWERED, MOST_QUEUED, Calls
 from ..calls.ended_calls import OUTCOMES

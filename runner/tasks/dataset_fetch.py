@@ -25,8 +25,8 @@ from sealspace.documents.dataset_format import (
 )
 from sealspace.errors import DatasetInvalid
 from sealspace.private_files import make_file
-from tee_backend.messages import MAX_MESSAGE_BYTES, pack_parts
-from tee_backend.outbound import Outbound, RequestRefused, parse_request
+from serving.messages import MAX_MESSAGE_BYTES, pack_parts
+from serving.outbound import Outbound, RequestRefused, parse_request
 
 from .stage_errors import StageFailed
 

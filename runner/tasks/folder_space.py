@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tee_backend.shares import Payer
+from serving.shares import Payer
 
 from ..reasons import RunRefused
 from .stage_errors import StageFailed

@@ -172,21 +172,21 @@ network = LazyGroup(
 team = LazyGroup(
     {
         **rows_of(
-            "sealspace.cli.share.team_keys",
+            "sealspace.cli.teams.team_keys",
             {
                 "create": "Create a team with members.",
                 "recover": "Admit an admin with a team's own key, if none is left.",
             },
         ),
         **rows_of(
-            "sealspace.cli.share.team_adoption",
+            "sealspace.cli.teams.team_adoption",
             {
                 "adopt": "Move your own secrets into a team.",
                 "convert": "Turn a team of copies into a team with members.",
             },
         ),
         **rows_of(
-            "sealspace.cli.share.team_members",
+            "sealspace.cli.teams.team_members",
             {
                 "members": "List the members of a team.",
                 "role": "Change the role of a member.",
@@ -194,7 +194,7 @@ team = LazyGroup(
             },
         ),
         **rows_of(
-            "sealspace.cli.share.team_invitations",
+            "sealspace.cli.teams.team_invitations",
             {
                 "invite": "Invite a person to a team with members.",
                 "join": "Join a team with an invitation.",
@@ -202,7 +202,7 @@ team = LazyGroup(
             },
         ),
         **rows_of(
-            "sealspace.cli.share.team_moves",
+            "sealspace.cli.teams.team_moves",
             {
                 "move": "Move a team to a new wallet, when its key may be known.",
                 "countersign": "Sign, as the second admin, that a team moves.",
@@ -210,7 +210,7 @@ team = LazyGroup(
             },
         ),
         **rows_of(
-            "sealspace.cli.share.sharing",
+            "sealspace.cli.teams.people",
             {
                 "add": "Add a person to a team.",
                 "remove": "Remove a person from a team.",

@@ -322,7 +322,7 @@ def _describe_node_refusal(error: NodeRefused, own: str) -> str:
 def _describe_right(ability: str, resource: str, own: str) -> str:
     """Describe a right to a resource in words."""
     # Imported here to keep the start fast.
-    from ..apps.descriptions import granted_resource, rights_words
+    from ..giving.words.rights import granted_resource, rights_words
 
     (line,) = rights_words([granted_resource(resource, (ability,))], by=own, with_below=False)
     return line

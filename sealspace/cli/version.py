@@ -106,7 +106,7 @@ def _installed_records() -> bytes:
 
 
 def file_records(folder: Path) -> str:
-    """List the files of the six packages in a folder as the RECORD of a wheel does, sorted.
+    """List the files of the packages in a folder as the RECORD of a wheel does, sorted.
 
     Caches of compiled modules are left out. A release attests this text about its wheel.
     """

@@ -63,21 +63,21 @@ class Sharing(Bridged, of=aio.Sharing):
 class Teams(Bridged, of=aio.Teams):
     """A client for teams and memberships.
 
-    Use `Client.teams` to get an instance. See `sealspace.apps.teams.Teams`.
+    Use `Client.teams` to get an instance. See `sealspace.giving.teams.teams.Teams`.
     """
 
 
 class TeamMoves(Bridged, of=aio.TeamMoves):
     """A client that moves a team to another wallet.
 
-    Use `Client.team_moves` to get an instance. See `sealspace.apps.team_moves.TeamMoves`.
+    Use `Client.team_moves` to get an instance. See `sealspace.giving.teams.team_moves.TeamMoves`.
     """
 
 
 class Access(Bridged, of=aio.Access):
     """A client that finds out who can read a secret.
 
-    Use `Client.access` to get an instance. See `sealspace.apps.access.Access`.
+    Use `Client.access` to get an instance. See `sealspace.giving.access.Access`.
     """
 
 

@@ -15,21 +15,14 @@ from encryption_network.networks import Descriptor
 from encryption_network.pins import NetworkPin
 from encryption_network.policy import Policy
 from encryption_network.receipt import Receipt
-from sealspace.apps.access import SecretAccess
-from sealspace.apps.adoption import Adopted
 from sealspace.apps.api_keys import Credential
 from sealspace.apps.attestation import AttestationSession, Attested, Challenge
 from sealspace.apps.backends import EvidenceVerifier, Leniency, Pin, Seen
 from sealspace.apps.contacts import StoredContacts
 from sealspace.apps.key_rotation import LookedAt, NeedingValue, Reencrypted, WalletSource
-from sealspace.apps.memberships import OwnMemberships, TeamMember, TeamMembers
 from sealspace.apps.programs import Active, ProgramManifest, Provenance, Target, Version
 from sealspace.apps.replica import ReplicaState, SyncCounts
 from sealspace.apps.runners import Generation
-from sealspace.apps.sharing import Share, _Wallet
-from sealspace.apps.team_keys import CreatedTeam
-from sealspace.apps.team_moves import MovedValues, PreparedTeam, _Progress
-from sealspace.apps.teams import Removal
 from sealspace.documents.app_names import AppNames
 from sealspace.documents.contact_list import Contact
 from sealspace.documents.invitations import Invitation
@@ -42,6 +35,13 @@ from sealspace.documents.secret_payloads import Generated, Secret
 from sealspace.documents.signed_statements import StatementSigner
 from sealspace.documents.successions import MoveStatement, ProvenMove
 from sealspace.encryption import ReceiverKey
+from sealspace.giving.access import SecretAccess
+from sealspace.giving.copies import Share, _Wallet
+from sealspace.giving.teams.adoption import Adopted
+from sealspace.giving.teams.memberships import OwnMemberships, TeamMember, TeamMembers
+from sealspace.giving.teams.team_keys import CreatedTeam
+from sealspace.giving.teams.team_moves import MovedValues, PreparedTeam, _Progress
+from sealspace.giving.teams.teams import Removal
 from sealspace.kv import Page, SignedUrl
 from sealspace.receipts import CopyFetch, KeyRelease, ReceiptPage
 from sealspace.session import Grant, Session
@@ -1026,7 +1026,7 @@ class Sharing:
 class Teams:
     """A client for teams and memberships.
 
-    Use `Client.teams` to get an instance. See `sealspace.apps.teams.Teams`.
+    Use `Client.teams` to get an instance. See `sealspace.giving.teams.teams.Teams`.
     """
 
     @property
@@ -1258,8 +1258,8 @@ class Teams:
     ) -> Invitation:
         """Make an invitation for a person whose DID is not known (TM10).
 
-        It opens nothing. `Inviting` in `sealspace.apps.invitations` admits the person after both
-        have compared four words.
+        It opens nothing. `Inviting` in `sealspace.giving.teams.invitations` admits the person after
+        both have compared four words.
 
         Args:
             team_name: a name of the team, which the person may use.
@@ -1341,7 +1341,7 @@ class Teams:
 class TeamMoves:
     """A client that moves a team to another wallet.
 
-    Use `Client.team_moves` to get an instance. See `sealspace.apps.team_moves.TeamMoves`.
+    Use `Client.team_moves` to get an instance. See `sealspace.giving.teams.team_moves.TeamMoves`.
     """
 
     def unreadable(self) -> tuple[tuple[str, str], ...]:
@@ -1464,7 +1464,7 @@ class TeamMoves:
 class Access:
     """A client that finds out who can read a secret.
 
-    Use `Client.access` to get an instance. See `sealspace.apps.access.Access`.
+    Use `Client.access` to get an instance. See `sealspace.giving.access.Access`.
     """
 
     def of(self, name: str, *, scope: str | None = None) -> SecretAccess:

@@ -15,11 +15,11 @@ from capabilities.tokens import parse_delegation
 from encryption_network.network_errors import PolicyError
 from encryption_network.policy import Policy, policies_of
 from sealspace.apps.backends import Seen
-from sealspace.apps.descriptions import policy_changes
 from sealspace.cli.lazy import is_installed
 from sealspace.cli.owner.owner_profile import KeptGrant, owner_home
 from sealspace.cli.terminal import time_text
 from sealspace.documents.app_names import AppNames, is_alike, quoted_name, read_app_names
+from sealspace.giving.words.policies import policy_changes
 from sealspace.service.command_errors import ExtraMissing
 from sealspace.wire.portable import PortableDelegation
 

@@ -81,8 +81,5 @@ SECTIONS: Sections = {
             extra="verify",
         ),
     },
-    "Use": {
-        "door": Row("tee_backend.cli.door", "Serve secrets to clients of Vault and OpenBao."),
-    },
 }
 """Commands by heading in the help of `sealspace`."""

@@ -12,12 +12,12 @@ from encryption_network.key_providers import parse_key_provider
 from encryption_network.network_errors import PolicyError
 from encryption_network.policy import REGISTERS
 from sealspace.apps.backends import Seen
-from sealspace.apps.descriptions import policy_words
 from sealspace.cli.exit_status import PARTLY_CHECKED
 from sealspace.cli.options.paths import file_option
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_error, print_result, tell
 from sealspace.errors import BackendNotExpected, InvalidInput
+from sealspace.giving.words.policies import policy_words
 
 from ..attestation.event_log_claims import (
     APP_ID_BYTES,

@@ -25,12 +25,6 @@ from sealspace.apps.backends import (
     require_expected,
     require_like,
 )
-from sealspace.apps.descriptions import (
-    as_json,
-    in_plain_words,
-    run_grant_of,
-    run_sentence,
-)
 from sealspace.cli.options.app_name import app_name_option
 from sealspace.cli.options.durations import expires_option
 from sealspace.cli.options.paths import FOLDER, file_option, read_named
@@ -63,6 +57,8 @@ from sealspace.errors import (
     InvalidInput,
     NotSignedIn,
 )
+from sealspace.giving.words.backends import as_json, in_plain_words
+from sealspace.giving.words.runs import run_grant_of, run_sentence
 from sealspace.secrets import SecretName, is_protected, parse_secret_label
 from sealspace.service.command_errors import ConfigurationError
 from sealspace.wire.portable import PortableDelegation

@@ -10,7 +10,6 @@ import click
 from capabilities.principals import same_principal
 from capabilities.strict_json import Json, JsonObject
 from sealspace.apps.backends import deliver as deliver_grants
-from sealspace.apps.descriptions import granted_labels
 from sealspace.cli.options.paths import FILE, read_grants
 from sealspace.cli.owner.contact_names import names_for, target_named
 from sealspace.cli.owner.owner_profile import KeptGrant, at_node, dids_of, known_grants, owner_home
@@ -27,6 +26,7 @@ from sealspace.cli.terminal import (
 from sealspace.client import Client
 from sealspace.documents.app_names import quoted_name
 from sealspace.errors import InvalidInput, NodeRefused
+from sealspace.giving.words.rights import granted_labels
 from sealspace.wallets import Wallet
 from sealspace.wire.portable import PortableDelegation
 

@@ -13,9 +13,8 @@ from urllib.parse import urlsplit
 from aiohttp import ClientResponse
 
 from sealspace.errors import InvalidInput
-
-from ..messages import pack_parts
-from ..outbound import Outbound, RequestRefused, parse_request
+from serving.messages import pack_parts
+from serving.outbound import Outbound, RequestRefused, parse_request
 
 
 @asynccontextmanager

@@ -7,11 +7,11 @@ import msgspec
 from capabilities.strict_json import JsonObject
 from encryption_network.key_providers import provider_text
 from encryption_network.policy import Evidence, Policy, policy_json
-from sealspace.apps.descriptions import MODE_WORDS, hex_of
 from sealspace.cli.terminal import time_text
 from sealspace.client import Client
 from sealspace.documents.node_evidence import NodeAttestation, NodeStatement, SecretOrigin
 from sealspace.errors import NodeEvidenceRefused
+from sealspace.giving.words.policies import MODE_WORDS, hex_of
 from sealspace.service.command_errors import CollateralRefused
 
 from ..attestation.attestation_errors import CollateralUnusable

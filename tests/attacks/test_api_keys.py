@@ -21,7 +21,7 @@ from runner_stage import ECHO, RunnerStage, runner_stage
 from capabilities.signatures import Ed25519Signer
 from runner.calls import calls
 from runner.calls.prices import Price
-from tee_backend import shares
+from serving import shares
 
 PRICE = Price(call=1000)
 LOOP = '(module (memory (export "memory") 1) (func (export "_start") (loop $again (br $again))))'

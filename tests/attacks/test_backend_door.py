@@ -23,6 +23,7 @@ from sealspace.delegations import allow
 from sealspace.documents.published import GRANTS_PATH
 from sealspace.session import Session, key_session, mint, read_grant
 from sealspace.wire.portable import PortableDelegation, encode_portable, portable_of
+from serving.listener import ConnectionLimits, listening
 from tee_backend.backend import publishing
 from tee_backend.backend.grant_door import (
     CHECKS_OF_A_CLIENT_PER_MINUTE,
@@ -30,7 +31,6 @@ from tee_backend.backend.grant_door import (
 )
 from tee_backend.backend.publishing import BackendSurface, SurfaceRequest
 from tee_backend.evidence.simulated import measurements_of
-from tee_backend.listener import ConnectionLimits, listening
 
 
 def _surface(platform: SimulatedPlatform) -> BackendSurface:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import fuzzed
 
+from door.limits import MAX_BODY_BYTES, MAX_LOGIN_BYTES
+from door.mounts import parse_mount
 from sealspace.errors import InvalidInput
-from tee_backend.door.limits import MAX_BODY_BYTES, MAX_LOGIN_BYTES
-from tee_backend.door.mounts import parse_mount
 
 CANARY = "canary-4711"
 

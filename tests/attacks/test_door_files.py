@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from door.rendering import write_files
 from sealspace.errors import InvalidInput
-from tee_backend.door.rendering import write_files
 
 FILES = {"secret/API_KEY": b"canary-4711", "secret/prod/DB": b"canary-4712"}
 

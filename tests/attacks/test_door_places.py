@@ -14,11 +14,8 @@ from relay import relay_before
 
 from capabilities.signatures import WalletSigner
 from capabilities.strict_base64 import encode_url
-from sealspace.client import Client
-from sealspace.wire.token_line import token_line
-from tee_backend.backend.grant_door import MOST_BODIES_UNDER_WAY, MOST_GRANTS_UNDER_WAY
-from tee_backend.door import door_grants
-from tee_backend.door.limits import (
+from door import door_grants
+from door.limits import (
     LOGINS_OF_ONE_PER_MINUTE,
     LOGINS_PER_MINUTE,
     MAX_ARRIVING,
@@ -26,6 +23,9 @@ from tee_backend.door.limits import (
     MAX_LOGINS,
     MAX_REQUESTS,
 )
+from sealspace.client import Client
+from sealspace.wire.token_line import token_line
+from tee_backend.backend.grant_door import MOST_BODIES_UNDER_WAY, MOST_GRANTS_UNDER_WAY
 
 _KEY_ID_OF_NO_TEXT = b'{"alg":"ES256","kid":7}'
 ACCOUNT = "system:serviceaccount:shop:deploy"

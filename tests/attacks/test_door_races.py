@@ -8,12 +8,12 @@ import pytest
 from door_stage import DoorBench, DoorCaller, LateRequest, door_bench, open_door
 from relay import relay_before
 
+from door.cache import Cache
+from door.door_grants import DoorGrants
+from door.limits import MAX_GRANTS
+from door.mounts import parse_mount
+from door.readings import Readings
 from sealspace.wire.token_line import read_token
-from tee_backend.door.cache import Cache
-from tee_backend.door.door_grants import DoorGrants
-from tee_backend.door.limits import MAX_GRANTS
-from tee_backend.door.mounts import parse_mount
-from tee_backend.door.readings import Readings
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from runner.reasons import RunRefused
 from sealspace.apps.api_keys import KEY_HEADER
 from sealspace.apps.run_calls import call_headers
 from sealspace.session import key_session
-from tee_backend.shares import Payer
+from serving.shares import Payer
 
 COSTLY = b'{"input": [' + b'{"a":1},' * 2_400_000 + b"1]}"
 """19 MB that take the checks 2 s of processor time; refused as too long an input."""

@@ -34,7 +34,7 @@ from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.errors import GrantNotTaken, InvalidInput
 from sealspace.wallets import new_wallet
 from sealspace.wire.portable import PortableDelegation
-from tee_backend.shares import Payer
+from serving.shares import Payer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -42,7 +42,7 @@ from sealspace.documents.run_grants import ByHash, ByProject, RunStatement
 from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import BackendNotProven
 from sealspace.session import key_session
-from tee_backend.outbound import Outbound
+from serving.outbound import Outbound
 
 SECRET = "the canary sings at dawn"
 ANYBODY = AllowAll()

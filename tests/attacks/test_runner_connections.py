@@ -26,7 +26,7 @@ from runner.http import routes
 from runner.reasons import RunRefused
 from sealspace.apps.run_calls import call_headers
 from sealspace.session import key_session
-from tee_backend.listener import ConnectionLimits
+from serving.listener import ConnectionLimits
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -27,7 +27,7 @@ from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import InvalidInput
 from sealspace.session import key_session
-from tee_backend.outbound import Outbound
+from serving.outbound import Outbound
 
 ANYBODY = AllowAll()
 BOTH_HOSTS = ProgramManifest(hosts=("api.test", "other.test"))

@@ -43,7 +43,7 @@ from sealspace.errors import GrantNotTaken
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 from sealspace.wire.portable import PortableDelegation
-from tee_backend.messages import pack_parts, unpack_parts
+from serving.messages import pack_parts, unpack_parts
 
 P2: Target = "wasm32-wasip2"
 ALICE, BOB = (key_session(bytes([number] * 32)) for number in (1, 2))

@@ -42,8 +42,8 @@ from sealspace.documents.iexec_names import (
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.secret_names import SecretName
 from sealspace.documents.signed_statements import sign_statement
-from tee_backend.outbound import Outbound
-from tee_backend.shares import FairSemaphore, Payer
+from serving.outbound import Outbound
+from serving.shares import FairSemaphore, Payer
 
 KEY = bytes(range(32))
 BLOB = b"".join(encrypt("aead-chunked-v1", KEY, BytesIO(b"rows").read, SystemEntropy()))

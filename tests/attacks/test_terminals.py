@@ -361,7 +361,7 @@ def test_what_is_no_did(did: str) -> None:
 def test_commands_print_through_one_module() -> None:
     """Commands print through one module only."""
     found = set()
-    for package in ("node", "tee_backend", "sealspace"):
+    for package in ("node", "door", "tee_backend", "sealspace"):
         for path in (REPOSITORY / package / "cli").rglob("*.py"):
             if _prints(path):
                 found.add(path.name)

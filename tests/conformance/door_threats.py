@@ -2,8 +2,8 @@
 
 _ATTACKS = "attacks/test_door.py::"
 _PLACES = "attacks/test_door_places.py::"
-_CACHE = "tee_backend/door/test_cache.py::"
-_LOGINS = "tee_backend/door/test_logins.py::"
+_CACHE = "door/test_cache.py::"
+_LOGINS = "door/test_logins.py::"
 
 TESTS_OF_DOOR_THREATS: dict[str, tuple[str, ...]] = {
     "3.5 a caller of a door reads with the grant of another caller, by its token, its cache or "

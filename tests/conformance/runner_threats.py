@@ -20,7 +20,7 @@ _SERVE = "sealspace/cli/test_runner_serve.py::"
 _RUN_GRANTS = "sealspace/test_run_grants.py::"
 _REPOSITORY_GRANTS = "sealspace/cli/test_repository_grants.py::"
 _RUN_CALLS = "sealspace/test_run_calls.py::"
-_OUTBOUND = "tee_backend/test_outbound.py::"
+_OUTBOUND = "serving/test_outbound.py::"
 _LONG_BODIES = "attacks/test_long_bodies.py::"
 _SLOW_DATA = "attacks/test_slow_data_sets.py::"
 _PATTERNS = "attacks/test_run_patterns.py::"
@@ -160,10 +160,10 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     "TLS handshake": (
         "attacks/test_runner_connections.py::test_unread_answers_are_bounded",
         "attacks/test_runner_connections.py::test_unread_polls_share_one_answer",
-        "tee_backend/test_listener.py::test_silent_connections_close_no_one_out",
-        "tee_backend/test_listener.py::test_half_a_head",
-        "tee_backend/test_listener.py::test_a_handshake_that_does_not_end",
-        "tee_backend/test_listener.py::test_an_answer_that_is_not_read",
+        "serving/test_listener.py::test_silent_connections_close_no_one_out",
+        "serving/test_listener.py::test_half_a_head",
+        "serving/test_listener.py::test_a_handshake_that_does_not_end",
+        "serving/test_listener.py::test_an_answer_that_is_not_read",
     ),
     "3.8 a page of another origin calls the runner through its visitor's browser": (
         "runner/test_api_calls.py::test_what_pages_may_call",

@@ -48,7 +48,7 @@ TESTS_OF_SQL_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.3 an error of SQLite is used to run code in a child": (
         "spaces/sql/test_child_fuzz.py::test_fuzz_any_bytes_are_a_message_or_an_error",
-        "tee_backend/confinement/test_sql_children.py::test_SQ29_a_child_opens_files_of_its_space_alone",
+        "serving/confinement/test_sql_children.py::test_SQ29_a_child_opens_files_of_its_space_alone",
     ),
     "3.3 a file of a database is damaged or lost": (
         "durability/test_database_backups.py::test_a_damaged_database_is_named",

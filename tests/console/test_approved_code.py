@@ -19,7 +19,7 @@ from published_folder import PublishedFolder
 from trust_settings import trusting_config
 
 from encryption_network.policy import parse_policy, policy_json
-from sealspace.apps.descriptions import policy_changes
+from sealspace.giving.words.policies import policy_changes
 from sealspace.session import key_session
 from tee_backend.measuring.input_folder import read_inputs
 from tee_backend.measuring.reference_values import measure, measured_json

@@ -10,8 +10,8 @@ from embedded_node import EmbeddedNode
 from loop_thread import LoopThread
 from playwright.async_api import Locator, expect
 
-from sealspace.apps.memberships import TeamMember
 from sealspace.client import Client
+from sealspace.giving.teams.memberships import TeamMember
 from sealspace.wallets import new_wallet
 
 

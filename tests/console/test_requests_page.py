@@ -29,10 +29,10 @@ from trust_settings import trusting_config
 
 from capabilities.principals import parse_principal
 from sealspace.apps.backends import ask_backend, fetch_evidence, policy_for
-from sealspace.apps.descriptions import as_json
 from sealspace.client import Client
 from sealspace.documents.published import EVIDENCE_PATH
 from sealspace.errors import SealspaceError
+from sealspace.giving.words.backends import as_json
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 from sealspace.wire.portable import decode_bundle

@@ -16,10 +16,10 @@ from playwright.async_api import Route, expect
 from capabilities.clock_and_entropy import SystemEntropy
 from capabilities.signatures import WalletSigner
 from encryption_network.pins import pin_of
-from sealspace.apps.sharing import read_share
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import SealspaceError
+from sealspace.giving.copies import read_share
 from sealspace.session import key_session, mint, network_of_owner, sign_message
 from sealspace.wallets import new_wallet
 

@@ -16,9 +16,9 @@ from playwright.async_api import expect
 from running_node import RunningNode, running_node
 
 from sealspace.apps.backends import ask_backend, fetch_evidence, policy_for
-from sealspace.apps.descriptions import as_json
 from sealspace.cli.root import main
 from sealspace.documents.published import EVIDENCE_PATH
+from sealspace.giving.words.backends import as_json
 from sealspace.wire.transport import Request
 from tee_backend.attestation.inspection import CollateralFolder, Inspector
 from tee_backend.attestation.trust_root import parse_trust_root

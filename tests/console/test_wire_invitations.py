@@ -16,7 +16,6 @@ from node_js import Scripts
 from capabilities.signatures import WalletSigner
 from capabilities.strict_base64 import encode_url
 from encryption_network.canonical_json import canonical_bytes
-from sealspace.apps.invitations import Inviting, Joining
 from sealspace.client import Client
 from sealspace.documents.invitations import (
     commitment,
@@ -24,6 +23,7 @@ from sealspace.documents.invitations import (
     parse_invitation,
 )
 from sealspace.errors import InvitationInvalid, NotAMember
+from sealspace.giving.teams.invitations import Inviting, Joining
 from sealspace.session import capability
 from sealspace.wallets import new_wallet
 

@@ -20,9 +20,9 @@ from capabilities.principals import parse_principal
 from capabilities.signatures import WalletSigner
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability, parse_delegation, verify_delegation
-from sealspace.apps.memberships import TeamMember, membership_rights
 from sealspace.client import Client
 from sealspace.documents.invitations import commitment
+from sealspace.giving.teams.memberships import TeamMember, membership_rights
 from sealspace.session import read_grant, sign_message
 from sealspace.wallets import new_wallet
 

@@ -36,7 +36,7 @@ from runner.tasks.folders import task_folders
 from sealspace.documents.iexec_names import RESULT_KEY_NAME, requester_secret, wallet_secret
 from sealspace.documents.python_bases import known_bases
 from sealspace.documents.run_grants import ByHash, RunStatement
-from tee_backend.outbound import Outbound
+from serving.outbound import Outbound
 
 BASE = os.environ.get("SEALSPACE_TEST_PYTHON_BASE", "")
 BINARIES = Path(sys.executable).parent

@@ -25,7 +25,7 @@ from wasmtime import wat2wasm
 from runner.guest.environment import environment_of
 from runner.guest.executor import Executor
 from runner.tasks.folders import task_folders
-from tee_backend.outbound import Outbound
+from serving.outbound import Outbound
 
 EXAMPLES = REPOSITORY / "examples" / "program"
 PAGES = {

@@ -22,10 +22,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 THIS = Path(__file__).resolve().relative_to(REPOSITORY)
 PACKAGES = (
     "capabilities",
+    "door",
     "encryption_network",
     "node",
     "runner",
     "sealspace",
+    "serving",
     "spaces",
     "tee_backend",
 )

@@ -29,7 +29,7 @@ USED = {
         ),
         "_status": "an answer in one piece is made without the constructor that sets it",
     },
-    "tee_backend.listener": {
+    "serving.listener": {
         "_buffer_paused": "reading goes on only where no buffer of aiohttp's is full",
         "_force_close": "after a refusal nothing more of the connection is parsed or answered",
         "_loop": "answers run in the connection's own task; aiohttp would start one for each",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from tests_support import REPOSITORY
 
-OF_CLIENTS = ("sealspace", "tee_backend", "encryption_network", "capabilities")
+OF_CLIENTS = ("sealspace", "tee_backend", "encryption_network", "serving", "capabilities")
 
 _LINUX_ONLY = re.compile(r"\bLinux only: ")
 _CALLS = frozenset(

@@ -11,8 +11,8 @@ import yaml
 from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
-from tee_backend.cli.door import door
-from tee_backend.door.mounts import DEFAULT_MOUNT, parse_mount
+from door.cli.door import door
+from door.mounts import DEFAULT_MOUNT, parse_mount
 
 FOLDER = REPOSITORY / "examples" / "kubernetes"
 FOLDERS = sorted(path.parent for path in FOLDER.glob("*/kustomization.yaml"))

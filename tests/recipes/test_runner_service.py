@@ -21,9 +21,9 @@ from running_node import COMMAND
 from tests_support import REPOSITORY
 
 from sealspace.cli.root import main
-from sealspace.service.service_manager import MANAGER_READY, MANAGER_STOPPING
-from tee_backend.confinement import allowed_calls
-from tee_backend.confinement.call_numbers import NUMBERS
+from serving.confinement import allowed_calls
+from serving.confinement.call_numbers import NUMBERS
+from serving.service_manager import MANAGER_READY, MANAGER_STOPPING
 
 TDX = REPOSITORY / "examples" / "deploy" / "tdx"
 UNIT = (TDX / "runner.service").read_text("utf-8")

@@ -38,7 +38,7 @@ from runner.guest.runs import RunRequest
 from runner.http import routes
 from sealspace.apps.run_calls import call_headers
 from sealspace.session import Session, key_session
-from tee_backend.shares import Payer
+from serving.shares import Payer
 
 LONG_S = 60
 """A sleeper is awake again long after a call that does not wait for it was answered."""

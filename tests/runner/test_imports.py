@@ -57,8 +57,8 @@ def test_children_import_nothing_that_holds_keys() -> None:
     readers = ("capability_errors", "frozen_struct", "strict_base64", "strict_json")
     expected = ["capabilities", *(f"capabilities.{one}" for one in readers)]
     expected += ["runner", "runner.guest"]
-    expected += ["tee_backend", "tee_backend.confinement", "tee_backend.messages"]
-    expected += [f"tee_backend.confinement.{one}" for one in below]
+    expected += ["serving", "serving.confinement", "serving.messages"]
+    expected += [f"serving.confinement.{one}" for one in below]
     expected += [f"runner.guest.{one}" for one in inside]
     assert sorted(expected) == named
 
@@ -74,10 +74,10 @@ def test_each_rule_is_at_a_line() -> None:
         for page in ("runner.md", "run-grants.md", "tasks.md", "operations/runner.md")
     )
     code = ""
-    for folder in ("tee_backend/confinement", "runner"):
+    for folder in ("serving/confinement", "runner"):
         for path in (REPOSITORY / folder).rglob("*.py"):
             code += path.read_text("utf-8")
-    for other in ("tee_backend/listener.py", "tee_backend/outbound.py", "tee_backend/shares.py"):
+    for other in ("serving/listener.py", "serving/outbound.py", "serving/shares.py"):
         code += (REPOSITORY / other).read_text("utf-8")
     named = set(re.findall(r"\bRN\d+\b", code))
     assert stated <= named <= stated | granted | of_tasks | of_operation

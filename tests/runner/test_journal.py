@@ -9,8 +9,8 @@ import pytest
 from capabilities.principals import Principal
 from runner.calls import journal as journal_module
 from runner.calls.journal import Journal, keep_receipt
+from serving.shares import Payer
 from tee_backend.backend_errors import FolderUnusable
-from tee_backend.shares import Payer
 
 ALICE = Payer(Principal("did:key:alice"))
 NOW = 1_795_000_000.0

@@ -35,8 +35,8 @@ from runner.calls.ledger import Account, Ledger
 from runner.http import operator_routes
 from runner.http.operator_routes import offered_file, serving_operator
 from sealspace.errors import SealspaceError
+from serving.shares import Payer
 from tee_backend.backend_errors import FolderDamaged, FolderOfAnother, FolderUnusable, KeepingError
-from tee_backend.shares import Payer
 
 NOW = 1_795_000_000.0
 DID = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"

@@ -28,7 +28,7 @@ from runner.guest import kept_children as _kept_children
 from runner.guest.child import Child
 from runner.guest.executor import Executor
 from runner.guest.runs import Limits, ReuseScope, RunRequest, RunResult
-from tee_backend.shares import Payer
+from serving.shares import Payer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

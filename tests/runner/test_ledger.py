@@ -14,8 +14,8 @@ from runner.calls.journal import Journal, keep_receipt
 from runner.calls.ledger import PIECE_BYTES, TASK_KEPT_S, Account, Ledger
 from runner.reasons import RunRefused
 from sealspace.apps.api_keys import MAX_AMOUNT
+from serving.shares import Payer
 from tee_backend.backend_errors import FolderDamaged
-from tee_backend.shares import Payer
 
 NOW = 1_795_000_000.0
 

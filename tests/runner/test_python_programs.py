@@ -20,7 +20,7 @@ from runner.guest.python_bases import MAX_BASES, read_bases
 from runner.guest.runs import RunRequest
 from runner.reasons import RunRefused
 from sealspace.documents.python_programs import MAX_ARCHIVE_BYTES
-from tee_backend.shares import Payer
+from serving.shares import Payer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SCRIPT = {"app.py": "print('é')\n", "package/module.py": ""}
@@ -129,7 +129,7 @@ async def test_a_used_up_quota_of_compilation(monkeypatch: pytest.MonkeyPatch) -
 async def test_strangers_leave_most_of_the_time_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """RN164: after a stranger's program was parsed, the next stranger's waits as long as a share of
     the time demands, and those of payers with an account do not."""
-    monkeypatch.setattr("tee_backend.shares._PAUSE_FACTOR", 1_000_000)
+    monkeypatch.setattr("serving.shares._PAUSE_FACTOR", 1_000_000)
     artefacts = Artefacts(Pool(1), 64 << 20, BASES)
 
     async def parse(number: int, *, is_known: bool) -> None:

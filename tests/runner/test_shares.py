@@ -16,7 +16,7 @@ from capabilities.principals import Principal
 from runner.calls.journal import Journal
 from runner.reasons import RunRefused
 from runner.shares import call_refusal, count_stored
-from tee_backend.shares import Bounds, FairSemaphore, Payer, ResourceUse
+from serving.shares import Bounds, FairSemaphore, Payer, ResourceUse
 
 PAYERS = [Payer(Principal(f"did:key:{name}"), is_known=name in "abc") for name in "abcxyz"]
 HELD = "SELECT payer, cost FROM held WHERE payer != ''"

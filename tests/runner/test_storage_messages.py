@@ -11,7 +11,7 @@ from tests_support import fuzzed
 from runner.calls.project_storage import ProjectStorage
 from runner.calls.secret_tags import StorageKey
 from runner.guest.guest_storage import TYPE
-from tee_backend.messages import pack_parts, unpack_parts
+from serving.messages import pack_parts, unpack_parts
 
 PARTS = st.binary(max_size=200)
 NAMES = st.sampled_from(re.findall('export "(.*?)"', TYPE)).map(str.encode)

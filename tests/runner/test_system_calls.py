@@ -24,16 +24,16 @@ from runner.guest.executor import Executor
 from runner.guest.pool import Pool
 from runner.guest.runs import TaskFolders
 from runner.tasks.folders import task_folders
-from tee_backend.confinement.allowed_calls import (
+from serving.confinement.allowed_calls import (
     BODY_CHILD,
     COMPILE_CHILD,
     PROVENANCE_CHILD,
     RUN_CHILD,
     TASK_CHILD,
 )
-from tee_backend.confinement.call_numbers import NUMBERS
-from tee_backend.confinement.landlock import landlock_version
-from tee_backend.confinement.system_calls import CallList
+from serving.confinement.call_numbers import NUMBERS
+from serving.confinement.landlock import landlock_version
+from serving.confinement.system_calls import CallList
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -306,9 +306,7 @@ async def test_without_a_filter_no_child_starts(
     why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """RN183: without a filter no child starts, and the log gives reason and remedy."""
-    broken = (
-        f"from tee_backend.confinement import system_calls as _system_calls\n{_UNFILTERED[why]}"
-    )
+    broken = f"from serving.confinement import system_calls as _system_calls\n{_UNFILTERED[why]}"
     monkeypatch.setattr(
         _child, "_BOOT", _child._BOOT.replace("template.main(", broken + "template.main(")
     )

@@ -21,7 +21,7 @@ from runner.guest.environment import environment_of
 from runner.guest.executor import Executor
 from runner.guest.runs import Limits, RunRequest, RunResult, TaskFolders
 from runner.tasks.folders import prepare_root, task_folders
-from tee_backend.confinement.landlock import landlock_version
+from serving.confinement.landlock import landlock_version
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

@@ -50,7 +50,7 @@ from sealspace.documents.secret_names import SecretName
 from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import GrantNotTaken
 from sealspace.session import capability
-from tee_backend.outbound import Outbound
+from serving.outbound import Outbound
 
 APP_VALUE, OTHER_APP = "secret of the application", "secret of another application"
 BLOBS: dict[str, bytes] = {}

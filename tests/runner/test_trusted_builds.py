@@ -26,7 +26,7 @@ from sealspace.documents.project_names import parse_project
 from sealspace.documents.run_grants import ByBuilds, RunStatement
 from sealspace.documents.trusted_roots import named_root
 from sealspace.errors import BackendAnswerInvalid, SealspaceError
-from tee_backend.messages import pack_parts
+from serving.messages import pack_parts
 
 SECRET = "open sesame"
 REPOSITORY, REF = "github.com/alice/project", "refs/heads/main"

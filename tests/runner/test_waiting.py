@@ -29,7 +29,7 @@ from sealspace.apps import runners
 from sealspace.apps.runners import call_runner, call_with_key
 from sealspace.client import Client, TransportSettings
 from sealspace.documents.project_names import parse_project
-from tee_backend.shares import Payer
+from serving.shares import Payer
 
 PRICE = Price(call=1000, second=1)
 LONG_S = 3600.0

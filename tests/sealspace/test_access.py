@@ -14,9 +14,9 @@ from trust_settings import trusting_config
 
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.signatures import Ed25519Signer
-from sealspace.apps.readers import Facts, readers_of
 from sealspace.delegations import allow
 from sealspace.errors import NotFound
+from sealspace.giving.readers import Facts, readers_of
 from sealspace.session import key_session
 from sealspace.wallets import wallet_of
 from sealspace.wire.sign_in import register, sign_grant
@@ -232,7 +232,7 @@ async def test_grants_that_a_recipient_passed_on_hide_no_other(
     own_chars = sum(len(one.token or "") for one in own)
     for limit, value in (("MOST_GRANTS", len(own)), ("MOST_TOKEN_CHARS", own_chars)):
         with monkeypatch.context() as patch:
-            patch.setattr(f"sealspace.apps.access.{limit}", value)
+            patch.setattr(f"sealspace.giving.access.{limit}", value)
             access = await world.owner.access.of("API_KEY")
             assert not access.is_complete
             named = {one.did: one.state for one in access.readers}

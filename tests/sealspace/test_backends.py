@@ -28,7 +28,6 @@ from sealspace.apps.backends import (
     policy_for,
     require_expected,
 )
-from sealspace.apps.descriptions import as_json, in_plain_words
 from sealspace.delegations import allow
 from sealspace.documents.published import (
     EVIDENCE_PATH,
@@ -48,6 +47,7 @@ from sealspace.errors import (
     ReleaseRefused,
     SealspaceError,
 )
+from sealspace.giving.words.backends import as_json, in_plain_words
 from sealspace.session import key_session
 from sealspace.wire.transport import TransportSettings
 from tee_backend.attestation.event_log_claims import KeyProvider

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from sealspace.apps.descriptions import caller_words, run_sentence, run_words
 from sealspace.documents.call_conditions import AllowAll, parse_condition
 from sealspace.documents.project_names import parse_project
 from sealspace.documents.run_grants import ByHash, ByProject, GrantLimits, RunStatement
+from sealspace.giving.words.runs import caller_words, run_sentence, run_words
 from sealspace.session import key_session
 
 ALICE, BOB = (str(key_session(bytes(31) + bytes([one])).did) for one in (1, 2))

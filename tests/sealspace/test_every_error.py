@@ -12,7 +12,6 @@ from relay import Answer
 from trust_settings import trusting_config
 
 from sealspace import errors
-from sealspace.apps.invitations import Joining
 from sealspace.apps.provenance import parse_trusted_root
 from sealspace.apps.replica import Replica
 from sealspace.apps.run_calls import read_call
@@ -21,6 +20,7 @@ from sealspace.delegations import allow
 from sealspace.documents.dataset_format import parse_dataset_key
 from sealspace.documents.signed_statements import read_statement
 from sealspace.errors import SealspaceError
+from sealspace.giving.teams.invitations import Joining
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 

@@ -19,13 +19,13 @@ from tests_support import REPOSITORY
 
 import sealspace
 from sealspace.apps.backends import fetch_evidence, policy_for
-from sealspace.apps.descriptions import in_plain_words
 from sealspace.client import SignIn
 from sealspace.delegations import allow
 from sealspace.documents.manifests import compose_manifests, parse_manifest, resolve_manifest
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.published import statement_json
 from sealspace.encryption import new_receiver_key
+from sealspace.giving.words.backends import in_plain_words
 from sealspace.printable import printable
 from sealspace.session import key_session
 from sealspace.wire.transport import Transport, TransportSettings
@@ -57,10 +57,10 @@ NOT_HERE = {"documents.node_evidence", "documents.iexec_results"}
 
 # Read by the others alone.
 WITHOUT = {
-    "apps.membership_records",
-    "apps.memberships",
-    "apps.read_credits",
-    "apps.readers",
+    "giving.teams.membership_records",
+    "giving.teams.memberships",
+    "giving.read_credits",
+    "giving.readers",
     "apps.runner_answers",
     "documents.manifest_reading",
     "documents.secret_names",

@@ -22,7 +22,6 @@ from encryption_network.envelope import seal_envelope
 from encryption_network.keywrap import public_key_of
 from encryption_network.networks import Descriptor
 from encryption_network.pins import NetworkPin, parse_pins, pins_json
-from sealspace.apps.descriptions import explain
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.documents.manifest_reading import parse_duration_ms, parse_manifest
@@ -35,6 +34,7 @@ from sealspace.documents.manifests import (
 from sealspace.documents.secret_names import is_secret_name, parse_secret_name
 from sealspace.encryption import decrypt_body, verify_answer
 from sealspace.errors import SealspaceError
+from sealspace.giving.words.manifests import explain
 from sealspace.session import (
     decode_session,
     encode_session,

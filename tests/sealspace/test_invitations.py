@@ -14,13 +14,6 @@ from tests_support import FixedClock, fuzzed
 
 from capabilities.strict_base64 import decode_url, encode_url
 from encryption_network.canonical_json import canonical_bytes
-from sealspace.apps.invitations import (
-    Inviting,
-    Joining,
-    decode_inviting,
-    decode_joining,
-    encode_side,
-)
 from sealspace.client import Client
 from sealspace.documents.invitations import (
     Invitation,
@@ -37,6 +30,13 @@ from sealspace.errors import (
     NotFound,
     NotGranted,
     Unauthorized,
+)
+from sealspace.giving.teams.invitations import (
+    Inviting,
+    Joining,
+    decode_inviting,
+    decode_joining,
+    encode_side,
 )
 from sealspace.kv import Kv
 from sealspace.session import capability, key_session, read_grant

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET
 from capabilities.strict_json import Json
-from sealspace.apps.descriptions import explain
 from sealspace.documents.manifests import (
     Manifest,
     ResourceRequest,
@@ -24,6 +23,7 @@ from sealspace.documents.manifests import (
     with_decrypt,
 )
 from sealspace.errors import InvalidInput, ManifestInvalid
+from sealspace.giving.words.manifests import explain
 from sealspace.session import network_of_owner, space_of
 from sealspace.wallets import new_wallet
 

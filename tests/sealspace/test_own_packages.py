@@ -135,7 +135,7 @@ def test_the_sdk_needs_neither_the_node_nor_its_storage(first: Path) -> None:
     assert __import__("sealspace.sync").__name__ == "sealspace"
 
 
-@pytest.mark.parametrize("name", ["node", "tee_backend", *NEEDED])
+@pytest.mark.parametrize("name", ["node", "door", "tee_backend", "serving", *NEEDED])
 def test_the_command_line_says_so(
     first: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:

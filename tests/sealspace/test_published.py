@@ -14,7 +14,6 @@ from tests_support import altered, fuzzed
 from capabilities.principals import parse_principal
 from capabilities.strict_json import Json
 from sealspace.apps.backends import Seen, ValidWindow, Verified, require_expected
-from sealspace.apps.descriptions import as_json, in_plain_words
 from sealspace.documents.published import (
     encode_published,
     parse_published,
@@ -22,6 +21,7 @@ from sealspace.documents.published import (
     statement_json,
 )
 from sealspace.errors import BackendAnswerInvalid, BackendError, BackendNotProven, SealspaceError
+from sealspace.giving.words.backends import as_json, in_plain_words
 from sealspace.receipts import check_receipt, named_receipt
 from sealspace.session import key_session
 from tee_backend.attestation.collateral import parse_collateral

@@ -7,8 +7,8 @@ import pytest
 from tests_support import altered
 
 from encryption_network.receipt import Receipt
-from sealspace.apps.read_credits import ReadCredits
-from sealspace.apps.readers import Reader
+from sealspace.giving.read_credits import ReadCredits
+from sealspace.giving.readers import Reader
 from sealspace.wire.delegation_history import DelegationRecord
 
 ADMIN, MEMBER = "did:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266", "did:key:z6MkMember"

@@ -15,7 +15,6 @@ from capabilities.abilities import KV_GET, KV_LIST, KV_PUT
 from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import Capability
-from sealspace.apps.sharing import Share, read_share
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.documents.secret_names import SharedFolder
@@ -36,6 +35,7 @@ from sealspace.errors import (
     SealspaceError,
     Unauthorized,
 )
+from sealspace.giving.copies import Share, read_share
 from sealspace.secrets import Secrets
 from sealspace.session import Session, key_session, mint, read_grant, sign_message
 from sealspace.wallets import AnyWallet, new_wallet

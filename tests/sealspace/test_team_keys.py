@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from sealspace.apps.team_keys import CreatedTeam
 from sealspace.client import Client
 from sealspace.errors import InvalidInput, NetworkNotFound, NotAMember, RecoveredKeyMismatch
+from sealspace.giving.teams.team_keys import CreatedTeam
 from sealspace.wallets import AnyWallet, new_wallet
 
 

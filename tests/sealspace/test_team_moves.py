@@ -15,8 +15,7 @@ from capabilities.signatures import WalletSigner
 from capabilities.strict_json import JsonObject
 from capabilities.successions import SENIORITY_S
 from encryption_network.canonical_json import canonical_bytes
-from sealspace.apps.team_moves import MOVED_FROM
-from sealspace.cli.share.team_moves import step_for_missing_seniority
+from sealspace.cli.teams.team_moves import step_for_missing_seniority
 from sealspace.client import Client
 from sealspace.documents.places import place_json, place_of
 from sealspace.documents.secret_payloads import MAX_SECRET_BYTES
@@ -36,6 +35,7 @@ from sealspace.errors import (
     SuccessionInvalid,
     Unauthorized,
 )
+from sealspace.giving.teams.team_moves import MOVED_FROM
 from sealspace.kv import Kv
 from sealspace.secrets import VAULT_METADATA, parse_secret_label, secret_label
 from sealspace.session import network_of_owner

@@ -13,7 +13,6 @@ from capabilities.facts import MEMBER_URN, statement_resource
 from capabilities.memberships import Membership, Role
 from capabilities.principals import parse_principal
 from encryption_network.policy import Policy
-from sealspace.apps.memberships import TeamMember, membership_rights
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import (
@@ -26,6 +25,7 @@ from sealspace.errors import (
     NotGranted,
     Unauthorized,
 )
+from sealspace.giving.teams.memberships import TeamMember, membership_rights
 from sealspace.session import Grant, key_session, read_grant, sign_message
 from sealspace.wallets import AnyWallet, new_wallet, wallet_of
 
@@ -388,7 +388,7 @@ async def test_memberships_of_strangers_do_not_hide_a_team(
     teams = bob.client.teams
     found = await teams.own_memberships()
     assert len(found.memberships) == 4 and not found.is_cut
-    monkeypatch.setattr("sealspace.apps.membership_records._MOST_MEMBERSHIPS", 2)
+    monkeypatch.setattr("sealspace.giving.teams.membership_records._MOST_MEMBERSHIPS", 2)
     found = await teams.own_memberships()
     assert (await teams.memberships()) == found.memberships
     assert len(found.memberships) == 2 and found.is_cut
@@ -409,7 +409,7 @@ async def test_many_memberships_of_one_team_hide_no_other(
     strangers_team = stranger.client.acting(session).teams
     for _ in range(5):
         await strangers_team.admit(bob.did, "reader", wallet=stranger.wallet)
-    monkeypatch.setattr("sealspace.apps.membership_records._MOST_MEMBERSHIPS", 5)
+    monkeypatch.setattr("sealspace.giving.teams.membership_records._MOST_MEMBERSHIPS", 5)
     found = await bob.client.teams.own_memberships()
     assert not found.is_cut
     assert {one.team for one in found.memberships} == {office.team, team}

@@ -41,7 +41,7 @@ from sealspace.apps.programs import ProgramManifest
 from sealspace.cli.root import main
 from sealspace.client import Client, SignIn
 from sealspace.wallets import new_wallet
-from tee_backend.messages import pack_parts
+from serving.messages import pack_parts
 
 CALLS = 400
 SEED = 1

@@ -11,10 +11,12 @@ from tests_support import REPOSITORY
 SPEC = REPOSITORY / "spec"
 FOLDERS = (
     "capabilities",
+    "door",
     "encryption_network",
     "node",
     "runner",
     "sealspace",
+    "serving",
     "spaces",
     "spec",
     "tee_backend",

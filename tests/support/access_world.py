@@ -21,13 +21,13 @@ from capabilities.abilities import DECRYPT, KV_GET, SET_POLICY
 from capabilities.signatures import Ed25519Signer
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.policy import Policy
-from sealspace.apps.access import SecretAccess
-from sealspace.apps.readers import Reader
-from sealspace.apps.released_secrets import OwnerRecords, named_releases
 from sealspace.client import Client, SignIn
 from sealspace.delegations import allow
 from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.errors import DecryptDenied, SealspaceError, Unauthorized
+from sealspace.giving.access import SecretAccess
+from sealspace.giving.readers import Reader
+from sealspace.giving.released_secrets import OwnerRecords, named_releases
 from sealspace.session import key_session
 from sealspace.wallets import AnyWallet, new_wallet
 from sealspace.wire.portable import PortableDelegation

@@ -21,13 +21,13 @@ from sealspace.delegations import allow
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 from sealspace.wire.portable import PortableDelegation
+from serving.listener import ConnectionLimits, listening
 from tee_backend.attestation.certificates import PlatformCa
 from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.backend import Backend
 from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import MintedLog, measurements_of
 from tee_backend.evidence.source import Quoted
-from tee_backend.listener import ConnectionLimits, listening
 
 NOTES = measurements_of("notes")
 OWNER_ABILITIES = (

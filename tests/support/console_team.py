@@ -15,8 +15,8 @@ from loop_thread import LoopThread
 from playwright.async_api import expect
 
 from capabilities.signatures import WalletSigner
-from sealspace.apps.memberships import TeamMember, TeamMembers
 from sealspace.client import Client
+from sealspace.giving.teams.memberships import TeamMember, TeamMembers
 from sealspace.wallets import new_wallet
 
 T = TypeVar("T")

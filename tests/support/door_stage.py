@@ -28,6 +28,9 @@ from tests_support import CountingEntropy, FixedClock
 
 from capabilities.principals import Principal
 from capabilities.signatures import WalletSigner
+from door.cache import Cache
+from door.door import Door
+from door.mounts import mounts_of
 from node.config.tree import Config, Http, Limits, Oidc, Store
 from sealspace.client import Client
 from sealspace.service.listening_socket import bind_socket, url_of
@@ -35,10 +38,7 @@ from sealspace.session import Session
 from sealspace.wallets import new_wallet
 from sealspace.wire.token_line import read_token
 from sealspace.wire.transport import TransportSettings
-from tee_backend.door.cache import Cache
-from tee_backend.door.door import Door
-from tee_backend.door.mounts import mounts_of
-from tee_backend.listener import LIST_METHOD, ConnectionLimits, listening
+from serving.listener import LIST_METHOD, ConnectionLimits, listening
 
 Done = TypeVar("Done")
 SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)

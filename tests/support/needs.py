@@ -45,7 +45,7 @@ _BY_FIXTURE = {
 _IN_BOTH = (
     # The product uses rights of root if it has them: mounts, and users of its own for children.
     "tests/runner/",
-    "tests/tee_backend/confinement/",
+    "tests/serving/confinement/",
     "tests/history/test_faults.py",
     # They use the compilers that are found, and stored output of the others.
     "tests/guests/",

@@ -57,14 +57,14 @@ from sealspace.documents.run_grants import RunStatement
 from sealspace.session import Session, key_session
 from sealspace.wallets import new_wallet
 from sealspace.wire.portable import PortableDelegation
+from serving.listener import ConnectionLimits
+from serving.outbound import Outbound
 from tee_backend.attestation.inspection import Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
 from tee_backend.backend.grant_folder import GrantFolder
 from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import measurements_of, mint_event_log
-from tee_backend.listener import ConnectionLimits
-from tee_backend.outbound import Outbound
 
 MANY_READS = PublicSpaces(requests_per_minute=1_000_000)
 COMPOSE = f"services:\n  runner:\n    image: runner@sha256:{'0123' * 16}\n"

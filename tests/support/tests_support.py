@@ -29,10 +29,12 @@ from postgres_server import PROGRAMS_ABSENT
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = (
     "capabilities",
+    "door",
     "encryption_network",
     "node",
     "runner",
     "sealspace",
+    "serving",
     "spaces",
     "tee_backend",
 )

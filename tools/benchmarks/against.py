@@ -35,7 +35,7 @@ from paired_ratios import Ratio, ratio_of
 from places import Place, set_up
 from processes import used_by
 from scenarios import the_platform
-from serving import own_node, trusting
+from started_servers import own_node, trusting
 
 from sealspace.errors import SealspaceError
 

@@ -35,7 +35,7 @@ from driving import drive
 from measuring import Node, Round, measured
 from places import Place, set_up
 from processes import used_by
-from serving import COMPILED_ONCE, own_command, own_node
+from started_servers import COMPILED_ONCE, own_command, own_node
 
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 from postgres_server import PostgresServer, new_server

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from serving import own_node
+from started_servers import own_node
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _SEALSPACE = ("-P", "-m", "sealspace")

@@ -23,7 +23,7 @@ from loads import LOADS, WRITTEN
 from places import KEYS, SMALL_BYTES, Place, base64_of, path_of, set_up
 from processes import used_by
 from scenarios import the_platform
-from serving import NotServing, own_node, trusting
+from started_servers import NotServing, own_node, trusting
 
 from sealspace import __version__
 

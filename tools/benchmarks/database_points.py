@@ -26,8 +26,8 @@ from loads import LOADS
 from measuring import Node, measured
 from places import set_up
 from processes import used_by
-from serving import own_node
 from simulate_database import Carried, Costs, Setting, simulate
+from started_servers import own_node
 
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 from postgres_server import PostgresServer, new_server

@@ -29,8 +29,8 @@ sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 
 import aiohttp
 from running_node import COMMAND
-from serving import own_node
 from stalled_clients import resident_bytes
+from started_servers import own_node
 from tests_support import REPOSITORY
 
 from sealspace.client import Client

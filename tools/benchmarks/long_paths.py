@@ -22,7 +22,7 @@ from urllib.parse import quote, urlsplit
 from crowds import owner_of
 from driving import drive
 from processes import used_by
-from serving import own_node
+from started_servers import own_node
 
 from capabilities.clock_and_entropy import SystemEntropy
 from capabilities.principals import Principal

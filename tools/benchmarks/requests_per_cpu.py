@@ -38,7 +38,7 @@ from page import page
 from places import set_up
 from report import Report, printed, report_of
 from scenarios import SCENARIOS, Size, run_scenarios, the_platform
-from serving import NotServing, bare_server, own_node, trusting
+from started_servers import NotServing, bare_server, own_node, trusting
 
 CONNECTIONS = (1, 16, 128)
 _FULL_REQUESTS = 400

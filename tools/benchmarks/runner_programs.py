@@ -41,10 +41,10 @@ from runner.guest.run_client import RunClient
 from runner.guest.runs import ReuseScope, RunResult
 from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.session import key_session
+from serving.messages import pack_parts
+from serving.outbound import Outbound
 from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import measurements_of, mint_event_log
-from tee_backend.messages import pack_parts
-from tee_backend.outbound import Outbound
 
 _PROGRAM = "probe-wasip1"
 

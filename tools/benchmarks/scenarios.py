@@ -15,7 +15,7 @@ from driving import REFUSAL, SUCCESS, Expected, drive
 from loads import attested_decrypts, decrypts, gets, junk_sessions, revocations, small_puts
 from measuring import Node, Round, measured, quantile
 from places import PROGRAM, Place, set_up
-from serving import own_node, trusting
+from started_servers import own_node, trusting
 
 from capabilities.principals import Principal
 from tee_backend.attestation.collateral import parse_collateral

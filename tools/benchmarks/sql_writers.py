@@ -26,7 +26,7 @@ from driving import drive
 from measuring import quantile
 from places import Place, request, set_up, token
 from processes import used_by
-from serving import own_node
+from started_servers import own_node
 
 DATABASES = (1, 64)
 TEXT = "x" * 100

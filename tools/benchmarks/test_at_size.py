@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from crowds import ASKED, PER_SPACE, load_spaces, load_values, owner_of, spaces_of_ten
 from driving import drive
-from serving import own_node
+from started_servers import own_node
 
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId

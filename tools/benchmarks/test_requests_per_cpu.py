@@ -18,7 +18,7 @@ from page import page
 from processes import used_by
 from report import Report, printed, report_of
 from scenarios import SCENARIOS
-from serving import own_node
+from started_servers import own_node
 
 HERE = Path(__file__).parent
 FLOORS = Floors(signature=50.0, token=20.0, signing=40.0, rewrapping=90.0, http={1: 50.0, 16: 30.0})

@@ -28,8 +28,8 @@ sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 
 from driving import drive
 from places import SETUP_S, Party, Place, path_of, request, set_up, token
-from serving import own_node
 from stalled_clients import StalledClient, long_heads, resident_bytes, small_requests
+from started_servers import own_node
 
 from capabilities.signatures import Ed25519Signer
 

@@ -46,7 +46,7 @@ from contenders import (
 from driving import RequestFailed, drive
 from measuring import quantile
 from processes import family, used_by
-from serving import NotServing
+from started_servers import NotServing
 
 CONNECTIONS = (1, 16)
 NAMES = (OURS, BAO, PEER)

@@ -19,7 +19,7 @@ from node.http.messages.route import Authority, ResponseShape, Route
 from node.http.routes.route_table import ROUTES
 from node.operations.operation_table import TABLE as ABILITIES
 from sealspace import __version__
-from tee_backend.listener import MAX_HEADER_LINES, MAX_TARGET_BYTES
+from serving.listener import MAX_HEADER_LINES, MAX_TARGET_BYTES
 
 PAGE = REPOSITORY / "node" / "http" / "routes" / "openapi.json"
 

@@ -11,10 +11,12 @@ from tests_support import REPOSITORY
 PACKAGES = (
     "node",
     "runner",
+    "door",
     "tee_backend",
     "sealspace",
     "encryption_network",
     "spaces",
+    "serving",
     "capabilities",
 )
 # Page -> its part: the packages, or the folders inside them too.

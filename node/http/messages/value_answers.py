@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
 
+from serving.listener import in_large_pieces
 from spaces.values.object_store import PIECE_BYTES, OpenedBody, Piece
 from spaces.values.value_heads import Head
-from tee_backend.listener import in_large_pieces
 
 from ...logs import log_failure
 from ...operations.values.kv_batch import BatchFound

@@ -53,7 +53,7 @@ async def shared_secrets(client: Client, source: str | None) -> AsyncIterator[Se
             )
             raise
     else:
-        from ...apps.sharing import read_share  # imported here to keep the start fast
+        from ...giving.copies import read_share  # imported here to keep the start fast
 
         portable = read_grants(Path(source))[0]
         own = client.session

@@ -156,7 +156,7 @@ class KeptGrant(NamedTuple):
             return True
         if self.url is not None and self.url.rstrip("/") == target:
             return True
-        from ...apps.descriptions import run_grant_of  # imported here to keep the start fast
+        from ...giving.words.runs import run_grant_of  # imported here to keep the start fast
 
         run = run_grant_of(self.portable)
         return run is not None and run.statement.refresh_for == target

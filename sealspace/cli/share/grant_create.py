@@ -22,10 +22,10 @@ from encryption_network.policy import Policy
 
 from ...apps.attestation import ReleaseTerms
 from ...apps.backends import deliver
-from ...apps.descriptions import rights_words
 from ...client import Client
 from ...delegations import allow
 from ...errors import BackendError, InvalidInput, NotFound
+from ...giving.words.rights import rights_words
 from ...service.term_files import read_node_policy
 from ...wallets import Wallet
 from ...wire.portable import PortableDelegation, encode_portable

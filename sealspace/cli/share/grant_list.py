@@ -16,19 +16,14 @@ from capabilities.tokens import Delegation, parse_delegation, verify_delegation
 from encryption_network.network_errors import PolicyError
 from encryption_network.policy import Policy, policies_of, policy_json
 
-from ...apps.descriptions import (
-    granted_resource,
-    policy_words,
-    rights_words,
-    run_grant_of,
-    run_sentence,
-    run_words,
-)
 from ...client import Client
 from ...delegations import DELEGATION_TTL_S
 from ...documents.app_names import AppNames, quoted_name, read_app_names
 from ...documents.run_grants import RunStatement, run_statement_json
 from ...errors import InvalidPortableDelegation, NotFound, NotGranted, Unauthorized
+from ...giving.words.policies import policy_words
+from ...giving.words.rights import granted_resource, rights_words
+from ...giving.words.runs import run_grant_of, run_sentence, run_words
 from ...secrets import secret_at
 from ...wallets import Wallet
 from ...wire.delegation_history import DelegationRecord, Direction, delegations_to_revoke, sign_ins

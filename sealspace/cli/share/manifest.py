@@ -14,7 +14,6 @@ from capabilities.strict_json import Json, parse_json
 from encryption_network.policy import Policy
 
 from ...apps.backends import require_address
-from ...apps.descriptions import explain
 from ...client import Client
 from ...documents.manifests import (
     Manifest,
@@ -25,6 +24,7 @@ from ...documents.manifests import (
     with_decrypt,
 )
 from ...errors import InvalidInput, ManifestInvalid
+from ...giving.words.manifests import explain
 from ...wire.portable import PortableDelegation, encode_bundle
 from ..options.paths import FILE, grants_option, read_named, write_grants
 from ..options.unbound_values import allow_unbound_option

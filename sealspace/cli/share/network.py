@@ -19,12 +19,12 @@ from encryption_network.policy import Policy, policy_json
 from encryption_network.release_record import INTEL_ROOT_SHA256
 
 from ...apps.attestation import ReleaseTerms
-from ...apps.descriptions import MODE_WORDS, policy_changes, policy_words
 from ...client import Client
 from ...delegations import allow
 from ...documents.key_statements import read_key_change
 from ...documents.network_keys import NetworkKey, NetworkKeys
 from ...errors import NetworkNotFound, NotGranted
+from ...giving.words.policies import MODE_WORDS, policy_changes, policy_words
 from ...service.term_files import read_node_policy
 from ...session import DEFAULT_NETWORK
 from ...wire.team_session import member_of_session

@@ -22,11 +22,11 @@ from capabilities.resources import NetworkId
 from capabilities.strict_json import JsonObject
 from encryption_network.receipt import encode_receipt, receipt_json
 
-from ...apps.descriptions import granted_labels
-from ...apps.released_secrets import NamedRelease, OwnerRecords, named_releases
 from ...client import Client
 from ...documents.secret_names import SECRETS_SPACE, parse_secret_label
 from ...errors import InvalidInput
+from ...giving.released_secrets import NamedRelease, OwnerRecords, named_releases
+from ...giving.words.rights import granted_labels
 from ...receipts import CopyFetch, digest_of, named_receipt
 from ...service.command_errors import AuditRefuted, NotThere
 from ...session import DEFAULT_NETWORK

@@ -9,11 +9,12 @@ from capabilities.abilities import READ_RECEIPTS
 from capabilities.principals import same_principal
 from encryption_network.policy import policy_json
 
-from ...apps.access import SecretAccess
-from ...apps.descriptions import policy_words, run_sentence
-from ...apps.readers import Reader, State
 from ...client import Client
 from ...documents.run_grants import run_statement_json
+from ...giving.access import SecretAccess
+from ...giving.readers import Reader, State
+from ...giving.words.policies import policy_words
+from ...giving.words.runs import run_sentence
 from ...secrets import SecretName, parse_secret_label
 from ...service.command_errors import AnswerIncomplete
 from ...wire.delegation_history import DelegationRecord

@@ -25,12 +25,12 @@ from capabilities.strict_json import Json
 from encryption_network.policy import Policy
 from node.config.tree import Limits
 from sealspace.apps.backends import Seen, deliver, fetch_evidence, policy_for
-from sealspace.apps.descriptions import as_json, in_plain_words
 from sealspace.cli.root import fail, main
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.documents.published import GRANTS_PATH, parse_statement
 from sealspace.errors import BackendAnswerInvalid
+from sealspace.giving.words.backends import as_json, in_plain_words
 from sealspace.printable import printable
 from sealspace.session import Session, key_session, mint, read_grant
 from sealspace.wire.portable import PortableDelegation, encode_portable, portable_of

@@ -17,7 +17,7 @@ from node.http.messages.http_answers import WholeAnswer
 from node.http.messages.http_requests import body_pieces
 from node.logs import configure_logs
 from sealspace.service.listening_socket import bind_socket
-from tee_backend.listener import MAX_HEAD_BYTES, MAX_HEADER_LINES, MAX_TARGET_BYTES
+from serving.listener import MAX_HEAD_BYTES, MAX_HEADER_LINES, MAX_TARGET_BYTES
 
 
 def _request(target: str = "/info", lines: tuple[str, ...] = ()) -> bytes:

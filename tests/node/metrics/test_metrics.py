@@ -39,7 +39,7 @@ from node.metrics.supervisor_metrics import SupervisorMetrics
 from node.metrics.worker_metrics import WorkerMetrics
 from node.refusal import Refusal
 from sealspace.service.command_errors import ConfigurationError
-from sealspace.service.scraping import MAX_HEAD_BYTES, MOST_CLIENTS, Scraping
+from serving.scraping import MAX_HEAD_BYTES, MOST_CLIENTS, Scraping
 from spaces.space_errors import IntakeFull, StoreBusy, StoreFull
 from spaces.store.contract import Committed, Refused
 

@@ -9,11 +9,7 @@ import pytest
 from patience import PATIENCE_S
 from running_node import RunningNode
 
-from sealspace.service.service_manager import (
-    MANAGER_READY,
-    MANAGER_STOPPING,
-    report_to_manager,
-)
+from serving.service_manager import MANAGER_READY, MANAGER_STOPPING, report_to_manager
 
 pytestmark = pytest.mark.slow
 _WAIT_S = PATIENCE_S

@@ -31,7 +31,7 @@ from sealspace.documents.dataset_format import (
     Suite,
     encrypt,
 )
-from tee_backend.outbound import Outbound
+from serving.outbound import Outbound
 
 HOST = "files.test"
 KEY = bytes(range(32))
@@ -314,7 +314,7 @@ import asyncio, resource, sys
 from pathlib import Path
 from msgspec import json
 from sealspace.documents.dataset_format import MAX_ENCRYPTED_BYTES, DatasetRecord
-from tee_backend.outbound import Outbound
+from serving.outbound import Outbound
 from runner.tasks.dataset_fetch import fetch_dataset
 
 ca, record, key, file = sys.argv[1:]

@@ -32,7 +32,7 @@ from sealspace.documents.signed_statements import (
 )
 from sealspace.errors import StatementInvalid
 from sealspace.wallets import new_wallet
-from tee_backend.outbound import Outbound
+from serving.outbound import Outbound
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 KEY = bytes(range(32))

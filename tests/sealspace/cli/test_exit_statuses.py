@@ -267,7 +267,7 @@ def _not_found(machine: Machine) -> int:
 
 def _incomplete(machine: Machine) -> int:
     """Ask who can read a secret, with more grants than are read."""
-    machine.monkeypatch.setattr("sealspace.apps.access.MOST_GRANTS", 0)
+    machine.monkeypatch.setattr("sealspace.giving.access.MOST_GRANTS", 0)
     return machine.at_a_node(("secret", "put", "A"), ("secret", "show", "A"))
 
 

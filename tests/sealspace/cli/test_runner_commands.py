@@ -23,8 +23,8 @@ from sealspace.cli.root import EXIT_STATUS
 from sealspace.documents.iexec_names import address_of
 from sealspace.documents.project_names import parse_project
 from sealspace.documents.published import EVIDENCE_PATH
-from tee_backend.outbound import Outbound
-from tee_backend.shares import FairSemaphore
+from serving.outbound import Outbound
+from serving.shares import FairSemaphore
 
 SECRET = "open sesame, says the owner"
 SOMEBODY = Ed25519Signer(bytes(range(32))).did

@@ -1,0 +1,1 @@
+"""Giving secrets to people, machines, code and runs, and saying who has them."""

@@ -1,0 +1,1 @@
+"""Teams: memberships, invitations, adoption of secrets, and moves to another wallet."""

@@ -1,0 +1,1 @@
+"""Plain words for rights, manifests, runs, policies and backends."""

@@ -1,0 +1,1 @@
+"""What every server needs: connections, limits of callers, confined children, supervision."""
