@@ -18,7 +18,7 @@ from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import JsonObject
 
 from ..reasons import Reason
-from .service import Outcome
+from .run import Outcome
 from .task_stages import APP, POST, PRE
 
 

@@ -50,8 +50,9 @@ from .journal import keep_receipt
 from .kept_keys import KeptKeys
 from .ledger import Account, JobRecord, Ledger
 from .prices import Price, lower_limits
+from .run import START_S, Outcome
 from .run_receipts import SALT_BYTES, salted
-from .service import START_S, Outcome, Runner
+from .service import Runner
 from .task_stages import STAGE_S
 
 DEFAULT_BUDGET = 10_000
@@ -150,7 +151,8 @@ class Calls:
         try:
             if record.state == "waiting":
                 await self.ledger.start(job)
-            await self._settle(self.runner.outcome_without_run(job, record, "interrupted"), record)
+            outcome = self.runner.runs.outcome_without_run(job, record, "interrupted")
+            await self._settle(outcome, record)
         except FolderDamaged as error:
             # The journal was edited, so the amount to return is not known.
             _log.error("cannot settle an interrupted job: %s", error.message)
@@ -209,7 +211,9 @@ class Calls:
         parsed = parse_task(body) if is_task else await self._run_body(body, payer)
         if parsed.program != call.program:
             raise RunRefused("call-refused", "the call was signed for a different program")
-        budget = 0 if self.price.is_free else self.price.highest_price(self.runner.limits(parsed))
+        budget = 0
+        if not self.price.is_free:
+            budget = self.price.highest_price(self.runner.runs.preparation.limits(parsed))
         if parsed.task is not None and parsed.task.dataset is not None:
             # the seconds of fetching the data set are paid for, too (RN249)
             budget += int(STAGE_S) * self.price.second
@@ -339,7 +343,7 @@ class Calls:
             if parsed.task is not None:
                 # TK5: a task with a missing secret is refused now, while the client waits for the
                 # answer, and not only when the task begins
-                await self.runner.check_task(parsed, payer)
+                await self.runner.runs.check_task(parsed, payer)
             record = await self._new_record(parsed, payer, key, budget, request)
             if parsed.is_async:
                 await self.ledger.accept(job, record, request=request)
@@ -380,7 +384,7 @@ class Calls:
         # A free synchronous call has no record in the ledger, so nothing reads the limits of this
         # one. The run checks those of the call, and a refusal then has a receipt.
         is_recorded = budget > 0 or parsed.is_async
-        limits = self.runner.limits(parsed) if is_recorded else self.runner.most
+        limits = self.runner.runs.preparation.limits(parsed) if is_recorded else self.runner.most
         salt = self.runner.entropy.token(SALT_BYTES)
         task = parsed.task
         # TK9: a task has no input, and its receipt is about the request
@@ -431,13 +435,13 @@ class Calls:
         try:
             outcome = await self._perform(job, record, parsed)
         except Exception:
-            failed = self.runner.outcome_without_run(job, record, "runner-failed")
+            failed = self.runner.runs.outcome_without_run(job, record, "runner-failed")
             await self._settle(failed, record)
             raise
         return await self._settle(outcome, record)
 
     async def _perform(self, job: str, record: JobRecord, parsed: CallBody) -> Outcome:
-        return await self.runner.perform(
+        return await self.runner.runs.perform(
             job, record, parsed, compile_s=self.price.compile_s(record.reserved)
         )
 
@@ -511,10 +515,10 @@ class Calls:
                 )
             outcome = await self._perform(job, record, parsed)
         except RunRefused as refusal:
-            outcome = self.runner.outcome_without_run(job, record, refusal.reason.code)
+            outcome = self.runner.runs.outcome_without_run(job, record, refusal.reason.code)
         except Exception:
             _log.exception("an asynchronous call could not be run")
-            outcome = self.runner.outcome_without_run(job, record, "runner-failed")
+            outcome = self.runner.runs.outcome_without_run(job, record, "runner-failed")
         # RN221: after these codes the program has not started, so none runs twice (RN99)
         may_start_later = outcome.facts.code in _TRIED_AGAIN
         # RN249: the payer pays for fetching a data set, so it is not fetched again

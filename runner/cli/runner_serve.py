@@ -44,12 +44,13 @@ from tee_backend.cli.quote_sources import (
 )
 
 from ..calls.calls import Calls
+from ..calls.identity import begin, manifest_of
 from ..calls.journal import Journal
 from ..calls.journal_copies import JOURNAL_NAME
 from ..calls.prices import Price
 from ..calls.published_programs import PublishedPrograms
 from ..calls.secret_tags import SecretTagKey, StorageKey
-from ..calls.service import Runner, begin, manifest_of
+from ..calls.service import Runner
 from ..calls.task_stages import TaskStages
 from ..guest.executor import Executor
 from ..guest.python_bases import read_bases

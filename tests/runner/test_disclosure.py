@@ -18,8 +18,8 @@ from tests_support import REPOSITORY
 
 from runner.calls.call_answers import api_answer, run_answer, task_answer
 from runner.calls.disclosure import without_traces
+from runner.calls.run import Outcome
 from runner.calls.run_receipts import RunFacts
-from runner.calls.service import Outcome
 from runner.guest.runs import Limits, ResponseFormat, RunRequest, RunResult, StorageState
 from runner.reasons import REASONS
 from sealspace.documents.call_conditions import AllowAll

@@ -117,7 +117,7 @@ class Caller:
         limits = {"maxInstructions": limit}
         body = json.dumps({"source": {"wasmSha256": "ab" * 32}, "resourceLimits": limits}).encode()
         right = next((at for at in range(16) if guess[at] != SECRET[at]), 16)
-        known = right, self._stage.runner.limits(parse_body(body)).max_instructions
+        known = right, self._stage.runner.runs.preparation.limits(parse_body(body)).max_instructions
         if known not in self._told:
             self._told[known] = await self.run(guess, limits)
         return self._told[known]

@@ -26,7 +26,7 @@ from task_memory import needs_task_memory
 from task_parties import Party, party
 from task_programs import reporting
 
-from runner.calls import calls, service
+from runner.calls import calls, run
 from runner.guest.runs import Limits
 from runner.tasks import results
 from sealspace.documents.iexec_names import RESULT_KEY_NAME, requester_secret, wallet_secret
@@ -111,10 +111,10 @@ async def test_a_node_that_hangs(
         one.stage = runner
         await one.grant(quick, RESULT)
         relay.hold = hold
-        monkeypatch.setattr(service, "START_S", 0.01)
+        monkeypatch.setattr(run, "START_S", 0.01)
         status, answer = await one.make(app)
         assert (status, answer["error"]["code"]) == (503, "runner-busy")
-        monkeypatch.setattr(service, "START_S", PATIENCE_S)
+        monkeypatch.setattr(run, "START_S", PATIENCE_S)
         both = [asyncio.create_task(one.make(app)) for _ in range(2)]
         (refused,), (waiting,) = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         status, answer = await refused

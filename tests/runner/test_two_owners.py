@@ -264,7 +264,7 @@ async def test_the_receipt_of_an_interrupted_run(stage: RunnerStage) -> None:
         (record, "runner-busy", "none", "none"),
         (msgspec.structs.replace(record, project=None), "interrupted", "none", "none"),
     ):
-        outcome = stage.runner.outcome_without_run("ab" * 16, one, code)
+        outcome = stage.runner.runs.outcome_without_run("ab" * 16, one, code)
         stated = json.loads(outcome.receipt)["statement"]
         assert stated["secrets"] == secrets
         assert stated["storage"] == storage

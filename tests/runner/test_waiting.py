@@ -20,7 +20,7 @@ from relay import Relay, relay_before
 from runner_stage import ECHO, TRAP, RunnerStage, runner_stage
 
 from capabilities.principals import Principal
-from runner.calls import calls, published_programs, service
+from runner.calls import calls, published_programs, run
 from runner.calls.prices import Price
 from runner.guest.executor import Executor
 from runner.http import routes
@@ -136,7 +136,7 @@ async def test_a_call_waits_a_bounded_time_for_its_place(
 
     assert (await asleep(1))[1]["code"] == "limit-time"  # compiled from now on
     before = await stage.account()
-    monkeypatch.setattr(service, "START_S", 3.0)
+    monkeypatch.setattr(run, "START_S", 3.0)
     first, second = await asyncio.gather(asleep(5), asleep(5))
     late = first if first[0] == 503 else second
     ended = second if late is first else first
@@ -333,7 +333,7 @@ async def test_a_node_that_refuses_for_ever(far: Far, monkeypatch: pytest.Monkey
     assert [await called(far) for _ in range(5)] == [(200, "x")] * 5
     assert far.away.reads.total() == 1
     monkeypatch.setattr(published_programs, "CONFIRMED_S", 0.0)
-    monkeypatch.setattr(service, "START_S", 0.5)
+    monkeypatch.setattr(run, "START_S", 0.5)
     assert (await called(far))[0] == 503
     assert (await called(far, "other"))[0] == 503
     assert far.away.reads.total() == 1

@@ -36,11 +36,12 @@ from capabilities.strict_json import Json
 from node.config.tree import Http, PublicSpaces, Sms
 from node.config.tree import Limits as NodeLimits
 from runner.calls.calls import Calls
+from runner.calls.identity import begin, manifest_of
 from runner.calls.journal import Journal
 from runner.calls.prices import FREE, Price
 from runner.calls.published_programs import PublishedPrograms
 from runner.calls.secret_tags import SecretTagKey, StorageKey
-from runner.calls.service import Runner, begin, manifest_of
+from runner.calls.service import Runner
 from runner.calls.task_stages import TaskStages
 from runner.guest.executor import Executor
 from runner.guest.runs import Limits

@@ -21,8 +21,8 @@ from capabilities.clock_and_entropy import SystemClock
 from capabilities.principals import Principal
 from encryption_network.policy import REGISTERS
 from node.config.tree import Config, Http, Release, Store
+from runner.calls.identity import begin, manifest_of
 from runner.calls.run_receipts import RunFacts, sign_receipt
-from runner.calls.service import begin, manifest_of
 from sealspace.cli.exit_status import EXIT_STATUSES, WRONG_ARGUMENT
 from sealspace.cli.lazy import EXTRAS
 from sealspace.cli.root import main

@@ -17,7 +17,7 @@ from https_service import Service, https_service
 from runner_stage import ECHO, ENVIRONMENT, RunnerStage, runner_stage
 
 from capabilities.signatures import Ed25519Signer
-from runner.calls import service as calls_service
+from runner.calls import run as calls_run
 from sealspace.apps import runners
 from sealspace.cli.root import EXIT_STATUS
 from sealspace.documents.iexec_names import address_of
@@ -324,7 +324,7 @@ async def test_a_call_that_cannot_start(
     """RN224: the command says what it waits for and, after three attempts, why the call failed."""
     owner = await with_secret(desk)
     await desk.run("project", "publish", "echo", program(tmp_path, ECHO))
-    monkeypatch.setattr(calls_service, "START_S", 0.0)
+    monkeypatch.setattr(calls_run, "START_S", 0.0)
     # Without this, the third attempt starts if the first two have loaded the program by then.
     monkeypatch.setattr(stage.runner.executor, "_semaphore", FairSemaphore(0, beside=False))
     monkeypatch.setattr(runners, "_MOST_PAUSE_S", 0.0)
