@@ -23,7 +23,7 @@ from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import decode_url, encode_url
 from runner.calls.run_receipts import RECEIPT_TYPE, encode_start, parse_start, verify_run
-from runner.http import routes
+from runner.http import request_bodies, routes
 from runner.reasons import RunRefused
 from sealspace.apps.api_keys import KEY_HEADER
 from sealspace.apps.backends import deliver, policy_for
@@ -170,8 +170,8 @@ async def test_slow_bodies_and_too_many_calls(
     Neither strangers nor the keys of one owner take the places of those who show keys or have an
     account. Nothing is read from anybody who shows no signature.
     """
-    monkeypatch.setattr(routes, "MOST_CALLS", 2)
-    monkeypatch.setattr(routes, "BODY_S", 1.0)
+    monkeypatch.setattr(request_bodies, "MOST_CALLS", 2)
+    monkeypatch.setattr(request_bodies, "BODY_S", 1.0)
     await stage.publish("echo", ECHO)
     key, other = (
         await stage.key("echo"),
@@ -194,7 +194,7 @@ async def test_slow_bodies_and_too_many_calls(
 
     answers = Counter(await asyncio.gather(*(slow("/run", unknown) for _ in range(3))))
     assert answers == {(503, "runner-busy"): 1, (408, "request-slow"): 2}
-    monkeypatch.setattr(routes, "BODY_BYTES", 1 / PATIENCE_S)  # what began has time
+    monkeypatch.setattr(request_bodies, "BODY_BYTES", 1 / PATIENCE_S)  # what began has time
     call = f"/call/{stage.developer}/echo"
 
     async def holding(path: str, headers: Mapping[str, str]) -> tuple[int, str]:
@@ -224,8 +224,8 @@ async def test_slow_bodies_and_too_many_calls(
             (401, "call-refused"): 2,
             (400, "request-invalid"): 1,
         }
-    monkeypatch.setattr(routes, "BODY_S", 1.0)
-    monkeypatch.setattr(routes, "MOST_BODY_BYTES", 10)
+    monkeypatch.setattr(request_bodies, "BODY_S", 1.0)
+    monkeypatch.setattr(request_bodies, "MOST_BODY_BYTES", 10)
     assert code(await stage.post(body, unknown)) == (503, "runner-busy")
     monkeypatch.undo()
     assert (await stage.post(body, unknown))[0] == 200  # nothing is counted for ever
@@ -235,7 +235,7 @@ async def test_slow_bodies_of_one_address(
     stage: RunnerStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RN67: strangers of one address leave places for strangers of others."""
-    monkeypatch.setattr(routes, "MOST_CALLS", 4)
+    monkeypatch.setattr(request_bodies, "MOST_CALLS", 4)
     address = ["192.0.2.1"]
     monkeypatch.setattr(routes, "counted_address", lambda _: address[0])
     left, begun = asyncio.Event(), asyncio.Semaphore(0)
@@ -285,11 +285,11 @@ async def test_unknown_payers_send_so_many_bytes_at_once(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RN163: the runner reads bodies of unknown payers at a limited rate."""
-    monkeypatch.setattr(routes, "UNKNOWN_BYTES", 0)
+    monkeypatch.setattr(request_bodies, "UNKNOWN_BYTES", 0)
     await stage.publish("echo", ECHO)
     await stage.key(None, signer=Ed25519Signer(bytes(range(32))))
     assert (await stage.post(*signed(stage, "echo", input="it waits a moment")))[0] == 200
-    monkeypatch.setattr(routes, "UNKNOWN_BYTES_PER_S", 1)
+    monkeypatch.setattr(request_bodies, "UNKNOWN_BYTES_PER_S", 1)
     assert code(await stage.post(*signed(stage, "echo", input="x" * 100))) == (503, "runner-busy")
     assert (await stage.post(*signed(stage, "echo", caller=bytes(range(32)))))[0] == 200
 

@@ -22,7 +22,7 @@ from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from runner.calls import ledger
 from runner.guest import runs
 from runner.guest.runs import ResponseFormat, answer_of
-from runner.http import routes
+from runner.http import sent_answers
 from runner.reasons import RunRefused
 from sealspace.apps.run_calls import call_headers
 from sealspace.session import key_session
@@ -95,7 +95,7 @@ async def test_unread_answers_are_bounded(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RN157, RN158: unread answers of unknown payers are limited; slow clients are disconnected."""
-    monkeypatch.setattr(routes, "MOST_ANSWER_BYTES", 16 * MiB)
+    monkeypatch.setattr(sent_answers, "MOST_ANSWER_BYTES", 16 * MiB)
     key = await stage.key("flood")
     async with asyncio.timeout(PATIENCE_S):
         while True:
@@ -106,10 +106,10 @@ async def test_unread_answers_are_bounded(
             writer.transport.abort()  # it was disconnected before the other call was answered
         assert said["error"]["code"] == "answer-unsent"
         # of which the keys of one owner have half
-        monkeypatch.setattr(routes, "MOST_ANSWER_BYTES", 32 * MiB)
+        monkeypatch.setattr(sent_answers, "MOST_ANSWER_BYTES", 32 * MiB)
         status, said = await stage.api("flood", key, {"input": "", "response_format": "Bytes"})
         assert (status, said["status"]) == (200, "completed")
-        monkeypatch.setattr(routes, "MOST_ANSWER_BYTES", 16 * MiB)
+        monkeypatch.setattr(sent_answers, "MOST_ANSWER_BYTES", 16 * MiB)
         # short answers pass
         assert (await stage.call("echo", input="hello"))[1]["output"] == "hello"
         while (await stage.call("flood", responseFormat="Bytes"))[0] == 503:
@@ -121,7 +121,7 @@ async def test_a_refusal_for_now_says_when_to_come_back(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RN158: a request whose answer does not fit at present gets 503 with `Retry-After`."""
-    monkeypatch.setattr(routes, "MOST_ANSWER_BYTES", 0)
+    monkeypatch.setattr(sent_answers, "MOST_ANSWER_BYTES", 0)
     project = f"{stage.developer}/flood"
     body = json.dumps({"source": {"project": project}, "responseFormat": "Bytes"}).encode()
     async with stage.http.post(
@@ -135,8 +135,8 @@ async def test_a_client_that_reads_too_slowly(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RN157: the runner disconnects a client that reads too slowly, and sends no other answer."""
-    monkeypatch.setattr(routes, "ANSWER_S", 0.0)
-    monkeypatch.setattr(routes, "ANSWER_BYTES", 1 << 40)
+    monkeypatch.setattr(sent_answers, "ANSWER_S", 0.0)
+    monkeypatch.setattr(sent_answers, "ANSWER_BYTES", 1 << 40)
     with pytest.raises(aiohttp.ClientError):
         await stage.call("flood", responseFormat="Bytes")
 
@@ -146,7 +146,7 @@ async def test_unread_polls_share_one_answer(
 ) -> None:
     """RN158: an unread stored answer takes the memory of two pieces."""
     job, polls = await _kept(stage), 12
-    monkeypatch.setattr(routes, "MOST_ANSWER_BYTES", polls * 2 * ledger.PIECE_BYTES)
+    monkeypatch.setattr(sent_answers, "MOST_ANSWER_BYTES", polls * 2 * ledger.PIECE_BYTES)
     writers = []
     async with asyncio.timeout(PATIENCE_S):
         for _ in range(polls):

@@ -20,7 +20,7 @@ from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.signatures import Ed25519Signer
 from runner.calls import calls, kept_keys
 from runner.calls.prices import Price
-from runner.http import routes
+from runner.http import callers
 from runner.http.operator_routes import ask_operator
 from sealspace.apps.api_keys import new_api_key
 from sealspace.apps.programs import ProgramManifest
@@ -502,7 +502,7 @@ async def test_keys_are_not_taken_in_the_clear(
     def is_private(peer: Any, tls: Any = None) -> bool:
         transport: Any = SimpleNamespace(get_extra_info={"peername": peer, "sslcontext": tls}.get)
         request: Any = SimpleNamespace(transport=transport)
-        return routes._is_confidential(request)
+        return callers._is_confidential(request)
 
     peer: Any
     for peer in (
@@ -523,7 +523,7 @@ async def test_keys_are_not_taken_in_the_clear(
     ):
         assert not is_private(peer)
     assert is_private(("192.0.2.1", 1), tls=object())
-    monkeypatch.setattr(routes, "_is_confidential", lambda _: False)
+    monkeypatch.setattr(callers, "_is_confidential", lambda _: False)
     status, answer = await stage.api("echo", await shared_key(stage))
     assert (status, answer["code"]) == (403, "key-in-clear")
 

@@ -35,7 +35,7 @@ from runner.calls.prices import Price
 from runner.guest import artefacts as _artefacts
 from runner.guest.executor import Executor
 from runner.guest.runs import RunRequest
-from runner.http import routes
+from runner.http import request_bodies
 from sealspace.apps.run_calls import call_headers
 from sealspace.session import Session, key_session
 from serving.shares import Payer
@@ -345,7 +345,7 @@ async def test_who_is_refused_for_now_learns_when_to_come_back(
         f"{stage.url}/call/{stage.developer}/echo", data=b'{"input": 1}', headers=headers
     ) as got:
         assert (got.status, got.headers["Retry-After"]) == (429, "5")
-    monkeypatch.setattr(routes, "MOST_CALLS", 0)
+    monkeypatch.setattr(request_bodies, "MOST_CALLS", 0)
     async with stage.http.post(f"{stage.url}/keys", data=b"{}") as got:
         assert (got.status, got.headers["Retry-After"]) == (503, "5")
 

@@ -23,7 +23,7 @@ from capabilities.principals import Principal
 from runner.calls import calls, published_programs, run
 from runner.calls.prices import Price
 from runner.guest.executor import Executor
-from runner.http import routes
+from runner.http import sent_answers
 from runner.reasons import RunRefused
 from sealspace.apps import runners
 from sealspace.apps.runners import call_runner, call_with_key
@@ -499,8 +499,8 @@ async def test_a_program_that_ran_is_not_called_again(
 ) -> None:
     """RN224, RN158: the client does not call again after a program ran but its answer could not be
     sent."""
-    monkeypatch.setattr(routes, "MOST_ANSWER_BYTES", 0)
-    monkeypatch.setattr(routes, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(sent_answers, "MOST_ANSWER_BYTES", 0)
+    monkeypatch.setattr(sent_answers, "_SMALL_BYTES", 0)
     session, waits = await far.stage.calling_session(), list[str]()
     body: dict[str, Any] = {"source": {"project": f"{far.stage.developer}/echo"}, "input": "x"}
     answer = await call_runner(
