@@ -31,7 +31,7 @@ from sealspace.apps.programs import (
     read_version,
     version_json,
 )
-from sealspace.cli.keep.secret import store_secret
+from sealspace.cli.keep.storing import store_secret
 from sealspace.cli.lazy import is_installed
 from sealspace.cli.options.paths import (
     FILE,

@@ -18,7 +18,7 @@ from sealspace.apps.backends import (
     require_like,
 )
 from sealspace.apps.runners import network_name, start_of
-from sealspace.cli.keep.secret import scope_option
+from sealspace.cli.keep.named_secrets import scope_option
 from sealspace.cli.owner.contact_names import naming
 from sealspace.cli.owner.owner_profile import at_node, owner_home
 from sealspace.cli.terminal import (

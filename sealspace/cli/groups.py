@@ -350,11 +350,9 @@ SECTIONS: Sections = {
     "Use": {
         **rows_of(
             "sealspace.cli.use.run",
-            {
-                "run": "Run a command with secrets as environment variables.",
-                "template": "Insert secrets into a file.",
-            },
+            {"run": "Run a command with secrets as environment variables."},
         ),
+        "template": Row("sealspace.cli.use.template", "Insert secrets into a file."),
         "mcp": Row(
             "sealspace.cli.use.mcp_server",
             "Let agents use secrets without seeing them.",

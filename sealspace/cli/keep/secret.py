@@ -5,16 +5,13 @@ file, never from an argument: all users can see arguments in the process list, a
 in their history.
 """
 
-import re
 import secrets as random
 import string
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
-from difflib import get_close_matches
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from shlex import quote
 
 import click
 
@@ -22,36 +19,24 @@ from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import JsonObject
 
 from ...client import Client
-from ...documents.secret_names import canonical_scope
 from ...errors import (
-    DecryptDenied,
     InvalidInput,
     InvalidSecretName,
-    NotFound,
-    NotGranted,
     NotShared,
-    PreconditionFailed,
     SealspaceError,
 )
 from ...kv import Value
 from ...secrets import (
     MAX_SECRET_BYTES,
-    SECRETS_SPACE,
     SecretName,
     Secrets,
-    is_protected,
-    is_secret_name,
     parse_secret_name,
-    writable_name,
 )
-from ...service.command_errors import AlreadyThere, NotThere
-from ...wire.token_line import token_of
 from ..options.paths import file_option, read_named
 from ..owner.contact_names import did_named
 from ..owner.owner_profile import at_node
 from ..shared import shared
 from ..terminal import (
-    age_text,
     ask_hidden,
     confirm,
     flag_option,
@@ -65,7 +50,9 @@ from ..terminal import (
     tell,
     yes_option,
 )
+from .named_secrets import find_near_names, scope_for, scope_option, secret_command, with_next_step
 from .shared_secrets import from_option, label_of, shared_secrets
+from .storing import store_secret, stored_secrets
 
 ALPHABETS = {
     "alphanumeric": string.ascii_letters + string.digits,
@@ -73,20 +60,10 @@ ALPHABETS = {
     "digits": string.digits,
     "symbols": string.ascii_letters + string.digits + "!#%&()*+,-./:;<=>?@[]^_{|}~",
 }
-_NEAR = 0.8
-"""Least similarity of a name that is suggested for a mistyped one; 1.0 means identical."""
-_MOST_SEARCHED = 10
-"""Most scopes in which a missing secret is searched, with one request each."""
 NONE_HERE = (
     "no secrets here (all scopes: sealspace secret list --all); next: sealspace secret put NAME"
 )
 
-scope_option = click.option(
-    "--scope",
-    metavar="SCOPE",
-    help="Use the secrets of this scope (a separate set, such as prod or ci). Default: the global"
-    " secrets.",
-)
 _if_absent = flag_option("--if-absent", help="Fail if the secret already exists.")
 _name = click.argument("name")
 _number = click.IntRange(1)
@@ -171,7 +148,7 @@ async def get(
         except InvalidSecretName as error:
             # For a name with a slash, the error's own step says how to write the scope.
             if "/" not in name:
-                near = await _find_near_names(secrets, name, scope)
+                near = await find_near_names(secrets, name, scope)
                 if near:
                     error.step = f"did you mean {near}?"
             raise
@@ -179,7 +156,7 @@ async def get(
     if not secret.is_bound:
         tell(
             f"warning: this value does not state that it belongs to {name}, so it may be another"
-            f" secret's; if it is right, run: {_command('bind', name, scope)}"
+            f" secret's; if it is right, run: {secret_command('bind', name, scope)}"
         )
     if not shared().as_json:
         print_value(value, raw=raw)
@@ -322,7 +299,9 @@ async def delete(client: Client, name: str, scope: str | None, purge: bool, yes:
         await client.sharing.unshare([label_of(name, scope)])
     async with with_next_step(client.secrets(), name, scope) as secrets:
         await secrets.delete(name, scope=scope, purge=purge)
-    undo = "" if purge else f"; to undo this within 7 days: {_command('restore', name, scope)}"
+    undo = (
+        "" if purge else f"; to undo this within 7 days: {secret_command('restore', name, scope)}"
+    )
     tell(f"deleted {target}{undo}")
 
 
@@ -405,238 +384,3 @@ def _require_bounded(data: bytes, source: str) -> bytes:
     if not data:
         raise InvalidInput(f"{source} is empty", hint="sealspace secret put NAME < FILE")
     return data
-
-
-# --- at the node ----------------------------------------------------------------------------------
-
-
-async def store_secret(
-    client: Client,
-    name: str,
-    read_value: Callable[[], str | bytes],
-    *,
-    scope: str | None,
-    if_absent: bool,
-    yes: bool,
-) -> None:
-    """Store a secret.
-
-    On a terminal, this asks for confirmation before an existing secret is replaced. The question
-    comes before `read_value`, so that no value is typed in vain.
-    """
-    secret = _name_to_write(name, scope)
-    earlier = (await stored_secrets(client, [secret])).get(secret.path)
-    if earlier is not None and if_absent:
-        raise _already_exists(name, scope)
-    stored_when = ""
-    if earlier is not None and earlier.stored_at is not None:
-        stored_when = f", stored {age_text(earlier.stored_at)}"
-    is_asked = is_interactive() and not yes
-    if is_asked and earlier is not None:
-        confirm(f"replace the existing secret {name}{stored_when}?")
-    value = read_value()
-    # A person agreed to store a new secret or to replace this version. Scripts replace any version.
-    if is_asked or if_absent:
-        error_if_changed = written_meanwhile(name)
-        if if_absent:
-            error_if_changed = _already_exists(name, scope)
-        await _put_instead_of(client, secret, value, earlier, error_if_changed)
-        await put_copies(client, secret, value)
-    else:
-        await client.sharing.put_many({secret.label: value}, own=True)
-    if earlier is not None:
-        undo = await _undo_step(client, name, scope)
-        tell(f"replaced the earlier value{stored_when}{undo}")
-
-
-def _name_to_write(name: str, scope: str | None) -> SecretName:
-    """Validate the name of a secret to store, and suggest the spelling that is valid."""
-    try:
-        return writable_name(name, scope)
-    except InvalidSecretName as error:
-        meant = re.sub("[-. ]", "_", name).upper()
-        if not is_secret_name(name) and is_secret_name(meant):
-            error.step = f"did you mean {meant}?"
-        raise
-
-
-async def _put_instead_of(
-    client: Client,
-    secret: SecretName,
-    value: str | bytes,
-    earlier: Value | None,
-    changed: AlreadyThere,
-) -> None:
-    """Store a secret, but only if the stored version is the earlier one.
-
-    Args:
-        client: a client with the owner's session.
-        secret: name of the secret.
-        value: the new value.
-        earlier: the version to replace; None: nothing may be stored.
-        changed: the error to raise if another version is stored.
-    """
-    try:
-        await client.secrets().put(
-            secret.name,
-            value,
-            scope=secret.scope,
-            if_absent=earlier is None,
-            if_match=None if earlier is None else earlier.etag,
-        )
-    except PreconditionFailed:
-        raise changed from None
-
-
-async def put_copies(client: Client, secret: SecretName, value: str | bytes) -> None:
-    """Store the copies of a secret for other people, after the secret itself.
-
-    A commit of several values cannot be conditional, so the copies come second.
-    """
-    try:
-        await client.sharing.put_many({secret.label: value}, own=False)
-    except SealspaceError as error:
-        error.step = "run the command again: copies for other people have the earlier value"
-        raise
-
-
-def _already_exists(name: str, scope: str | None) -> AlreadyThere:
-    """Return the error for a secret that must be new and is stored already."""
-    return AlreadyThere(
-        f"the secret {name} already exists",
-        hint=f"to replace it, run first: {_command('delete', name, scope)}",
-    )
-
-
-async def stored_secrets(client: Client, secrets: Iterable[SecretName]) -> dict[str, Value]:
-    """Return the metadata of stored secrets by path.
-
-    The secrets are not read. Missing secrets are omitted.
-    """
-    return await client.kv(SECRETS_SPACE).metadata_many(secret.path for secret in secrets)
-
-
-async def _undo_step(client: Client, name: str, scope: str | None) -> str:
-    """Return how to bring back the previous version, or "" if none is kept."""
-    try:
-        versions = await client.secrets().versions(name, scope=scope)
-    except SealspaceError:  # the value is stored, whether or not versions are kept
-        return ""
-    if len(versions) < 2:
-        return ""
-    previous = versions[1]  # the newest comes first
-    return f"; to undo this: {_command('rollback', name, scope)} {previous.version}"
-
-
-def written_meanwhile(names: str) -> AlreadyThere:
-    """Return the error for secrets that another process has changed."""
-    return AlreadyThere(
-        f"{names} changed in the meantime; nothing was stored",
-        hint="read the stored value with sealspace secret get, then run the same command again",
-    )
-
-
-def scope_for(client: Client, scope: str | None) -> str | None:
-    """Return the scope to read from.
-
-    The default is the scope of a machine token's secrets.
-    """
-    if scope is not None:
-        return scope
-    token = token_of(client.session)
-    return None if token is None else token.scope
-
-
-def _command(verb: str, name: str, scope: str | None) -> str:
-    option = f" --scope {quote(scope)}" if scope else ""
-    return f"sealspace secret {verb} {name}{option}"
-
-
-@asynccontextmanager
-async def with_next_step(secrets: Secrets, name: str, scope: str | None) -> AsyncIterator[Secrets]:
-    """Add the next step to the error for a missing or existing secret, or a missing version."""
-    try:
-        yield secrets
-    except PreconditionFailed:
-        raise AlreadyThere(
-            f"the secret {name} exists, or changed in the meantime; nothing was stored",
-            hint=_command("versions", name, scope),
-        ) from None
-    except (NotGranted, DecryptDenied) as error:
-        if is_protected(name):
-            error.step = (
-                "only programs can read a generated secret; to let a program read it: sealspace"
-                f" runner grant URL --secret {name} --program DID/NAME"
-            )
-        raise
-    except NotFound as error:
-        # The node's text tells a missing version ("version 3 is not kept") from a missing secret.
-        if not error.text.startswith("version "):
-            raise await no_secret(secrets, name, scope) from None
-        error.step = _command("versions", name, scope)
-        raise
-
-
-async def _find_near_names(secrets: Secrets, name: str, scope: str | None) -> str:
-    """Find stored secrets with similar names.
-
-    Returns their names joined by "or", or an empty string.
-    """
-    try:
-        existing = await secrets.list(scope=scope)
-    except SealspaceError:  # the command has failed already; this would only add a suggestion
-        return ""
-    return " or ".join(get_close_matches(name.upper(), existing, n=2, cutoff=_NEAR))
-
-
-async def scopes_instead(secrets: Secrets, scope: str | None) -> str:
-    """Name the scopes that have secrets, if the scope that the user gave has none.
-
-    Returns an empty string if it has some, or if the scopes cannot be listed.
-    """
-    if scope is None:
-        return ""
-    try:
-        scopes = await secrets.scopes()
-    except SealspaceError:  # the command has failed already; this would only add a suggestion
-        return ""
-    canonical = canonical_scope(scope)
-    if canonical in scopes:
-        return ""
-    if not scopes:
-        return "no scope has secrets; omit --scope for the secrets without a scope"
-    near = get_close_matches(canonical, scopes, n=1)
-    meant = f"did you mean --scope {near[0]}? " if near else ""
-    return f"{meant}the scopes with secrets are {', '.join(scopes):.300}"
-
-
-async def _find_scopes_with(secrets: Secrets, name: str) -> list[str]:
-    """Find scopes, of the first few, that have a secret of this name."""
-    matching_scopes = []
-    with suppress(SealspaceError):  # the command has failed already; this only adds a suggestion
-        for scope in (await secrets.scopes())[:_MOST_SEARCHED]:
-            if name in await secrets.list(scope=scope):
-                matching_scopes.append(scope)
-    return matching_scopes
-
-
-async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:
-    """Return the error for a missing secret.
-
-    Its hint suggests similar names.
-    """
-    near = await _find_near_names(secrets, name, scope)
-    where = "" if scope is None else f" in the scope {scope}"
-    meant = f"did you mean {near}? or list all: " if near else ""
-    if other_scopes := await scopes_instead(secrets, scope):
-        meant = f"{other_scopes}; list all: "
-    elif scopes := await _find_scopes_with(secrets, name):
-        options = " or ".join(
-            f"--scope {quote(other_scope)}" for other_scope in scopes if other_scope != scope
-        )
-        meant = f"did you mean {options}? or list all: " if options else meant
-    return NotThere(
-        f"there is no secret {name}{where}",
-        hint=f"{meant}sealspace secret list --all; if you deleted it in the last 7 days:"
-        f" {_command('restore', name, scope)}",
-    )

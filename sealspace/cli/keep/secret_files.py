@@ -33,8 +33,10 @@ from .dotenv import (
     parse_values,
     values_json,
 )
+from .named_secrets import scope_option
 from .project_file import PROJECT_FILE, project_text
-from .secret import NONE_HERE, scope_option, stored_secrets, written_meanwhile
+from .secret import NONE_HERE
+from .storing import stored_secrets, written_meanwhile
 
 Written = Literal["env", "json"]
 Format = Literal["env", "json", "yaml"]

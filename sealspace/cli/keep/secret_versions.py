@@ -12,7 +12,8 @@ from ...wire.team_session import member_of_session
 from ..owner.known_names import known_names
 from ..owner.owner_profile import at_node
 from ..terminal import cell_text, optional_time, print_rows, tell
-from .secret import put_copies, scope_option, with_next_step
+from .named_secrets import scope_option, with_next_step
+from .storing import put_copies
 
 _name_argument = click.argument("name")
 

@@ -15,7 +15,7 @@ from ...wire.id_tokens import TRUST_VARIABLE, exchange_id_token
 from ...wire.node_answers import json_object
 from ...wire.token_line import NODE_VARIABLE
 from ...wire.transport import Request, Transport
-from ..keep.secret import scope_option
+from ..keep.named_secrets import scope_option
 from ..options.durations import expires_option
 from ..options.unbound_values import allow_unbound_option
 from ..owner.chosen_team import signing_membership

@@ -31,7 +31,7 @@ from ...receipts import CopyFetch, digest_of, named_receipt
 from ...service.command_errors import AuditRefuted, NotThere
 from ...session import DEFAULT_NETWORK
 from ...wire.team_session import member_of_session
-from ..keep.secret import no_secret
+from ..keep.named_secrets import no_secret
 from ..options.durations import ttl_s_of
 from ..options.paths import NEW_FOLDER, keep_receipt, make_receipt_folder
 from ..owner.contact_names import Names, name_or_none, names_for, target_named

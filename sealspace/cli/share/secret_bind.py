@@ -15,7 +15,8 @@ from ...errors import SealspaceError
 from ...secrets import Secret, parse_secret_name, writable_name
 from ...wire.delegation_history import LIVE, MAX_PAGE_ITEMS, DelegationRecord, writers_of
 from ...wire.team_session import member_of_session
-from ..keep.secret import scope_option, stored_secrets
+from ..keep.named_secrets import scope_option
+from ..keep.storing import stored_secrets
 from ..owner.known_names import known_names
 from ..owner.owner_profile import at_node
 from ..terminal import (

@@ -19,7 +19,7 @@ from ...secrets import SecretName, parse_secret_label
 from ...service.command_errors import AnswerIncomplete
 from ...wire.delegation_history import DelegationRecord
 from ...wire.team_session import member_of_session
-from ..keep.secret import no_secret, scope_option
+from ..keep.named_secrets import no_secret, scope_option
 from ..keep.shared_secrets import label_of
 from ..keep.space import time_of
 from ..owner.known_names import known_names

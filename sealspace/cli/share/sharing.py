@@ -16,7 +16,7 @@ from ...documents.contact_list import checked_did
 from ...errors import InvalidInput, NoSuchContact
 from ...secrets import parse_secret_label
 from ...service.command_errors import NotThere
-from ..keep.secret import no_secret
+from ..keep.named_secrets import no_secret
 from ..keep.shared_secrets import label_of
 from ..options.durations import expires_option
 from ..options.paths import file_option, grants_option, read_named, write_grants

@@ -22,7 +22,7 @@ from ...wire.token_line import (
     token_in,
     token_of,
 )
-from ..keep.secret import no_secret, scope_option
+from ..keep.named_secrets import no_secret, scope_option
 from ..options.durations import expires_option
 from ..options.unbound_values import allow_unbound_option
 from ..owner.chosen_team import signing_membership

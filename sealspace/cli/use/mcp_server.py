@@ -38,7 +38,7 @@ from ..shared import HOME_VARIABLE, NODE_VARIABLE, shared
 from .agent_paths import is_in_project
 from .agent_questions import Outcome, Question, Questions, question_text, unlisted
 from .agent_rules import Action, Command, FullRequest, read_rules
-from .run import mask_patterns, text_of
+from .passed_values import mask_patterns, text_of
 from .run_masker import Masker
 from .run_process import keep_out_of_core_dumps
 

@@ -96,3 +96,7 @@ class Signals:
         self.is_ending = True
         if self._child is None:
             self._early.append(number)
+
+
+INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+"""Exit statuses of a command that a user ended by a signal."""

@@ -12,7 +12,7 @@ from ...errors import InvalidInput
 from ...secrets import Secret, Secrets
 from ...wire.team_session import member_of_session
 from ...wire.token_line import token_of
-from ..keep.secret import no_secret, scope_for
+from ..keep.named_secrets import no_secret, scope_for
 from ..keep.shared_secrets import shared_secrets
 from ..owner.owner_profile import at_node, own_did
 from .program_variables import ends_like_a_secret
