@@ -214,13 +214,11 @@ def limits_of(
             own = _narrowed(own, _parse_limits(fact[_FACT], has_mode=False))
     for capability in filter(is_sql, invocation.capabilities):
         if mentions_selector(capability.caveats):
-            # A selector limits the resource and not what is done with it (I39). `selection_of`
-            # raises if the selector does not select the database; otherwise nothing is limited.
-            selection_of(database, capability.caveats)
-            limits = UNLIMITED
+            # A selector limits the resource and not what is done with it (I39).
+            selection_of(database, capability.caveats)  # raises if it selects another database
+            yield capability, own
         else:
-            limits = _limits(capability.caveats)
-        yield capability, _narrowed(limits, own)
+            yield capability, _narrowed(_limits(capability.caveats), own)
 
 
 def _limits(caveats: Caveats) -> SqlLimits:

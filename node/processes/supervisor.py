@@ -252,21 +252,25 @@ class Supervisor:
 
     def supervise(self) -> None:
         """Handle events of the child processes until a signal arrives."""
-        needed_bytes = maxsize
-        while True:
-            needed_bytes = report_disk(self._config.data, needed_bytes)
-            for key, _ in self._selector.select(self._wait_s()):
-                process: NodeProcess | None = key.data  # None for the socket of signals
-                if process is not None:
-                    self._read_status(process)
-                    continue
-                received = _received_signals(self._woken)
-                if received:
-                    self._stopped_by = signal.Signals(received[0]).name
-                    return
+        needed_bytes = report_disk(self._config.data, maxsize)
+        while not self._is_told_to_stop():
             self._bind_sql_socket()
             self._spawn_due()
             self._send_settings()
+            needed_bytes = report_disk(self._config.data, needed_bytes)
+
+    def _is_told_to_stop(self) -> bool:
+        """Handle the next events, and return whether one of them was a signal."""
+        for key, _ in self._selector.select(self._wait_s()):
+            if key.fileobj is not self._woken:
+                process: NodeProcess = key.data
+                self._read_status(process)
+                continue
+            received = _received_signals(self._woken)
+            if received:
+                self._stopped_by = signal.Signals(received[0]).name
+                return True
+        return False
 
     def _wait_s(self) -> float:
         """Return the time until the disk is checked or a process is started again, seconds."""

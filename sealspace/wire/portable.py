@@ -447,20 +447,19 @@ def _owner(form: _Form, at: str) -> Principal:
 
     An owner with a wallet has an address and a chain, and any other owner has a DID.
     """
-    member = "ownerAddress"
-    did = None
-    if form.ownerAddress is not None:
-        if type(form.chainId) is not int:  # not a bool
-            _wrong(below(at, "chainId"), "is not a chain number")
-        if isinstance(form.ownerAddress, str):
-            did = f"did:pkh:eip155:{form.chainId}:{form.ownerAddress}"
-    elif form.ownerDID is not None:
-        member = "ownerDID"
-        did = form.ownerDID
+    if form.ownerAddress is None and form.ownerDID is not None:
+        return _owner_named(form.ownerDID, below(at, "ownerDID"))
+    if form.ownerAddress is not None and type(form.chainId) is not int:  # not a bool
+        _wrong(below(at, "chainId"), "is not a chain number")
+    wallet = f"did:pkh:eip155:{form.chainId}:{form.ownerAddress}"
+    return _owner_named(wallet, below(at, "ownerAddress"))
+
+
+def _owner_named(did: object, path: str) -> Principal:
     try:
         return parse_principal(did if isinstance(did, str) else "")
     except CapabilityError:
-        _wrong(below(at, member), "is not a valid owner")
+        _wrong(path, "is not a valid owner")
 
 
 def _differs(how: str) -> InvalidPortableDelegation:

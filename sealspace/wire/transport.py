@@ -19,6 +19,7 @@ import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Literal, Self, TypeVar
 from urllib.parse import quote, unquote
 
@@ -362,17 +363,17 @@ class Transport:
         while True:
             tries += 1
             tried = await self._try_once(request, read, is_last=tries >= self._settings.tries)
-            if tried is not None:
+            if tried is not _Try.AGAIN:
                 return tried
             await asyncio.sleep(pause_s)
             pause_s *= 2
 
     async def _try_once(
         self, request: Request, read: "Callable[[Stream], Awaitable[_Tried]]", *, is_last: bool
-    ) -> "_Tried | None":
+    ) -> "_Tried | Literal[_Try.AGAIN]":
         """Send a request once and read the response.
 
-        Returns None if the request failed and may be sent again.
+        Returns `AGAIN` if the request failed and may be sent again.
         """
         subject = request.subject
         self.require_open(subject)
@@ -383,16 +384,16 @@ class Transport:
         except NotConnected as exc:
             if is_last or _is_without_tls(exc):
                 raise self._not_connected(subject, exc) from exc
-            return None
+            return _Try.AGAIN
         except (TimeoutError, ConnectionLost) as exc:
             if isinstance(request.body, Upload) and request.body.failure is not None:
                 # The source's own error says more than the one that it caused.
                 raise request.body.failure from exc
             if is_last or not request.repeatable:
                 raise self._error_for_no_response(subject, exc) from exc
-            return None
+            return _Try.AGAIN
         if tried.status == 503 and not is_last and not request.serves_once:
-            return None
+            return _Try.AGAIN
         return tried
 
     def _not_connected(self, subject: str, error: NotConnected) -> NodeUnreachable:
@@ -512,6 +513,12 @@ class Stream:
 
 
 _Tried = TypeVar("_Tried", bound=Answer | Stream)
+
+
+class _Try(Enum):
+    """The result of a try without a response that counts."""
+
+    AGAIN = "again"
 
 
 def _checked_base(url: str, *, allow_plain_http: bool) -> str:

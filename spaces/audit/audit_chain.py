@@ -15,7 +15,7 @@ UTF-8. Its hash is SHA-256(label ‖ entry). The hash before the first entry is 
 
 import hashlib
 from asyncio import sleep
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -225,18 +225,13 @@ async def _commit(
     Nothing is written if the chain or a queued record was changed.
     """
     head = _head_of(head_row, chain)
+    entries = _next_entries(head, page.rows)
+    number, hash_ = head.number, head.hash
     puts: list[Put] = []
-    number = head.number
-    hash_ = head.hash
-    size_bytes = 0
-    for key, record in page.rows:
-        if size_bytes > _MAX_BATCH_BYTES:  # the other rows are left to the next batch
-            break
-        number += 1
-        entry = encode_entry(audit_record_of(record), number=number, previous=hash_)
-        hash_ = entry_hash(entry)
-        size_bytes += len(entry)
-        puts += [Put(key, None, expect=record.stamp), Put(sealed_key(number), entry, expect=ABSENT)]
+    for entry in entries:
+        number, hash_ = entry.number, entry.hash
+        puts.append(Put(entry.queue_key, None, expect=entry.queue_stamp))
+        puts.append(Put(sealed_key(number), entry.encoded, expect=ABSENT))
     # RC5. A head that was signed after `now`, by a faster clock, does not count as recent.
     is_recent = head.signed_at <= now < head.signed_at + HEAD_EVERY_S
     signs_head = number > head.signed_number and (is_last or not is_recent)
@@ -246,8 +241,7 @@ async def _commit(
         # Nothing is queued, and a head covers all entries. An export relies on that (ST16).
         is_outdated = is_last and await _is_replaced(store, head_row)
         return Chained(0, more=is_outdated)
-    count = number - head.number
-    more = page.more or count < len(page.rows)
+    more = page.more or len(entries) < len(page.rows)
     moved = ChainHead(
         number=number,
         hash=hash_,
@@ -258,10 +252,44 @@ async def _commit(
     puts.append(Put(AUDIT_CHAIN_KEY, _HEAD_CODEC.encode(moved), expect=stamp_of(head_row)))
     if not await commit_puts(store, *puts):
         return Chained(0, more=True)
-    last_key = None
-    if count:
-        last_key, _ = page.rows[count - 1]
-    return Chained(count, more=more, last_key=last_key)
+    last_key = entries[-1].queue_key if entries else None
+    return Chained(len(entries), more=more, last_key=last_key)
+
+
+class _Entry(NamedTuple):
+    """An entry to append, and the row of the queue that it takes the place of."""
+
+    number: int
+    encoded: bytes
+    hash: bytes
+    queue_key: bytes
+    queue_stamp: bytes
+
+
+def _next_entries(head: ChainHead, rows: Sequence[tuple[bytes, Record]]) -> list[_Entry]:
+    """Return the entries that follow the end of the chain.
+
+    These are the first of the queue's rows, until the entries have _MAX_BATCH_BYTES.
+    """
+    entries: list[_Entry] = []
+    previous = head.hash
+    size_bytes = 0
+    for number, (key, record) in enumerate(rows, head.number + 1):
+        if size_bytes > _MAX_BATCH_BYTES:
+            break
+        encoded = encode_entry(audit_record_of(record), number=number, previous=previous)
+        previous = entry_hash(encoded)
+        size_bytes += len(encoded)
+        entries.append(
+            _Entry(
+                number=number,
+                encoded=encoded,
+                hash=previous,
+                queue_key=key,
+                queue_stamp=record.stamp,
+            )
+        )
+    return entries
 
 
 def _signed_head_put(chain: Chain, number: int, hash_: bytes, *, now: float) -> Put:

@@ -8,7 +8,7 @@ receipts of its last such period have been removed (RC25, RC26).
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 from capabilities.clock_and_entropy import Entropy
 from capabilities.principals import Principal
@@ -208,28 +208,30 @@ async def sweep_networks(
         page = await read_page(
             store, Range(prefix, after=position, limit=_MOST_ROWS, keys_only=True)
         )
-        keys = [key for key, _ in page.rows]
-        old_keys = [key for key in keys if key[_TIME_IN_KEY] < until8]
-        position = page.place
-        if position is not None and _is_last_recent(keys, until8):
-            # The further rows of this network are even more recent, so the scan continues with the
-            # next network.
-            position = keys[-1][:_SORT_KEY_OFFSET] + _END_OF_NETWORK
-        if old_keys:
-            await commit_puts(
-                store, *[Put(key, None) for key in old_keys], walk_put(walk, position)
-            )
+        position = _next_position(page, until8)
+        removals = [Put(key, None) for key, _ in page.rows if key[_TIME_IN_KEY] < until8]
+        if removals:
+            await commit_puts(store, *removals, walk_put(walk, position))
             return True
-        if position is None:  # all networks were scanned; the next scan begins with the first
+        if position is None:
             break
     if position != former_position:
         await commit_puts(store, walk_put(walk, position))
     return False
 
 
-def _is_last_recent(keys: Sequence[bytes], until8: bytes) -> bool:
-    """Return whether the last of some rows is not older than a given time."""
-    return bool(keys) and keys[-1][_TIME_IN_KEY] >= until8
+def _next_position(page: Page, until8: bytes) -> bytes | None:
+    """Return where a scan goes on after a page.
+
+    None means that all networks were scanned: the next scan begins with the first one.
+    """
+    if page.place is None or not page.rows:
+        return page.place
+    last_key, _ = page.rows[-1]
+    if last_key[_TIME_IN_KEY] < until8:
+        return page.place
+    # The further rows of this network are even more recent, so the next network follows.
+    return last_key[:_SORT_KEY_OFFSET] + _END_OF_NETWORK
 
 
 async def sweep_documents(store: Store, *, until: float, now: float) -> int:

@@ -159,15 +159,19 @@ def _find_replaced(new: Grant, current_grants: Iterable[Grant]) -> set[str]:
     replaced = set[str]()
     newer_rights = set[tuple[str, str]]()
     for grant in (new, *current_grants):
-        rights = {
-            (capability.resource.text, capability.ability) for capability in grant.capabilities
-        }
-        is_signed_by_owner = owners_of(grant) == {grant.delegator}
-        if not is_signed_by_owner or rights <= newer_rights:
+        if owners_of(grant) != {grant.delegator}:
             replaced.add(grant.cid)
-        if is_signed_by_owner:
-            newer_rights |= rights
+            continue
+        rights = _rights_of(grant)
+        if rights <= newer_rights:
+            replaced.add(grant.cid)
+        newer_rights |= rights
     return replaced
+
+
+def _rights_of(grant: Grant) -> set[tuple[str, str]]:
+    """Return the resources and abilities that a grant gives."""
+    return {(capability.resource.text, capability.ability) for capability in grant.capabilities}
 
 
 def owners_of(grant: Grant) -> frozenset[Principal]:

@@ -52,23 +52,27 @@ class WholeAnswer(web.Response):
 
         A caller that gets the bytes sends them and does not call `prepare`.
         """
-        if self._status != 200 or request.version != HttpVersion11 or request.method == "HEAD":
-            return None
-        has_notes = len(request) > 0
-        # The common headers would let pages of other origins read the answer.
-        if has_notes and CLOSED_TO_PAGES in request:
+        if self._status != 200 or not _takes_bytes(request):
             return None
         own = common.own_lines(self.given)
-        if own is None or not request.keep_alive:
+        if own is None:
             return None
         self._keep_alive = True  # aiohttp reads this after the answer to keep the connection
-        # In an empty request nothing reads the id later, so a new id is not stored.
-        trace_id = request_id(request) if has_notes else new_request_id()
+        # In a request without notes nothing reads the id later, so a new id is not stored.
+        trace_id = request_id(request) if len(request) > 0 else new_request_id()
         head = (
             f"HTTP/1.1 200 OK\r\n{own}Content-Length: {len(self.whole)}\r\n{common.lines()}"
             f"{TRACE_HEADER}: {trace_id}\r\n\r\n"
         )
         return head.encode("ascii") + self.whole
+
+
+def _takes_bytes(request: web.BaseRequest) -> bool:
+    """Return whether a request can be answered without aiohttp."""
+    if request.version != HttpVersion11 or request.method == "HEAD" or not request.keep_alive:
+        return False
+    # The common headers would let pages of other origins read the answer.
+    return len(request) == 0 or CLOSED_TO_PAGES not in request
 
 
 class PageAnswer(WholeAnswer):

@@ -45,6 +45,9 @@ _KEY_ALONE = Record(b"", b"")
 _KEYS_AT_ONCE = 32
 
 
+_EMPTY = Page(rows=(), more=False)
+
+
 def read_range(
     txn: "lmdb.Transaction[bytes]", range_: Range, positions: "lmdb._Database | None"
 ) -> Page:
@@ -53,24 +56,26 @@ def read_range(
     The page ends at the range's limit, or once its rows have MAX_PAGE_BYTES. `positions` is the
     table of positions, or None if there is none.
     """
+    if range_.by_number and positions is None:
+        return _EMPTY
+    cursor = txn.cursor(positions) if range_.by_number else txn.cursor()
     first, end = range_.bounds
-    if not range_.by_number:
-        cursor = txn.cursor()
-    elif positions is not None:
-        cursor = txn.cursor(positions)
-    else:
-        return Page(rows=(), more=False)
     if not cursor.set_range(first):
-        return Page(rows=(), more=False)
+        return _EMPTY
     if range_.keys_only or range_.by_number:
         return _page_of_keys(cursor.iternext(values=False), range_.limit, end)
+    return _page_of_rows(cursor.iternext(), range_.limit, end)
+
+
+def _page_of_rows(walk: Iterator[tuple[bytes, bytes]], limit: int, end: bytes) -> Page:
+    """Return a page of rows before the key `end`."""
     rows: list[tuple[bytes, Record]] = []
     size_bytes = 0
     more = False
-    for key, row in cursor.iternext():
+    for key, row in walk:
         if key >= end:
             break
-        if len(rows) == range_.limit or size_bytes >= MAX_PAGE_BYTES:
+        if len(rows) == limit or size_bytes >= MAX_PAGE_BYTES:
             more = True
             break
         record = record_of(row)
