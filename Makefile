@@ -13,7 +13,9 @@ KEPT := HOME PATH TMPDIR CI PYTHONPYCACHEPREFIX HYPOTHESIS_STORAGE_DIRECTORY REF
 CLEAN := env -i LANG=C.UTF-8 $(foreach name,$(KEPT),$${$(name)+$(name)="$$$(name)"})
 # Three for the two cores of CI: for a quarter of their time tests wait for nodes, disks and browsers. A process gets whole
 # files: what a file shares is started once, and scheduling takes 10 s instead of 26 s. Without `reorder`, slow files are first.
-PYTEST := $(CLEAN) $(BIN)/pytest -q --numprocesses=3 --max-worker-restart=3 --dist=loadfile --no-loadscope-reorder
+# A test that hangs fails after five minutes, and says where each thread stands. By a signal: ending the process would have
+# pytest-xdist wait for ever.
+PYTEST := $(CLEAN) $(BIN)/pytest -q --numprocesses=3 --dist=loadfile --no-loadscope-reorder --timeout=300 --timeout-method=signal
 # Stores, the model, load, races, and some forty requests over the wire. The contract of a store, and all tests that start
 # a database for themselves, run on PostgreSQL in every run.
 ON_POSTGRESQL := tests/spaces tests/model tests/durability/test_load.py tests/attacks/test_races.py \

@@ -8,10 +8,11 @@ while without losing objects.
 import functools
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 
+from held_ports import held_ports
 from moto.server import ThreadedMotoServer
 from patience import PATIENCE_S
 
@@ -27,14 +28,20 @@ class S3Server:
     """A running server."""
 
     port: int = 0
+    _held: ExitStack = field(default_factory=ExitStack, repr=False)
     _server: ThreadedMotoServer | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Accept connections on the same port as before."""
+        """Accept connections on the same port as before.
+
+        The port is held meanwhile. Taken by another process, it would end the thread of the server,
+        for which `ThreadedMotoServer.start` would wait for ever.
+        """
+        if self.port == 0:
+            (self.port,) = self._held.enter_context(held_ports(1))
         logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
         self._server = ThreadedMotoServer(ip_address=_HOST, port=self.port, verbose=False)
         self._server.start()
-        self.port = self._server.get_host_and_port()[1]
 
     def stop(self) -> None:
         """Stop accepting connections."""
