@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, get_args
 
 from prometheus_client import Counter, Gauge, Histogram, values
 
-from encryption_network.gate import REASONS
+from encryption_network.grounds import REASONS
 from encryption_network.release_record import Ground
 
 from ..counts import OTHER, Operation

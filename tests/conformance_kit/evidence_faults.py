@@ -2,7 +2,7 @@
 
 from conformance_kit.line_faults import Fault
 
-from encryption_network import gate, judgement, policy, withdrawals
+from encryption_network import gate, grounds, judgement, policy, withdrawals
 from tee_backend.attestation import report_data
 
 _GROUP = "accepted-evidence"
@@ -35,15 +35,15 @@ EVIDENCE_FAULTS = (
     ),
     Fault(
         name="a delegate lists code",
-        function=gate._check_owner_list,
+        function=grounds._check_owner_list,
         line="if sessions is not None:",
-        instead="if True:\n            sessions = sessions or ()",
+        instead="sessions = sessions or ()\n        if True:",
         group=_GROUP,
         asked="ask as code that a delegate listed",
     ),
     Fault(
         name="policies are not judged",
-        function=gate._attested_basis,
+        function=gate._judged_evidence,
         line="if refusal is not None:",
         instead="if False:",
         group=_GROUP,

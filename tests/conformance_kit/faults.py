@@ -6,7 +6,15 @@ from typing import Any
 from conformance_kit.line_faults import Fault
 
 from capabilities import cacao, chain, recap, token_kinds, tokens
-from encryption_network import gate, receipt, release, requests, rotation, signed_descriptor
+from encryption_network import (
+    gate,
+    grounds,
+    receipt,
+    release,
+    requests,
+    rotation,
+    signed_descriptor,
+)
 from node.http.messages import browser_safety
 from node.operations import authorise
 from node.operations.attestation import attest
@@ -279,13 +287,13 @@ FAULTS = (
     ),
     _fault(
         "a machine token opens every key of the network",
-        (gate.path_lists_in_force, "elif holder.paths:", "elif False:"),
+        (grounds.path_lists_in_force, "elif holder.paths:", "elif False:"),
         group="machine-tokens",
         asked="ask for a key that is not stored at its path",
     ),
     _fault(
         "a withdrawn party gets keys",
-        (gate.admit, "_check_withdrawn(request, links, basis.evidence)", "pass"),
+        (gate.admit, "_check_withdrawn(request, standing.links, evidence)", "pass"),
         group="machine-tokens",
         asked="ask for the key after that",
     ),

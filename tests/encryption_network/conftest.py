@@ -41,7 +41,8 @@ from capabilities.tokens import (
     verify_invocation,
 )
 from capabilities.ucan import UcanPayload, encode_ucan
-from encryption_network.gate import REASONS, KeyOwner, ReleaseRequest, RowStamp, admit
+from encryption_network.gate import ReleaseRequest, admit
+from encryption_network.grounds import REASONS, KeyOwner, RowStamp
 from encryption_network.keyring import Keyring
 from encryption_network.keywrap import public_key_of, wrap
 from encryption_network.network_errors import ReleaseRefused

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,12 +11,12 @@ from tests_support import altered
 from capabilities.chain import Authority, Marker
 from capabilities.cids import cid_text
 from capabilities.sign_ins import OwnerAuthority, session_holders
-from encryption_network.gate import (
+from capabilities.support import Comparisons, SupportingPaths
+from encryption_network.gate import ReleasePermit, admit
+from encryption_network.grounds import (
     MAX_PATHS,
     PolicyCache,
-    ReleasePermit,
     _decrypt_grants,
-    admit,
     needs_evidence,
     path_lists_in_force,
 )
@@ -296,10 +297,25 @@ def test_a_list_behind_what_grants_nothing(world: Any) -> None:
     two = world.grant(world.session, world.backend.did, parents=[plain, listing])
     request = world.request(world.backend, [one, two], evidence=evidence)
     assert world.reason_of(request) == ""
-    found = list(_decrypt_grants(request, request.owner.facts))
+    found = list(_decrypt_grants(request.circumstances))
     assert [link.delegation.content_key for link in found] == [
         link.delegation.content_key for link in (one, two, plain, listing)
     ]
+
+
+def test_paths_that_take_too_long_to_find(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release is refused if it is unknown which of its proofs gave the right (RC7)."""
+    sign_in = world.sign_in(world.session, policies=[world.LIST])
+    proofs = [world.grant(world.session, world.backend.did, parents=[sign_in]) for _ in range(2)]
+    request = world.request(world.backend, proofs, evidence=world.evidence(world.backend))
+    few = partial(SupportingPaths, comparisons=Comparisons(1))
+    monkeypatch.setattr("encryption_network.gate.SupportingPaths", few)
+    with pytest.raises(ReleaseRefused) as refused:
+        admit(request)
+    assert (refused.value.reason, refused.value.detail) == (
+        "chain",
+        "the chain is too large to find the paths of the right",
+    )
 
 
 def test_two_proofs_with_one_ancestor(world: Any) -> None:

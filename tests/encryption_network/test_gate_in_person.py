@@ -7,7 +7,8 @@ from tests_support import altered
 
 from capabilities.sign_ins import session_holders
 from capabilities.signatures import WalletSigner
-from encryption_network.gate import admit, policies_in_force
+from encryption_network.gate import admit
+from encryption_network.grounds import policies_in_force
 from encryption_network.policy import Policy
 
 # --- in person ------------------------------------------------------------------------------------

@@ -6,12 +6,8 @@ import pytest
 from tests_support import altered
 
 from capabilities.sign_ins import session_holders
-from encryption_network.gate import (
-    admit,
-    needs_evidence,
-    path_lists_in_force,
-    policies_in_force,
-)
+from encryption_network.gate import admit
+from encryption_network.grounds import needs_evidence, path_lists_in_force, policies_in_force
 from encryption_network.holders import holder_of
 from encryption_network.policy import Policy
 

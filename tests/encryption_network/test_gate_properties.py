@@ -11,13 +11,8 @@ from tests_support import altered
 
 from capabilities.chain import Marker
 from capabilities.sign_ins import session_holders
-from encryption_network.gate import (
-    PolicyCache,
-    ReleasePermit,
-    admit,
-    needs_evidence,
-    policies_in_force,
-)
+from encryption_network.gate import ReleasePermit, admit
+from encryption_network.grounds import PolicyCache, ground_of, needs_evidence, policies_in_force
 from encryption_network.holders import holder_of
 from encryption_network.network_errors import ReleaseRefused
 from encryption_network.networks import decode_network, encode_network
@@ -217,8 +212,12 @@ def test_what_is_remembered_decides_nothing(
     """
     request = build(new_world, scene)
     with monkeypatch.context() as forgetful:
-        forgetful.setattr("encryption_network.gate._policy_cache", PolicyCache(max_header_bytes=0))
-        forgetful.setattr("encryption_network.gate.policy_digest", policy_digest.__wrapped__)  # type: ignore[attr-defined]  # a memo keeps what it wraps
+        forgetful.setattr(
+            "encryption_network.grounds._policy_cache", PolicyCache(max_header_bytes=0)
+        )
+        for module in ("gate", "grounds"):
+            parsing = policy_digest.__wrapped__  # type: ignore[attr-defined]  # a memo keeps what it wraps
+            forgetful.setattr(f"encryption_network.{module}.policy_digest", parsing)
         expected = outcome(read_anew(request, remembering=False))
     assert outcome(read_anew(request, remembering=True)) == expected
     outcome(read_anew(build(new_world, then), remembering=True))
@@ -244,6 +243,29 @@ def test_sessions_that_are_not_asked_for_decide_nothing(
     some = tuple(link for link in further if link.delegation.delegate in asked)
     with_all = world.with_facts(request, marks=marks, sessions=tuple(further))
     assert outcome(world.with_facts(with_all, sessions=some)) == outcome(with_all)
+
+
+@RUNS
+@given(scene=SCENES)
+def test_a_grant_has_the_ground_of_the_request_that_uses_it(new_world: Any, scene: Scene) -> None:
+    """What the gate admits has the same ground before there is evidence.
+
+    Only the owner in person is judged by evidence instead, where mode or policy require it.
+    """
+    request = build(new_world, scene)
+    permit = decide(request)
+    if permit is None:
+        return
+    without_evidence = altered(request.circumstances, has_evidence=False)
+    if permit.ground == "attested" and request.owner.in_person is not None:
+        with pytest.raises(ReleaseRefused) as refused:
+            ground_of(without_evidence)
+        assert refused.value.reason in ("mode", "policy")
+        return
+    standing = ground_of(without_evidence)
+    assert standing.ground == permit.ground
+    assert standing.holder == permit.holder
+    assert standing.policies == permit.policies
 
 
 @RUNS

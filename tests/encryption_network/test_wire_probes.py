@@ -35,7 +35,8 @@ from capabilities.tokens import (
 )
 from encryption_network import networks, requests
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.gate import ReleaseRequest, RowStamp, admit
+from encryption_network.gate import ReleaseRequest, admit
+from encryption_network.grounds import RowStamp
 from encryption_network.keyring import Keyring
 from encryption_network.keywrap import open_wrapped
 from encryption_network.network_errors import EncryptionError, RequestError

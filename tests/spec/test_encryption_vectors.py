@@ -19,7 +19,8 @@ from capabilities.tokens import parse_invocation, verify_invocation
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.content_keys import content_key_hash
 from encryption_network.envelope import open_envelope, parse_envelope
-from encryption_network.gate import ReleaseRequest, RowStamp, admit
+from encryption_network.gate import ReleaseRequest, admit
+from encryption_network.grounds import RowStamp
 from encryption_network.judgement import judge
 from encryption_network.keyring import Keyring
 from encryption_network.keywrap import open_wrapped, public_key_of, wrap

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests_support import REPOSITORY
 
-from encryption_network.gate import REASONS
+from encryption_network.grounds import REASONS
 from node.config.tree import setting_types
 from node.http.routes.route_table import ROUTES
 from sealspace.cli.exit_status import EXIT_STATUSES

@@ -21,9 +21,9 @@ from capabilities.resources import NetworkId, SpaceId, SpaceResource, parse_reso
 from capabilities.strict_base64 import decode_standard
 from capabilities.strict_json import JsonObject
 from encryption_network.content_keys import content_key_digest, known_digest
-from encryption_network.gate import (
+from encryption_network.gate import ReleaseRequest
+from encryption_network.grounds import (
     KeyOwner,
-    ReleaseRequest,
     RowStamp,
     needs_evidence,
     path_lists_in_force,
