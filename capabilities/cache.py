@@ -11,7 +11,7 @@ Example:
     @memoize(1024)
     def decode_network(value: bytes) -> NetworkRecord: ...
 
-    @memoize_by_identity(values=256)
+    @memoize_by_identity(most=256)
     def policy_digest(policy: Policy) -> str: ...
 """
 
@@ -94,11 +94,11 @@ class Results(OrderedDict[Entry, Result]):
 
 
 def memoize_by_identity(
-    *, values: int
+    *, most: int
 ) -> Callable[[Callable[[Value], Result]], Callable[[Value], Result]]:
     """Cache the results of a function that takes one immutable object.
 
-    The whole cache is emptied when it is full.
+    The whole cache is emptied when it has `most` results.
     """
 
     def decorate(compute: Callable[[Value], Result]) -> Callable[[Value], Result]:
@@ -110,7 +110,7 @@ def memoize_by_identity(
             if entry is not None:
                 return entry[1]
             result = compute(value)
-            if len(cached) >= values:
+            if len(cached) >= most:
                 cached.clear()
             # The value is stored too: while it is alive, no other object has its id.
             cached[id(value)] = (value, result)

@@ -70,22 +70,21 @@ def signs_in_a_key(delegation: Delegation, *, registered_at: float) -> bool:
     A sign-in cites nothing. A team's member signs in with a message of the same form that cites the
     membership.
     """
+    # A CACAO's facts are statements for the gate (MT3).
+    if delegation.form != "cacao" or delegation.facts:
+        return False
     issued_at, expires_at = delegation.issued_at, delegation.expires_at
+    if issued_at is None or expires_at is None:
+        return False
+    # Either bound alone can be evaded: an old message can be posted late, and a new message can
+    # state any issue time.
+    if expires_at - issued_at > MAX_LIFE_S or expires_at - registered_at > MAX_LIFE_S:
+        return False
+    # J4: the audience is the delegate's DID with its own key as fragment.
     delegate = delegation.delegate
-    return (
-        delegation.form == "cacao"
-        and not delegation.facts  # a CACAO's facts are statements for the gate (MT3)
-        and issued_at is not None
-        and expires_at is not None
-        # Either bound alone can be evaded: an old message can be posted late, and a new message
-        # can state any issue time.
-        and expires_at - issued_at <= MAX_LIFE_S
-        and expires_at - registered_at <= MAX_LIFE_S
-        # J4: the audience is the delegate's DID with its own key as fragment.
-        and delegate.startswith(_KEY_PREFIX)
-        and delegation.audience == f"{delegate}#{delegate[_METHOD_CHARS:]}"
-        and is_wallet(delegation.delegator)
-    )
+    if delegation.audience != f"{delegate}#{delegate[_METHOD_CHARS:]}":
+        return False
+    return delegate.startswith(_KEY_PREFIX) and is_wallet(delegation.delegator)
 
 
 def is_issued(delegation: Delegation, *, now: float) -> bool:

@@ -571,10 +571,10 @@ def _capabilities(
         rendered = resource.text
         for ability, listed in abilities.items():
             capability = Capability(resource=resource, ability=ability, caveats=caveats_of(listed))
-            first = merged.setdefault((rendered, ability), capability)
-            if first is not capability and not same_json(
-                dict(first.caveats), dict(capability.caveats)
-            ):
+            first = merged.get((rendered, ability))
+            if first is None:
+                merged[rendered, ability] = capability
+            elif not same_json(dict(first.caveats), dict(capability.caveats)):
                 # Choosing either of them could ignore a condition.
                 raise MalformedToken("a capability is listed twice with different caveats")
     # A2, T7: plain string order of resource, then ability

@@ -300,12 +300,15 @@ def _read_header(text: str) -> UcanHeader:
         raise MalformedToken("the algorithm in the header is not supported")
     # A reader has to know every extension in `crit` (RFC 7515). The only known one is `b64`, with
     # the value true, which does not change the encoding (RFC 7797).
-    if fields.get("crit", []) not in ([], ["b64"]) or fields.get("b64", True) is not True:
+    has_known_extensions = fields.get("crit", []) in ([], ["b64"])
+    if not has_known_extensions or fields.get("b64", True) is not True:
         raise MalformedToken("the header requires an extension that is not supported")
     jwk = fields.get("jwk")
-    if jwk is not None and not _is_jwk(jwk):
+    if jwk is None:
+        return UcanHeader(algorithm, None)
+    if not isinstance(jwk, dict) or not _is_jwk(jwk):
         raise MalformedToken("header key is not a JWK")
-    return UcanHeader(algorithm, jwk if isinstance(jwk, dict) else None)
+    return UcanHeader(algorithm, jwk)
 
 
 def _is_jwk(value: Json) -> bool:

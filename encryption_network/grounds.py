@@ -79,16 +79,18 @@ class PolicyCache:
         if not facts:
             return ()
         entry = self._entries.get(id(facts))
-        if entry is None:
-            entry = self._entries[id(facts)] = _CacheEntry(
-                facts=facts,
-                size_bytes=len(delegation.header),
-                policies=policies_of(facts),
-            )
-            self._header_bytes += entry.size_bytes
-            while self._header_bytes > self._max_header_bytes:
-                _, dropped = self._entries.popitem(last=False)
-                self._header_bytes -= dropped.size_bytes
+        if entry is not None:
+            return entry.policies
+        entry = _CacheEntry(
+            facts=facts,  # while they are alive, no other object has their id
+            size_bytes=len(delegation.header),
+            policies=policies_of(facts),
+        )
+        self._entries[id(facts)] = entry
+        self._header_bytes += entry.size_bytes
+        while self._header_bytes > self._max_header_bytes:
+            _, dropped = self._entries.popitem(last=False)
+            self._header_bytes -= dropped.size_bytes
         return entry.policies
 
     def __len__(self) -> int:
@@ -509,7 +511,8 @@ def check_key_owner(circumstances: Circumstances, standing: Standing) -> tuple[R
         return ()
     if is_for_all_secrets and not key_owner.is_secret:
         raise refused("path", "the content key was stored at a path that is no secret")
-    if key_owner.is_at_two_paths and not (is_for_all_secrets and not path_lists):
+    may_open_shared_keys = is_for_all_secrets and not path_lists
+    if key_owner.is_at_two_paths and not may_open_shared_keys:
         raise refused("path", "the content key was stored at two paths")
     for path_list in path_lists:
         if key_owner.paths.isdisjoint(path_list.paths):

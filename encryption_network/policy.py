@@ -198,8 +198,8 @@ class Policy:
                 "tcbGraceSeconds",
                 "a grace period is required if tcbStatuses contains a status of an outdated TCB",
             )
-        # Without RTMR3 the compose hash has to identify the code. Alone it would mean nothing,
-        # because a hostile base image can write any event log.
+        # Without RTMR3 the compose hash has to identify the code. The other registers are compared
+        # too, because a hostile base image can write any compose hash into its event log.
         if not self.compose_hashes and any(entry.rtmr3 is None for entry in self.measurements):
             raise PolicyError("measurements", "rtmr3 is required if composeHashes is empty")
 
@@ -341,7 +341,7 @@ def encode_policy(policy: Policy) -> bytes:
     return canonical_bytes(policy_json(policy))
 
 
-@memoize_by_identity(values=256)
+@memoize_by_identity(most=256)
 def policy_digest(policy: Policy) -> str:
     """Return the hex SHA-256 of a policy's canonical JSON.
 

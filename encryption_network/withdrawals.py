@@ -100,7 +100,7 @@ NOTHING_WITHDRAWN = Withdrawals()
 """The empty list, which is the value for most networks."""
 
 
-@memoize_by_identity(values=1024)  # a backend uses the same evidence for many releases
+@memoize_by_identity(most=1024)  # a backend uses the same evidence for many releases
 def evidence_digest(evidence: Evidence) -> bytes:
     """Return the SHA-256 digest of attestation evidence.
 
@@ -114,27 +114,34 @@ def parse_withdrawal(value: Json) -> Withdrawals:
 
     Code is given by one of its measurements.
     """
+    if not isinstance(value, dict) or len(value) != 1:
+        raise WithdrawalError("send exactly one of measurement, did and evidence")
     match value:
-        case {"measurement": text, **others} if not others:
+        case {"measurement": text}:
             measurement = _hex(
                 text, (_REGISTER_BYTES, _DIGEST_BYTES), "96 or 64 lower-case hex digits"
             )
             if not any(measurement):
                 raise WithdrawalError("the measurement consists of zeros, so it identifies no code")
             return Withdrawals(measurements=frozenset((measurement,)))
-        case {"did": text, **others} if not others:
-            try:
-                if isinstance(text, str) and len(text) <= _MAX_DID_CHARS:
-                    return Withdrawals(dids=frozenset((parse_principal(text),)))
-            except InvalidIdentifier:
-                pass
-            raise WithdrawalError("not a valid DID")
-        case {"evidence": text, **others} if not others:
+        case {"did": text}:
+            return Withdrawals(dids=frozenset((_did(text),)))
+        case {"evidence": text}:
             return Withdrawals(
                 evidence=frozenset((_hex(text, (_DIGEST_BYTES,), "64 lower-case hex digits"),))
             )
         case _:
             raise WithdrawalError("send exactly one of measurement, did and evidence")
+
+
+def _did(text: Json) -> Principal:
+    """Parse a DID to withdraw trust in."""
+    if not isinstance(text, str) or len(text) > _MAX_DID_CHARS:
+        raise WithdrawalError("not a valid DID")
+    try:
+        return parse_principal(text)
+    except InvalidIdentifier as exc:
+        raise WithdrawalError("not a valid DID") from exc
 
 
 def _hex(text: Json, sizes: tuple[int, ...], form: str) -> bytes:

@@ -151,22 +151,23 @@ def _key_set(document: bytes) -> tuple[jwt.PyJWK, ...]:
     Raises:
         MalformedToken: it is not a key set, or has too many keys.
     """
+    malformed = MalformedToken(
+        f"the issuer's keys are not a JSON Web Key Set of at most {_MOST_KEYS} keys"
+    )
     try:
-        keys: Any = parse_json(document, max_bytes=MAX_BODY_BYTES).get("keys")
-        if len(keys) > _MOST_KEYS:
-            raise ValueError
-        # Private keys have a `d`. To check a private RSA key can take minutes.
-        return tuple(jwt.PyJWKSet([key for key in keys if "d" not in key]).keys)
-    except (
-        CapabilityError,
-        jwt.PyJWTError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as exc:  # also of `alg: none`
-        raise MalformedToken(
-            f"the issuer's keys are not a JSON Web Key Set of at most {_MOST_KEYS} keys"
-        ) from exc
+        keys = parse_json(document, max_bytes=MAX_BODY_BYTES).get("keys")
+    except CapabilityError as exc:
+        raise malformed from exc
+    if not isinstance(keys, list) or len(keys) > _MOST_KEYS:
+        raise malformed
+    if not all(isinstance(key, dict) for key in keys):
+        raise malformed
+    # Private keys have a `d`. To check a private RSA key can take minutes.
+    public_keys = [key for key in keys if isinstance(key, dict) and "d" not in key]
+    try:
+        return tuple(jwt.PyJWKSet(public_keys).keys)
+    except (jwt.PyJWTError, RuntimeError, TypeError, ValueError) as exc:  # also of `alg: none`
+        raise malformed from exc
 
 
 def _key_with_id(keys: tuple[jwt.PyJWK, ...], kid: object) -> jwt.PyJWK:

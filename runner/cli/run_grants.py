@@ -111,13 +111,18 @@ def _parse_caller_terms(
         return CallerTerms(parse_condition({"Whitelist": {"accounts": list(dids)}}))
     if file is None:
         return CallerTerms(Owner())
+    return CallerTerms(_condition_in(file), file)
+
+
+def _condition_in(file: Path) -> Condition:
+    """Return the condition on callers in a file."""
     data = read_named(file, most_bytes=_MAX_CONDITION_FILE_BYTES)
     # Wrapped, because the parser accepts only objects, and a condition may be a string.
     with suppress(InvalidJson):
         value = parse_json(b'{"condition":' + data + b"}", max_bytes=_MAX_CONDITION_FILE_BYTES)
         # A file such as `"AllowAll","a":1` would add members.
         if value.keys() == {"condition"}:
-            return CallerTerms(parse_condition(value["condition"]), file)
+            return parse_condition(value["condition"])
     raise InvalidInput(
         f"{file} must contain a condition on callers, as JSON",
         hint='write, for example: {"Whitelist": {"accounts": ["did:key:…"]}}',

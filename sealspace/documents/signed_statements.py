@@ -19,7 +19,7 @@ Example:
 from collections.abc import Mapping
 
 from capabilities.capability_errors import BadSignature, CapabilityError, InvalidJson
-from capabilities.principals import ed25519_public_key, parse_principal, wallet_address
+from capabilities.principals import Principal, ed25519_public_key, parse_principal, wallet_address
 from capabilities.signatures import Ed25519Signer, recover_eip191, verify_ed25519
 from capabilities.strict_base64 import decode_url, encode_url
 from capabilities.strict_json import Json, JsonObject, Shape, parse_json, shaped
@@ -88,17 +88,24 @@ def read_statement(data: bytes, kind: str, *, signer: str) -> JsonObject:
         raise StatementInvalid(
             f"the signed statement must have the type {kind} and the signer {principal}"
         )
-    text = _text(kind, statement).encode()
-    address = wallet_address(principal)
-    public_key = ed25519_public_key(principal)
     try:
-        if public_key is not None:
-            verify_ed25519(public_key, text, signature)
-        elif address is None or recover_eip191(text, signature) != address:
-            raise BadSignature  # also for keys of other types, which cannot sign statements
+        _verify(principal, _text(kind, statement).encode(), signature)
     except BadSignature as exc:
         raise StatementInvalid(f"the signature of {principal} is not valid") from exc
     return statement
+
+
+def _verify(signer: Principal, text: bytes, signature: bytes) -> None:
+    """Raise BadSignature unless a wallet or an Ed25519 key signed a text."""
+    public_key = ed25519_public_key(signer)
+    if public_key is not None:
+        verify_ed25519(public_key, text, signature)
+        return
+    address = wallet_address(signer)
+    if address is None:  # a key of another type, which cannot sign statements
+        raise BadSignature
+    if recover_eip191(text, signature) != address:
+        raise BadSignature
 
 
 def read_shaped(data: bytes, kind: str, shape: type[Shape], *, signer: str) -> Shape:

@@ -20,7 +20,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.capability_errors import CapabilityError
@@ -61,6 +61,7 @@ from ..errors import (
     NodeMismatch,
     NotGranted,
     NotSignedIn,
+    SealspaceError,
     SessionExpired,
 )
 from ..session import (
@@ -263,16 +264,18 @@ def read_token(line: str) -> Session:
         The delegation's revocation and end: the node checks them on each use.
     """
     text = line.strip()
-    body = _checked_body(text)
-    if body is not None:
-        # Raised if the delegation is for another key, or is neither of a machine token nor a job.
-        with suppress(InvalidPortableDelegation):
-            return _session_in(body)
     reason = ": it is cut off or mistyped" if text.startswith(_PREFIX) else ""
-    raise InvalidSession(
+    invalid = InvalidSession(
         f"not a sealspace token{reason}",
         hint="copy the line again, from sst_ on, without quotes, or run `sealspace token create`",
     )
+    body = _checked_body(text)
+    if body is None:
+        raise invalid
+    try:
+        return _session_in(body)
+    except InvalidPortableDelegation:  # for another key, or neither of a machine token nor a job
+        raise invalid from None
 
 
 def _checked_body(text: str) -> bytes | None:
@@ -315,26 +318,37 @@ def about_token(session: Session) -> Iterator[None]:
     try:
         yield
     except (DelegationRevoked, DecryptDenied, NodeMismatch, NotGranted, SessionExpired) as error:
-        if (token := token_of(session)) is None:
+        token = token_of(session)
+        if token is None:
             raise
-        match error:
-            case DelegationRevoked() | DecryptDenied(refusal=DelegationRevoked()):
-                raise token.ended(_REVOKED) from error
-            case NodeMismatch():
-                error.step = (
-                    f"set {NODE_VARIABLE} to the address of the node where the machine token"
-                    f" {token.name} was made"
-                )
-            case SessionExpired():
-                raise token.ended(f"was valid {until(session.expires_at)}") from error
-            case NotGranted(missing=lacks) if lacks and lacks[0].ability == KV_GET:
-                names = ", ".join(right.resource.text.rpartition("/")[2] for right in lacks)
-                raise NotGranted(
-                    f"the machine token {token.name} does not include {names}; it reads"
-                    f" {token.labels}",
-                    hint="ask the owner for a token with this secret: sealspace token create",
-                ) from error
-        raise
+        if isinstance(error, NodeMismatch):
+            error.step = (
+                f"set {NODE_VARIABLE} to the address of the node where the machine token"
+                f" {token.name} was made"
+            )
+        about = _error_about(token, session, error)
+        if about is None:
+            raise
+        raise about from error
+
+
+def _error_about(
+    token: MachineToken, session: Session, error: SealspaceError
+) -> SealspaceError | None:
+    """Return an error that names the token, or None if the error itself says enough."""
+    match error:
+        case DelegationRevoked() | DecryptDenied(refusal=DelegationRevoked()):
+            return token.ended(_REVOKED)
+        case SessionExpired():
+            return token.ended(f"was valid {until(session.expires_at)}")
+        case NotGranted(missing=lacks) if lacks and lacks[0].ability == KV_GET:
+            names = ", ".join(right.resource.text.rpartition("/")[2] for right in lacks)
+            return NotGranted(
+                f"the machine token {token.name} does not include {names}; it reads {token.labels}",
+                hint="ask the owner for a token with this secret: sealspace token create",
+            )
+        case _:
+            return None
 
 
 def _check(body: bytes) -> bytes:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from capabilities.chain import Registered
 from capabilities.cids import ContentKey
 from capabilities.machine_tokens import issuing_owner
+from capabilities.principals import Principal
 from capabilities.support import SupportingPaths, SupportUnknown, listing_accounts
 
 from ..grants.delegations import (
@@ -126,14 +127,15 @@ def _optional_listing_keys(registered: Registered, get_row: GetRow) -> set[bytes
     if not other_accounts:  # nearly every delegation
         return set()
     links: dict[ContentKey, Registered] = {}
-    for member in registered.closure[1:]:
+    for member in registered.closure[1:]:  # the first is the delegation itself
         ancestor = decode_delegation(get_row(delegation_key(member.content_key)))
         if ancestor is not None:
             links[member.content_key] = ancestor
+    supporting: set[Principal] = set()
     with suppress(SupportUnknown):
-        other_accounts -= set(listing_accounts(registered, SupportingPaths(links)))
+        supporting.update(listing_accounts(registered, SupportingPaths(links)))
     place = sort_key_of(delegation)
-    return {party_key(x16(account), ROLE_FROM, place) for account in other_accounts}
+    return {party_key(x16(account), ROLE_FROM, place) for account in other_accounts - supporting}
 
 
 def _has_value(row: Record | None, value: bytes | None) -> bool:

@@ -168,11 +168,10 @@ def _form_lines(value: Node, rule: Mapping[str, Any], place: str) -> Iterator[Li
         case "environment":
             yield from _environment_lines(value, place)
         case "listed":
-            names = [item for item in value if isinstance(item, str)]
-            if not isinstance(value, list) or len(names) != len(value):
+            if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
                 yield _not_understood(place)
-            elif names:
-                yield Line(place=place, sentence=rule["allows"], value=", ".join(names))
+            elif value:
+                yield Line(place=place, sentence=rule["allows"], value=", ".join(map(str, value)))
 
 
 def _image_lines(value: Node, sentence: str, place: str) -> Iterator[Line]:

@@ -64,7 +64,7 @@ def test_what_follows_from_an_object_is_that_objects() -> None:
     """The cache keeps results by object identity, not by equality."""
     worked_out: list[int] = []
 
-    @memoize_by_identity(values=3)
+    @memoize_by_identity(most=3)
     def number(value: Value) -> int:
         worked_out.append(id(value))
         return len(worked_out)
@@ -80,7 +80,7 @@ def test_objects_are_forgotten_beyond_the_bound() -> None:
     held = [Value() for _ in range(3)]
     calls: list[Value] = []
 
-    @memoize_by_identity(values=2)
+    @memoize_by_identity(most=2)
     def note(value: Value) -> None:
         calls.append(value)
 

@@ -16,11 +16,11 @@ def parse_range(header: str | None, *, size_bytes: int) -> range | None:
         return None
     first_digits, last_digits = match.groups()
     whole = range(size_bytes)
+    if not first_digits and not last_digits:
+        return None
     if not first_digits:  # `-500` asks for the last 500 bytes
-        suffix_bytes = int(last_digits or "0")
-        if suffix_bytes == 0:  # no number at all, or the last 0 bytes
-            return None
-        return whole[-suffix_bytes:]
+        suffix_bytes = int(last_digits)
+        return whole[-suffix_bytes:] if suffix_bytes > 0 else None
     first = int(first_digits)
     if not last_digits:
         return whole[first:]

@@ -198,18 +198,15 @@ async def _find_trust(services: Services, text: str) -> tuple[Registered, OidcTr
         InvalidIdentifier: it is not a CID.
         MalformedToken: the CID is written in another way, or there is no such trust.
     """
-    cid = parse_cid(text)
-    if cid.text() != text:
-        raise MalformedToken("the trust's CID is not in lower-case base32")
-    (stored,) = await services.delegations.by_cid([cid.digest32])
+    (stored,) = await services.delegations.by_cid([parse_cid(text).digest32])
     if stored is None:
         raise MalformedToken("there is no such trust")
     trust = machine_grant(stored.delegation, registered_at=stored.registered_at)
     if not isinstance(trust, OidcTrust):
         raise MalformedToken("there is no such trust")
-    # A CID with another codec has the same digest, so the trust is found by it.
+    # In other letters, or with another codec, a CID has the same digest, so the trust was found.
     if text != cid_text(stored.delegation.cid):
-        raise MalformedToken("the trust's CID has another codec than the trust")
+        raise MalformedToken(f"the trust's CID is written as {cid_text(stored.delegation.cid)}")
     return stored, trust
 
 

@@ -68,7 +68,7 @@ async def read_key_paths(
         raise Refusal("session-not-bound", hint="sign a token without facts for this request")
     wrapped_key = _parse_wrapped_key(key)
     network_record = await _network_of_owner(services, invocation, network)
-    # None: of every version of the network's key, because the request names none.
+    # The request names no version of the network's key, so each of them is tried.
     digest = content_key_digest(network_record, wrapped_key, services.keyring, key_version=None)
     if digest is None:  # no key of this network opens it, so no path was recorded for it (RL21)
         return KeyPathsAnswer(paths=())

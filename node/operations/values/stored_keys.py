@@ -70,20 +70,22 @@ async def stored_keys_of(
     """
     if not sealed:
         return []
-    networks = {key.network: network_sealed_to(key, space) for _, key in sealed}
-    own_networks = [network for network in networks.values() if network is not None]
-    records = await _read_networks(store, own_networks)
+    own_networks: dict[str, NetworkId] = {}
+    for _, key in sealed:
+        network = network_sealed_to(key, space)
+        if network is not None:  # otherwise of another owner
+            own_networks[key.network] = network
+    records = await _read_networks(store, [*own_networks.values()])
     opener = _Opener(keyring, most_tries)
     stored: list[StoredKey] = []
     for path, key in sealed:
-        network = networks[key.network]
-        if network is None:  # of another owner
+        if key.network not in own_networks:
             continue
-        record = records.get(network)
+        network = own_networks[key.network]
         wrapped_key = decode_standard(key.wrapped_key)
-        if record is None or wrapped_key is None:  # at another node, or malformed
+        if network not in records or wrapped_key is None:  # at another node, or malformed
             continue
-        digest = await opener.digest_of(record, wrapped_key, key.key_version)
+        digest = await opener.digest_of(records[network], wrapped_key, key.key_version)
         if digest is not None:
             row_key = places_row_key(network, digest)
             stored.append(StoredKey(row_key=row_key, place=head_key(space, path)))

@@ -325,11 +325,12 @@ async def _wait_for_nonce(
     """
     is_told = False
     while not joining.is_revealed:
+        # Reads the admin's nonce, or sends the person's once the admin's is stored.
         advanced = await joining.advance(client.teams)
         admin_has_answered = advanced != joining
         if admin_has_answered:
             joining = advanced
-            _store_side(path, joining)  # the admin's nonce is stored before the person's is sent
+            _store_side(path, joining)
         elif no_wait:
             return joining
         else:

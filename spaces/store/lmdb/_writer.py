@@ -486,15 +486,14 @@ class Writer:
             # The next call begins with the first tombstone that was not examined, or, when there is
             # none, with the first of all.
             self._sweep_from, _ = next(walk, (b"", b""))
-        is_deleted = False
+        deleted = 0
         with self._sweeping():
             # This thread is the only writer, so nothing changed since the tombstones were read.
             with self.env.begin(write=True) as txn:
                 for key in old_keys:
                     txn.delete(key, db=self._tombstones)
-            is_deleted = True
-        # If LMDB had no free page, the transaction was rolled back.
-        return len(old_keys) if is_deleted else 0
+            deleted += len(old_keys)
+        return deleted  # 0 if LMDB had no free page, because the transaction was rolled back
 
 
 def _pages(txn: "lmdb.Transaction[bytes]", table: "lmdb._Database | None" = None) -> int:

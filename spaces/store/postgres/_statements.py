@@ -269,11 +269,12 @@ def read_statement(
         with_follow: whether the values of some rows lead to other rows.
         ranges: the kind of each range.
     """
-    parts = [_ROWS]
-    next_parameter = 2  # after the keys in $1
     if with_replay_records:
         parts = [_WRITE_REPLAY_RECORDS, _ROWS, _WRITTEN_REPLAY_RECORDS]
-        next_parameter = 4
+        next_parameter = 4  # after the keys in $1, and the records in $2 and $3
+    else:
+        parts = [_ROWS]
+        next_parameter = 2
     if with_follow:
         parts.append(_FOLLOWED_ROWS.format(keys=next_parameter, prefix=next_parameter + 1))
         next_parameter += 2
