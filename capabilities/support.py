@@ -291,24 +291,42 @@ def persons_of(
     return frozenset(persons)
 
 
-def responsible_for(owner: Principal) -> Naming:
-    """Return how the person who used a right of an owner is named (M62).
+def granted_by(owner: Principal) -> Naming:
+    """Return how the person to whom an owner gave a right is named, for limits (ST22).
 
-    This is the nearest of these, from the call upwards: the member of a membership; the wallet that
-    signed in a key; the recipient of the owner's grant. So who passes a right on to a further key
-    is still named. A key that the owner signed in is the owner, and those to whom it passes a right
-    on are recipients of the owner's.
+    This is the nearest of these, from the call upwards: the member of a membership; the recipient
+    of the owner's grant. So all further keys and wallets to which the right is passed on are one
+    person. A key that the owner signed in is the owner, and those to whom it passes a right on are
+    recipients of the owner's.
     """
 
     def name(link: Registered, recipient_below: Principal | None) -> Principal | None:
         delegation = link.delegation
         if is_membership(delegation):  # also where an admin's membership is above (TM2)
             return delegation.delegate
-        if signs_in_a_key(delegation, registered_at=link.registered_at):
-            if delegation.delegator == owner and recipient_below is not None:
-                return recipient_below
+        if delegation.delegator != owner:
+            return None
+        if not signs_in_a_key(delegation, registered_at=link.registered_at):
+            return delegation.delegate
+        return owner if recipient_below is None else recipient_below
+
+    return name
+
+
+def responsible_for(owner: Principal) -> Naming:
+    """Return how the person who used a right of an owner is named (M62).
+
+    This is who `granted_by` names, unless a wallet further down signed in a key: then it is this
+    wallet. So who passes a right on to a further key is still named.
+    """
+    name_granted = granted_by(owner)
+
+    def name(link: Registered, recipient_below: Principal | None) -> Principal | None:
+        delegation = link.delegation
+        is_of_another = delegation.delegator != owner and not is_membership(delegation)
+        if is_of_another and signs_in_a_key(delegation, registered_at=link.registered_at):
             return delegation.delegator
-        return delegation.delegate if delegation.delegator == owner else None
+        return name_granted(link, recipient_below)
 
     return name
 

@@ -132,7 +132,6 @@ class Call(AcyclicStruct):
 
     def commit(
         self,
-        services: Services,
         puts: Sequence[Put] = (),
         *,
         checks: Sequence[Check] = (),
@@ -147,16 +146,16 @@ class Call(AcyclicStruct):
         (TM18).
 
         Args:
-            services: of this process.
             puts: the rows to write.
             checks: further conditions of the operation.
             adds: as in `Commit`.
             relied_on: delegations that have to be live too.
             use: the replay record to write; None where the call writes nothing, or may be repeated.
+                See `late_use` for calls with a body.
             reserve: as in `Commit`.
         """
         if use == "of the token":
-            use = self._durable_use(services)
+            use = self.replay_record
         return Commit(
             puts=tuple(puts),
             live=marker_keys(tuple(dict.fromkeys((*self.authority.live, *relied_on)))),
@@ -166,11 +165,12 @@ class Call(AcyclicStruct):
             reserve=reserve,
         )
 
-    def _durable_use(self, services: Services) -> ReplayRecord | None:
+    def late_use(self, services: Services) -> ReplayRecord | None:
         """Return the token's replay record, or None if the token has expired (ST4).
 
         A token may expire while a body arrives slowly. It is then refused because of its time, and
-        the store accepts no more replay records for its expiry minute.
+        the store accepts no more replay records for its expiry minute. Calls without a body have no
+        such reason: a stalled one is refused there.
         """
         is_over = services.now() > self.replay_record.expires_at + _REPLAY_GRACE_S
         return None if is_over else self.replay_record

@@ -146,8 +146,11 @@ class RunnerSurface:
 
     async def _call(self, request: web.Request) -> web.StreamResponse:
         key = await self._callers.key(request)  # before a byte of the body is read
-        answer = await self._answer_call(request, key)
-        return await self._answers.send(request, answer, owner=key.owner)
+        return await self._answers.send(
+            request,
+            await self._answer_call(request, key),  # without a name, which would keep a long answer
+            owner=key.owner,
+        )
 
     async def _answer_call(self, request: web.Request, key: ApiKey) -> Answer:
         for name in _REFUSED_HEADERS:

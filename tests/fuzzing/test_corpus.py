@@ -69,7 +69,7 @@ NOT_TARGETS = {
     "spaces.test_fuzz.test_fuzz_reads": "reads no bytes",
     "tee_backend.measuring.test_measuring_fuzz.test_fuzz_firmware": "reads numbers",
     "tee_backend.test_grant_folder.test_fuzz_kept_files": _DRAWS,
-    "tee_backend.test_outbound_requests.test_fuzz_addresses": "reads numbers",
+    "serving.test_outbound_requests.test_fuzz_addresses": "reads numbers",
 }
 
 

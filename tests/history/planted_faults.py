@@ -96,8 +96,8 @@ PLANTED_FAULTS = (
     PlantedFault(
         name="releases are not in the audit log",
         module="node/operations/releases/decrypt.py",
-        sound="puts=(_release_audit(services, call, permit, receipt), *receipt.puts),",
-        broken="puts=receipt.puts,",
+        sound="(_release_audit(services, call, permit, receipt), *receipt.puts),",
+        broken="receipt.puts,",
     ),
     PlantedFault(
         name="commits do not wait for the database's log",

@@ -2,6 +2,7 @@
 
 import json
 
+import aiohttp
 import pytest
 
 from capabilities.principals import Principal
@@ -10,11 +11,12 @@ from node.operations.values.admin_quota import set_quota
 from sealspace.client import Client
 from sealspace.errors import QuotaExceeded
 from sealspace.kv import Kv
-from sealspace.session import capability, key_session, read_grant
+from sealspace.session import capability, key_session, mint, read_grant
+from sealspace.wire.sign_in import pass_on
 from spaces.keyspace import key_rows_counter, x16
 from spaces.store.contract import counter_of, read_row
 
-from .conftest import Bench
+from .conftest import Bench, CountingWallet
 
 LIMIT_BYTES = 64 * 1024
 PART_BYTES = LIMIT_BYTES // 2 // 4
@@ -107,6 +109,63 @@ async def test_ST22_a_delegate_takes_nothing_of_the_owner_s_limit(bench: Bench) 
     own = await envelopes(owner, "o", 1)
     await owner.kv("default").put_many(own)
     assert await charged(bench, space) - before > 2 * 256, "the row of the value, and of its key"
+
+
+async def test_ST22_a_further_wallet_is_the_same_writer(bench: Bench) -> None:
+    """ST22: a wallet to which a delegate passes the right on, and its keys, are that delegate."""
+    owner, _ = await bench.owner()
+    space = owner.kv("default").space.text
+    eve = Delegate(bench, owner)
+    eves_client = await eve.admitted_by(owner)
+    wallet = CountingWallet(bench.entropy)
+    rights = [capability(f"{space}/kv", f"tinycloud.kv/{one}") for one in ("put", "get")]
+    made = await eves_client.delegations.delegate(wallet.did, rights)
+    seed = bench.entropy.token(32)
+    passed_on = await pass_on(
+        eves_client._caller,
+        wallet,
+        read_grant(made.header),
+        Ed25519Signer(seed),
+        ttl_s=3600,
+        domain="localhost",
+    )
+    of_wallet = await bench.client(key_session(seed, grants=[passed_on]))
+    await of_wallet.kv(space).put_many(await envelopes(owner, "w", 1))
+    assert await charged(bench, space, Principal(wallet.did)) == 0
+    assert await charged(bench, space, Principal(eve.did)) > 256
+
+
+async def test_ST22_a_key_with_two_rights_is_no_further_writer(bench: Bench) -> None:
+    """ST22: a key that cites the rights of two delegates is charged to one of them."""
+    owner, _ = await bench.owner()
+    space = owner.kv("default").space.text
+    delegates = [Delegate(bench, owner), Delegate(bench, owner)]
+    key = Delegate(bench, owner)
+    rights = [capability(f"{space}/kv", "tinycloud.kv/put")]
+    grants = []
+    for delegate in delegates:
+        client = await delegate.admitted_by(owner)
+        made = await client.delegations.delegate(key.did, rights)
+        grants.append(read_grant(made.header))
+    ((_, value),) = (await envelopes(owner, "k", 1)).items()
+    token = mint(
+        Ed25519Signer(key.seed),
+        bench.entropy,
+        audience=key.did,
+        capabilities=[capability(f"{space}/kv/k", "tinycloud.kv/put")],
+        proofs=[grant.cid for grant in grants],
+        expires_at=bench.clock.now() + 60,
+    )
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(
+            f"{bench.node.url}/invoke", headers={"Authorization": token}, data=value
+        ) as answer,
+    ):
+        assert answer.status == 200
+    assert await charged(bench, space, Principal(key.did)) == 0
+    of_delegates = [await charged(bench, space, Principal(one.did)) for one in delegates]
+    assert sorted(amount > 256 for amount in of_delegates) == [False, True]
 
 
 async def test_ST22_all_delegates_leave_one_half_to_the_owner(bench: Bench) -> None:

@@ -231,7 +231,7 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
             *await _expired_evidence_puts(services, verified.evidence),
             call.audit(services, "evidence.accepted", network.text, digest.hexdigest().encode()),
         )
-        commit = call.commit(services, puts, checks=(verified.unchanged,), use=replay_record)
+        commit = call.commit(puts, checks=(verified.unchanged,), use=replay_record)
         return commit, SessionOpened(verified.evidence.expires_at, digest.hexdigest())
 
     return await until_committed(services, attempt)

@@ -208,7 +208,7 @@ async def make_space(
         if not plan.new:
             raise Refusal("space-exists" if plan.activated else "space-not-made")
         made = call.audit(services, "space.created", space.text)
-        commit = call.commit(services, (*plan.puts, made), checks=plan.checks, adds=plan.adds)
+        commit = call.commit((*plan.puts, made), checks=plan.checks, adds=plan.adds)
         return commit, _entry(HostedSpace(owner=space.owner, name=space.name, hosted_at=now))
 
     return await until_committed(services, attempt)

@@ -138,7 +138,6 @@ async def _decrypt(
         # Decision and receipt are written only if no row that the decision depends on has changed:
         # a revocation or withdrawal in between makes the commit fail.
         commit = call.commit(
-            services,
             (_release_audit(services, call, permit, receipt), *receipt.puts),
             checks=[Check(row.key, row.stamp) for row in permit.checks],
             relied_on=permit.live,

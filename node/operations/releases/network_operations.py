@@ -214,9 +214,7 @@ async def revoke(services: Services, header: str, path_id: str) -> None:
             return commit, None
         # Nothing is written, but the row that says so has to be durable (ST16).
         unchanged = check_of(network_row_key(record.network_id), write.row)
-        commit = call.commit(
-            services, checks=(unchanged,), use=write.replay_record, reserve=record.owner
-        )
+        commit = call.commit(checks=(unchanged,), use=write.replay_record, reserve=record.owner)
         return commit, None
 
     await until_committed(services, attempt)
@@ -343,7 +341,6 @@ def _prepare(
     # not, because anyone can create any number of them.
     reserve = None if write.row is None else record.owner
     commit = write.call.commit(
-        services,
         (
             network_put(record.network_id, encode_network(record), expect=stamp_of(write.row)),
             write.call.audit(services, action, record.network_id.text),

@@ -95,7 +95,6 @@ async def change_in_person(
             checks += services.sealing_checks
         changed = make(record)
         commit = call.commit(
-            services,
             (
                 network_put(network, encode_network(changed), expect=network_row.stamp),
                 call.audit(services, action, network.text, detail),

@@ -332,4 +332,4 @@ class _Operation(FrozenStruct):
         """Return the commit that records an action, unless its authority was revoked."""
         services, name = self.request.services, self.name
         audit = call.audit(services, action, f"{name.space.text}/sql/{name.path}", detail)
-        return call.commit(services, (*puts, audit), adds=adds)
+        return call.commit((*puts, audit), adds=adds, use=call.late_use(services))

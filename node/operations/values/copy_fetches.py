@@ -88,9 +88,9 @@ async def record_fetches(
         # Without rows to write, the commit confirms that the rows are durable (ST16).
         if puts:
             # Readers must not use the last space of a full store (ST17).
-            commit = current.commit(services, puts, checks=checks, reserve=NO_RESERVE)
+            commit = current.commit(puts, checks=checks, reserve=NO_RESERVE)
         else:
-            commit = current.commit(services, checks=checks, use=None)
+            commit = current.commit(checks=checks, use=None)
         return commit, None
 
     await until_committed(services, attempt)

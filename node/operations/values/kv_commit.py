@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from capabilities.abilities import KV_PUT
 from capabilities.frozen_struct import AcyclicStruct
-from capabilities.principals import Principal
 from capabilities.resources import SpaceId
 from spaces.audit.audit_records import MAX_DETAIL_BYTES
 from spaces.grants.hosting import HostingPlan, hosting_by_put, plan_hosting
@@ -46,7 +45,7 @@ from spaces.values.value_writes import NO_LIMIT, VersionRoom, Write
 from ...refusal import Refusal
 from ...services import Services
 from ..attempts import until_committed
-from ..attribution import person_of
+from ..attribution import charged_person_of, person_of
 from ..authorise import Call, read_call
 from .conditions import Options
 from .invitation_answers import check_answers, require_answers
@@ -133,9 +132,7 @@ class PutReading(AcyclicStruct):
             self.check_received(received_bytes)
             yield piece
 
-    async def draft(
-        self, services: Services, writes: Sequence[Write], *, writer: Principal
-    ) -> Draft:
+    async def draft(self, services: Services, writes: Sequence[Write]) -> Draft:
         """Prepare the writes, one for each path and in this order (`Values.draft`)."""
         count = len(self.heads)
         return await services.values.draft(
@@ -146,7 +143,7 @@ class PutReading(AcyclicStruct):
             room=self.room,
             pages=self.call.pages,
             deleted=self.call.records[count : 2 * count],
-            stored_by=writer,
+            stored_by=await person_of(services, self.call, self.space, KV_PUT),
         )
 
     def row_excess_bytes(self, row_growth_bytes: int) -> int:
@@ -324,9 +321,8 @@ async def put_values(
             reading = admitted if is_fresh else await read(records_use=False)
             call = reading.call
             hosting = reading.hosting
-            writer = await person_of(services, call, space, KV_PUT)
-            draft = await reading.draft(services, keys.writes, writer=writer)
-            key_rows = await _plan_keys(services, reading, keys, writer)
+            draft = await reading.draft(services, keys.writes)
+            key_rows = await _plan_keys(services, reading, keys)
             growth_bytes = draft.row_growth_bytes + key_rows.owner_growth_bytes
             removal = NO_REMOVAL
             if reading.row_excess_bytes(growth_bytes) > 0:
@@ -337,10 +333,10 @@ async def put_values(
             plan = await draft.finalize(now=services.now())
             audit = call.audit(services, "kv.put", subject, detail)
             commit = call.commit(
-                services,
                 (*plan.puts, *hosting.puts, *key_rows.puts, *removal.puts, audit),
                 checks=(*plan.checks, *hosting.checks, *key_rows.checks),
                 adds=(*plan.adds, *quota, *key_rows.adds, *hosting.adds),
+                use=call.late_use(services),
             )
             return commit, None
 
@@ -423,9 +419,7 @@ class _KeyRows(NamedTuple):
     owner_growth_bytes: int = 0
 
 
-async def _plan_keys(
-    services: Services, reading: PutReading, keys: _WrappedKeys, writer: Principal
-) -> _KeyRows:
+async def _plan_keys(services: Services, reading: PutReading, keys: _WrappedKeys) -> _KeyRows:
     """Plan the rows of the wrapped keys in received values, and check their networks (RL21, EN38).
 
     Raises:
@@ -435,6 +429,7 @@ async def _plan_keys(
         return _KeyRows()
     space, store = reading.space, services.store
     networks = await check_keys(services, space, keys.sealed)
+    writer = await charged_person_of(services, reading.call, space, KV_PUT)
     if writer == space.owner:
         places = await plan_key_places(store, keys.stored, account=space_keys(space).rows)
         return _KeyRows(
@@ -483,7 +478,7 @@ async def _limit_key_rows(
     if counter_of(own) + growth_bytes > most_of_writer_bytes:
         raise Refusal("key-rows-full", "one writer", most_of_writer_bytes)
     used_bytes = sum([counter_of(record) for _, record in page.rows])
-    is_table_full = own is None and len(page.rows) == _MOST_KEY_WRITERS
+    is_table_full = own is None and page.more
     if is_table_full or used_bytes + growth_bytes > most_of_all_bytes:
         raise Refusal("key-rows-full", "all writers but the owner", most_of_all_bytes)
     return Add(account, 0, at_most=most_of_writer_bytes)

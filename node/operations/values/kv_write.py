@@ -104,7 +104,7 @@ async def delete(request: Request) -> Written:
             puts.append(_audit_put(services, call, rows, request))
             checks += plan.checks
             adds += plan.adds
-        commit = call.commit(services, puts, checks=checks, adds=adds)
+        commit = call.commit(puts, checks=checks, adds=adds, use=call.late_use(services))
         etag = head.etag_header if is_single and head is not None else None
         return commit, Written(etag)
 

@@ -126,7 +126,7 @@ async def mint(
         )
         fetched, checks = await _fetch_writes(services, call, value, digest, row)
         made = call.audit(services, "signed-url.made", value.text)
-        commit = call.commit(services, (ticket_put(ticket, record), made, *fetched), checks=checks)
+        commit = call.commit((ticket_put(ticket, record), made, *fetched), checks=checks)
         return commit, (encode_url(ticket), expires_at)
 
     return await until_committed(services, attempt)
