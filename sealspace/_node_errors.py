@@ -382,7 +382,10 @@ class QuotaExceeded(NodeRefused):
     """The write would exceed the storage quota of the space."""
 
     code = "quota-exceeded"
-    default_hint = "delete values from the space, or ask the node's operator for more room"
+    default_hint = (
+        "delete values from the space, let its owner store this, or ask the node's operator for"
+        " more room"
+    )
     reason_in_words = "the space is full"
 
 
